@@ -1,0 +1,65 @@
+"""Loads the rooms of the package on first use, and registers them with Keras.
+
+Keras finds custom classes only in its registry, so a purely lazy package would break
+`import ood_keras; keras.models.load_model(path)`. Instead the rooms that hold Keras
+objects are imported right after Keras: at once if it is loaded already, else by an
+import hook that fires when somebody loads it and then removes itself.
+"""
+
+import importlib
+import importlib.abc
+import importlib.util
+import sys
+
+_KERAS_ROOMS = ("layers", "losses", "metrics")
+
+
+def attach(namespace):
+    """Returns a lazy `__getattr__` and a `__dir__` over `namespace["__all__"]`."""
+    package = namespace["__name__"]
+
+    def __getattr__(name):
+        # "pipelines" and "tools" stand beside the library, not in its `__all__`.
+        if name in namespace["__all__"] or name in ("pipelines", "tools"):
+            return importlib.import_module(f"{package}.{name}")
+        raise AttributeError(
+            f"module {package!r} has no attribute {name!r}; "
+            f"it has: {', '.join(sorted(namespace['__all__']))}"
+        )
+
+    def __dir__():
+        return sorted(namespace["__all__"])
+
+    return __getattr__, __dir__
+
+
+def register_with_keras():
+    """Registers the package's Keras objects now, or as soon as Keras is imported."""
+    if "keras" in sys.modules:
+        _import_rooms()
+    else:
+        sys.meta_path.insert(0, _AfterKeras())
+
+
+def _import_rooms():
+    for room in _KERAS_ROOMS:
+        importlib.import_module(f"ood_keras.{room}")
+
+
+class _AfterKeras(importlib.abc.MetaPathFinder):
+    """Lets the ordinary finders load Keras, then imports the rooms."""
+
+    def find_spec(self, name, path, target=None):
+        if name != "keras":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None:
+            load = spec.loader.exec_module
+
+            def exec_module(module):
+                load(module)
+                _import_rooms()
+
+            spec.loader.exec_module = exec_module
+        return spec
