@@ -1,0 +1,131 @@
+"""The package list, the arrows between rooms, and what an import may cost."""
+
+import ast
+import configparser
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+FOLDERS = {"ood_keras": "ood_keras", "pipelines": "ood_keras.pipelines"}
+FOLDERS["tools"] = "ood_keras.tools"
+LIBRARY_ROOMS = {
+    "calibration": 0,
+    "detectors": 0,
+    "layers": 0,
+    "metrics": 0,
+    "evaluation": 1,
+    "export": 1,
+    "losses": 1,
+    "models": 1,
+    "training": 1,
+    "pipelines": 1,
+    "tools": 2,
+}
+
+
+def modules():
+    for folder, package in FOLDERS.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            if parts[-1] == "__init__":
+                parts = parts[:-1]
+            yield ".".join([package, *parts]), path
+
+
+def imported(path):
+    """Every dotted name that a file imports, at its top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            raise ValueError(f"{path}: relative imports hide the room they lead to")
+
+
+def room(name):
+    parts = name.split(".")
+    if parts[0] == "ood_keras" and len(parts) > 1 and parts[1] in LIBRARY_ROOMS:
+        return parts[1]
+    return None
+
+
+def arrows():
+    found = set()
+    for name, path in modules():
+        for target in imported(path):
+            if room(name) and room(target) and room(name) != room(target):
+                found.add((room(name), room(target)))
+    return found
+
+
+def test_package_list_names_every_package():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    listed = set(config["options"]["packages"].split())
+    found = {name for name, path in modules() if path.name == "__init__.py"}
+    assert listed == found
+
+
+def test_imports_point_downwards_only():
+    upward = [
+        (source, target)
+        for source, target in arrows()
+        if LIBRARY_ROOMS[source] < LIBRARY_ROOMS[target]
+    ]
+    assert not upward
+    library = set(LIBRARY_ROOMS) - {"pipelines", "tools"}
+    assert not [a for a in arrows() if a[0] in library and a[1] not in library]
+
+
+def test_rooms_form_no_circle():
+    remaining = arrows()
+    while remaining:
+        sources = {source for source, _ in remaining}
+        leaves = {arrow for arrow in remaining if arrow[1] not in sources}
+        assert leaves, f"a circle among {sorted(remaining)}"
+        remaining -= leaves
+
+
+def test_no_bare_imports_of_renamed_folders():
+    bare = [
+        (str(path), target)
+        for path in ROOT.rglob("*.py")
+        if not {".venv", "build"} & set(path.relative_to(ROOT).parts)
+        for target in imported(path)
+        if target.split(".")[0] in ("pipelines", "tools")
+    ]
+    assert not bare
+
+
+def check(code):
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_import_is_lazy_and_loads_nothing_heavy():
+    check(
+        "import sys, ood_keras\n"
+        "heavy = {'keras', 'tensorflow', 'matplotlib', 'scipy', 'sklearn'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+
+
+@pytest.mark.parametrize(
+    "imports",
+    ["import keras; import ood_keras", "import ood_keras; import keras"],
+)
+def test_keras_finds_the_objects_in_either_order(imports):
+    check(
+        f"{imports}\n"
+        "import sys\n"
+        "names = keras.saving.get_custom_objects()\n"
+        "assert 'ood_keras>OpenSetLoss' in names, sorted(names)\n"
+        "heavy = {'matplotlib', 'sklearn', 'tensorflow_datasets'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )

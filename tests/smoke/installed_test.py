@@ -1,0 +1,54 @@
+"""Uses the package as installed; CI copies this file away from the checkout."""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+COMMANDS = ["ood-train", "ood-evaluate", "ood-export", "ood-predict", "ood-quickstart"]
+BIN = pathlib.Path(sys.executable).parent
+
+
+def run(*arguments, cwd):
+    return subprocess.run(
+        [str(argument) for argument in arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches(command, tmp_path):
+    result = run(BIN / command, "--help", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert command in result.stdout
+    assert "Flags:" in result.stdout
+
+
+def test_one_name_in_site_packages(tmp_path):
+    code = "import ood_keras.pipelines, ood_keras.tools; import pipelines"
+    result = run(sys.executable, "-c", code, cwd=tmp_path)
+    assert "No module named 'pipelines'" in result.stderr
+
+
+def test_main_job_from_another_folder(tmp_path):
+    run_dir = tmp_path / "run"
+    steps = [
+        ["ood-train", "--known=digits", "--unknown=synthetic", "--recipe=demo"],
+        ["ood-evaluate", "--unknown=glyphs"],
+        ["ood-export", f"--output={tmp_path / 'model'}"],
+    ]
+    steps[0].append("--override=epochs=1")
+    for command, *flags in steps:
+        result = run(BIN / command, f"--run_dir={run_dir}", *flags, cwd=tmp_path)
+        assert result.returncode == 0, result.stdout + result.stderr
+    junk = tmp_path / "junk.png"
+    junk.write_bytes(b"not an image")
+    result = run(BIN / "ood-predict", f"--model={tmp_path}/model/1", junk, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "__unknown__" in result.stdout
+    shutil.rmtree(run_dir)

@@ -1,0 +1,83 @@
+"""What all commands share: flags, help that is instant, errors without tracebacks."""
+
+import os
+import sys
+import textwrap
+import traceback
+
+from absl import flags
+
+
+def new_flags():
+    """Returns the flags of one command.
+
+    They are the command's own, so that several commands can be imported together.
+    """
+    values = flags.FlagValues()
+    flags.DEFINE_bool("help", False, "Show this help.", flag_values=values)
+    flags.DEFINE_bool(
+        "traceback", False, "On an error, show where it arose.", flag_values=values
+    )
+    return values
+
+
+def split_specs(text):
+    """Splits "mnist[0,1],kmnist" at the commas outside brackets."""
+    specs, depth = [""], 0
+    for character in text or "":
+        depth += {"[": 1, "]": -1}.get(character, 0)
+        if character == "," and depth == 0:
+            specs.append("")
+        else:
+            specs[-1] += character
+    return [spec.strip() for spec in specs if spec.strip()]
+
+
+def run(name, doc, flag_values, main, argv=None):
+    """Parses the flags, calls `main(positional_arguments)` and exits.
+
+    Exit status: 0 done, 1 the job failed, 2 the command line is wrong.
+
+    Args:
+        name: The command, for messages.
+        doc: The text that `--help` shows above the flags.
+        flag_values: From `new_flags`.
+        main: Called with the positional arguments once the flags are parsed. Heavy
+            imports belong inside.
+        argv: Arguments with the program's name first; default `sys.argv`.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    if {"-h", "-help", "--help"} & set(argv[1:]):
+        print(f"{doc.strip()}\n\nFlags:\n{_flags_help(flag_values)}")
+        sys.exit(0)
+    try:
+        positional = flag_values(argv)[1:]
+    except flags.Error as error:
+        print(f"{name}: {error}\nTry {name} --help", file=sys.stderr)
+        sys.exit(2)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        main(positional)
+    except KeyboardInterrupt:
+        print(f"\n{name}: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if flag_values["traceback"].value:
+            traceback.print_exc()
+        print(f"{name}: error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _flags_help(flag_values):
+    lines = []
+    for name in sorted(flag_values):
+        flag = flag_values[name]
+        value = "" if flag.boolean else f"={name.upper()}"
+        default = flag.default
+        if isinstance(default, list):
+            default = ",".join(default)
+        shown = f" Default: {default}." if default not in (None, False, "") else ""
+        text = " ".join(flag.help.split()) + shown
+        lines.append(f"  --{name}{value}")
+        lines.append(textwrap.fill(text, 84, initial_indent=" " * 6, subsequent_indent=" " * 6))
+    return "\n".join(lines)

@@ -1,0 +1,63 @@
+"""Measures a trained run against unknown test images, honestly.
+
+  ood-evaluate --run_dir=runs/mnist --unknown=kmnist,notmnist,uniform_noise
+
+Every detector is scored; the one with the lowest FPR95 on the validation data is
+selected before any test image is read. Sources that were seen in training are marked.
+Writes metrics.json, scores.npz, figures/ and report.html into the run. Next: ood-export.
+"""
+
+from absl import flags
+
+from ood_keras.tools import app
+
+_FLAGS = app.new_flags()
+_RUN_DIR = flags.DEFINE_string(
+    "run_dir", None, "A run of ood-train.", required=True, flag_values=_FLAGS
+)
+_UNKNOWN = flags.DEFINE_string(
+    "unknown",
+    None,
+    "The sources of unknown test images, separated by commas.",
+    required=True,
+    flag_values=_FLAGS,
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir",
+    None,
+    "The folder that holds the data sets; default: the one that ood-train was given.",
+    flag_values=_FLAGS,
+)
+_DETECTORS = flags.DEFINE_list(
+    "detectors",
+    ["unknown_probability", "msp", "max_logit", "energy", "objectosphere"],
+    "The detectors to compare.",
+    flag_values=_FLAGS,
+)
+
+
+def _evaluate(positional):
+    if positional:
+        raise ValueError(f"ood-evaluate takes flags only; received: {positional}")
+    from ood_keras.tools import jobs
+
+    report = jobs.evaluate(
+        run_dir=_RUN_DIR.value,
+        unknown=app.split_specs(_UNKNOWN.value),
+        data_dir=_DATA_DIR.value,
+        detectors=_DETECTORS.value,
+    )
+    print(report)
+    print(
+        f"\nPictures and all detectors: {_RUN_DIR.value}/report.html\nNext:\n"
+        f"  ood-export --run_dir={_RUN_DIR.value} --output=saved_models/NAME"
+    )
+
+
+def main():
+    """The command `ood-evaluate`."""
+    app.run("ood-evaluate", __doc__, _FLAGS, _evaluate)
+
+
+if __name__ == "__main__":
+    main()

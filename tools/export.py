@@ -1,0 +1,71 @@
+"""Exports a run as a SavedModel that rejects what it does not know.
+
+  ood-export --run_dir=runs/mnist --output=saved_models/mnist
+
+Calibrates the threshold of the selected detector on the run's known validation scores,
+writes OUTPUT/VERSION (the next free number) for TensorFlow Serving, and compares what was
+written with the live model in a fresh process before it says done. Next: ood-predict.
+"""
+
+from absl import flags
+
+from ood_keras.tools import app
+
+_FLAGS = app.new_flags()
+_RUN_DIR = flags.DEFINE_string(
+    "run_dir",
+    None,
+    "A run of ood-train, after ood-evaluate.",
+    required=True,
+    flag_values=_FLAGS,
+)
+_OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "The folder that receives a version folder.",
+    required=True,
+    flag_values=_FLAGS,
+)
+_TARGET_ACCEPTANCE = flags.DEFINE_float(
+    "target_acceptance",
+    0.95,
+    "Share of known images to accept, between 0 and 1.",
+    flag_values=_FLAGS,
+)
+_METHOD = flags.DEFINE_enum(
+    "method",
+    "conformal",
+    ["conformal", "quantile"],
+    "How the threshold is chosen; conformal holds for any sample size.",
+    flag_values=_FLAGS,
+)
+_DETECTOR = flags.DEFINE_string(
+    "detector",
+    None,
+    "Default: the detector that was selected on validation data.",
+    flag_values=_FLAGS,
+)
+
+
+def _export(positional):
+    if positional:
+        raise ValueError(f"ood-export takes flags only; received: {positional}")
+    from ood_keras.tools import jobs
+
+    path, threshold = jobs.export(
+        run_dir=_RUN_DIR.value,
+        output=_OUTPUT.value,
+        target_acceptance=_TARGET_ACCEPTANCE.value,
+        method=_METHOD.value,
+        detector=_DETECTOR.value,
+    )
+    print(f"{threshold}\n\nDone: {path}\nNext:\n  ood-predict --model={path} IMAGE...")
+
+
+def main():
+    """The command `ood-export`."""
+    app.run("ood-export", __doc__, _FLAGS, _export)
+
+
+if __name__ == "__main__":
+    main()

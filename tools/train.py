@@ -1,0 +1,80 @@
+"""Trains a classifier that knows what it does not know.
+
+  ood-train --known=digits --unknown=synthetic --recipe=demo --run_dir=runs/digits
+  ood-train --known=mnist --unknown=emnist/letters --data_dir=DIR --run_dir=runs/mnist
+
+Known and unknown are data sources: mnist, fashion_mnist, emnist/letters, kmnist,
+omniglot, notmnist, cifar10, tfds:NAME, folder:PATH, idx:PATH, npz:PATH, uniform_noise,
+gaussian_noise, synthetic (needs no unknown images), digits, glyphs; mnist[0-4] takes some
+of the classes. A run that was stopped, even killed, goes on when the same command is given
+again and ends with the same weights. Next: ood-evaluate.
+"""
+
+from absl import flags
+
+from ood_keras.tools import app
+
+_FLAGS = app.new_flags()
+_KNOWN = flags.DEFINE_string(
+    "known",
+    None,
+    "The source of the known classes.",
+    required=True,
+    flag_values=_FLAGS,
+)
+_UNKNOWN = flags.DEFINE_string(
+    "unknown",
+    None,
+    "The sources of unknown images to train with, separated by commas.",
+    required=True,
+    flag_values=_FLAGS,
+)
+_RUN_DIR = flags.DEFINE_string(
+    "run_dir",
+    None,
+    "The folder that receives everything; give the same one to resume.",
+    required=True,
+    flag_values=_FLAGS,
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "The folder that holds the data sets.", flag_values=_FLAGS
+)
+_RECIPE = flags.DEFINE_string(
+    "recipe",
+    "fast",
+    "fast (minutes), paper (section 3.6: 150 epochs) or demo (seconds).",
+    flag_values=_FLAGS,
+)
+_OVERRIDE = flags.DEFINE_multi_string(
+    "override",
+    [],
+    "A field of the recipe to change, such as epochs=2",
+    flag_values=_FLAGS,
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Decides everything.", flag_values=_FLAGS)
+
+
+def _train(positional):
+    if positional:
+        raise ValueError(f"ood-train takes flags only; received: {positional}")
+    from ood_keras.tools import jobs
+
+    jobs.train(
+        known=_KNOWN.value,
+        unknown=app.split_specs(_UNKNOWN.value),
+        run_dir=_RUN_DIR.value,
+        data_dir=_DATA_DIR.value,
+        recipe=_RECIPE.value,
+        overrides=_OVERRIDE.value,
+        seed=_SEED.value,
+    )
+    print(f"\nDone. Next:\n  ood-evaluate --run_dir={_RUN_DIR.value} --unknown=SOURCES")
+
+
+def main():
+    """The command `ood-train`."""
+    app.run("ood-train", __doc__, _FLAGS, _train)
+
+
+if __name__ == "__main__":
+    main()
