@@ -1,1 +1,7 @@
-__all__ = []
+"""Losses that learn from known and unknown images."""
+
+from ood_keras.losses.objectosphere import Objectosphere
+from ood_keras.losses.open_set_loss import OpenSetLoss
+from ood_keras.losses.weighted_cross_entropy import WeightedCrossEntropy
+
+__all__ = ["Objectosphere", "OpenSetLoss", "WeightedCrossEntropy"]

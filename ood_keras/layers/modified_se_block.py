@@ -1,0 +1,115 @@
+"""The modified squeeze-and-excitation block, the paper's Figure 1."""
+
+import keras
+from keras import ops
+
+from ood_keras.layers.squeeze_excitation import (
+    SqueezeExcitation,
+    check_image_channels,
+    check_positive,
+)
+
+
+@keras.saving.register_keras_serializable(package="ood_keras")
+class ModifiedSEBlock(keras.layers.Layer):
+    """Adds context at two scales to the features, then weighs all channels together.
+
+    Use it after a convolution in a classifier that is trained with known and unknown
+    images. It is Figure 1 of "Out-of-Distribution Classification with Adaptive
+    Learning of Low-level Contextual Features":
+
+        branch_k = maxpool_k(relu(batch_norm(conv_k(x))))    for k = 3 and k = 5
+        stacked  = concatenate(x, branch_3, branch_5)        on the channels
+        output   = squeeze_excitation(stacked)
+
+    Height and width stay as they are (stride 1, zero padding). What the figure
+    leaves open is decided in `docs/decisions/modified_se_block.md`.
+
+    Args:
+        filters: Integer >= 1, channels of each branch. `None` means a quarter of the
+            input's channels, which about keeps the cost of a block below that of the
+            convolution before it. Defaults to `None`.
+        ratio: Integer >= 1, reduction of the excitation's hidden layer; see
+            `ood_keras.layers.SqueezeExcitation`. Defaults to `4`.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: `(batch, height, width, channels)`.
+        training: Whether batch normalisation uses the statistics of the batch.
+
+    Returns:
+        A tensor `(batch, height, width, channels + 2 * filters)`: the input's
+        channels first, then those of the branches with kernels 3 and 5.
+
+    Raises:
+        ValueError: `filters` or `ratio` is not an integer >= 1; or the input does not
+            have four axes with a known number of channels.
+
+    Example:
+
+    >>> import numpy as np, ood_keras
+    >>> block = ood_keras.layers.ModifiedSEBlock(filters=8)
+    >>> tuple(block(np.ones((2, 14, 14, 32), "float32")).shape)
+    (2, 14, 14, 48)
+    """
+
+    def __init__(self, filters=None, ratio=4, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = None if filters is None else check_positive("filters", filters)
+        self.ratio = check_positive("ratio", ratio)
+
+    def build(self, input_shape):
+        channels = check_image_channels(self, input_shape)
+        self.branches = [
+            _branch(self._branch_filters(channels), kernel, self.dtype_policy)
+            for kernel in (3, 5)
+        ]
+        for branch in self.branches:
+            branch.build(input_shape)
+        self.squeeze_excitation = SqueezeExcitation(
+            self.ratio, dtype=self.dtype_policy, name="squeeze_excitation"
+        )
+        self.squeeze_excitation.build(self.compute_output_shape(input_shape))
+
+    def call(self, inputs, training=None):
+        branches = [branch(inputs, training=training) for branch in self.branches]
+        return self.squeeze_excitation(ops.concatenate([inputs, *branches], axis=-1))
+
+    def compute_output_shape(self, input_shape):
+        channels = input_shape[-1]
+        return (*input_shape[:-1], channels + 2 * self._branch_filters(channels))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "ratio": self.ratio,
+        }
+
+    def _branch_filters(self, channels):
+        return self.filters or max(1, channels // 4)
+
+
+def _branch(filters, kernel, dtype):
+    return keras.Sequential(
+        [
+            keras.layers.Conv2D(
+                filters,
+                kernel,
+                padding="same",
+                use_bias=False,
+                data_format="channels_last",
+                dtype=dtype,
+            ),
+            keras.layers.BatchNormalization(momentum=0.9, dtype=dtype),
+            keras.layers.ReLU(dtype=dtype),
+            keras.layers.MaxPooling2D(
+                kernel,
+                strides=1,
+                padding="same",
+                data_format="channels_last",
+                dtype=dtype,
+            ),
+        ],
+        name=f"branch_{kernel}",
+    )

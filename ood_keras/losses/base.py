@@ -1,0 +1,89 @@
+"""What all losses of this room share: the labels, the checks and the config."""
+
+import keras
+from keras import ops
+
+from ood_keras.conventions import check_num_classes
+
+
+class KnownUnknownLoss(keras.losses.Loss):
+    """Base of losses over integer labels, where every unknown image has the label -1.
+
+    Args:
+        num_classes: Integer N >= 2, the number of known classes.
+        reduction: As in `keras.losses.Loss`; `None` keeps one value per image.
+        name: Name of the loss. `None` makes one from the class.
+        dtype: As in `keras.losses.Loss`, but 32 or 64 bits wide. `None` means float32.
+
+    Raises:
+        ValueError: `num_classes` is not an integer >= 2, or `dtype` has 16 bits.
+    """
+
+    def __init__(
+        self, num_classes, reduction="sum_over_batch_size", name=None, dtype=None
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype or "float32")
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(
+                "losses are computed in float32 or float64, since 16 bits hold neither "
+                "large labels nor small probabilities; the outputs of a model in mixed "
+                "precision are converted for you, so leave `dtype` out. Received: "
+                f"dtype={dtype}"
+            )
+        self.num_classes = check_num_classes(num_classes)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "dtype": self.dtype,
+        }
+
+
+def split_labels(y_true, num_classes):
+    """Reads integer labels.
+
+    Args:
+        y_true: Labels `(batch,)` or `(batch, 1)` of any number type. Every label
+            outside `0..num_classes - 1` counts as unknown: inside a graph a wrong label
+            cannot raise an error, and the pipelines check labels before they get here.
+        num_classes: Number of known classes.
+
+    Returns:
+        `(labels, known)`: int32 `(batch,)`, where unknown images have the label
+        `num_classes`; and bool `(batch,)`.
+
+    Raises:
+        ValueError: `y_true` has another shape.
+    """
+    y_true = ops.convert_to_tensor(y_true)
+    if len(y_true.shape) > 2 or (len(y_true.shape) == 2 and y_true.shape[1] != 1):
+        raise ValueError(
+            "labels must be integers of shape (batch,) or (batch, 1), with -1 for "
+            "unknown images; turn one-hot labels into integers with argmax. Received: "
+            f"labels of shape {tuple(y_true.shape)}"
+        )
+    labels = ops.cast(ops.reshape(y_true, (-1,)), "int32")
+    known = ops.logical_and(labels >= 0, labels < num_classes)
+    return ops.where(known, labels, num_classes), known
+
+
+def check_logits(logits, num_classes, *, unknown_class):
+    """Returns logits in 32 or 64 bits; raises if their number does not fit."""
+    logits = at_least_float32(logits)
+    expected = num_classes + bool(unknown_class)
+    if len(logits.shape) != 2 or logits.shape[1] not in (expected, None):
+        name = "N+1" if unknown_class else "N"
+        raise ValueError(
+            f"expected {name}={expected} logits per image for the N={num_classes} "
+            f"known classes; received shape {tuple(logits.shape)}; build the model "
+            f"with `unknown_class={bool(unknown_class)}`, or correct `num_classes`"
+        )
+    return logits
+
+
+def at_least_float32(x):
+    """Returns `x` as a floating-point tensor of 32 bits or more."""
+    x = ops.convert_to_tensor(x)
+    wide = keras.backend.standardize_dtype(x.dtype) == "float64"
+    return x if wide else ops.cast(x, "float32")
