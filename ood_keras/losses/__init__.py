@@ -1,7 +1,15 @@
 """Losses that learn from known and unknown images."""
 
+from ood_keras.losses.entropic_open_set import EntropicOpenSet
 from ood_keras.losses.objectosphere import Objectosphere
 from ood_keras.losses.open_set_loss import OpenSetLoss
+from ood_keras.losses.outlier_exposure import OutlierExposure
 from ood_keras.losses.weighted_cross_entropy import WeightedCrossEntropy
 
-__all__ = ["Objectosphere", "OpenSetLoss", "WeightedCrossEntropy"]
+__all__ = [
+    "EntropicOpenSet",
+    "Objectosphere",
+    "OpenSetLoss",
+    "OutlierExposure",
+    "WeightedCrossEntropy",
+]
