@@ -1,0 +1,20 @@
+"""Data in, tensors out: sources, splits, and the mixture of known and unknown."""
+
+from ood_keras.pipelines import preprocessing, recipes
+from ood_keras.pipelines.interleave import Interleave, interleave
+from ood_keras.pipelines.roles import check_roles
+from ood_keras.pipelines.sources import DataNotFoundError, Source, load, names
+from ood_keras.pipelines.split import Split
+
+__all__ = [
+    "DataNotFoundError",
+    "Interleave",
+    "Source",
+    "Split",
+    "check_roles",
+    "interleave",
+    "load",
+    "names",
+    "preprocessing",
+    "recipes",
+]

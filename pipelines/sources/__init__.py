@@ -1,0 +1,122 @@
+"""From a spec string to a data source."""
+
+import difflib
+import pathlib
+import re
+
+from ood_keras.pipelines.sources import idx, idx_sets
+from ood_keras.pipelines.sources.base import DataNotFoundError, Request, Source
+
+__all__ = ["DataNotFoundError", "Source", "load", "names"]
+
+_NAMED = {
+    **{name: idx_sets.open_set for name in idx_sets.IDX_SETS},
+}
+# Followed by a colon and a path or a name.
+_PREFIXED = {
+    "idx": (idx.open_path, "PATH"),
+}
+
+
+def names():
+    """Returns the spec strings that `load` knows; PATH and NAME are to be filled in."""
+    prefixed = [f"{prefix}:{what}" for prefix, (_, what) in _PREFIXED.items()]
+    return sorted(_NAMED) + sorted(prefixed)
+
+
+def load(spec, *, data_dir=None, image_shape=None, seed=0, known=None, count=None):
+    """Opens a data source by its spec string.
+
+    Whether the data is there is checked now; images are read when a split is first
+    used. The splits are the same whatever the seed: test is the official test part, and
+    validation is carved from the training part.
+
+    Args:
+        spec: One of `names()`, for example `"mnist"`, `"emnist/letters"`,
+            `"folder:pictures"`, `"tfds:svhn_cropped"`. A choice of classes may follow,
+            by number, range or name: `"mnist[0-4]"`, `"mnist[0,2,5]"`,
+            `"cifar10[cat,dog]"`; they are relabelled `0, 1, ...` in that order.
+        data_dir: Folder of data sets, one folder each, looked in first.
+        image_shape: `(height, width, channels)` to convert all images to, see
+            `resizing.adapt`. Left out: the source's own shape.
+        seed: For sources that are made, not read: `synthetic` and the noises.
+        known: `Source` or `Split` of known images that `synthetic` starts from.
+        count: Images per split of a source that is made.
+
+    Returns:
+        `Source` with `.train`, `.validation` and `.test`.
+
+    Raises:
+        ValueError: the spec is unknown, or the data is corrupt.
+        DataNotFoundError: the data is not there; says where it was looked for.
+
+    Example:
+
+    ```python
+    mnist = pipelines.load("mnist", data_dir="data")
+    mnist.train.images.shape  # (55000, 28, 28, 1)
+    ```
+    """
+    match = re.fullmatch(r"(.+?)(?:\[([^\[\]]*)\])?", str(spec).strip(), re.DOTALL)
+    base_spec, classes = match.groups() if match else ("", None)
+    prefix, _, argument = base_spec.partition(":")
+    if base_spec in _NAMED:
+        opener, argument = _NAMED[base_spec], ""
+    elif prefix in _PREFIXED and argument:
+        opener = _PREFIXED[prefix][0]
+    else:
+        raise ValueError(_unknown_spec(spec, base_spec))
+    request = Request(
+        spec=base_spec,
+        argument=argument,
+        data_dir=None if data_dir is None else pathlib.Path(data_dir).expanduser(),
+        image_shape=_image_shape(image_shape),
+        seed=seed,
+        known=known,
+        count=count,
+    )
+    source = opener(request)
+    if classes is None:
+        return source
+    return source.select(_parse_classes(spec, classes, source.class_names), str(spec))
+
+
+def _unknown_spec(spec, base_spec):
+    matches = difflib.get_close_matches(base_spec.lower(), names(), cutoff=0.5)
+    guess = f" Did you mean {' or '.join(matches)}?" if matches else ""
+    return (
+        f"unknown data source {str(spec)!r}.{guess} Known sources: "
+        f"{', '.join(names())}; a choice of classes may follow, as in mnist[0-4]"
+    )
+
+
+def _parse_classes(spec, text, class_names):
+    """Returns class indices from `"0-4"`, `"0,2,5"` or `"cat,dog"`."""
+    by_name = {name.casefold(): index for index, name in enumerate(class_names)}
+    classes = []
+    for token in (part.strip() for part in text.split(",")):
+        bounds = re.fullmatch(r"(\d+)(?:-(\d+))?", token)
+        if bounds:
+            first, last = int(bounds[1]), int(bounds[2] or bounds[1])
+            classes.extend(range(first, last + 1))
+        elif token.casefold() in by_name:
+            classes.append(by_name[token.casefold()])
+        else:
+            raise ValueError(
+                f"{spec}: {token!r} is no class. Give numbers from 0 to "
+                f"{len(class_names) - 1}, ranges as 0-4, or names: "
+                f"{', '.join(class_names[:30])}"
+            )
+    return classes
+
+
+def _image_shape(image_shape):
+    if image_shape is None:
+        return None
+    shape = tuple(int(size) for size in image_shape)
+    if len(shape) != 3 or min(shape) < 1 or shape[2] not in (1, 3):
+        raise ValueError(
+            "`image_shape` must be (height, width, channels) with 1 or 3 channels. "
+            f"Received: {tuple(image_shape)}"
+        )
+    return shape

@@ -1,0 +1,317 @@
+"""Mixes known and unknown images at an exact ratio, deterministically."""
+
+import itertools
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from ood_keras.conventions import UNKNOWN, check_num_classes
+from ood_keras.pipelines import batching, preprocessing, roles
+from ood_keras.pipelines.split import Split
+
+
+class Interleave:
+    """Epochs of known and unknown images, each a pure function of seed and number.
+
+    Use it where training must be able to resume (`training.fit` does); `interleave`
+    gives the same epochs as one dataset for `model.fit`.
+
+    An epoch holds every known image once and, with per-class normalisation (section
+    3.2 of the paper, and its 60,000 known to 6,000 unknown images),
+    `round(num_known / num_classes)` unknown ones, so that all unknowns together count
+    as one class. They are spread evenly over the unknown sources, the remainder to the
+    first ones. Every source hands out its images without repetition until all were
+    used, then starts over in a new order, also across epochs. Unknown images stand at
+    equal distances in the epoch, so any run of images, and so each batch, holds the
+    same number of them, up to one.
+
+    Args:
+        known: `Split` with labels `0..num_classes-1`.
+        unknown: `Split` or list of splits; their labels are ignored, all become -1.
+        num_classes: Number N of known classes.
+        batch_size: Images per step, known and unknown together. The last batch of an
+            epoch may be smaller.
+        seed: Decides the order and the augmentation.
+        normalize: If `False`, every unknown image appears once per epoch instead.
+        augment: `None`, the name of an entry of `preprocessing.AUGMENTATIONS`, or a
+            function `(images, seed)` on a float batch and an int32 `(2,)` seed, which
+            differs for each step and must be its only source of randomness.
+
+    Raises:
+        ValueError: there are no unknown images; a known class has no image; a label is
+            out of range; image shapes differ; a class is both known and unknown.
+
+    Example:
+
+    ```python
+    mixed = pipelines.Interleave(known.train, unknown.train, num_classes=10)
+    for epoch in range(3):
+        for images, labels in mixed.epoch(epoch):
+            model.train_on_batch(images, labels)
+    ```
+    """
+
+    def __init__(
+        self,
+        known,
+        unknown,
+        num_classes,
+        *,
+        batch_size=128,
+        seed=0,
+        normalize=True,
+        augment=None,
+    ):
+        unknown = [unknown] if isinstance(unknown, Split) else list(unknown)
+        self.num_classes = check_num_classes(num_classes)
+        self.batch_size = _positive("batch_size", batch_size)
+        self.seed = _natural("seed", seed)
+        _check_known(known, self.num_classes)
+        _check_unknown(known, unknown)
+        roles.check_classes([known], unknown)
+        sizes = [len(split) for split in unknown]
+        quotas = sizes
+        if normalize:
+            total = max(1, round(len(known) / self.num_classes))
+            quotas = _shares(total, len(unknown))
+        self.normalize = normalize
+        self._num_known = len(known)
+        self._sizes, self._quotas = sizes, quotas
+        self._augment = _augmentation(augment)
+        self._images = tf.concat([split.images for split in [known, *unknown]], axis=0)
+        labels = [known.labels, np.full(sum(sizes), UNKNOWN, np.int32)]
+        self._labels = tf.concat(labels, axis=0)
+
+    @property
+    def num_images(self):
+        """Images per epoch, known and unknown together."""
+        return self._num_known + self.num_unknown
+
+    @property
+    def num_unknown(self):
+        """Unknown images per epoch."""
+        return sum(self._quotas)
+
+    @property
+    def steps_per_epoch(self):
+        return math.ceil(self.num_images / self.batch_size)
+
+    def epoch(self, index, start_step=0):
+        """Returns the batches of one epoch, from `start_step` on.
+
+        Args:
+            index: Number of the epoch, from 0. The same index gives the same batches,
+                in any process and whatever was read before.
+            start_step: Number of batches to leave out, to resume within the epoch.
+
+        Returns:
+            `tf.data.Dataset` of float32 `(batch, height, width, channels)` images in
+            [0, 1] and int32 `(batch,)` labels.
+        """
+        index = _natural("index", index)
+        if not 0 <= start_step <= self.steps_per_epoch:
+            raise ValueError(
+                f"`start_step` must be 0 to {self.steps_per_epoch}, the steps of an "
+                f"epoch. Received: start_step={start_step}"
+            )
+        return batching.batches(
+            self._images,
+            self._labels,
+            self.order(index),
+            self.batch_size,
+            start_step=start_step,
+            augment=self._augmentation_of(index),
+        )
+
+    def dataset(self):
+        """Returns a dataset of which every new iteration is the next epoch."""
+        counter = itertools.count()
+
+        # The only Python that runs while training, once per epoch.
+        def next_epoch():
+            index = next(counter)
+            return np.int64(index), self.order(index)
+
+        def read_next_epoch(_):
+            index, order = tf.numpy_function(next_epoch, [], [tf.int64, tf.int32])
+            return tf.ensure_shape(index, []), tf.ensure_shape(order, [None])
+
+        def batches_of(index, order):
+            return batching.pipeline(
+                tf.data.Dataset.range(self.steps_per_epoch),
+                batching.gather(
+                    self._images,
+                    self._labels,
+                    order,
+                    self.batch_size,
+                    self._augmentation_of(index),
+                ),
+            )
+
+        return (
+            tf.data.Dataset.range(1)
+            .map(read_next_epoch)
+            .flat_map(batches_of)
+            .apply(tf.data.experimental.assert_cardinality(self.steps_per_epoch))
+        )
+
+    def order(self, index):
+        """Returns the epoch's rows as int32 `(num_images,)`.
+
+        Rows below `len(known)` are known images, the others unknown ones, in the order
+        of the sources.
+        """
+        random = _generator(self.seed, index)
+        known = random.permutation(self._num_known)
+        first = self._num_known + np.cumsum([0, *self._sizes[:-1]])
+        unknown = np.concatenate(
+            [
+                first[source] + self._next_images(source, index)
+                for source in range(len(self._sizes))
+            ]
+        )
+        order = np.empty(self.num_images, np.int32)
+        is_unknown = np.zeros(self.num_images, bool)
+        is_unknown[_even_positions(self.num_images, len(unknown), random)] = True
+        order[is_unknown] = random.permutation(unknown)
+        order[~is_unknown] = known
+        return order
+
+    def _next_images(self, source, index):
+        # The source is one endless row of permutations; this is the epoch's stretch.
+        size, quota = self._sizes[source], self._quotas[source]
+        start = index * quota
+        first_pass, last_pass = start // size, (start + quota - 1) // size
+        passes = [
+            _generator(self.seed, number, source + 1).permutation(size)
+            for number in range(first_pass, last_pass + 1)
+        ]
+        offset = start - first_pass * size
+        return np.concatenate(passes)[offset : offset + quota]
+
+    def _augmentation_of(self, index):
+        if self._augment is None:
+            return None
+        # The first word of the seed is the run's, the second the epoch's and step's.
+        seed = tf.random.experimental.stateless_fold_in([self.seed, 0], index)
+        return lambda images, step: self._augment(
+            images, tf.random.experimental.stateless_fold_in(seed, step)
+        )
+
+
+def interleave(known, unknown, num_classes, **options):
+    """Mixes known and unknown images into one dataset for `model.fit`.
+
+    Every new iteration over the dataset, so every epoch of `model.fit`, is the next
+    epoch of `Interleave`, which describes the mixture, the arguments and the errors.
+    (Keras takes one batch more to build a model that was never called; that look counts
+    as an iteration.) The number of steps is known, so Keras shows progress.
+
+    Args:
+        known: `Split` with labels `0..num_classes-1`.
+        unknown: `Split` or list of splits.
+        num_classes: Number N of known classes.
+        **options: `batch_size`, `seed`, `normalize`, `augment` of `Interleave`.
+
+    Returns:
+        `tf.data.Dataset` of float32 `(batch, height, width, channels)` images in
+        [0, 1] and int32 `(batch,)` labels, -1 for unknown.
+
+    Example:
+
+    ```python
+    known, unknown = pipelines.load("mnist"), pipelines.load("emnist/letters")
+    model.fit(pipelines.interleave(known.train, unknown.train, num_classes=10))
+    ```
+    """
+    return Interleave(known, unknown, num_classes, **options).dataset()
+
+
+def _check_known(known, num_classes):
+    if len(known) == 0:
+        raise ValueError(f"{known} has no images; training needs known images")
+    labels = known.labels
+    outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if len(outside):
+        raise ValueError(
+            f"{known}: labels of known images must be 0 to {num_classes - 1}, for "
+            f"num_classes={num_classes}. Received: {len(outside)} labels out of range, "
+            f"the first is {labels[outside[0]]} at index {outside[0]}. Check "
+            "`num_classes`; unknown images belong into `unknown`"
+        )
+    empty = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0)
+    if len(empty):
+        names = [
+            f"{index} ({known.class_names[index]})"
+            if index < known.num_classes
+            else str(index)
+            for index in empty
+        ]
+        raise ValueError(
+            f"{known}: every known class needs at least one image, but there is none "
+            f"of class {', '.join(names)}. Add images, lower `num_classes` "
+            f"(received: {num_classes}), or leave the class out, for example with "
+            "`select`"
+        )
+
+
+def _check_unknown(known, unknown):
+    if not unknown:
+        raise ValueError(
+            "there are no unknown images: `unknown` is an empty list. Give at least "
+            'one split; without data, `pipelines.load("synthetic", known=...)` makes '
+            "outliers from the known images"
+        )
+    for split in unknown:
+        if len(split) == 0:
+            raise ValueError(f"there are no unknown images in {split}")
+        if split.image_shape != known.image_shape:
+            raise ValueError(
+                f"known and unknown images must have one shape. Received: {known} "
+                f"{known.image_shape}, {split} {split.image_shape}. Load both with "
+                f"image_shape={known.image_shape}"
+            )
+
+
+def _shares(total, count):
+    """Splits `total` evenly into `count` integers, the remainder to the first ones."""
+    return [total // count + (index < total % count) for index in range(count)]
+
+
+def _even_positions(length, count, random):
+    """`count` of `range(length)` at equal distances, with a random start.
+
+    Any stretch of B positions holds B * count / length of them, rounded up or down.
+    """
+    positions = (np.arange(count) + random.random()) * (length / count)
+    return np.minimum(positions.astype(np.int64), length - 1)
+
+
+def _generator(*words):
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
+
+
+def _augmentation(augment):
+    if augment is None or callable(augment):
+        return augment
+    if augment not in preprocessing.AUGMENTATIONS:
+        raise ValueError(
+            f"unknown augmentation {augment!r}; there are: "
+            f"{', '.join(preprocessing.AUGMENTATIONS)}"
+        )
+    return preprocessing.AUGMENTATIONS[augment]
+
+
+def _positive(name, value):
+    if isinstance(value, bool) or int(value) != value or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer. Received: {value!r}")
+    return int(value)
+
+
+def _natural(name, value):
+    if isinstance(value, bool) or int(value) != value or not 0 <= value < 2**31:
+        raise ValueError(
+            f"`{name}` must be an integer from 0 to 2**31 - 1. Received: {value!r}"
+        )
+    return int(value)

@@ -1,0 +1,211 @@
+"""What every data source is made of."""
+
+import dataclasses
+
+import numpy as np
+
+from ood_keras.pipelines import resizing
+from ood_keras.pipelines.split import ROLES, Split, check_classes
+
+VALIDATION_SHARE = 1 / 12
+
+
+class DataNotFoundError(FileNotFoundError):
+    """A source is neither on disk nor to be had; says what was looked for and where."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What `pipelines.load` was asked for; every source opener receives one.
+
+    Args:
+        spec: The spec string without a choice of classes: `"folder:pictures"`.
+        argument: What follows the colon, or `""`.
+        data_dir: `pathlib.Path` of the folder of data sets, or `None`.
+        image_shape: `(height, width, channels)` to convert to, or `None`.
+        seed: For sources that are made, not read.
+        known: `Source` or `Split` that `synthetic` starts from, or `None`.
+        count: Images per split for sources that are made, or `None`.
+    """
+
+    spec: str
+    argument: str = ""
+    data_dir: object = None
+    image_shape: tuple[int, int, int] | None = None
+    seed: int = 0
+    known: object = None
+    count: int | None = None
+
+
+class Source:
+    """A data set with up to three splits, read on first use.
+
+    Made by `pipelines.load`; `from_parts` is how the sources make it.
+
+    Args:
+        name: The spec string.
+        class_names: One name per class; empty if all images are unknown.
+        roles: The splits it has, a part of `("train", "validation", "test")`.
+        load_split: Function from a role to its `Split`; called once per role.
+    """
+
+    def __init__(self, name, class_names, roles, load_split):
+        self.name = name
+        self.class_names = tuple(class_names)
+        self.roles = tuple(roles)
+        self._load_split = load_split
+        self._splits = {}
+
+    @property
+    def num_classes(self):
+        return len(self.class_names)
+
+    @property
+    def image_shape(self):
+        """`(height, width, channels)`; reads the smallest split to know it."""
+        return self.split(self.roles[-1]).image_shape
+
+    @property
+    def train(self):
+        return self.split("train")
+
+    @property
+    def validation(self):
+        return self.split("validation")
+
+    @property
+    def test(self):
+        return self.split("test")
+
+    def split(self, role):
+        """Returns the `Split` of a role.
+
+        Raises:
+            ValueError: the source has no such split.
+        """
+        if role not in ROLES:
+            raise ValueError(f"`role` must be one of {ROLES}. Received: {role!r}")
+        if role not in self.roles:
+            raise ValueError(
+                f"{self.name} has no {role} split here, only {', '.join(self.roles)}. "
+                "Test images are never trained or tuned on; use another source for "
+                f"{role}"
+            )
+        if role not in self._splits:
+            self._splits[role] = self._load_split(role)
+        return self._splits[role]
+
+    def select(self, classes, name=None):
+        """Returns the source of some classes only, relabelled `0..len(classes)-1`.
+
+        Args:
+            classes: Indices into `class_names`, in the new order.
+            name: Name of the result; made from the indices if left out.
+        """
+        classes = check_classes(self.name, classes, self.class_names)
+        name = name or f"{self.name}[{','.join(map(str, classes))}]"
+
+        def load_split(role):
+            return dataclasses.replace(self.split(role).select(classes), source=name)
+
+        names = [self.class_names[index] for index in classes]
+        return Source(name, names, self.roles, load_split)
+
+    def __repr__(self):
+        return f"<Source {self.name}: {self.num_classes} classes, {self.roles}>"
+
+
+def from_parts(request, class_names, readers, *, namespace=None):
+    """Returns a source whose fixed splits are carved from the parts on disk.
+
+    Which image is in which split never depends on a seed. A training part without a
+    validation part of its own gives every twelfth image of each class to validation
+    (5,000 of MNIST's 60,000), taken at equal distances in file order. A part named
+    `"all"` is dealt out 60 : 20 : 20.
+
+    Args:
+        request: The `Request`.
+        class_names: One name per class.
+        readers: `{part: function returning (images, labels)}`, where part is
+            `"train"`, `"validation"`, `"test"` or `"all"`.
+        namespace: See `Split`.
+    """
+    roles_of = {part: (part,) for part in readers}
+    if "train" in readers and "validation" not in readers:
+        roles_of["train"] = ("train", "validation")
+    if "all" in readers:
+        roles_of["all"] = ROLES
+    loaded = {}
+
+    def load_split(role):
+        if role not in loaded:
+            part = next(part for part in readers if role in roles_of[part])
+            images, labels = readers[part]()
+            if request.image_shape is not None:
+                images = resizing.adapt(images, request.image_shape)
+            for part_role, rows in _carve(labels, roles_of[part]).items():
+                loaded[part_role] = Split(
+                    source=request.spec,
+                    role=part_role,
+                    images=images if rows is None else images[rows],
+                    labels=labels if rows is None else labels[rows],
+                    class_names=class_names,
+                    namespace=namespace,
+                )
+        return loaded.pop(role)
+
+    roles = [role for role in ROLES if any(role in part for part in roles_of.values())]
+    return Source(request.spec, class_names, roles, load_split)
+
+
+def _carve(labels, roles):
+    """Returns `{role: rows}`; rows `None` means all."""
+    if len(roles) == 1:
+        return {roles[0]: None}
+    rest = np.arange(len(labels))
+    carved = {}
+    if "test" in roles:
+        test = every_nth_of_each_class(labels, 0.2)
+        carved["test"] = test
+        rest = np.setdiff1d(rest, test)
+        share = 0.25
+    else:
+        share = VALIDATION_SHARE
+    validation = rest[every_nth_of_each_class(labels[rest], share)]
+    carved["validation"] = validation
+    carved["train"] = np.setdiff1d(rest, validation)
+    return carved
+
+
+def every_nth_of_each_class(labels, share):
+    """Returns sorted rows: `share` of each class, at equal distances in file order.
+
+    The counts per class are rounded so that they add up to `share` of all rows, and a
+    class keeps at least one row outside.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    exact = counts * share
+    quotas = np.floor(exact).astype(np.int64)
+    missing = round(len(labels) * share) - quotas.sum()
+    quotas[np.argsort(quotas - exact, kind="stable")[:missing]] += 1
+    quotas = np.minimum(quotas, counts - 1)
+    rows = [
+        np.flatnonzero(labels == label)[
+            ((np.arange(quota) + 0.5) * count / quota).astype(np.int64)
+        ]
+        for label, count, quota in zip(classes, counts, quotas, strict=True)
+        if quota
+    ]
+    return np.sort(np.concatenate(rows)) if rows else np.array([], np.int64)
+
+
+def not_found(request, looked_for, advice=""):
+    """Returns the error for a source that is nowhere; lists where it was looked for."""
+    folder = request.spec.replace("/", "_")
+    if request.data_dir is None:
+        looked_for = ["--data_dir was not given", *looked_for]
+    places = "\n".join(f"  - {place}" for place in looked_for)
+    return DataNotFoundError(
+        f"data set {request.spec!r} was not found. Looked for:\n{places}\n"
+        f"Put its files into DATA_DIR/{folder} and give --data_dir=DATA_DIR. {advice}"
+    )

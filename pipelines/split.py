@@ -1,0 +1,217 @@
+"""One part of a data source: images, labels and the role they may play."""
+
+import dataclasses
+import functools
+import hashlib
+
+import numpy as np
+
+from ood_keras.conventions import UNKNOWN
+
+ROLES = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """Images of one source for one role, kept as bytes until they are used.
+
+    `pipelines.load(spec).train` makes one; build one by hand for data that is already
+    in memory.
+
+    Args:
+        source: Name of the source, for messages and reports.
+        role: `"train"`, `"validation"` or `"test"`.
+        images: uint8 `(num_images, height, width, channels)`.
+        labels: int32 `(num_images,)`: `0..len(class_names)-1`, or -1 for unknown.
+        class_names: One name per class. Kept when the labels are made unknown, so
+            that a class that is both known and unknown can be found.
+        namespace: What numeric class names belong to: the `"3"` of two sources is the
+            same class if they share a namespace. Defaults to `source`.
+
+    Raises:
+        TypeError: images are not uint8, or labels are not integers.
+        ValueError: images do not have four axes, there is not one label per image, or
+            a label is outside `-1..len(class_names)-1`.
+
+    Example:
+
+    >>> images = np.zeros((4, 28, 28, 1), np.uint8)
+    >>> split = Split("mine", "train", images, np.array([0, 1, 0, 1]), ("cat", "dog"))
+    >>> len(split), split.num_classes
+    (4, 2)
+    """
+
+    source: str
+    role: str
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...] = ()
+    namespace: str | None = None
+
+    def __post_init__(self):
+        if self.role not in ROLES:
+            raise ValueError(
+                f"`role` must be one of {', '.join(ROLES)}. Received: {self.role!r}"
+            )
+        images, labels = np.asarray(self.images), np.asarray(self.labels)
+        if images.dtype != np.uint8:
+            raise TypeError(
+                f"{self.source}: images must be uint8, 0 to 255 (for floats in [0, 1]: "
+                f"`np.round(images * 255).astype('uint8')`). Received: {images.dtype}"
+            )
+        if images.ndim != 4:
+            raise ValueError(
+                f"{self.source}: images must have the axes (num_images, height, width, "
+                f"channels); add the last one with `images[..., None]`. Received: "
+                f"shape {images.shape}"
+            )
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise TypeError(
+                f"{self.source}: labels must be integers. Received: {labels.dtype}"
+            )
+        if labels.shape != (len(images),):
+            raise ValueError(
+                f"{self.source}: expected one label per image. Received: "
+                f"{len(images)} images and labels of shape {labels.shape}"
+            )
+        check_label_range(self.source, labels, len(self.class_names))
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "labels", labels.astype(np.int32))
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        object.__setattr__(self, "namespace", self.namespace or self.source)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __str__(self):
+        return f"{self.source} ({self.role})"
+
+    @property
+    def image_shape(self):
+        """`(height, width, channels)`."""
+        return self.images.shape[1:]
+
+    @property
+    def num_classes(self):
+        return len(self.class_names)
+
+    @property
+    def class_identities(self):
+        """One string per class, equal for equal classes of different sources.
+
+        Names are compared without case. A number says nothing by itself, so it counts
+        within the namespace only: `"3"` in mnist and digits, but not in kmnist.
+        """
+        return tuple(
+            f"{self.namespace}/{name}" if name.isdigit() else name.casefold()
+            for name in self.class_names
+        )
+
+    def as_unknown(self):
+        """Returns the same images, every label -1."""
+        return dataclasses.replace(self, labels=np.full(len(self), UNKNOWN, np.int32))
+
+    def take(self, num_images, seed=0):
+        """Returns a random subset, spread as evenly over the classes as they allow.
+
+        Args:
+            num_images: Size of the subset, at most `len(self)`.
+            seed: Decides which images; the same seed always takes the same ones.
+
+        Raises:
+            ValueError: there are fewer images than asked for.
+        """
+        if not 0 < num_images <= len(self):
+            raise ValueError(
+                f"{self}: cannot take {num_images} of {len(self)} images; ask for "
+                f"1 to {len(self)}"
+            )
+        order = np.random.default_rng(seed).permutation(len(self))
+        # The k-th image of every class comes before the k+1-th of any.
+        rank = np.empty(len(self), np.int64)
+        for label in np.unique(self.labels):
+            members = np.flatnonzero(self.labels[order] == label)
+            rank[members] = np.arange(len(members))
+        chosen = order[np.argsort(rank, kind="stable")[:num_images]]
+        return self._rows(np.sort(chosen))
+
+    def select(self, classes):
+        """Returns the images of some classes only, relabelled `0..len(classes)-1`.
+
+        Args:
+            classes: Indices into `class_names`, in the new order.
+
+        Raises:
+            ValueError: an index is out of range or repeated, or the split's labels were
+                already made unknown.
+        """
+        classes = check_classes(self.source, classes, self.class_names)
+        if len(self) and np.all(self.labels == UNKNOWN):
+            raise ValueError(
+                f"{self} has no labels left to select classes by; call `select` before "
+                "`as_unknown`"
+            )
+        relabelled = np.full(self.num_classes + 1, UNKNOWN, np.int32)
+        relabelled[classes] = np.arange(len(classes), dtype=np.int32)
+        rows = np.flatnonzero(np.isin(self.labels, classes))
+        return dataclasses.replace(
+            self,
+            images=self.images[rows],
+            labels=relabelled[self.labels[rows]],
+            class_names=tuple(self.class_names[index] for index in classes),
+        )
+
+    def dataset(self, batch_size=256):
+        """Returns a `tf.data.Dataset` of `(images, labels)` batches, in order.
+
+        Images are float32 `(batch, height, width, channels)` in [0, 1], labels int32
+        `(batch,)`. Nothing is random: this is the input of evaluation. The last batch
+        may be smaller.
+        """
+        from ood_keras.pipelines import batching
+
+        order = np.arange(len(self), dtype=np.int32)
+        return batching.batches(self.images, self.labels, order, batch_size)
+
+    def fingerprint(self):
+        """Returns a SHA-256, as hex, of the shape, the pixels and the labels."""
+        digest = hashlib.sha256(self.pixel_fingerprint.encode())
+        digest.update(self.labels.astype("<i4").tobytes())
+        return digest.hexdigest()
+
+    @functools.cached_property
+    def pixel_fingerprint(self):
+        """SHA-256, as hex, of the shape and the pixels, whatever the labels say."""
+        digest = hashlib.sha256(repr(self.images.shape).encode())
+        digest.update(np.ascontiguousarray(self.images))
+        return digest.hexdigest()
+
+    def _rows(self, rows):
+        return dataclasses.replace(
+            self, images=self.images[rows], labels=self.labels[rows]
+        )
+
+
+def check_label_range(name, labels, num_classes):
+    """Raises unless every label is a class, or -1 for unknown."""
+    outside = np.flatnonzero((labels < UNKNOWN) | (labels >= num_classes))
+    if len(outside):
+        known = f"0 to {num_classes - 1}, or " if num_classes else ""
+        raise ValueError(
+            f"{name}: labels must be {known}{UNKNOWN} for unknown. Received: "
+            f"{len(outside)} labels out of range, the first is "
+            f"{labels[outside[0]]} at index {outside[0]}"
+        )
+
+
+def check_classes(name, classes, class_names):
+    """Returns `classes` as a list, or raises if it is no choice of `class_names`."""
+    classes = list(classes)
+    count = len(class_names)
+    if not classes or len(set(classes)) < len(classes):
+        raise ValueError(f"{name}: choose each class once. Received: {classes}")
+    if not all(0 <= index < count for index in classes):
+        raise ValueError(
+            f"{name} has {count} classes, 0 to {count - 1}. Received: {classes}"
+        )
+    return classes
