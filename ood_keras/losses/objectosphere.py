@@ -120,7 +120,7 @@ def check_gamma(gamma, on):
     """Returns `gamma` as a float or `None`; raises if `on` does not allow it."""
     if gamma is None:
         return None
-    if gamma <= 0 or (on == "softmax" and gamma > 1):
+    if not gamma > 0 or (on == "softmax" and gamma > 1):
         allowed = "in (0, 1]" if on == "softmax" else "positive"
         raise ValueError(
             f'`gamma` must be {allowed} with on="{on}": it is the norm that known '
