@@ -1,7 +1,7 @@
 """Recipes: everything that decides a training run, in one small frozen object.
 
-A recipe names numbers only; `build_model`, `build_loss` and `build_optimizer` turn it into
-plain Keras objects. The resolved recipe is saved in the `run.json` of what it produced.
+A recipe holds plain values only; `build_model`, `build_loss` and `build_optimizer` turn
+it into Keras objects. The resolved recipe is saved in the `run.json` of what it made.
 """
 
 import dataclasses
@@ -22,17 +22,18 @@ class Recipe:
         unknown_images: How many exposure images to draw, once and for the whole run,
             evenly over the unknown sources; `None` stands for the number of known
             training images divided by the number of known classes.
-        block: "modified_se" (the paper's block), "se" or `None`.
+        block: "modified_se" (the paper's block), "se" (plain squeeze-and-excitation) or
+            "none".
         feature_size: Units of the `features` layer; 2 can be drawn as it is.
         dropout: Dropout rate before and after the `features` layer.
-        beta: Weight of the positive term of Eq. 2.
+        beta: Weight of the true class, Eq. 2; `None` stands for N / (N + 1).
         gamma: Smallest norm asked of known images, Eq. 3.
         objectosphere_weight: Lambda of Eq. 4.
         learning_rate: The (highest) learning rate of SGD.
         momentum: Momentum of SGD; above 0 it is Nesterov's.
         weight_decay: Decoupled weight decay of SGD.
-        schedule: "constant", or "cosine": a linear warm-up over half an epoch, then down
-            to 0 along a cosine at the last step.
+        schedule: "constant", or "cosine": a linear warm-up over half an epoch, then
+            down to 0 along a cosine at the last step.
         augment: Name of an augmentation of `ood_keras.pipelines.preprocessing`, or
             `None`.
     """
@@ -41,11 +42,11 @@ class Recipe:
     epochs: int
     batch_size: int = 128
     unknown_images: int | None = None
-    block: str | None = "modified_se"
+    block: str = "modified_se"
     feature_size: int = 128
     dropout: float = 0.3
-    beta: float = 0.5
-    gamma: float = 1.0
+    beta: float | None = None
+    gamma: float = 0.9
     objectosphere_weight: float = 0.1
     learning_rate: float = 0.05
     momentum: float = 0.9
@@ -59,6 +60,11 @@ class Recipe:
                 "`schedule` must be 'constant' or 'cosine'. "
                 f"Received: schedule={self.schedule!r}"
             )
+        if self.block not in ("modified_se", "se", "none"):
+            raise ValueError(
+                "`block` must be 'modified_se', 'se' or 'none'. "
+                f"Received: block={self.block!r}"
+            )
         for field in ("epochs", "batch_size", "feature_size", "learning_rate"):
             if getattr(self, field) <= 0:
                 raise ValueError(
@@ -68,12 +74,11 @@ class Recipe:
 
     def build_model(self, input_shape, num_classes):
         """Returns the network with `num_classes` + 1 logits."""
-        return models.se_alexnet(
-            input_shape=input_shape,
-            num_classes=num_classes,
-            block=self.block,
-            feature_size=self.feature_size,
-            dropout=self.dropout,
+        sizes = {"feature_size": self.feature_size, "dropout": self.dropout}
+        if self.block == "modified_se":
+            return models.se_alexnet(input_shape, num_classes, **sizes)
+        return models.alexnet(
+            input_shape, num_classes, squeeze_excitation=self.block == "se", **sizes
         )
 
     def build_loss(self, num_classes):

@@ -79,5 +79,7 @@ def _flags_help(flag_values):
         shown = f" Default: {default}." if default not in (None, False, "") else ""
         text = " ".join(flag.help.split()) + shown
         lines.append(f"  --{name}{value}")
-        lines.append(textwrap.fill(text, 84, initial_indent=" " * 6, subsequent_indent=" " * 6))
+        lines.append(
+            textwrap.fill(text, 84, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        )
     return "\n".join(lines)

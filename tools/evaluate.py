@@ -4,7 +4,8 @@
 
 Every detector is scored; the one with the lowest FPR95 on the validation data is
 selected before any test image is read. Sources that were seen in training are marked.
-Writes metrics.json, scores.npz, figures/ and report.html into the run. Next: ood-export.
+Writes metrics.json, scores.npz, figures/, report.html, the fitted detectors and a few
+sample images into the run. Next: ood-export.
 """
 
 from absl import flags

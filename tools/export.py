@@ -2,9 +2,9 @@
 
   ood-export --run_dir=runs/mnist --output=saved_models/mnist
 
-Calibrates the threshold of the selected detector on the run's known validation scores,
-writes OUTPUT/VERSION (the next free number) for TensorFlow Serving, and compares what was
-written with the live model in a fresh process before it says done. Next: ood-predict.
+Calibrates the threshold of the selected detector on the known validation scores of the
+run, writes OUTPUT/VERSION (the next free number) for TensorFlow Serving, and compares
+what was written with the live model in a fresh process. Next: ood-predict.
 """
 
 from absl import flags

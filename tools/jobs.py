@@ -5,13 +5,16 @@ one folder, `run_dir`.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
+import re
 
 import keras
 import numpy as np
 
-from ood_keras import calibration, detectors, evaluation, pipelines, training
+from ood_keras import calibration, evaluation, pipelines, training
+from ood_keras import detectors as detector_room
 from ood_keras import export as exporting
 from ood_keras.files import atomic_file
 from ood_keras.pipelines import recipes
@@ -23,7 +26,9 @@ _MAX_VALIDATION_UNKNOWN = 5000
 _NUM_SAMPLES = 64
 
 
-def train(*, known, unknown, run_dir, recipe="fast", data_dir=None, overrides=(), seed=0):
+def train(
+    *, known, unknown, run_dir, recipe="fast", data_dir=None, overrides=(), seed=0
+):
     """Trains a recipe into `run_dir`, or resumes it there.
 
     Args:
@@ -90,7 +95,7 @@ def train(*, known, unknown, run_dir, recipe="fast", data_dir=None, overrides=()
         settings={
             "known": known,
             "unknown": list(unknown),
-            "data_dir": data_dir,
+            "data_dir": None if data_dir is None else str(data_dir),
             "image_shape": list(known_source.image_shape),
             "class_names": list(known_source.class_names),
             "recipe": dataclasses.asdict(recipe),
@@ -127,26 +132,222 @@ def evaluate(*, run_dir, unknown, data_dir=None, detectors=DETECTORS):
     """
     run_dir = pathlib.Path(run_dir)
     settings = _settings(run_dir)
-    seed = settings["seed"]
     exposed = settings["unknown"]
     data_dir = data_dir or settings["data_dir"]
     known_source, exposed_sources = _load(settings["known"], exposed, data_dir)
     _, test_sources = _load(settings["known"], unknown, data_dir, known_source)
     known_validation, unknown_validation = _validation(known_source, exposed_sources)
-    tests = {spec: source.test for spec, source in zip(unknown, test_sources, strict=True)}
+    tests = {
+        spec: source.test for spec, source in zip(unknown, test_sources, strict=True)
+    }
     pipelines.check_roles(
         known={"validation": known_validation, "test": known_source.test},
         unknown={"validation": unknown_validation, "test": list(tests.values())},
     )
     model = keras.models.load_model(run_dir / "model.keras")
+    fitted = {
+        name: detector_room.get(name, num_classes=known_source.num_classes).fit(
+            model, known_source.train.dataset()
+        )
+        for name in detectors
+    }
     report = evaluation.evaluate(
-        _fitted(detectors, model, known_source),
+        fitted,
         known=(settings["known"], known_source.test.dataset()),
         unknown={spec: split.dataset() for spec, split in tests.items()},
         validation_known=known_validation.dataset(),
         validation_unknown=_concatenated(unknown_validation),
         seen=exposed,
-        protocol={"seed": seed, "recipe": settings["recipe"]["name"]},
+        class_names=settings["class_names"],
+        protocol={
+            "recipe": settings["recipe"]["name"],
+            "seed": settings["seed"],
+            "trained with unknowns from": ", ".join(exposed),
+        },
     )
     report.save(run_dir)
+    for detector in fitted.values():
+        detector_room.save(detector, run_dir / "detectors")
+    write_samples(run_dir / "samples", [known_source.test, *tests.values()])
     return report
+
+
+def export(
+    *, run_dir, output, target_acceptance=0.95, method="conformal", detector=None
+):
+    """Exports a run's model with its selected detector and a calibrated threshold.
+
+    Args:
+        run_dir: A run that was evaluated.
+        output: The folder that receives the next free version folder.
+        target_acceptance: Share of known images to accept.
+        method: "conformal" or "quantile".
+        detector: Name of a detector; default: the one selected on validation data.
+
+    Returns:
+        `(path, threshold)`: the version folder and the `calibration.Threshold`.
+    """
+    run_dir = pathlib.Path(run_dir)
+    settings = _settings(run_dir)
+    metrics = json.loads(_evaluated(run_dir, "metrics.json").read_text())
+    name = detector or metrics["selected_detector"]
+    with np.load(_evaluated(run_dir, "scores.npz"), allow_pickle=False) as scores:
+        key = f"validation/known/{name}"
+        if key not in scores:
+            raise ValueError(
+                f"{run_dir} was not evaluated with the detector {name!r}; it was with: "
+                f"{sorted(metrics['detectors'])}"
+            )
+        threshold = _CALIBRATIONS[method](scores[key], target_acceptance)
+    model = keras.models.load_model(run_dir / "model.keras")
+    path = exporting.saved_model(
+        model,
+        detector_room.load(run_dir / "detectors" / f"{name}.json", model),
+        threshold,
+        _next_version(pathlib.Path(output)),
+        class_names=settings["class_names"],
+        metrics=metrics,
+        sample_images=_read_samples(run_dir / "samples", settings["image_shape"]),
+    )
+    return path, threshold
+
+
+def predict(*, model, paths):
+    """Classifies image files with an exported model.
+
+    Args:
+        model: The version folder of an exported model.
+        paths: PNG or JPEG files.
+
+    Returns:
+        The predictions as a table to print, one line per file.
+    """
+    files = [pathlib.Path(path) for path in paths]
+    missing = [str(path) for path in files if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(f"no such image file: {', '.join(missing)}")
+    predictor = exporting.load(model)
+    result = predictor.predict_bytes([path.read_bytes() for path in files])
+    width = max(len(str(path)) for path in files)
+    lines = [
+        f"{'image':<{width}}  {'label':<16}  ood_score  (threshold {predictor.threshold:.4g})"
+    ]
+    for row, path in enumerate(files):
+        note = "" if result["valid"][row] else "  not a readable image"
+        label = result["label"][row]
+        lines.append(
+            f"{str(path):<{width}}  {label:<16}  {result['ood_score'][row]:9.4g}{note}"
+        )
+    return "\n".join(lines)
+
+
+_CALIBRATIONS = {
+    "conformal": calibration.conformal,
+    "quantile": calibration.quantile,
+}
+
+
+def write_samples(folder, splits):
+    """Writes the first test images of each split as PNG files, for `predict` and export.
+
+    Args:
+        folder: Where to; files are named after their source and class.
+        splits: `pipelines.Split`s.
+
+    Returns:
+        The files' paths.
+    """
+    from PIL import Image
+
+    paths = []
+    for split in splits:
+        for row in range(min(_NUM_SAMPLES, len(split))):
+            label = split.labels[row]
+            name = split.class_names[label] if label >= 0 else "unknown"
+            stem = re.sub(r"[^\w-]+", "_", f"{split.source}_{row:02d}_{name}")
+            path = pathlib.Path(folder) / f"{stem}.png"
+            with atomic_file(path) as temporary:
+                Image.fromarray(split.images[row].squeeze()).save(temporary)
+            paths.append(path)
+    return paths
+
+
+def _read_samples(folder, image_shape):
+    """Returns what `write_samples` wrote as float images in [0, 1]."""
+    from PIL import Image
+
+    paths = sorted(folder.glob("*.png"))
+    if not paths:
+        return None
+    images = [np.asarray(Image.open(path)) for path in paths]
+    return np.stack(images).reshape(-1, *image_shape).astype(np.float32) / 255
+
+
+def _parse_overrides(overrides):
+    """Returns `{"epochs": 2}` for `["epochs=2"]`."""
+    parsed = {}
+    for override in overrides:
+        field, separator, value = override.partition("=")
+        if not separator:
+            raise ValueError(f"an override is FIELD=VALUE. Received: {override!r}")
+        try:
+            parsed[field] = json.loads(value)
+        except json.JSONDecodeError:
+            parsed[field] = value
+    return parsed
+
+
+def _load(known, unknown, data_dir):
+    """Returns the known source and the list of unknown ones, all of one image shape."""
+    known_source = pipelines.load(known, data_dir=data_dir)
+    return known_source, [
+        pipelines.load(
+            spec,
+            data_dir=data_dir,
+            image_shape=known_source.image_shape,
+            known=known_source,
+        )
+        for spec in unknown
+    ]
+
+
+def _validation(known_source, unknown_sources):
+    """Returns the known validation split and those of the exposure sources."""
+    share = _MAX_VALIDATION_UNKNOWN // len(unknown_sources)
+    return known_source.validation, [
+        source.validation.take(min(share, len(source.validation)))
+        for source in unknown_sources
+    ]
+
+
+def _concatenated(splits):
+    """Returns one dataset of all the splits, one after the other."""
+    datasets = [split.dataset() for split in splits]
+    return functools.reduce(lambda first, second: first.concatenate(second), datasets)
+
+
+def _settings(run_dir):
+    path = run_dir / "run.json"
+    if not path.is_file() or not (run_dir / "model.keras").is_file():
+        raise FileNotFoundError(
+            f"{run_dir} holds no finished run (run.json and model.keras). Run ood-train "
+            f"--run_dir={run_dir} first, or again to let it finish"
+        )
+    run = json.loads(path.read_text())
+    return {**run["settings"], "seed": run["seed"]}
+
+
+def _evaluated(run_dir, name):
+    path = run_dir / name
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: the threshold is calibrated on the scores of the "
+            f"validation images. Run ood-evaluate --run_dir={run_dir} first"
+        )
+    return path
+
+
+def _next_version(output):
+    """Returns the version folder after the last one in `output`; the first is 1."""
+    versions = [int(path.name) for path in output.glob("*") if path.name.isdigit()]
+    return output / str(max(versions, default=0) + 1)

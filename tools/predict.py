@@ -19,7 +19,9 @@ _MODEL = flags.DEFINE_string(
 
 def _predict(positional):
     if not positional:
-        raise ValueError("no image was given; try ood-predict --model=DIR/1 a.png b.png")
+        raise ValueError(
+            "no image was given; try ood-predict --model=DIR/1 a.png b.png"
+        )
     from ood_keras.tools import jobs
 
     print(jobs.predict(model=_MODEL.value, paths=positional))
