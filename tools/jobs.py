@@ -59,10 +59,10 @@ def train(
     num_classes = known_source.num_classes
     known_train = known_source.train
     total = recipe.unknown_images or round(len(known_train) / num_classes)
-    shares = _shares(total, len(unknown_sources))
+    share = max(1, total // len(unknown_sources))
     unknown_train = [
         source.train.take(min(share, len(source.train)), seed=seed)
-        for source, share in zip(unknown_sources, shares, strict=True)
+        for source in unknown_sources
     ]
     known_validation, unknown_validation = _validation(known_source, unknown_sources)
     pipelines.check_roles(
@@ -229,15 +229,12 @@ def predict(*, model, paths):
     predictor = exporting.load(model)
     result = predictor.predict_bytes([path.read_bytes() for path in files])
     width = max(len(str(path)) for path in files)
-    lines = [
-        f"{'image':<{width}}  {'label':<16}  ood_score  (threshold {predictor.threshold:.4g})"
-    ]
-    for row, path in enumerate(files):
-        note = "" if result["valid"][row] else "  not a readable image"
-        label = result["label"][row]
-        lines.append(
-            f"{str(path):<{width}}  {label:<16}  {result['ood_score'][row]:9.4g}{note}"
-        )
+    lines = [f"{'image':<{width}}  {'label':<12}  ood_score"]
+    for path, label, score, valid in zip(
+        files, result["label"], result["ood_score"], result["valid"], strict=True
+    ):
+        shown = f"{score:9.4g}" if valid else "no readable image"
+        lines.append(f"{path!s:<{width}}  {label:<12}  {shown}")
     return "\n".join(lines)
 
 
@@ -248,7 +245,7 @@ _CALIBRATIONS = {
 
 
 def write_samples(folder, splits):
-    """Writes the first test images of each split as PNG files, for `predict` and export.
+    """Writes the first images of each split as PNG files, for `predict` and `export`.
 
     Args:
         folder: Where to; files are named after their source and class.
@@ -330,8 +327,8 @@ def _settings(run_dir):
     path = run_dir / "run.json"
     if not path.is_file() or not (run_dir / "model.keras").is_file():
         raise FileNotFoundError(
-            f"{run_dir} holds no finished run (run.json and model.keras). Run ood-train "
-            f"--run_dir={run_dir} first, or again to let it finish"
+            f"{run_dir} holds no finished run (run.json and model.keras). Run "
+            f"ood-train --run_dir={run_dir} first, or again to let it finish"
         )
     run = json.loads(path.read_text())
     return {**run["settings"], "seed": run["seed"]}

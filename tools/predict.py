@@ -2,9 +2,9 @@
 
   ood-predict --model=saved_models/mnist/1 IMAGE...
 
-Prints one line per PNG or JPEG file: the class, or __unknown__ when the model rejects the
-image; its ood_score (higher means more likely unknown); and whether the file could be
-read as an image at all.
+Prints one line per PNG or JPEG file: the class, or __unknown__ when the model rejects
+the image; its ood_score (higher means more likely unknown); and whether the file could
+be read as an image at all.
 """
 
 from absl import flags

@@ -2,9 +2,9 @@
 
   ood-quickstart --run_dir=runs/demo
 
-Handwritten digits are known. The model trains with synthetic outliers only, made from the
-digits; then it meets letters and noise, which it has never seen, and rejects them. Each
-step prints the command that does the same.
+Handwritten digits are known. The model trains with synthetic outliers only, made from
+the digits; then it meets letters and noise, which it has never seen, and rejects them.
+Each step prints the command that does the same.
 """
 
 from absl import flags

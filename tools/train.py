@@ -5,9 +5,9 @@
 
 Known and unknown are data sources: mnist, fashion_mnist, emnist/letters, kmnist,
 omniglot, notmnist, cifar10, tfds:NAME, folder:PATH, idx:PATH, npz:PATH, uniform_noise,
-gaussian_noise, synthetic (needs no unknown images), digits, glyphs; mnist[0-4] takes some
-of the classes. A run that was stopped, even killed, goes on when the same command is given
-again and ends with the same weights. Next: ood-evaluate.
+gaussian_noise, synthetic (needs no unknown images), digits, glyphs; mnist[0-4] takes
+some of the classes. A run that was stopped, even killed, goes on when the same command
+is given again and ends with the same weights. Next: ood-evaluate.
 """
 
 from absl import flags
