@@ -9,6 +9,8 @@ from ood_keras.layers.squeeze_excitation import (
     check_positive,
 )
 
+_KERNELS = (3, 5)
+
 
 @keras.saving.register_keras_serializable(package="ood_keras")
 class ModifiedSEBlock(keras.layers.Layer):
@@ -59,25 +61,55 @@ class ModifiedSEBlock(keras.layers.Layer):
         self.ratio = check_positive("ratio", ratio)
 
     def build(self, input_shape):
-        channels = check_image_channels(self, input_shape)
-        self.branches = [
-            _branch(self._branch_filters(channels), kernel, self.dtype_policy)
-            for kernel in (3, 5)
-        ]
-        for branch in self.branches:
-            branch.build(input_shape)
+        filters = self._branch_filters(check_image_channels(self, input_shape))
+        # Flat lists, since Keras does not save what stands in lists of lists.
+        self.convolutions = []
+        self.normalizations = []
+        for kernel in _KERNELS:
+            convolution = keras.layers.Conv2D(
+                filters,
+                kernel,
+                padding="same",
+                use_bias=False,
+                data_format="channels_last",
+                dtype=self.dtype_policy,
+                name=f"convolution_{kernel}",
+            )
+            convolution.build(input_shape)
+            self.convolutions.append(convolution)
+            normalization = keras.layers.BatchNormalization(
+                momentum=0.9, dtype=self.dtype_policy, name=f"normalization_{kernel}"
+            )
+            normalization.build((*input_shape[:-1], filters))
+            self.normalizations.append(normalization)
         self.squeeze_excitation = SqueezeExcitation(
             self.ratio, dtype=self.dtype_policy, name="squeeze_excitation"
         )
         self.squeeze_excitation.build(self.compute_output_shape(input_shape))
 
     def call(self, inputs, training=None):
-        branches = [branch(inputs, training=training) for branch in self.branches]
-        return self.squeeze_excitation(ops.concatenate([inputs, *branches], axis=-1))
+        stacked = [inputs]
+        for kernel, convolution, normalization in zip(
+            _KERNELS, self.convolutions, self.normalizations, strict=True
+        ):
+            x = ops.relu(normalization(convolution(inputs), training=training))
+            stacked.append(
+                ops.max_pool(
+                    x,
+                    kernel,
+                    strides=1,
+                    padding="same",
+                    data_format="channels_last",
+                )
+            )
+        return self.squeeze_excitation(ops.concatenate(stacked, axis=-1))
 
     def compute_output_shape(self, input_shape):
         channels = input_shape[-1]
-        return (*input_shape[:-1], channels + 2 * self._branch_filters(channels))
+        return (
+            *input_shape[:-1],
+            channels + len(_KERNELS) * self._branch_filters(channels),
+        )
 
     def get_config(self):
         return {
@@ -88,28 +120,3 @@ class ModifiedSEBlock(keras.layers.Layer):
 
     def _branch_filters(self, channels):
         return self.filters or max(1, channels // 4)
-
-
-def _branch(filters, kernel, dtype):
-    return keras.Sequential(
-        [
-            keras.layers.Conv2D(
-                filters,
-                kernel,
-                padding="same",
-                use_bias=False,
-                data_format="channels_last",
-                dtype=dtype,
-            ),
-            keras.layers.BatchNormalization(momentum=0.9, dtype=dtype),
-            keras.layers.ReLU(dtype=dtype),
-            keras.layers.MaxPooling2D(
-                kernel,
-                strides=1,
-                padding="same",
-                data_format="channels_last",
-                dtype=dtype,
-            ),
-        ],
-        name=f"branch_{kernel}",
-    )

@@ -7,16 +7,12 @@ from keras import layers
 
 from ood_keras.conventions import check_num_classes
 from ood_keras.layers import ModifiedSEBlock, SqueezeExcitation
+from ood_keras.layers.squeeze_excitation import check_positive
 
 _SMALLEST_SIDE = 28
 # The last pooling leaves a map of at most this side, whatever the image size, so that
 # the dense layers do not grow with the image.
 _LAST_SIDE = 4
-_BLOCKS = {
-    None: None,
-    "se": SqueezeExcitation,
-    "modified_se": ModifiedSEBlock,
-}
 
 
 def se_alexnet(
@@ -149,6 +145,8 @@ def _alexnet(
     _check_input_shape(input_shape)
     _check_filters(filters)
     _check_dropout(dropout)
+    hidden_size = check_positive("hidden_size", hidden_size)
+    feature_size = check_positive("feature_size", feature_size)
 
     images = keras.Input(input_shape, name="image")
     x = images

@@ -42,7 +42,7 @@ def with_features(model, *, logits="logits", features="features"):
     `{"logits": labels, "features": labels}`.
     """
     return keras.Model(
-        model.inputs,
+        model.inputs[0] if len(model.inputs) == 1 else model.inputs,
         {
             "logits": _layer(model, "logits", logits).output,
             "features": _layer(model, "features", features).output,
