@@ -1,0 +1,236 @@
+"""The contract of all detectors."""
+
+import numpy as np
+
+from ood_keras import batches
+from ood_keras.conventions import check_num_classes
+from ood_keras.detectors.compiled import compiled
+from ood_keras.detectors.network import Network
+
+
+class Detector:
+    """Base class: `fit` on a trained model and known images, then `score` images.
+
+    The score is `ood_score`: float32, one per image, higher means more likely unknown.
+    The model is only read, never changed. A subclass sets `name`, implements
+    `score_outputs`, and, if it learns something, `_fit`, which leaves NumPy arrays in
+    `self.arrays`; those travel into graphs and files.
+
+    Args:
+        num_classes: N, the number of known classes; `None` infers it from the labels
+            given to `fit`. The model has N logits, or N + 1 with an unknown class,
+            whose logit is the last.
+        logits: Name of the layer that makes the logits; `None` finds it.
+        features: Name of the layer whose output the features are; `None` takes the
+            input of the layer that makes the logits.
+
+    Attributes:
+        num_classes: N, known after `fit`.
+        network: The `Network` around the model, known after `fit`.
+        arrays: The fitted state, a dict of NumPy arrays.
+        layers: Names of inner layers that `score_outputs` needs.
+        changes_input: Whether scoring runs the model on changed images, so that one
+            pass of the network cannot serve this detector and others together.
+        exports: The formats that this detector can be exported to.
+
+    Example:
+
+    >>> detector = detectors.get("energy", num_classes=10).fit(model)
+    >>> ood_score = detector.score(images)
+    """
+
+    name = None
+    changes_input = False
+    exports = ("saved_model", "tflite", "onnx")
+
+    def __init__(self, *, num_classes=None, logits=None, features=None):
+        self._given_num_classes = (
+            None if num_classes is None else check_num_classes(num_classes)
+        )
+        self._logits_name = logits
+        self._features_name = features
+        self._forget()
+
+    def fit(self, model, data=None):
+        """Learns what the detector needs, forgetting any earlier fit.
+
+        Args:
+            model: A trained `keras.Model`; it is not changed.
+            data: Known training images with labels `0..N-1`, as arrays
+                `(images, labels)` or a dataset of such batches; images labelled -1 are
+                left out. Detectors that read only the output do not need it, except to
+                learn `num_classes` where that is not given.
+
+        Returns:
+            The detector itself.
+
+        Raises:
+            ValueError: data or `num_classes` is missing, labels are out of range, a
+                class has no images, or the model is not made for this detector.
+        """
+        self._forget()
+        network = Network(
+            model,
+            logits=self._logits_name,
+            features=self._features_name,
+            sample=None if data is None else _first_images(data),
+        )
+        for name in self.layers:
+            network.layer(name)
+        self._fit(network, data)
+        self._check_num_classes(network, self.num_classes)
+        self.network = network
+        return self
+
+    def score(self, data, batch_size=256):
+        """The `ood_score` of each image: higher means more likely unknown.
+
+        Args:
+            data: Float images `(num_images, height, width, channels)` in [0, 1], or a
+                dataset, with or without labels; labels are not looked at.
+            batch_size: Images per run of the network, for arrays.
+
+        Returns:
+            Float32 array `(num_images,)`.
+
+        Raises:
+            RuntimeError: `fit` has not been called.
+        """
+        self._check_fitted()
+        if self._scorer is None:
+            self._scorer = compiled(lambda images: self.call(images)["ood_score"])
+        scores = [
+            self._scorer(images)
+            for images, _ in batches.iterate(data, batch_size)
+            if len(images)
+        ]
+        return np.concatenate([np.zeros((0,), np.float32), *scores])
+
+    def call(self, images):
+        """One pass over a batch of images, eagerly or inside a graph.
+
+        Args:
+            images: Float32 tensor `(batch, height, width, channels)` in [0, 1].
+
+        Returns:
+            A dict of float32 tensors: `ood_score` `(batch,)`, `logits` `(batch, K)`
+            and `features` `(batch, D)`.
+
+        Raises:
+            RuntimeError: `fit` has not been called.
+        """
+        self._check_fitted()
+        outputs = self.network(images, self.layers)
+        return {
+            "ood_score": self.score_outputs(outputs),
+            "logits": outputs["logits"],
+            "features": outputs["features"],
+        }
+
+    def score_outputs(self, outputs):
+        """The `ood_score` `(batch,)` from what a pass of `network` returned.
+
+        Args:
+            outputs: The dict of `self.network(images, self.layers)`.
+        """
+        raise NotImplementedError
+
+    @property
+    def layers(self):
+        return ()
+
+    @property
+    def num_classes(self):
+        if self._fitted_num_classes is None:
+            return self._given_num_classes
+        return self._fitted_num_classes
+
+    def get_config(self):
+        """The constructor's arguments, as plain JSON values."""
+        return {
+            "num_classes": self._given_num_classes,
+            "logits": self._logits_name,
+            "features": self._features_name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """A new, unfitted detector with these arguments."""
+        return cls(**config)
+
+    def get_arrays(self):
+        """The fitted state, a dict of NumPy arrays; empty if there is none."""
+        self._check_fitted()
+        return dict(self.arrays)
+
+    def restore(self, model, arrays, num_classes):
+        """Puts back a fitted state, as if `fit(model, ...)` had learnt it.
+
+        Args:
+            model: The model that the detector was fitted on, or one like it.
+            arrays: What `get_arrays` returned.
+            num_classes: N.
+
+        Returns:
+            The detector itself.
+        """
+        self._forget()
+        self.network = Network(
+            model, logits=self._logits_name, features=self._features_name
+        )
+        self.arrays = dict(arrays)
+        self._fitted_num_classes = self._check_num_classes(self.network, num_classes)
+        return self
+
+    def _fit(self, network, data):
+        """Learns `num_classes` and nothing else; detectors that learn more override."""
+        self._fitted_num_classes = self._infer_num_classes(network, data)
+
+    def _infer_num_classes(self, network, data):
+        if self._given_num_classes is not None:
+            return self._given_num_classes
+        if data is None:
+            raise ValueError(
+                f"the model has {network.num_logits} logits, and nothing says whether "
+                "the last one is an unknown class. Give num_classes=..., the number of "
+                "known classes, to the detector, or labelled known images to `fit`"
+            )
+        largest = -1
+        for _, labels in batches.iterate(data):
+            if labels is None:
+                raise ValueError(
+                    "`data` has images only; expected (images, labels), from which the "
+                    "number of known classes is read. Or give num_classes=..."
+                )
+            largest = max(largest, int(labels.max(initial=-1)))
+        return check_num_classes(largest + 1)
+
+    def _check_num_classes(self, network, num_classes):
+        if network.num_logits not in (num_classes, num_classes + 1):
+            raise ValueError(
+                f"{num_classes} known classes need {num_classes} logits, or "
+                f"{num_classes + 1} with an unknown class. Received: a model with "
+                f"{network.num_logits} logits. Check `num_classes`, the labels given "
+                "to `fit`, and `logits`"
+            )
+        return num_classes
+
+    def _check_fitted(self):
+        if self.network is None:
+            raise RuntimeError(
+                f"this {type(self).__name__} has learnt nothing yet; call "
+                "fit(model, data) before scoring"
+            )
+
+    def _forget(self):
+        self._fitted_num_classes = None
+        self.network = None
+        self.arrays = {}
+        self._scorer = None
+
+
+def _first_images(data):
+    images, _ = next(batches.iterate(data, 2), (None, None))
+    if images is None or not len(images):
+        raise ValueError("`data` is empty; expected known training images")
+    return images

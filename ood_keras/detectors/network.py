@@ -1,0 +1,337 @@
+"""A Keras model seen as a function from images to logits and features."""
+
+import contextlib
+import threading
+
+import keras
+import numpy as np
+from keras import ops
+
+from ood_keras import batches
+from ood_keras.detectors.compiled import compiled
+
+_listening = threading.RLock()
+
+
+class Network:
+    """Reads logits, features and inner layers from any Keras model, leaving it as is.
+
+    The model may be Functional, Sequential, subclassed or nested, with a softmax head
+    or without. The layers are listened to while the model runs: none is added, replaced
+    or called a second time, so nothing of the model changes.
+
+    Logits are found by what they are: the output of a layer that is the model's output,
+    or whose softmax is. A softmax is undone exactly: kernel and bias of a `Dense` layer
+    are applied without the activation, or the input of a `Softmax` layer is taken;
+    logits are never recovered from rounded probabilities. Features are the input of the
+    last layer with weights, normally the `Dense` layer that makes the logits.
+
+    Args:
+        model: A `keras.Model` with one image input and one output, or a dict of
+            outputs with the key `logits`.
+        logits: Name or path of the layer that makes the logits; `None` finds it.
+        features: Name or path of the layer whose output the features are; `None` takes
+            the input of the classifying layer.
+        sample: Float images `(n, height, width, channels)` to try the model on; needed
+            only where the model does not know its input shape.
+
+    Attributes:
+        num_logits: K.
+        feature_size: D.
+        layer_names: What `layers` of a call may name.
+        variables: The model's variables, for exporters.
+
+    Raises:
+        TypeError: `model` is not a `keras.Model`.
+        ValueError: logits or features are not where they were said to be, or could not
+            be found; the error says which argument to give.
+
+    Example:
+
+    >>> network = Network(model)
+    >>> outputs = network(images)
+    >>> outputs["logits"].shape, outputs["features"].shape
+    ((32, 10), (32, 128))
+    """
+
+    def __init__(self, model, *, logits=None, features=None, sample=None):
+        if not isinstance(model, keras.Model):
+            raise TypeError(
+                "`model` must be a keras.Model. Received: an object of type "
+                f"{type(model).__name__}"
+            )
+        self.model = model
+        self._compiled = {}
+        images = ops.convert_to_tensor(_sample(model, sample))
+        # The first call builds an unbuilt model, so that its layers can be listed.
+        model(images, training=False)
+        self._layers = _by_name(model)
+        calls, output = _listen(model, set(self._layers.values()), images)
+        if isinstance(output, dict):
+            output = output.get("logits", output)
+        if not hasattr(output, "shape") or len(output.shape) != 2:
+            raise ValueError(
+                "the model must have one output, logits or probabilities of shape "
+                "(batch, classes). Received: "
+                f"{keras.tree.map_structure(lambda t: tuple(t.shape), output)}. Give "
+                "the detector a keras.Model of the part that classifies"
+            )
+        if logits is None:
+            self._logits = _find_logits(calls, output)
+        else:
+            self._logits = self._executed(logits, calls, "logits")
+        self._classifier = _last_with_weights(calls, self._logits)
+        self._features = None
+        if features is not None:
+            self._features = self._executed(features, calls, "features")
+        outputs = self(images)
+        if len(outputs["logits"].shape) != 2:
+            raise ValueError(
+                f"logits must have the shape (batch, classes); layer {logits!r} gives "
+                f"{tuple(outputs['logits'].shape)}"
+            )
+        self.num_logits = int(outputs["logits"].shape[1])
+        self.feature_size = int(outputs["features"].shape[1])
+        self._features_feed_head = _feed_head(self._classifier, outputs, output.dtype)
+
+    def __call__(self, images, layers=()):
+        """Runs the model once, in inference mode; works in eager mode and in a graph.
+
+        Args:
+            images: Float tensor `(batch, height, width, channels)` in [0, 1].
+            layers: Names of layers whose outputs are wanted too.
+
+        Returns:
+            A dict of float32 tensors: `logits` `(batch, K)`; `features` `(batch, D)`,
+            averaged over spatial axes if there are any; and, if `layers` are given,
+            `layers`: a dict from name to that layer's output, in its own shape.
+        """
+        wanted = {name: self.layer(name) for name in layers}
+        ends = {self._logits, self._classifier, self._features} - {None}
+        calls, _ = _listen(self.model, ends | set(wanted.values()), images)
+        for name, layer in wanted.items():
+            if layer not in calls:
+                raise ValueError(
+                    f"layer {name!r} does not run when the model does; choose another"
+                )
+        if self._features is None:
+            features = calls[self._classifier][0]
+        else:
+            features = calls[self._features][1]
+        outputs = {
+            "logits": _logits_of(self._logits, *calls[self._logits]),
+            "features": pooled(features),
+        }
+        if wanted:
+            outputs["layers"] = {
+                name: ops.cast(calls[layer][1], "float32")
+                for name, layer in wanted.items()
+            }
+        return outputs
+
+    def batches(self, data, batch_size=256, layers=()):
+        """Yields `(outputs, labels)`, NumPy, batch by batch, running compiled.
+
+        Args:
+            data: Images or images with labels, as `ood_keras.batches.iterate` takes.
+            batch_size: Rows per batch for arrays.
+            layers: As for a call.
+        """
+        layers = tuple(layers)
+        if layers not in self._compiled:
+            self._compiled[layers] = compiled(lambda images: self(images, layers))
+        for images, labels in batches.iterate(data, batch_size):
+            if len(images):
+                yield self._compiled[layers](images), labels
+
+    @property
+    def variables(self):
+        return self.model.variables
+
+    @property
+    def layer_names(self):
+        return list(self._layers)
+
+    @property
+    def head(self):
+        """Float32 arrays `kernel (D, K)` and `bias (K,)` that make the logits.
+
+        Raises:
+            ValueError: the features do not feed a `Dense` layer that makes the logits.
+        """
+        if not self._features_feed_head:
+            raise ValueError(
+                "this detector needs a model that ends in a Dense layer, and the input "
+                "of that layer as features: leave `features` and `logits` out, or "
+                f"name such layers. The logits are made by {self._logits.name!r} "
+                f"(a {type(self._logits).__name__})"
+            )
+        kernel, bias = _kernel_and_bias(self._classifier)
+        return ops.convert_to_numpy(kernel), ops.convert_to_numpy(bias)
+
+    def layer(self, name):
+        """The layer with this name or path; an unknown name lists the known ones."""
+        if name not in self._layers:
+            raise ValueError(
+                f"the model has no layer {name!r} (or more than one, and then its path "
+                f"is needed). Expected one of: {', '.join(self._layers)}"
+            )
+        return self._layers[name]
+
+    def _executed(self, name, calls, argument):
+        layer = self.layer(name)
+        if layer not in calls:
+            raise ValueError(
+                f"{argument}={name!r} does not run when the model does; layers that "
+                f"do: {', '.join(layer.name for layer in calls)}"
+            )
+        return layer
+
+
+def pooled(tensor):
+    """`tensor` as float32 `(batch, channels)`, averaged over the axes in between."""
+    tensor = ops.cast(tensor, "float32")
+    middle = tuple(range(1, len(tensor.shape) - 1))
+    return ops.mean(tensor, axis=middle) if middle else tensor
+
+
+def _sample(model, sample):
+    """Two images to try the model on."""
+    if sample is not None:
+        return np.asarray(sample[:2], np.float32)
+    # Functional and Sequential models know their input; others what they were built on.
+    shape = getattr(model, "input_shape", None)
+    if shape is None:
+        shape = (model.get_build_config() or {}).get("input_shape")
+    try:
+        known = len(shape) == 4 and all(size > 0 for size in shape[1:])
+    except TypeError:
+        known = False
+    if not known:
+        raise ValueError(
+            "the model does not say what images it takes: expected an input shape "
+            f"(batch, height, width, channels). Received: {shape}. Give `fit` some "
+            "data, or call the model on an image first"
+        )
+    generator = np.random.default_rng(0)
+    return generator.uniform(size=(2, *shape[1:])).astype(np.float32)
+
+
+def _by_name(model):
+    """Layers by name where that is unique, else by path."""
+    layers = model._flatten_layers(include_self=False)
+    names = [layer.name for layer in layers]
+    return {
+        layer.name if names.count(layer.name) == 1 else layer.path: layer
+        for layer in layers
+    }
+
+
+def _listen(model, layers, images):
+    """Runs the model; returns `{layer: (input, output)}` in order, and its output."""
+    calls = {}
+
+    def listener(layer, call):
+        def listening(*args, **kwargs):
+            output = call(*args, **kwargs)
+            calls.pop(layer, None)
+            calls[layer] = (args[0] if args else next(iter(kwargs.values())), output)
+            return output
+
+        return listening
+
+    # Keras looks the method up on the instance, so an entry in the instance's
+    # dictionary is heard, and removing it leaves the layer as it was.
+    with _listening, contextlib.ExitStack() as restore:
+        for layer in layers:
+            quantized = getattr(layer, "quantization_mode", None) is not None
+            method = "quantized_call" if quantized else "call"
+            own = vars(layer).get(method)
+            vars(layer)[method] = listener(layer, getattr(layer, method))
+            if own is None:
+                restore.callback(vars(layer).pop, method)
+            else:
+                restore.callback(vars(layer).__setitem__, method, own)
+        output = model(images, training=False)
+    return calls, output
+
+
+def _logits_of(layer, inputs, output):
+    """What `layer` makes before any softmax, float32."""
+    if isinstance(layer, keras.layers.Softmax) or (
+        isinstance(layer, keras.layers.Activation) and _is_softmax(layer)
+    ):
+        return ops.cast(inputs, "float32")
+    if isinstance(layer, keras.layers.Dense) and _is_softmax(layer):
+        kernel, bias = _kernel_and_bias(layer)
+        return ops.matmul(ops.cast(inputs, "float32"), kernel) + bias
+    return ops.cast(output, "float32")
+
+
+def _kernel_and_bias(dense):
+    kernel = ops.cast(dense.kernel, "float32")
+    if dense.use_bias:
+        return kernel, ops.cast(dense.bias, "float32")
+    return kernel, ops.zeros((kernel.shape[-1],), "float32")
+
+
+def _feed_head(classifier, outputs, dtype):
+    """Whether the kernel and bias of `classifier` make the logits of the features."""
+    if not isinstance(classifier, keras.layers.Dense):
+        return False
+    kernel, bias = _kernel_and_bias(classifier)
+    if outputs["features"].shape[-1] != kernel.shape[0]:
+        return False
+    logits = ops.matmul(outputs["features"], kernel) + bias
+    return _equal(logits, outputs["logits"], dtype)
+
+
+def _is_softmax(layer):
+    return layer.activation is keras.activations.softmax
+
+
+def _find_logits(calls, output):
+    """The layer whose logits are, or whose softmax gives, the model's output."""
+    values = ops.convert_to_numpy(ops.cast(output, "float32"))
+    are_probabilities = np.all(values >= 0) and np.allclose(
+        values.sum(-1), 1, atol=1e-2
+    )
+    # Leaves first: only they show the kernel that feeds the logits.
+    leaves_first = sorted(
+        reversed(calls), key=lambda layer: bool(layer._flatten_layers(False))
+    )
+    for layer in leaves_first:
+        if not hasattr(calls[layer][1], "shape"):
+            continue
+        found = _logits_of(layer, *calls[layer])
+        if _equal(
+            ops.softmax(found) if are_probabilities else found, output, output.dtype
+        ):
+            if getattr(layer, "activation", None) is keras.activations.sigmoid:
+                break
+            return layer
+    raise ValueError(
+        "could not find the layer that makes the logits: no layer's output is the "
+        "model's output, or gives it by a softmax. Name it with "
+        f"logits=...; layers that run: {', '.join(layer.name for layer in calls)}"
+    )
+
+
+def _last_with_weights(calls, logits):
+    """The last layer with weights up to `logits`: its input are the features."""
+    ran = [layer for layer in calls if not layer._flatten_layers(False)]
+    if logits not in ran:
+        return logits
+    ran = ran[: ran.index(logits) + 1]
+    return next((layer for layer in reversed(ran) if layer.weights), logits)
+
+
+def _equal(left, right, dtype):
+    """Whether two results of the same formula agree as far as `dtype` allows."""
+    left = ops.convert_to_numpy(ops.cast(left, "float32"))
+    right = ops.convert_to_numpy(ops.cast(right, "float32"))
+    if left.shape != right.shape:
+        return False
+    tolerance = 1e-4 if keras.backend.standardize_dtype(dtype) == "float32" else 2e-2
+    scale = max(np.max(np.abs(right)), 1e-30)
+    return np.allclose(left, right, rtol=0, atol=tolerance * scale)

@@ -1,0 +1,109 @@
+"""Scores of one image's logits, as pure functions, for detectors and metrics alike.
+
+Every function takes logits `(batch, K)` with K = N, or K = N + 1 where the last logit
+is the unknown class, and returns `ood_score` `(batch,)`, float32: higher means more
+likely unknown. None of them rounds a probability to 0 or 1 on the way: they stay in
+logit or log space, so that scores keep their order where a float32 softmax would tie,
+and are finite for logits of +-10,000.
+"""
+
+from keras import ops
+
+
+def unknown_probability(logits, num_classes):
+    """Log-odds of the unknown class: `z_N - log(sum_k exp(z_k))`, k over the known.
+
+    A strictly increasing function of the softmax probability of the unknown class.
+    Needs `num_classes + 1` logits.
+    """
+    known, unknown = split(logits, num_classes)
+    if unknown.shape[-1] == 0:
+        raise ValueError(
+            "`unknown_probability` needs an extra logit for the unknown class: "
+            f"{num_classes + 1} logits for {num_classes} known classes. Received: "
+            f"{num_classes}. Use another score, or train with an unknown class"
+        )
+    return unknown[:, 0] - ops.logsumexp(known, axis=-1)
+
+
+def msp(logits, num_classes, temperature=1.0):
+    """Log-odds against the largest known softmax probability: `log((1 - p) / p)`.
+
+    A strictly decreasing function of the maximum softmax probability p (Hendrycks and
+    Gimpel 2017). The softmax runs over all logits, so that the probability of an
+    unknown class, where there is one, counts against the known ones.
+    """
+    known, unknown = split(logits, num_classes)
+    largest, rest = _largest_and_rest(known / temperature, unknown / temperature)
+    return ops.logsumexp(rest, axis=-1) - largest[:, 0]
+
+
+def max_logit(logits, num_classes):
+    """The negative of the largest known logit (Hendrycks et al. 2022)."""
+    return -ops.max(split(logits, num_classes)[0], axis=-1)
+
+
+def energy(logits, num_classes, temperature=1.0):
+    """Free energy `-T log(sum_k exp(z_k / T))`, k over the known (Liu et al. 2020)."""
+    known = split(logits, num_classes)[0]
+    return -temperature * ops.logsumexp(known / temperature, axis=-1)
+
+
+def objectosphere(logits, num_classes):
+    """Logit of the norm of the known probabilities: `log((1 - n) / n)`, `n = ||p||^2`.
+
+    p are the N known entries of the softmax over all logits, whose norm the
+    objectosphere loss pushes up for known images and down for unknown ones.
+    """
+    known, unknown = split(logits, num_classes)
+    largest, rest = _largest_and_rest(known, unknown)
+    log_total = ops.logsumexp(ops.concatenate([known, unknown], -1), axis=-1)
+    log_rest = ops.logsumexp(rest, axis=-1)
+    log_norm = ops.logsumexp(2.0 * (known - log_total[:, None]), axis=-1)
+    # With q = 1 - p_1 and r_k = p_k / q for the other known classes,
+    # 1 - n = q (1 + p_1 - q sum r_k^2): no difference of nearly equal numbers.
+    largest_probability = ops.exp(largest[:, 0] - log_total)
+    share = ops.exp(rest[:, : num_classes - 1] - log_rest[:, None])
+    factor = (
+        1.0
+        + largest_probability
+        - ops.exp(log_rest - log_total) * ops.sum(ops.square(share), axis=-1)
+    )
+    return log_rest - log_total + ops.log(factor) - log_norm
+
+
+def split(logits, num_classes):
+    """Float32 `(known (batch, N), unknown (batch, 0 or 1))` parts of the logits.
+
+    Raises:
+        ValueError: there are neither `num_classes` nor `num_classes + 1` logits.
+    """
+    logits = ops.cast(logits, "float32")
+    if len(logits.shape) != 2 or logits.shape[-1] not in (num_classes, num_classes + 1):
+        raise ValueError(
+            f"expected logits of shape (batch, {num_classes}), or (batch, "
+            f"{num_classes + 1}) with an unknown class, for num_classes={num_classes}. "
+            f"Received: shape {tuple(logits.shape)}"
+        )
+    return logits[:, :num_classes], logits[:, num_classes:]
+
+
+def get(name):
+    """The score function called `name`; an unknown name lists the known ones."""
+    if name not in _FUNCTIONS:
+        raise ValueError(
+            f"unknown score {name!r}; expected one of: {', '.join(sorted(_FUNCTIONS))}"
+        )
+    return _FUNCTIONS[name]
+
+
+def _largest_and_rest(known, unknown):
+    """The largest known logit `(batch, 1)` and all the others, known ones first."""
+    ordered = ops.top_k(known, known.shape[-1])[0]
+    return ordered[:, :1], ops.concatenate([ordered[:, 1:], unknown], axis=-1)
+
+
+_FUNCTIONS = {
+    function.__name__: function
+    for function in (unknown_probability, msp, max_logit, energy, objectosphere)
+}

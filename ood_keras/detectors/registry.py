@@ -1,0 +1,137 @@
+"""Detectors by name, on disk and off."""
+
+import hashlib
+import io
+import json
+import pathlib
+
+import numpy as np
+
+from ood_keras import files
+from ood_keras.detectors.energy import Energy
+from ood_keras.detectors.max_logit import MaxLogit
+from ood_keras.detectors.msp import MSP
+from ood_keras.detectors.objectosphere import Objectosphere
+from ood_keras.detectors.unknown_probability import UnknownProbability
+
+_CLASSES = {
+    detector.name: detector
+    for detector in (UnknownProbability, MSP, MaxLogit, Energy, Objectosphere)
+}
+
+
+def names():
+    """The names that `get` takes."""
+    return list(_CLASSES)
+
+
+def get(name, **hyper_parameters):
+    """A new, unfitted detector.
+
+    Args:
+        name: One of `names()`.
+        **hyper_parameters: Its constructor's arguments.
+
+    Raises:
+        ValueError: there is no such detector; the error lists those there are.
+
+    Example:
+
+    >>> detector = get("msp", num_classes=10, temperature=2.0)
+    """
+    if name not in _CLASSES:
+        raise ValueError(
+            f"unknown detector {name!r}; expected one of: {', '.join(names())}"
+        )
+    return _CLASSES[name](**hyper_parameters)
+
+
+def save(detector, folder):
+    """Writes a fitted detector as `NAME.json` and `NAME.npz`, without pickle.
+
+    Args:
+        detector: A fitted `Detector`.
+        folder: Where to; made if it is not there.
+
+    Returns:
+        The path of the JSON file.
+
+    Raises:
+        RuntimeError: the detector is not fitted.
+        OSError: the folder cannot be written.
+    """
+    arrays = detector.get_arrays()
+    folder = pathlib.Path(folder)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    with files.atomic_file(folder / f"{detector.name}.npz") as path:
+        path.write_bytes(buffer.getvalue())
+    description = folder / f"{detector.name}.json"
+    files.write_json(
+        description,
+        {
+            "detector": detector.name,
+            "config": detector.get_config(),
+            "num_classes": detector.num_classes,
+            "num_logits": detector.network.num_logits,
+            "feature_size": detector.network.feature_size,
+            "arrays_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+        },
+    )
+    return description
+
+
+def load(path, model):
+    """The detector that `save` wrote, ready to score images with `model`.
+
+    Args:
+        path: The JSON file, or a folder that holds just one detector.
+        model: The model that the detector was fitted on.
+
+    Raises:
+        FileNotFoundError: there is no detector.
+        ValueError: the folder holds several, a file is damaged, or the model has other
+            logits or features than the one that the detector was fitted on.
+    """
+    path = _description(pathlib.Path(path))
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        content = path.with_suffix(".npz").read_bytes()
+        if hashlib.sha256(content).hexdigest() != saved["arrays_sha256"]:
+            raise ValueError("the arrays are not those that were saved with it")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = dict(file)
+        detector = get(saved["detector"], **saved["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read as a detector ({error}). Fit and save it again"
+        ) from error
+    detector.restore(model, arrays, saved["num_classes"])
+    found = {
+        "num_logits": detector.network.num_logits,
+        "feature_size": detector.network.feature_size,
+    }
+    expected = {key: saved[key] for key in found}
+    if found != expected:
+        raise ValueError(
+            f"{path} was fitted on another model. Expected: {expected}. Received: "
+            f"{found}"
+        )
+    return detector
+
+
+def _description(path):
+    if path.is_file():
+        return path
+    found = sorted(file for file in path.glob("*.json") if file.stem in _CLASSES)
+    if not found:
+        raise FileNotFoundError(
+            f"no detector in {path}: expected NAME.json and NAME.npz with NAME one of "
+            f"{', '.join(names())}"
+        )
+    if len(found) > 1:
+        raise ValueError(
+            f"{path} holds several detectors; name one of: "
+            f"{', '.join(str(file) for file in found)}"
+        )
+    return found[0]

@@ -1,0 +1,28 @@
+"""What the detectors with a softmax temperature share."""
+
+import math
+
+from ood_keras.detectors.base import Detector
+
+
+class TemperatureDetector(Detector):
+    """A detector that divides the logits by `temperature`.
+
+    Args:
+        temperature: T > 0. With T = 1 the logits are used as they are.
+        **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
+
+    Raises:
+        ValueError: `temperature` is not a positive number.
+    """
+
+    def __init__(self, *, temperature=1.0, **kwargs):
+        super().__init__(**kwargs)
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise ValueError(
+                f"`temperature` must be a positive number. Received: {temperature!r}"
+            )
+        self.temperature = float(temperature)
+
+    def get_config(self):
+        return {**super().get_config(), "temperature": self.temperature}

@@ -1,0 +1,248 @@
+"""What every registered detector must do, whatever it computes."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ood_keras import detectors
+
+FORMS = [
+    "functional_softmax",
+    "sequential",
+    "sequential_softmax_layer",
+    "sequential_activation_layer",
+    "subclassed",
+    "subclassed_softmax",
+    "nested_softmax",
+]
+# Hyper-parameters beside the defaults that are worth the same checks.
+VARIANTS = [
+    *((name, {}) for name in detectors.names()),
+    ("msp", {"temperature": 10.0}),
+    ("energy", {"temperature": 0.5}),
+    ("objectosphere", {"on": "features"}),
+]
+
+
+def variant_id(variant):
+    name, hyper_parameters = variant
+    return "-".join([name, *(f"{k}={v}" for k, v in hyper_parameters.items())])
+
+
+def num_logits_of(name):
+    return 4 if name == "unknown_probability" else 3
+
+
+@pytest.fixture(scope="module", params=VARIANTS, ids=variant_id)
+def case(request, trained, data):
+    """`(detector, model)`: a fitted variant and the model that it was fitted on."""
+    name, hyper_parameters = request.param
+    model = trained[num_logits_of(name)]
+    return detectors.get(name, **hyper_parameters).fit(model, data.train), model
+
+
+def auroc(known_scores, unknown_scores):
+    """The share of pairs in the right order, ties counted half; quadratic."""
+    order = np.sign(unknown_scores[:, None] - known_scores[None, :])
+    return float(np.mean((order + 1) / 2))
+
+
+def test_unknown_images_score_higher(case, data):
+    detector, _ = case
+    value = auroc(detector.score(data.known), detector.score(data.unknown))
+    assert value > 0.8
+
+
+def test_score_is_one_finite_float32_per_image(case, data):
+    detector, _ = case
+    constant = np.stack([np.zeros((8, 8, 1)), np.ones((8, 8, 1))]).astype(np.float32)
+    for images in (data.known, data.known[:1], data.known[:0], constant):
+        scores = detector.score(images)
+        assert scores.dtype == np.float32
+        assert scores.shape == (len(images),)
+        assert np.all(np.isfinite(scores))
+
+
+def test_batch_by_batch_equals_all_at_once(case, data):
+    detector, _ = case
+    at_once = detector.score(data.unknown, batch_size=1000)
+    np.testing.assert_allclose(
+        detector.score(data.unknown, batch_size=7), at_once, rtol=1e-4, atol=1e-4
+    )
+    one_by_one = [detector.score(image[None])[0] for image in data.unknown[:5]]
+    np.testing.assert_allclose(one_by_one, at_once[:5], rtol=1e-4, atol=1e-4)
+
+
+def test_a_dataset_scores_as_arrays_do(case, data):
+    detector, _ = case
+    expected = detector.score(data.known, batch_size=16)
+    images = tf.data.Dataset.from_tensor_slices(data.known).batch(16)
+    labelled = images.map(lambda batch: (batch, tf.zeros(tf.shape(batch)[0])))
+    np.testing.assert_array_equal(detector.score(images), expected)
+    np.testing.assert_array_equal(detector.score(labelled), expected)
+
+
+def test_fitting_on_a_dataset_equals_fitting_on_arrays(case, data):
+    detector, model = case
+    dataset = tf.data.Dataset.from_tensor_slices(data.train).batch(37)
+    again = type(detector).from_config(detector.get_config()).fit(model, dataset)
+    np.testing.assert_allclose(
+        again.score(data.unknown), detector.score(data.unknown), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_call_gives_score_logits_and_features_in_a_graph(case, data):
+    detector, _ = case
+    images = tf.constant(data.unknown)
+    eager = detector.call(images)
+    graph = tf.function(detector.call)(images)
+    assert set(eager) == {"ood_score", "logits", "features"}
+    assert eager["logits"].shape == (60, detector.network.num_logits)
+    assert eager["features"].shape == (60, detector.network.feature_size)
+    for name in eager:
+        assert eager[name].dtype == tf.float32
+        np.testing.assert_allclose(eager[name], graph[name], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        graph["ood_score"], detector.score(data.unknown), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_one_strange_image_leaves_its_neighbours_alone(case, data):
+    detector, _ = case
+    strange = data.known.copy()
+    strange[1] = np.nan
+    expected = detector.score(data.known, batch_size=60)
+    scores = detector.score(strange, batch_size=60)
+    np.testing.assert_array_equal(np.delete(scores, 1), np.delete(expected, 1))
+
+
+def test_the_model_is_not_changed(case, make_form, data):
+    fitted, _ = case
+    num_logits = fitted.network.num_logits
+    for form in ("functional_softmax", "sequential", "subclassed_softmax"):
+        model = make_form(form, num_logits)
+        weights = [value.tobytes() for value in model.get_weights()]
+        config = None if form.startswith("subclassed") else model.to_json()
+        predictions = model.predict(data.known, verbose=0)
+        attributes = {layer.path: set(vars(layer)) for layer in model._flatten_layers()}
+        detector = type(fitted).from_config(fitted.get_config())
+        detector.fit(model, data.train).score(data.unknown)
+        assert [value.tobytes() for value in model.get_weights()] == weights
+        assert config is None or model.to_json() == config
+        assert attributes == {
+            layer.path: set(vars(layer)) for layer in model._flatten_layers()
+        }
+        np.testing.assert_array_equal(model.predict(data.known, verbose=0), predictions)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_form_of_the_model_does_not_matter(case, make_form, data, form):
+    detector, _ = case
+    model = make_form(form, detector.network.num_logits)
+    again = type(detector).from_config(detector.get_config()).fit(model, data.train)
+    np.testing.assert_allclose(
+        again.score(data.unknown), detector.score(data.unknown), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_config_survives_json(case):
+    detector, _ = case
+    config = json.loads(json.dumps(detector.get_config()))
+    assert config == detector.get_config()
+    again = detectors.get(detector.name, **config)
+    assert type(again) is type(detector)
+    assert again.get_config() == config
+
+
+def test_saved_and_loaded_gives_the_same_scores(case, data, tmp_path):
+    detector, model = case
+    path = detectors.save(detector, tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        f"{detector.name}.json",
+        f"{detector.name}.npz",
+    ]
+    for loaded in (detectors.load(path, model), detectors.load(tmp_path, model)):
+        assert loaded.num_classes == 3
+        np.testing.assert_array_equal(
+            loaded.score(data.unknown), detector.score(data.unknown)
+        )
+
+
+def test_scoring_before_fitting_says_to_fit(case, data):
+    detector, _ = case
+    unfitted = type(detector).from_config(detector.get_config())
+    for use in (unfitted.score, unfitted.call):
+        with pytest.raises(RuntimeError, match="call fit"):
+            use(data.known)
+    with pytest.raises(RuntimeError, match="call fit"):
+        unfitted.get_arrays()
+
+
+def test_fit_returns_self_and_forgets(case, data):
+    detector, model = case
+    again = type(detector).from_config(detector.get_config())
+    shifted = (data.train[0][::-1] ** 2, data.train[1][::-1])
+    assert again.fit(model, shifted) is again
+    again.score(data.known)
+    assert again.fit(model, data.train) is again
+    np.testing.assert_array_equal(
+        again.score(data.unknown), detector.score(data.unknown)
+    )
+
+
+def test_images_labelled_unknown_are_left_out_of_a_fit(case, data):
+    detector, model = case
+    images = np.concatenate([data.unknown, data.train[0]])
+    labels = np.concatenate([np.full(len(data.unknown), -1), data.train[1]])
+    again = type(detector).from_config(detector.get_config())
+    again.fit(model, (images, labels))
+    np.testing.assert_allclose(
+        again.score(data.unknown), detector.score(data.unknown), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_extreme_logits_give_finite_scores(case, make_form, data):
+    detector, _ = case
+    model = make_form("functional", detector.network.num_logits)
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([kernel * 1000.0, bias])
+    again = type(detector).from_config(detector.get_config()).fit(model, data.train)
+    assert np.abs(model.predict(data.known, verbose=0)).max() > 1000
+    assert np.all(np.isfinite(again.score(data.known)))
+    assert np.all(np.isfinite(again.score(data.unknown)))
+
+
+def test_one_trace_serves_all_batch_sizes(case, data):
+    detector, model = case
+    again = type(detector).from_config(detector.get_config()).fit(model, data.train)
+    traces = []
+    call = again.call
+    again.call = lambda images: traces.append(images.shape) or call(images)
+    for batch_size in (1, 7, 60):
+        again.score(data.known, batch_size=batch_size)
+    assert [tuple(shape) for shape in traces] == [(None, 8, 8, 1)]
+
+
+def test_a_wrong_number_of_classes_is_an_error(case, data):
+    detector, model = case
+    config = {**detector.get_config(), "num_classes": 7}
+    with pytest.raises(ValueError, match="7"):
+        type(detector).from_config(config).fit(model, data.train)
+
+
+def test_mixed_precision_models_are_scored_in_float32(data):
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Flatten(dtype="mixed_bfloat16"),
+            keras.layers.Dense(12, activation="relu", dtype="mixed_bfloat16"),
+            keras.layers.Dense(3, activation="softmax", dtype="mixed_bfloat16"),
+        ]
+    )
+    for name in ("msp", "energy"):
+        scores = detectors.get(name).fit(model, data.train).score(data.known)
+        assert scores.dtype == np.float32
+        assert np.all(np.isfinite(scores))

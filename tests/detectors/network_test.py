@@ -1,0 +1,179 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from ood_keras.detectors import Network
+
+FORMS = [
+    "functional",
+    "functional_softmax",
+    "sequential",
+    "sequential_softmax_layer",
+    "sequential_activation_layer",
+    "subclassed",
+    "subclassed_softmax",
+    "nested_softmax",
+]
+
+
+@pytest.fixture(scope="module")
+def expected(trained, data):
+    """Logits and features of the test images, from the layers of a plain model."""
+    model = trained[3]
+    hidden = keras.Model(model.inputs, model.layers[-2].output)
+    features = hidden.predict(data.known, verbose=0)
+    kernel, bias = model.layers[-1].get_weights()
+    return {"logits": features @ kernel + bias, "features": features}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_finds_logits_and_features(make_form, data, expected, form):
+    network = Network(make_form(form, 3))
+    assert (network.num_logits, network.feature_size) == (3, 12)
+    eager = network(tf.constant(data.known))
+    graph = tf.function(network)(tf.constant(data.known))
+    for name in expected:
+        for outputs in (eager, graph):
+            np.testing.assert_allclose(
+                outputs[name], expected[name], rtol=1e-4, atol=1e-4
+            )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_head_makes_the_logits(make_form, data, expected, form):
+    kernel, bias = Network(make_form(form, 3)).head
+    np.testing.assert_allclose(
+        expected["features"] @ kernel + bias, expected["logits"], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_logits_are_not_recovered_from_saturated_probabilities(make_form, data):
+    model = make_form("functional_softmax", 3)
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([kernel * 1000, bias])
+    assert model.predict(data.known, verbose=0).max() == 1.0
+    logits = Network(model)(tf.constant(data.known))["logits"]
+    assert np.max(np.abs(logits)) > 1000
+
+
+def test_an_unbuilt_model_needs_a_sample(data):
+    class Unbuilt(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.flatten = layers.Flatten()
+            self.classify = layers.Dense(3)
+
+        def call(self, inputs):
+            return self.classify(self.flatten(inputs))
+
+    with pytest.raises(ValueError, match="Give `fit` some data"):
+        Network(Unbuilt())
+    assert Network(Unbuilt(), sample=data.known).feature_size == 64
+
+
+def test_names_of_logits_and_features(make_form, data):
+    network = Network(
+        make_form("functional", 3),
+        logits="end",
+        features="functional_convolution",
+    )
+    images = tf.constant(data.known)
+    outputs = network(images, layers=["functional_convolution"])
+    convolution = outputs["layers"]["functional_convolution"]
+    assert convolution.shape == (60, 6, 6, 8)
+    # Features with spatial axes are averaged over them.
+    np.testing.assert_allclose(
+        outputs["features"], np.mean(convolution, axis=(1, 2)), rtol=1e-5, atol=1e-6
+    )
+    with pytest.raises(ValueError, match="ends in a Dense layer"):
+        _ = network.head
+
+
+def test_a_convolutional_head_with_reshape_and_softmax(data):
+    # The form of keras.applications.MobileNet.
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(6, 3),
+            layers.GlobalAveragePooling2D(keepdims=True),
+            layers.Dropout(0.1),
+            layers.Conv2D(3, 1, name="predictor"),
+            layers.Reshape((3,)),
+            layers.Activation("softmax"),
+        ]
+    )
+    network = Network(model)
+    outputs = network(tf.constant(data.known))
+    assert (network.num_logits, network.feature_size) == (3, 6)
+    np.testing.assert_allclose(
+        tf.nn.softmax(outputs["logits"]), model(data.known), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_same_names_in_two_parts_are_told_apart_by_path():
+    def part(size):
+        return keras.Sequential([layers.Dense(size, name="same")])
+
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.Flatten(), part(5), part(3)]
+    )
+    network = Network(model)
+    paths = [name for name in network.layer_names if name.endswith("same")]
+    assert len(paths) == 2
+    assert network(np.zeros((2, 8, 8, 1), np.float32), layers=paths)
+    with pytest.raises(ValueError, match="path"):
+        network.layer("same")
+
+
+def test_a_dict_output_with_logits(trained, data, expected):
+    model = trained[3]
+    outputs = {"logits": model.output, "features": model.layers[-2].output}
+    network = Network(keras.Model(model.inputs, outputs))
+    logits = network(tf.constant(data.known))["logits"]
+    np.testing.assert_allclose(logits, expected["logits"], rtol=1e-4, atol=1e-4)
+
+
+def test_variables_are_those_of_the_model(trained):
+    assert Network(trained[3]).variables == trained[3].variables
+
+
+def test_follows_later_training(make_form, data):
+    model = make_form("functional", 3)
+    network = Network(model)
+    before = next(iter(network.batches(data.known)))[0]["logits"]
+    model.set_weights([2 * value for value in model.get_weights()])
+    after = next(iter(network.batches(data.known)))[0]["logits"]
+    assert not np.allclose(before, after)
+
+
+def test_batches_walk_the_data_once(trained, data):
+    seen = []
+
+    def batches():
+        for start in range(0, 300, 50):
+            seen.append(start)
+            yield tuple(part[start : start + 50] for part in data.train)
+
+    labels = [labels for _, labels in Network(trained[3]).batches(batches())]
+    np.testing.assert_array_equal(np.concatenate(labels), data.train[1])
+    assert len(seen) == 6
+
+
+def test_errors_say_what_to_do(trained, make_form):
+    with pytest.raises(TypeError, match=r"keras\.Model"):
+        Network(lambda images: images)
+    with pytest.raises(ValueError, match="functional_convolution"):
+        Network(trained[3], features="no_such_layer")
+    inputs = keras.Input((8, 8, 1))
+    flat = layers.Flatten()(inputs)
+    with pytest.raises(ValueError, match="one output"):
+        Network(keras.Model(inputs, [layers.Dense(3)(flat), layers.Dense(2)(flat)]))
+    with pytest.raises(ValueError, match="logits="):
+        Network(keras.Model(inputs, layers.Dense(3, activation="sigmoid")(flat)))
+    # The model's output is computed outside of any layer.
+    outside = keras.Model(inputs, 2.0 * layers.Dense(3, name="scores")(flat))
+    with pytest.raises(ValueError, match="scores"):
+        Network(outside)
+    assert Network(outside, logits="scores").num_logits == 3
