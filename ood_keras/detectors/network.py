@@ -38,6 +38,7 @@ class Network:
     Attributes:
         num_logits: K.
         feature_size: D.
+        image_shape: `(height, width, channels)` of the images it was tried on.
         layer_names: What `layers` of a call may name.
         variables: The model's variables, for exporters.
 
@@ -63,6 +64,7 @@ class Network:
         self.model = model
         self._compiled = {}
         images = ops.convert_to_tensor(_sample(model, sample))
+        self.image_shape = tuple(images.shape[1:])
         # The first call builds an unbuilt model, so that its layers can be listed.
         model(images, training=False)
         self._layers = _by_name(model)
