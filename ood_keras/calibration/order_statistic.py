@@ -1,0 +1,62 @@
+"""What the quantile and the conformal threshold share: the k-th smallest score."""
+
+import numpy as np
+
+
+def check_fraction(value, name):
+    """Returns `value` as a float, or raises unless it lies strictly in (0, 1)."""
+    if not 0 < value < 1:
+        raise ValueError(
+            f"`{name}` is a fraction strictly between 0 and 1; write 95 % as 0.95. "
+            f"Received: {name}={value}"
+        )
+    return float(value)
+
+
+def kth_smallest(scores, k):
+    """The k-th smallest (from 1) of checked scores, as a number that float32 holds.
+
+    Raises:
+        ValueError: it is infinite, and would accept everything or nothing.
+    """
+    value = np.partition(scores, k - 1)[k - 1]
+    if np.isinf(value):
+        raise ValueError(
+            f"{np.sum(scores == value)} of {len(scores)} known scores are {value}, so "
+            "the threshold would be infinite and reject nothing or nearly everything. "
+            "Choose another detector, or find out why known images score infinite"
+        )
+    return round_up(value)
+
+
+def round_up(value):
+    """The smallest number >= `value` that float32 holds, as a Python float.
+
+    A float64 score keeps its place below the threshold that was set at it.
+    """
+    rounded = np.float32(value)
+    if rounded < value:
+        rounded = np.nextafter(rounded, np.float32(np.inf))
+    return float(rounded)
+
+
+def acceptance_interval(num_scores, k, probability=0.9):
+    """Where the acceptance rate of new images lies if the k-th of n scores is chosen.
+
+    For scores drawn alike and without ties, the rate at which new ones stay at or below
+    the k-th smallest is distributed as Beta(k, n + 1 - k), whatever the scores are
+    (Vovk 2012); ties only raise it.
+
+    Returns:
+        `(low, high)`: the central interval that holds `probability` of it.
+    """
+    from scipy import special
+
+    tail = (1 - probability) / 2
+    low, high = special.betaincinv(k, num_scores + 1 - k, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def percent(fraction):
+    """`0.95` as `95 %`."""
+    return f"{100 * fraction:.4g} %"

@@ -1,0 +1,55 @@
+"""The threshold of the empirical quantile."""
+
+from ood_keras.calibration.order_statistic import (
+    acceptance_interval,
+    check_fraction,
+    kth_smallest,
+    percent,
+)
+from ood_keras.calibration.threshold import Threshold
+from ood_keras.metrics.curve import smallest_count
+from ood_keras.metrics.ranked_scores import check_scores
+
+
+def quantile(known_scores, target_acceptance=0.95):
+    """The lowest threshold that accepts the target fraction of the given known images.
+
+    It works for any number of images, and promises nothing about new ones; where that
+    matters, use `conformal`. Calibrate on validation images, which the model has not
+    been fitted on.
+
+    Args:
+        known_scores: `ood_score`s of known images `(num_images,)`, higher means more
+            likely unknown. Float64 thresholds are rounded up to float32.
+        target_acceptance: Fraction of them to accept, in (0, 1).
+
+    Returns:
+        A `Threshold` at one of the scores.
+
+    Raises:
+        ValueError: no scores, NaN scores, an infinite threshold, or a target outside
+            (0, 1).
+
+    Example:
+
+    >>> quantile([0.0, 1.0, 2.0, 3.0], target_acceptance=0.75).value
+    2.0
+    """
+    scores = check_scores(known_scores, "known_scores")
+    target = check_fraction(target_acceptance, "target_acceptance")
+    num_scores = len(scores)
+    k = smallest_count(num_scores, target)
+    low, high = acceptance_interval(num_scores, k)
+    return Threshold(
+        value=kth_smallest(scores, k),
+        method="quantile",
+        guarantee=(
+            f"Accepts at least {percent(target)} of the {num_scores:,} known images it "
+            "was chosen on; of new ones drawn alike it accepts between "
+            f"{percent(low)} and {percent(high)} (with 90 % probability), and at least "
+            f"{percent(k / (num_scores + 1))} on average."
+        ),
+        num_calibration=num_scores,
+        target_acceptance=target,
+        acceptance_interval=(low, high),
+    )

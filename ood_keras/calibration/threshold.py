@@ -1,0 +1,67 @@
+"""A threshold on the `ood_score` that knows what it promises."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Threshold:
+    """A threshold, how it was chosen, and what it promises; `str()` is the promise.
+
+    An image is accepted when `ood_score <= value`. The value is always one that float32
+    holds, so that NumPy, a float32 graph and an exported model decide alike.
+
+    Args:
+        value: The threshold on `ood_score`, where higher means more likely unknown.
+        method: Name of the function of `ood_keras.calibration` that chose it.
+        guarantee: One sentence: what acceptance of which images to expect.
+        num_calibration: How many known images chose it.
+        target_acceptance: The fraction of known images that it should accept.
+        acceptance_interval: `(low, high)`: the fraction of new known images that it
+            will accept lies between these with 90 % probability. `None` where the
+            method promises none.
+
+    Raises:
+        ValueError: `value` is NaN or infinite, or not one that float32 holds.
+
+    Example:
+
+    >>> threshold = quantile([0.0, 1.0, 2.0, 3.0], target_acceptance=0.75)
+    >>> threshold.accepts([1.5, 2.0, 2.5])
+    array([ True,  True, False])
+    >>> Threshold.from_dict(threshold.to_dict()) == threshold
+    True
+    """
+
+    value: float
+    method: str
+    guarantee: str
+    num_calibration: int
+    target_acceptance: float
+    acceptance_interval: tuple[float, float] | None = None
+
+    def __post_init__(self):
+        if not np.isfinite(self.value) or float(np.float32(self.value)) != self.value:
+            raise ValueError(
+                "`value` must be finite and a number that float32 holds, so that every "
+                "format decides alike; use `float(np.float32(value))`. Received: "
+                f"value={self.value!r}"
+            )
+
+    def accepts(self, scores):
+        """Bool array: which `ood_score`s are accepted; NaN never is."""
+        return np.asarray(scores) <= np.float32(self.value)
+
+    def to_dict(self):
+        """The fields as plain JSON values, for a manifest."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields):
+        """The threshold that `to_dict` wrote, also after a trip through JSON."""
+        interval = fields.get("acceptance_interval")
+        return cls(**{**fields, "acceptance_interval": interval and tuple(interval)})
+
+    def __str__(self):
+        return self.guarantee

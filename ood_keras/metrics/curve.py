@@ -1,0 +1,108 @@
+"""Every ranking metric as a function of counts along one curve, in NumPy and Keras.
+
+The curve walks up the scores. Scores that tie form one group, since no threshold can
+part them: group i holds `known[i]` known and `unknown[i]` unknown images, and accepting
+every `ood_score <= ` its score accepts `known_accepted[i]` and `unknown_accepted[i]` of
+them. Groups without images (padding, empty bins) change no metric.
+
+Each function takes `xp`, either `numpy` (counts as int64: exact for any number of
+images that fits in memory) or `keras.ops` (counts as int32: exact up to 65,535 images),
+so that the exact functions, the Keras metrics and the sketch share one formula. There
+is at least one known and one unknown image.
+"""
+
+import math
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+
+class Curve(NamedTuple):
+    """Counts per group of tied scores, in ascending order of the score.
+
+    Args:
+        known: Integers `(groups,)`, known images in each group.
+        unknown: Integers `(groups,)`, unknown images in each group.
+        known_accepted: Running sum of `known`, that group included.
+        unknown_accepted: Running sum of `unknown`, that group included.
+        num_known: The total of `known`.
+        num_unknown: The total of `unknown`.
+    """
+
+    known: Any
+    unknown: Any
+    known_accepted: Any
+    unknown_accepted: Any
+    num_known: Any
+    num_unknown: Any
+
+    @classmethod
+    def of(cls, xp, known, unknown):
+        """The curve of counts per group."""
+        accepted = xp.cumsum(known), xp.cumsum(unknown)
+        return cls(known, unknown, *accepted, xp.sum(known), xp.sum(unknown))
+
+    def mirrored(self):
+        """The curve walked down from the top, with unknown images as the positives."""
+        return Curve(
+            known=self.unknown,
+            unknown=self.known,
+            known_accepted=self.num_unknown - self.unknown_accepted + self.unknown,
+            unknown_accepted=self.num_known - self.known_accepted + self.known,
+            num_known=self.num_unknown,
+            num_unknown=self.num_known,
+        )
+
+
+def auroc(xp, curve):
+    """P(an unknown image scores higher than a known one) + P(they tie) / 2."""
+    twice_below = xp.sum(curve.unknown * (2 * curve.known_accepted - curve.known))
+    return xp.divide(twice_below, 2 * curve.num_known * curve.num_unknown)
+
+
+def aupr_in(xp, curve):
+    """Average precision, known positive: sum of precision times gain in recall."""
+    accepted = xp.maximum(curve.known_accepted + curve.unknown_accepted, 1)
+    precision = xp.divide(curve.known_accepted, accepted)
+    return xp.divide(xp.sum(xp.multiply(curve.known, precision)), curve.num_known)
+
+
+def aupr_out(xp, curve):
+    """Average precision, unknown positive."""
+    return aupr_in(xp, curve.mirrored())
+
+
+def detection_error(xp, curve):
+    """Smallest `(known rejected + unknown accepted) / 2` in fractions, over thresholds.
+
+    Accepting nothing counts as a threshold too, so that the error is at most 1/2.
+    """
+    pairs = curve.num_known * curve.num_unknown
+    lead = xp.max(
+        curve.known_accepted * curve.num_unknown
+        - curve.unknown_accepted * curve.num_known
+    )
+    return xp.divide(pairs - xp.maximum(lead, 0), 2 * pairs)
+
+
+def fpr_known_positive(xp, curve, tpr):
+    """Fraction of unknown accepted at the first point that accepts `tpr` of known."""
+    enough = curve.known_accepted >= smallest_count(curve.num_known, tpr)
+    accepted = xp.where(enough, curve.unknown_accepted, curve.num_unknown)
+    return xp.divide(xp.min(accepted), curve.num_unknown)
+
+
+def fpr_unknown_positive(xp, curve, tpr):
+    """Fraction of known rejected at the first point that rejects `tpr` of unknown."""
+    return fpr_known_positive(xp, curve.mirrored(), tpr)
+
+
+def smallest_count(total, fraction):
+    """The smallest integer `count` with `count >= fraction * total`, exactly.
+
+    `fraction` is read as the decimal number that it prints as: 0.95 means 19/20, not
+    the nearest binary number, which would make 19 of 20 too few or too many.
+    """
+    fraction = Fraction(str(fraction))
+    if isinstance(total, int):
+        return math.ceil(fraction * total)
+    return -((-total * fraction.numerator) // fraction.denominator)

@@ -1,0 +1,76 @@
+"""Accuracy of the classifier on known images."""
+
+import keras
+from keras import ops
+
+from ood_keras.conventions import check_num_classes
+
+
+@keras.saving.register_keras_serializable(package="ood_keras")
+class KnownAccuracy(keras.metrics.Mean):
+    """Fraction of known images whose largest known logit is that of their class.
+
+    Unknown images (label -1) are left out, and so is the logit of an extra unknown
+    class: this is the accuracy among the known classes, before anything is rejected.
+    It is 0 while no known image has been seen.
+
+    Args:
+        num_classes: Integer N >= 2, the number of known classes. `y_true` holds
+            integers `(batch,)` or `(batch, 1)`, -1 for unknown images; `y_pred` holds
+            logits (or probabilities) `(batch, N)` or `(batch, N + 1)`.
+        name: Name of the metric.
+        dtype: As in `keras.metrics.Metric`.
+
+    Raises:
+        ValueError: `num_classes` is not an integer >= 2; in `update_state`, `y_pred`
+            does not have N or N + 1 columns.
+
+    Example:
+
+    >>> metric = KnownAccuracy(num_classes=2)
+    >>> metric.update_state([0, 1, -1], [[2., 1., 0.], [2., 1., 0.], [2., 1., 5.]])
+    >>> float(metric.result())
+    0.5
+    """
+
+    def __init__(self, num_classes, name="known_accuracy", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.num_classes = check_num_classes(num_classes)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        known, labels = split_labels(y_true, self.num_classes)
+        logits = check_logits(y_pred, self.num_classes)
+        predicted = ops.argmax(logits[:, : self.num_classes], axis=-1)
+        correct = ops.cast(ops.equal(ops.cast(predicted, "int32"), labels), self.dtype)
+        weight = ops.cast(known, self.dtype)
+        if sample_weight is not None:
+            weight *= ops.reshape(ops.cast(sample_weight, self.dtype), (-1,))
+        super().update_state(correct, sample_weight=weight)
+
+    def get_config(self):
+        return {**super().get_config(), "num_classes": self.num_classes}
+
+
+def split_labels(y_true, num_classes):
+    """`(known, labels)`, bool and int32 `(batch,)`; known labels are `0..N-1`."""
+    y_true = ops.convert_to_tensor(y_true)
+    if len(y_true.shape) > 2 or (len(y_true.shape) == 2 and y_true.shape[1] != 1):
+        raise ValueError(
+            "labels must be integers of shape (batch,) or (batch, 1), with -1 for "
+            "unknown images; turn one-hot labels into integers with argmax. Received: "
+            f"labels of shape {tuple(y_true.shape)}"
+        )
+    labels = ops.cast(ops.reshape(y_true, (-1,)), "int32")
+    return ops.logical_and(labels >= 0, labels < num_classes), labels
+
+
+def check_logits(y_pred, num_classes):
+    """`y_pred` as a tensor, if it has one column per known class, or one more."""
+    y_pred = ops.convert_to_tensor(y_pred)
+    if len(y_pred.shape) != 2 or y_pred.shape[1] not in (num_classes, num_classes + 1):
+        raise ValueError(
+            f"expected logits of shape (batch, {num_classes}), or (batch, "
+            f"{num_classes + 1}) with an unknown class, for num_classes={num_classes}. "
+            f"Received: shape {tuple(y_pred.shape)}"
+        )
+    return y_pred

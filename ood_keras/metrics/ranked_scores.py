@@ -1,0 +1,197 @@
+"""The one sort behind every exact metric."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ood_keras.metrics import curve as formulas
+
+
+class ROCCurve(NamedTuple):
+    """Corners of the exact curve, from accepting nothing to accepting everything.
+
+    Args:
+        known_accepted: Fraction of known images accepted (true positive rate with known
+            as the positive class), float64 `(points,)`, from 0 to 1.
+        unknown_accepted: Fraction of unknown images accepted (false positive rate).
+        thresholds: Each point accepts `ood_score <= thresholds`. The first point
+            accepts nothing; its threshold is -inf.
+    """
+
+    known_accepted: np.ndarray
+    unknown_accepted: np.ndarray
+    thresholds: np.ndarray
+
+
+class RankedScores:
+    """Known and unknown scores, sorted together once, from which metrics are read.
+
+    Use it to read several metrics, or FPRs at several TPRs, from large sets: each of
+    `auroc`, `fpr_at_tpr` and so on of this room sorts anew, while here one sort serves
+    all. The metrics are exact, with ties grouped.
+
+    Args:
+        known_scores: `ood_score`s of known images `(num_known,)`, higher means more
+            likely unknown. Any real numbers; infinities are legal.
+        unknown_scores: `ood_score`s of unknown images `(num_unknown,)`.
+
+    Raises:
+        ValueError: a set is empty, has more than one axis, or holds NaN.
+        TypeError: scores are not real numbers.
+
+    Example:
+
+    >>> ranked = RankedScores([0.0, 1.0, 2.0], [2.0, 3.0])
+    >>> ranked.auroc()
+    0.9166666666666666
+    >>> ranked.fpr_at_tpr(0.95)
+    0.5
+    """
+
+    def __init__(self, known_scores, unknown_scores):
+        known = check_scores(known_scores, "known_scores")
+        unknown = check_scores(unknown_scores, "unknown_scores")
+        self.num_known = len(known)
+        self.num_unknown = len(unknown)
+        thresholds, known_accepted, unknown_accepted = _group(known, unknown)
+        self.thresholds = thresholds
+        self.known_accepted = known_accepted
+        self.unknown_accepted = unknown_accepted
+
+    def auroc(self):
+        """See `ood_keras.metrics.auroc`."""
+        return float(formulas.auroc(np, self._curve()))
+
+    def aupr_in(self):
+        """See `ood_keras.metrics.aupr_in`."""
+        return float(formulas.aupr_in(np, self._curve()))
+
+    def aupr_out(self):
+        """See `ood_keras.metrics.aupr_out`."""
+        return float(formulas.aupr_out(np, self._curve()))
+
+    def detection_error(self):
+        """See `ood_keras.metrics.detection_error`."""
+        return float(formulas.detection_error(np, self._curve()))
+
+    def fpr_at_tpr(self, tpr=0.95, positive="known"):
+        """See `ood_keras.metrics.fpr_at_tpr`."""
+        if not 0 < tpr <= 1:
+            raise ValueError(
+                "`tpr` is the fraction of the positives that must be found and lies in "
+                f"(0, 1]; write 95 % as 0.95. Received: tpr={tpr}"
+            )
+        if positive not in _FPR:
+            raise ValueError(
+                '`positive` must be "known" (the fraction of unknown accepted when '
+                '`tpr` of known are) or "unknown" (the fraction of known rejected when '
+                f"`tpr` of unknown are). Received: positive={positive!r}"
+            )
+        return float(_FPR[positive](np, self._curve(), tpr))
+
+    def roc_curve(self):
+        """See `ood_keras.metrics.roc_curve`."""
+        known = np.concatenate([[0], self.known_accepted])
+        unknown = np.concatenate([[0], self.unknown_accepted])
+        right, up = np.diff(unknown), np.diff(known)
+        turns = right[1:] * up[:-1] != right[:-1] * up[1:]
+        corners = np.concatenate([[True], turns, [True]])
+        return ROCCurve(
+            known[corners] / self.num_known,
+            unknown[corners] / self.num_unknown,
+            np.concatenate([[-np.inf], self.thresholds])[corners],
+        )
+
+    def _curve(self):
+        known = self.known_accepted.astype(np.int64)
+        unknown = self.unknown_accepted.astype(np.int64)
+        return formulas.Curve(
+            np.diff(known, prepend=0),
+            np.diff(unknown, prepend=0),
+            known,
+            unknown,
+            self.num_known,
+            self.num_unknown,
+        )
+
+
+def check_scores(scores, name):
+    """Returns `scores` as a float32 or float64 array `(n,)`, or says what is wrong.
+
+    Float64 scores that float32 holds exactly come back as float32.
+    """
+    scores = np.asarray(scores)
+    if scores.ndim != 1 or not scores.size:
+        raise ValueError(
+            f"`{name}` must hold one `ood_score` per image, shape (num_images,), and "
+            f"at least one image. Received: shape {scores.shape}"
+        )
+    if scores.dtype.kind in "cOSUM":
+        raise TypeError(f"`{name}` must be real numbers. Received: {scores.dtype}")
+    if scores.dtype != np.float32:
+        # Also turns bfloat16 and float16, which float32 holds, and integers.
+        scores = scores.astype(np.float64)
+        with np.errstate(over="ignore"):
+            narrow = scores.astype(np.float32)
+        scores = narrow if np.array_equal(narrow, scores, equal_nan=True) else scores
+    num_nan = int(np.isnan(scores).sum())
+    if num_nan:
+        raise ValueError(
+            f"`{name}` holds NaN, which has no rank: {num_nan} of {scores.size} "
+            "scores. Infinite scores are legal; find out which images or weights give "
+            "NaN rather than dropping them"
+        )
+    return scores
+
+
+def _group(known, unknown):
+    """Distinct scores, ascending, with the known and unknown images at or below each.
+
+    Float32 scores are sorted as one array of integers: the bits of the score in an
+    order-preserving form, then one bit that says whether the image is unknown. That is
+    several times faster than an argsort, which float64 scores need.
+    """
+    if known.dtype == unknown.dtype == np.float32:
+        packed = np.empty(len(known) + len(unknown), np.int64)
+        packed[: len(known)] = _ordered_bits(known)
+        packed[len(known) :] = _ordered_bits(unknown)
+        packed <<= 1
+        packed[len(known) :] |= 1
+        packed.sort()
+        is_unknown = (packed & 1).astype(bool)
+        packed >>= 1
+        last = _last_of_group(packed)
+        bits = packed[last].astype(np.int32)
+        thresholds = _swap_order(bits).view(np.float32)
+    else:
+        scores = np.concatenate([known, unknown])
+        order = np.argsort(scores)
+        is_unknown = order >= len(known)
+        scores = scores[order]
+        last = _last_of_group(scores)
+        thresholds = scores[last]
+    count_type = np.int32 if len(is_unknown) < 2**31 else np.int64
+    unknown_accepted = np.cumsum(is_unknown, dtype=count_type)[last]
+    known_accepted = (last + 1 - unknown_accepted).astype(count_type)
+    return thresholds, known_accepted, unknown_accepted
+
+
+def _last_of_group(ordered):
+    """Index of the last element of each run of equal elements."""
+    return np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(ordered) - 1)
+
+
+def _ordered_bits(scores):
+    """Int32 that sort as the float32 scores do; adding 0 makes -0.0 equal to 0.0."""
+    return _swap_order((scores + np.float32(0)).view(np.int32))
+
+
+def _swap_order(bits):
+    """Reverses the order of the negative floats; undoes itself."""
+    return bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
+
+
+_FPR = {
+    "known": formulas.fpr_known_positive,
+    "unknown": formulas.fpr_unknown_positive,
+}
