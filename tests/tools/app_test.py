@@ -1,0 +1,77 @@
+"""Flags and errors of the commands."""
+
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from ood_keras.tools import app, evaluate, export, predict, quickstart, train
+
+TOOLS = [evaluate, export, predict, quickstart, train]
+
+
+@pytest.mark.parametrize(
+    ("text", "specs"),
+    [
+        ("kmnist", ["kmnist"]),
+        ("mnist[0,1],kmnist", ["mnist[0,1]", "kmnist"]),
+        (" a , b[0-4] ,", ["a", "b[0-4]"]),
+        ("", []),
+        (None, []),
+    ],
+)
+def test_split_specs(text, specs):
+    assert app.split_specs(text) == specs
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.__name__)
+def test_help_names_every_flag_and_loads_nothing_heavy(tool):
+    code = (
+        "import sys\n"
+        f"from {tool.__name__} import main\n"
+        "sys.argv = ['x', '--help']\n"
+        "try:\n    main()\n"
+        "except SystemExit as stop:\n    assert stop.code == 0\n"
+        "assert 'keras' not in sys.modules and 'numpy' not in sys.modules\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+    for name in tool._FLAGS:
+        assert f"--{name}" in result.stdout
+
+
+def run(main, *arguments):
+    values = app.new_flags()
+    flags.DEFINE_integer("count", 1, "How many.", flag_values=values)
+    with pytest.raises(SystemExit) as stop:
+        app.run("ood-test", "Text.", values, main, ["ood-test", *arguments])
+    return stop.value.code
+
+
+def test_wrong_flag_names_it_and_points_to_help(capsys):
+    assert run(lambda _: None, "--cuont=1") == 2
+    error = capsys.readouterr().err
+    assert "cuont" in error
+    assert "ood-test --help" in error
+
+
+def test_error_is_one_line_without_traceback(capsys):
+    def fail(_):
+        raise ValueError("expected this, received that, do so")
+
+    assert run(fail) == 1
+    assert capsys.readouterr().err == (
+        "ood-test: error: expected this, received that, do so\n"
+    )
+    assert run(fail, "--traceback") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_positional_arguments_reach_the_command():
+    received = []
+    values = app.new_flags()
+    app.run("ood-test", "Text.", values, received.extend, ["ood-test", "a", "b"])
+    assert received == ["a", "b"]

@@ -1,0 +1,145 @@
+"""The whole job in one process, on data that needs no download."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+
+from ood_keras.pipelines import recipes
+from ood_keras.tools import jobs
+
+RECIPE = recipes.get("demo", epochs=2)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("runs") / "digits"
+    jobs.train(known="digits", unknown=["synthetic"], run_dir=run_dir, recipe=RECIPE)
+    jobs.evaluate(run_dir=run_dir, unknown=["glyphs", "uniform_noise"])
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def exported(run_dir):
+    return jobs.export(run_dir=run_dir, output=run_dir / "saved_model")
+
+
+def test_run_leaves_the_promised_files(run_dir):
+    names = {path.name for path in run_dir.iterdir()}
+    assert {
+        "run.json",
+        "history.csv",
+        "checkpoints",
+        "model.keras",
+        "metrics.json",
+        "scores.npz",
+        "figures",
+        "report.html",
+    } <= names
+    assert len(list(csv.DictReader((run_dir / "history.csv").open()))) == 2
+
+
+def test_run_json_says_what_was_trained_on_what(run_dir):
+    run = json.loads((run_dir / "run.json").read_text())
+    settings = run["settings"]
+    assert settings["recipe"]["epochs"] == 2
+    assert settings["known"] == "digits"
+    assert {"digits/train", "digits/validation", "synthetic/train"} <= set(
+        settings["data"]
+    )
+    for part in settings["data"].values():
+        assert re.fullmatch("[0-9a-f]{64}", part["sha256"])
+
+
+def test_metrics_follow_the_design(run_dir):
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    assert metrics["known"]["source"] == "digits"
+    assert metrics["selected_detector"] in metrics["detectors"]
+    assert set(metrics["detectors"]) == set(jobs.DETECTORS)
+    for detector in metrics["detectors"].values():
+        assert set(detector["unknown"]) == {"glyphs", "uniform_noise"}
+        for result in detector["unknown"].values():
+            assert result["seen"] is False
+
+
+def test_export_takes_the_selected_detector_and_the_next_version(run_dir, exported):
+    path, threshold = exported
+    assert path == run_dir / "saved_model" / "1"
+    manifest = json.loads((path / "manifest.json").read_text())
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    assert metrics["selected_detector"] in json.dumps(manifest["detector"])
+    assert manifest["threshold"]["value"] == pytest.approx(threshold.value)
+    with np.load(run_dir / "scores.npz", allow_pickle=False) as scores:
+        validation = scores[f"validation/known/{metrics['selected_detector']}"]
+    assert np.mean(validation <= threshold.value) >= 0.95
+
+
+def test_predict_prints_a_line_per_file(run_dir, exported, tmp_path):
+    path, _ = exported
+    junk = tmp_path / "junk.png"
+    junk.write_bytes(b"no image")
+    digit = sorted((run_dir / "samples").glob("digits_*.png"))[0]
+    lines = jobs.predict(model=path, paths=[digit, junk]).splitlines()
+    assert len(lines) == 3
+    assert "no readable image" in lines[2]
+    assert "__unknown__" in lines[2]
+
+
+def test_predict_names_missing_files(exported):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.png"):
+        jobs.predict(model=exported[0], paths=["nowhere.png"])
+
+
+def test_same_command_again_trains_no_more(run_dir):
+    before = (run_dir / "model.keras").read_bytes()
+    history = jobs.train(
+        known="digits", unknown=["synthetic"], run_dir=run_dir, recipe=RECIPE
+    )
+    assert len(history) == 2
+    assert (run_dir / "model.keras").read_bytes() == before
+
+
+def test_run_dir_of_another_recipe_is_refused(run_dir):
+    with pytest.raises(ValueError, match="dropout"):
+        jobs.train(
+            known="digits",
+            unknown=["synthetic"],
+            run_dir=run_dir,
+            recipe="demo",
+            overrides=["epochs=2", "dropout=0.5"],
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"unknown": []}, "no unknown source"),
+        ({"unknown": ["digits"]}, "both known and unknown"),
+        ({"unknown": ["glyfs"]}, "glyphs"),
+        ({"recipe": "quick"}, "fast"),
+        ({"overrides": ["epoch=1"]}, "epochs"),
+        ({"overrides": ["epochs"]}, "FIELD=VALUE"),
+        ({"overrides": ["epochs=0"]}, "positive"),
+    ],
+)
+def test_bad_arguments_are_refused_before_training(arguments, message, tmp_path):
+    arguments = {"known": "digits", "unknown": ["glyphs"], "recipe": "demo"} | arguments
+    with pytest.raises(ValueError, match=message):
+        jobs.train(run_dir=tmp_path / "run", **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_steps_out_of_order_say_which_comes_first(run_dir, tmp_path):
+    with pytest.raises(FileNotFoundError, match="ood-train"):
+        jobs.evaluate(run_dir=tmp_path, unknown=["glyphs"])
+    for name in ("run.json", "model.keras"):
+        (tmp_path / name).write_bytes((run_dir / name).read_bytes())
+    with pytest.raises(FileNotFoundError, match="ood-evaluate"):
+        jobs.export(run_dir=tmp_path, output=tmp_path / "out")
+
+
+def test_known_training_classes_may_not_be_test_unknowns(run_dir):
+    with pytest.raises(ValueError, match="both known and unknown"):
+        jobs.evaluate(run_dir=run_dir, unknown=["digits"])
