@@ -1,1 +1,7 @@
-__all__ = []
+"""Exported models: written, proved, checked and opened."""
+
+from ood_keras.export.parity import ParityError
+from ood_keras.export.predictor import Predictor, load
+from ood_keras.export.saved_model import next_version, saved_model
+
+__all__ = ["ParityError", "Predictor", "load", "next_version", "saved_model"]

@@ -1,0 +1,192 @@
+"""Runs an exported model far from the code that made it, and says what it saw.
+
+Run by path, never imported: `python -I fresh_process.py FOLDER EXPECTED REPORT`. This
+process has neither `ood_keras` nor Keras, and opens the SavedModel as strangers will:
+through a Session, as TensorFlow Serving does, and through `tf.saved_model.load`.
+EXPECTED is an `.npz` of `images`, `threshold`, and the live model's `ood_score`,
+`logits`, `features`, `accepted`, `class_id` and `label`. REPORT is where to write JSON.
+"""
+
+import json
+import sys
+
+# What is None here cannot be imported, not even by TensorFlow.
+sys.modules["keras"] = sys.modules["ood_keras"] = None
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+# Not the batch size that the live model was run with.
+BATCH_SIZE = 7
+# Rounding differs with the batch size; what it may amount to, relative to the value or
+# to 1, whichever is larger.
+TOLERANCE = 1e-4
+# A decision may differ only this near to the threshold, and is then listed.
+NEAR_THRESHOLD = 1e-6
+
+
+class InSession:
+    """The model as a C++ server opens it."""
+
+    name = "session"
+
+    def __init__(self, folder):
+        self._session = tf.compat.v1.Session(graph=tf.Graph())
+        with self._session.graph.as_default():
+            meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], folder)
+        self._signatures = meta_graph.signature_def
+
+    def run(self, signature, **inputs):
+        signature = self._signatures[signature]
+        outputs = {name: info.name for name, info in signature.outputs.items()}
+        feed = {signature.inputs[name].name: value for name, value in inputs.items()}
+        return self._session.run(outputs, feed)
+
+
+class InPython:
+    """The model as a Python program opens it."""
+
+    name = "saved_model_load"
+
+    def __init__(self, folder):
+        self._model = tf.saved_model.load(folder)
+
+    def run(self, signature, **inputs):
+        inputs = {name: tf.constant(value) for name, value in inputs.items()}
+        outputs = self._model.signatures[signature](**inputs)
+        return {name: output.numpy() for name, output in outputs.items()}
+
+
+def compare(model, expected):
+    """Compares the decisions and the numbers for all images with the live model's."""
+    images, failures = expected["images"], []
+    batches = [
+        images[start : start + BATCH_SIZE]
+        for start in range(0, len(images), BATCH_SIZE)
+    ]
+    seen = {}
+    for signature in ("serving_default", "features"):
+        outputs = [model.run(signature, image=batch) for batch in batches]
+        for name in outputs[0]:
+            seen[name] = np.concatenate([output[name] for output in outputs])
+    num_classes = seen["probabilities"].shape[1]
+    known = expected["logits"][:, :num_classes].astype(np.float64)
+    powers = np.exp(known - known.max(axis=1, keepdims=True))
+    numbers = {
+        "probabilities": powers / powers.sum(axis=1, keepdims=True),
+        **{name: expected[name] for name in ("ood_score", "logits", "features")},
+    }
+    largest = {}
+    for name, live in numbers.items():
+        difference = np.abs(seen[name] - live) / np.maximum(1, np.abs(live))
+        largest[name] = float(difference.max())
+        if not largest[name] <= TOLERANCE:
+            failures.append(
+                f"{name} differs by up to {largest[name]:.2g}, relative to the value "
+                f"or 1; allowed: {TOLERANCE:g}"
+            )
+    threshold = float(expected["threshold"])
+    gap = np.abs(expected["ood_score"] - threshold)
+    near = gap <= NEAR_THRESHOLD * max(1, abs(threshold))
+    seen["label"] = np.array([label.decode() for label in seen["label"]])
+    differ = np.any(
+        [seen[name] != expected[name] for name in ("accepted", "class_id", "label")],
+        axis=0,
+    )
+    if (differ & ~near).any():
+        rows = np.flatnonzero(differ & ~near)
+        failures.append(
+            f"{len(rows)} of {len(images)} decisions differ, first for image {rows[0]}"
+        )
+    if not seen["valid"].all():
+        failures.append(f"{(~seen['valid']).sum()} good images are called invalid")
+    return failures, {
+        "decisions_that_differ": int(differ.sum()),
+        "near_threshold": np.flatnonzero(near).tolist(),
+        "largest_difference": largest,
+    }
+
+
+def bad_input(model, expected):
+    """What the model does that it must not do with bad input; empty if nothing."""
+    images, failures = expected["images"], []
+    rows = np.resize(np.arange(len(images)), 8)
+    good = model.run("serving_default", image=images[rows])
+    bad = images[rows]
+    bad[1], bad[3, 0, 0], bad[5, -1, -1] = np.nan, np.inf, -np.inf
+    bad[7] = np.maximum(bad[7], 0.1) * 255
+    mixed = model.run("serving_default", image=bad)
+    refused(mixed, [1, 3, 5, 7], "NaN, infinite or 0-255 pixels", failures)
+    for name in good:
+        if not np.array_equal(mixed[name][::2], good[name][::2]):
+            failures.append(f"bad images change the {name} of their neighbours")
+    limits = np.full(8, np.inf, np.float32)
+    limits[0] = np.nan
+    at = model.run("predict_at", image=bad, threshold=limits)
+    if at["accepted"][[0, 1, 3, 5, 7]].any():
+        failures.append("predict_at accepts bad images, or a threshold of NaN")
+    empty = model.run("serving_default", image=images[:0])
+    if any(len(output) for output in empty.values()):
+        failures.append("an empty batch does not give an empty answer")
+    for shape in ((1, images.shape[1] + 1, *images.shape[2:]), images.shape[1:]):
+        try:
+            model.run("serving_default", image=np.zeros(shape, np.float32))
+        except (ValueError, TypeError, tf.errors.InvalidArgumentError):
+            continue
+        failures.append(f"images of shape {shape} are taken without an error")
+    return failures
+
+
+def image_files(model, expected):
+    """What is wrong with the answers to image files; empty if nothing."""
+    failures = []
+    pixels = np.rint(expected["images"][:8] * 255).astype(np.uint8)
+    contents = [tf.io.encode_png(image).numpy() for image in pixels]
+    direct = model.run("serving_default", image=pixels.astype(np.float32) / 255)
+    broken = contents[0]
+    junk = [b"", b"junk", broken[: len(broken) // 2], b"\xff\xd8\xff\xe0junk"]
+    answers = model.run("predict_bytes", image_bytes=np.array(contents + junk, object))
+    for name in ("class_id", "accepted", "valid"):
+        if not np.array_equal(answers[name][: len(contents)], direct[name]):
+            failures.append(f"predict_bytes gives another {name} for the same pixels")
+    junk_rows = range(len(contents), len(contents) + len(junk))
+    refused(answers, list(junk_rows), "undecodable bytes", failures)
+    return failures
+
+
+def refused(answers, rows, what, failures):
+    if (
+        answers["valid"][rows].any()
+        or answers["accepted"][rows].any()
+        or (answers["class_id"][rows] != -1).any()
+        or answers["probabilities"][rows].any()
+        or not np.isfinite(answers["ood_score"][rows]).all()
+    ):
+        failures.append(f"{what} are not refused")
+
+
+def main(folder, expected_path, report_path):
+    with np.load(expected_path) as file:
+        expected = dict(file)
+    report = {
+        "images": len(expected["images"]),
+        "batch_size": BATCH_SIZE,
+        "loaders": {},
+        "failures": [],
+    }
+    for loader in (InSession, InPython):
+        try:
+            model = loader(folder)
+            failures, report["loaders"][loader.name] = compare(model, expected)
+            failures += bad_input(model, expected)
+            if expected["images"].shape[-1] in (1, 3):
+                failures += image_files(model, expected)
+        except Exception as error:  # Whatever it is, the export must not succeed.
+            failures = [f"{type(error).__name__}: {error}"]
+        report["failures"] += [f"{loader.name}: {failure}" for failure in failures]
+    with open(report_path, "w", encoding="utf-8") as file:
+        json.dump(report, file, indent=2, allow_nan=False)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,131 @@
+"""`manifest.json`: what an exported model is, and that it is still the same."""
+
+import hashlib
+import json
+import pathlib
+import platform
+
+from ood_keras import files
+
+NAME = "manifest.json"
+# Raised when a reader of the old form could misread the new one.
+FORMAT = 1
+_CHECKSUM = "manifest_sha256"
+
+
+def write(folder, content):
+    """Writes `content` as the manifest of `folder`, with the checksum of every file.
+
+    Args:
+        folder: An exported model that is otherwise complete.
+        content: A dict for JSON.
+    """
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from ood_keras import __version__
+
+    content = {
+        "format": FORMAT,
+        **content,
+        "versions": {
+            "ood_keras": __version__,
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "files": {
+            name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            for name, path in _files(folder).items()
+        },
+    }
+    content[_CHECKSUM] = _own_checksum(content)
+    files.write_json(pathlib.Path(folder) / NAME, content)
+
+
+def read(folder):
+    """Reads the manifest of `folder` and checks every file against it.
+
+    The checksums find damage and mix-ups. They are no signature: who can change the
+    files can change the checksums too.
+
+    Returns:
+        The manifest, a dict.
+
+    Raises:
+        FileNotFoundError: `folder` is not an exported model.
+        ValueError: it was made by a newer version, or a file is damaged, changed,
+            missing or was added.
+    """
+    folder = pathlib.Path(folder)
+    path = folder / NAME
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} is not an exported model: it has no {NAME}. Expected a folder "
+            "DIR/VERSION that ood_keras.export.saved_model wrote" + _versions_in(folder)
+        )
+    try:
+        content = json.loads(path.read_bytes())
+        checksum, listed = content[_CHECKSUM], content["files"]
+        newer = content["format"] > FORMAT
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder, [f"{NAME} cannot be read"]) from error
+    if newer:
+        raise ValueError(
+            f"{folder} was exported by a newer ood_keras (format {content['format']}; "
+            f"this version reads {FORMAT}). Upgrade ood_keras"
+        )
+    problems = []
+    if checksum != _own_checksum(content):
+        problems.append(f"{NAME} was changed")
+    present = _files(folder)
+    for name, expected in listed.items():
+        if name not in present:
+            problems.append(f"{name} is missing")
+        elif present[name].stat().st_size != expected["bytes"]:
+            problems.append(
+                f"{name} has {present[name].stat().st_size} bytes instead of "
+                f"{expected['bytes']}"
+            )
+        elif _sha256(present[name]) != expected["sha256"]:
+            problems.append(f"{name} was changed")
+    problems += [f"{name} was added" for name in sorted(present.keys() - listed.keys())]
+    if problems:
+        raise _damaged(folder, problems)
+    return content
+
+
+def _files(folder):
+    """The files that the manifest answers for, by name; hidden ones are not."""
+    folder = pathlib.Path(folder)
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+            found[name.as_posix()] = path
+    found.pop(NAME, None)
+    return found
+
+
+def _sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _own_checksum(content):
+    rest = {key: value for key, value in content.items() if key != _CHECKSUM}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _versions_in(folder):
+    versions = sorted(path.parent.name for path in folder.glob(f"*/{NAME}"))
+    return f"; versions found in it: {', '.join(versions)}" if versions else ""
+
+
+def _damaged(folder, problems):
+    return ValueError(
+        f"{folder} is damaged or was changed after it was exported, and is not loaded: "
+        f"{'; '.join(problems)}. Copy it again from its source, or export it again"
+    )

@@ -1,0 +1,122 @@
+"""An export proves itself: reloaded elsewhere, it decides as the live model does."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
+
+_SCRIPT = pathlib.Path(__file__).with_name("fresh_process.py")
+_BATCH_SIZE = 32
+
+
+class ParityError(RuntimeError):
+    """What was exported does not behave as the live model does; nothing was written."""
+
+
+def check(folder, detector, threshold, class_names, images):
+    """Compares the SavedModel in `folder` with the live detector in a fresh process.
+
+    The process imports neither `ood_keras` nor Keras. It opens the model through a
+    Session and through `tf.saved_model.load`, runs the images in batches of another
+    size, and tries NaN, infinite, 0-255 and wrongly shaped images, an empty batch and
+    broken files. Both sides run on the CPU.
+
+    Args:
+        folder: The SavedModel.
+        detector: The fitted detector that it was made from.
+        threshold: The `calibration.Threshold` that it was made with.
+        class_names: Labels of the known classes.
+        images: Float32 `(num_images, height, width, channels)` in [0, 1].
+
+    Returns:
+        The report, a dict for JSON. `near_threshold` lists, for each loader, the images
+        whose score is within 1e-6 (relative to a threshold beyond 1) of the threshold:
+        only their decisions may differ, by rounding.
+
+    Raises:
+        ParityError: with what differs.
+        ValueError: the live model itself gives NaN or infinite numbers.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        expected, report = (
+            os.path.join(temporary, "x.npz"),
+            os.path.join(temporary, "y"),
+        )
+        np.savez(expected, **_live(detector, threshold, class_names, images))
+        process = subprocess.run(
+            [sys.executable, "-I", str(_SCRIPT), str(folder), expected, report],
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if not os.path.exists(report):
+            raise ParityError(
+                "the exported model could not be tried in a fresh process, which ended "
+                f"with code {process.returncode} and said:\n{process.stderr[-2000:]}"
+            )
+        with open(report, encoding="utf-8") as file:
+            report = json.load(file)
+    if report["failures"]:
+        raise ParityError(
+            "the exported model does not behave as the live one, so nothing was "
+            "exported:\n  " + "\n  ".join(report["failures"])
+        )
+    return report
+
+
+def probes(image_shape, num_images=32, seed=0):
+    """Images of all kinds to compare on: noise of several scales and contrasts.
+
+    Returns:
+        Float32 `(num_images, *image_shape)` in [0, 1].
+    """
+    generator = np.random.default_rng(seed)
+    height, width, channels = image_shape
+    images = []
+    for index in range(num_images):
+        cell = 2 ** (index % 5)
+        coarse = generator.uniform(
+            size=(-(-height // cell), -(-width // cell), channels)
+        )
+        image = coarse.repeat(cell, axis=0).repeat(cell, axis=1)[:height, :width]
+        images.append(image ** generator.uniform(0.2, 5))
+    images = np.array(images, np.float32)
+    images[0], images[1] = 0, 1
+    return images
+
+
+def _live(detector, threshold, class_names, images):
+    outputs = []
+    with tf.device("CPU:0"):
+        for start in range(0, len(images), _BATCH_SIZE):
+            batch = detector.call(tf.constant(images[start : start + _BATCH_SIZE]))
+            outputs.append({name: np.array(value) for name, value in batch.items()})
+    live = {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}
+    sound = np.all(
+        [np.isfinite(v.reshape(len(v), -1)).all(1) for v in live.values()], 0
+    )
+    if not sound.all():
+        raise ValueError(
+            f"the model or its detector gives NaN or infinite numbers for "
+            f"{(~sound).sum()} of {len(images)} images in [0, 1]; it has diverged in "
+            "training, or overflows. Train it again before exporting"
+        )
+    accepted = threshold.accepts(live["ood_score"])
+    best = live["logits"][:, : detector.num_classes].argmax(axis=-1)
+    return {
+        **live,
+        "images": images,
+        "threshold": np.float64(threshold.value),
+        "accepted": accepted,
+        "class_id": np.where(accepted, best, UNKNOWN),
+        "label": np.where(accepted, np.array(class_names)[best], UNKNOWN_LABEL),
+    }

@@ -1,0 +1,243 @@
+"""From a trained model to a folder that can be served."""
+
+import datetime
+import json
+import pathlib
+
+import keras
+import numpy as np
+
+from ood_keras import files
+from ood_keras.calibration import Threshold
+from ood_keras.conventions import UNKNOWN_LABEL
+from ood_keras.export import image_bytes, manifest, parity, serving
+
+
+def saved_model(
+    model,
+    detector,
+    threshold,
+    path,
+    *,
+    class_names=None,
+    metrics=None,
+    sample_images=None,
+):
+    """Exports a model that rejects what it does not know, for TensorFlow Serving.
+
+    Network, detector and threshold go into one SavedModel with the signatures
+    `serving_default`, `predict_at`, `predict_bytes` and `features`; every weight is
+    stored once. An image is accepted when `ood_score <= threshold`. Images with NaN,
+    infinite or out-of-range pixels, and files that cannot be decoded, are answered with
+    `valid = False` and rejected; they never touch the other images of the batch. Beside
+    it lie `manifest.json`, which describes it, and `parity.json`: before this function
+    returns, the model was opened in a fresh process and compared with the live one.
+    The model is not changed.
+
+    Args:
+        model: The `keras.Model` that `detector` was fitted on.
+        detector: A fitted detector.
+        threshold: A `calibration.Threshold`.
+        path: `DIR/VERSION`, where VERSION is a number, as TensorFlow Serving wants it.
+            The folder must not exist; nothing is ever overwritten, and if anything
+            fails nothing is left behind.
+        class_names: Labels of the N known classes, by class id; `None` takes "0", "1",
+            ... up to N - 1.
+        metrics: What is known about the model's quality, a dict for JSON, kept in the
+            manifest.
+        sample_images: Float images `(num_images, height, width, channels)` in [0, 1] on
+            which to compare the exported with the live model, besides noise.
+
+    Returns:
+        `path`, a `pathlib.Path`.
+
+    Raises:
+        FileExistsError: `path` exists; the error names the next free version.
+        ParityError: the exported model does not decide as the live one does.
+        RuntimeError: the detector is not fitted, or Keras does not run on TensorFlow.
+        TypeError: `threshold` is not a `Threshold`.
+        ValueError: `path` does not end in a version number, `class_names` are not N
+            different names, the detector was fitted on another model, or
+            `sample_images` are not images that it takes.
+
+    Example:
+
+    >>> detector = detectors.get("energy", num_classes=10).fit(model)
+    >>> threshold = calibration.conformal(detector.score(known_validation_images))
+    >>> export.saved_model(model, detector, threshold, "saved_models/mnist/1")
+    PosixPath('saved_models/mnist/1')
+    """
+    path = check_version(path)
+    _check_parts(model, detector, threshold)
+    class_names = _check_class_names(class_names, detector.num_classes)
+    _check_metrics(metrics)
+    image_shape = detector.network.image_shape
+    images = _images(image_shape, sample_images)
+    with files.atomic_directory(path) as folder:
+        serving.save(folder, detector, threshold.value, class_names, image_shape)
+        report = parity.check(folder, detector, threshold, class_names, images)
+        files.write_json(folder / "parity.json", report)
+        manifest.write(
+            folder,
+            {
+                "created": datetime.datetime.now(datetime.UTC).isoformat(
+                    timespec="seconds"
+                ),
+                "class_names": class_names,
+                "unknown_label": UNKNOWN_LABEL,
+                "detector": {"name": detector.name, "config": detector.get_config()},
+                "threshold": threshold.to_dict(),
+                "input": _input_contract(image_shape),
+                "output": _OUTPUT_CONTRACT,
+                "metrics": metrics,
+            },
+        )
+    return path
+
+
+def check_version(path):
+    """Returns `path` as a `pathlib.Path` if a new version can be written there.
+
+    Raises:
+        FileExistsError: `path` exists; the error names the next free version.
+        ValueError: `path` does not end in a version number.
+    """
+    path = pathlib.Path(path)
+    name = path.name
+    if not (name.isascii() and name.isdigit() and str(int(name)) == name):
+        raise ValueError(
+            "expected a path DIR/VERSION whose last part is a number, because "
+            "TensorFlow Serving serves the version folders of a model by number. "
+            f"Received: {path}. Try {path / '1'}"
+        )
+    if path.exists():
+        raise FileExistsError(
+            f"{path} exists already and is never overwritten. The next free version is "
+            f"{path.parent / str(next_version(path.parent))}"
+        )
+    return path
+
+
+def next_version(folder):
+    """The number after the largest version number in `folder`; 1 if there is none."""
+    folder = pathlib.Path(folder)
+    numbers = [
+        int(child.name)
+        for child in (folder.iterdir() if folder.is_dir() else ())
+        if child.name.isascii() and child.name.isdigit()
+    ]
+    return max(numbers, default=0) + 1
+
+
+_OUTPUT_CONTRACT = {
+    "class_id": "int32 (batch,): index into class_names, -1 when rejected",
+    "label": f"string (batch,): the class name, {UNKNOWN_LABEL} when rejected",
+    "probabilities": "float32 (batch, N): softmax over the logits of the known "
+    "classes, which sums to 1 however unknown the image is; 0 where there is no answer",
+    "ood_score": "float32 (batch,): higher means more likely unknown; "
+    f"{serving.REJECTED_SCORE!r} where there is no answer",
+    "accepted": "bool (batch,): valid, and ood_score <= threshold",
+    "valid": "bool (batch,): whether the input is an image as described under input",
+    "features": "float32 (batch, D): 0 where there is no answer",
+    "logits": "float32 (batch, K), the known classes first: 0 where there is no answer",
+}
+
+
+def _check_parts(model, detector, threshold):
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "export needs Keras on TensorFlow. Received: backend "
+            f"{keras.backend.backend()!r}. Save the model with model.save and export "
+            "it in a process with KERAS_BACKEND=tensorflow"
+        )
+    if not isinstance(threshold, Threshold):
+        raise TypeError(
+            "`threshold` must be a calibration.Threshold, which knows what it "
+            "promises; make one with calibration.conformal(detector.score(images)). "
+            f"Received: {threshold!r}"
+        )
+    if detector.network is None:
+        raise RuntimeError(
+            f"the detector {detector.name!r} is not fitted; call detector.fit(model, "
+            "data) before exporting"
+        )
+    if detector.network.model is not model:
+        raise ValueError(
+            f"the detector {detector.name!r} was fitted on another model than the one "
+            "to export; call detector.fit(model, data)"
+        )
+
+
+def _check_class_names(class_names, num_classes):
+    if class_names is None:
+        return [str(number) for number in range(num_classes)]
+    class_names = list(class_names)
+    if not all(isinstance(name, str) and name for name in class_names):
+        raise ValueError(
+            f"`class_names` must be non-empty strings. Received: {class_names}"
+        )
+    if len(class_names) != num_classes:
+        raise ValueError(
+            f"expected {num_classes} class names, one for each known class (the "
+            f"unknown class is added for you). Received {len(class_names)}: "
+            f"{class_names}"
+        )
+    if len(set(class_names)) != num_classes:
+        twice = sorted({name for name in class_names if class_names.count(name) > 1})
+        raise ValueError(f"class names must differ. Received more than once: {twice}")
+    if UNKNOWN_LABEL in class_names:
+        raise ValueError(
+            f"the class name {UNKNOWN_LABEL!r} is reserved for rejected images; rename "
+            "the class"
+        )
+    return class_names
+
+
+def _check_metrics(metrics):
+    try:
+        json.dumps(metrics, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "`metrics` must be a dict of plain JSON values without NaN, for example "
+            f"the content of metrics.json: {error}"
+        ) from error
+
+
+def _images(image_shape, sample_images):
+    """The images on which to compare the exported with the live model."""
+    probes = parity.probes(image_shape)
+    if sample_images is None:
+        return probes
+    samples = np.asarray(sample_images)
+    if samples.shape[1:] != image_shape or not np.issubdtype(
+        samples.dtype, np.floating
+    ):
+        raise ValueError(
+            f"`sample_images` must be float images {('num_images', *image_shape)} in "
+            f"[0, 1]. Received: shape {samples.shape}, dtype {samples.dtype}"
+        )
+    if not np.all((samples >= 0) & (samples <= 1)):
+        raise ValueError(
+            "`sample_images` must lie in [0, 1]; divide bytes by 255. Received: values "
+            f"from {samples.min()} to {samples.max()}"
+        )
+    return np.concatenate([samples.astype(np.float32), probes])
+
+
+def _input_contract(image_shape):
+    contract = {
+        "image": {
+            "dtype": "float32",
+            "shape": [None, *image_shape],
+            "range": [0, 1],
+            "tolerance": serving.RANGE_TOLERANCE,
+        },
+        "threshold": "float32 (batch,): for predict_at, the largest accepted ood_score",
+    }
+    if serving.takes_files(image_shape):
+        contract["image_bytes"] = {
+            "conversion": image_bytes.CONVERSION,
+            "max_pixels": image_bytes.MAX_PIXELS,
+            "max_jpeg_scans": image_bytes.MAX_JPEG_SCANS,
+        }
+    return contract

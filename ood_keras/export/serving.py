@@ -1,0 +1,142 @@
+"""The graph that is served: checks, network, detector and threshold in one."""
+
+import numpy as np
+import tensorflow as tf
+
+from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
+from ood_keras.export import image_bytes as files_in
+
+# Room for the rounding of whoever prepared the pixels; they are clipped to [0, 1].
+RANGE_TOLERANCE = 1e-3
+# The `ood_score` of what must never be accepted: the largest float32 and not infinity,
+# which JSON, and so the REST interface of a server, cannot carry.
+REJECTED_SCORE = float(np.finfo(np.float32).max)
+
+
+def save(folder, detector, threshold, class_names, image_shape):
+    """Writes a detector with its network as a SavedModel that every loader can open.
+
+    Keras objects are called from closures and not tracked; the raw `tf.Variable`s are.
+    Tracking a Keras model stores every weight twice, or makes a file that a Session,
+    and so TensorFlow Serving, cannot open.
+
+    Args:
+        folder: Where to write.
+        detector: Fitted detector.
+        threshold: Largest accepted `ood_score`, a float; saved as the scalar variable
+            `threshold` of the module.
+        class_names: Labels of the N known classes.
+        image_shape: `(height, width, channels)`.
+    """
+    module = tf.Module()
+    module.threshold = tf.Variable(
+        threshold, trainable=False, dtype=tf.float32, name="threshold"
+    )
+    image = tf.TensorSpec((None, *image_shape), tf.float32, name="image")
+    limits = tf.TensorSpec((None,), tf.float32, name="threshold")
+    contents = tf.TensorSpec((None,), tf.string, name="image_bytes")
+
+    # One function that every signature calls: the arrays of a fitted detector are
+    # constants in it, and so are stored once.
+    @tf.function(input_signature=[image], autograph=False)
+    def look(image):
+        return _look(detector, image)
+
+    def serving_default(image):
+        return _decide(look(image), module.threshold, class_names)
+
+    def predict_at(image, threshold):
+        # Without this, a single threshold would silently be broadcast.
+        one_each = tf.debugging.assert_equal(
+            tf.shape(threshold),
+            tf.shape(image)[:1],
+            "predict_at takes one threshold for each image",
+        )
+        with tf.control_dependencies([one_each]):
+            threshold = tf.identity(threshold)
+        return _decide(look(image), threshold, class_names)
+
+    def predict_bytes(image_bytes):
+        return serving_default(files_in.decode(image_bytes, image_shape))
+
+    def features(image):
+        seen = look(image)
+        return {"features": seen["features"], "logits": seen["logits"]}
+
+    signatures = {
+        "serving_default": _signature(serving_default, image),
+        "predict_at": _signature(predict_at, image, limits),
+        "features": _signature(features, image),
+    }
+    if takes_files(image_shape):
+        signatures["predict_bytes"] = _signature(predict_bytes, contents)
+    module.weights = _variables(look.get_concrete_function())
+    try:
+        tf.saved_model.save(module, str(folder), signatures=signatures)
+    except tf.errors.OpError as error:  # A full disk, for example.
+        raise OSError(error.message) from error
+
+
+def takes_files(image_shape):
+    """Whether image files can be converted to this shape."""
+    return image_shape[-1] in (1, 3)
+
+
+def _signature(function, *specs):
+    function = tf.function(function, input_signature=specs, autograph=False)
+    return function.get_concrete_function()
+
+
+def _variables(function):
+    """The variables that `function` reads, in the order in which it reads them."""
+    order = {id(handle): place for place, handle in enumerate(function.captured_inputs)}
+    return sorted(function.variables, key=lambda variable: order[id(variable.handle)])
+
+
+def _look(detector, image):
+    """What network and detector make of each image, and whether it may be believed."""
+    image = tf.ensure_shape(image, (None, *image.shape[1:]))
+    rows = tf.shape(image)[0]
+    # An empty batch crashes oneDNN's convolutions, so it gets a row that is cut off.
+    extra = tf.cast(tf.equal(rows, 0), tf.int32)
+    image = tf.pad(image, [[0, extra], [0, 0], [0, 0], [0, 0]])
+    in_range = (image >= -RANGE_TOLERANCE) & (image <= 1.0 + RANGE_TOLERANCE)
+    valid = tf.reduce_all(tf.math.is_finite(image) & in_range, axis=(1, 2, 3))
+    # Conditions on NaN itself survive the conversion to ONNX; others do not.
+    clean = tf.clip_by_value(tf.where(tf.math.is_nan(image), 0.0, image), 0.0, 1.0)
+    outputs = {
+        name: tf.cast(output, tf.float32)
+        for name, output in detector.call(clean).items()
+    }
+    usable = (
+        valid
+        & tf.math.is_finite(outputs["ood_score"])
+        & tf.reduce_all(tf.math.is_finite(outputs["logits"]), axis=-1)
+    )
+    answer = {
+        "valid": valid,
+        "usable": usable,
+        "ood_score": tf.where(usable, outputs["ood_score"], REJECTED_SCORE),
+        "logits": tf.where(usable[:, tf.newaxis], outputs["logits"], 0.0),
+        "features": tf.where(usable[:, tf.newaxis], outputs["features"], 0.0),
+    }
+    return {name: output[:rows] for name, output in answer.items()}
+
+
+def _decide(seen, threshold, class_names):
+    """The decision for each image, given what was seen and what to accept."""
+    accepted = seen["usable"] & (seen["ood_score"] <= threshold)
+    known = seen["logits"][:, : len(class_names)]
+    best = tf.argmax(known, axis=-1, output_type=tf.int32)
+    class_id = tf.where(accepted, best, UNKNOWN)
+    labels = tf.constant([*class_names, UNKNOWN_LABEL])
+    return {
+        "class_id": class_id,
+        "label": tf.gather(labels, tf.where(accepted, best, len(class_names))),
+        "probabilities": tf.where(
+            seen["usable"][:, tf.newaxis], tf.nn.softmax(known), 0.0
+        ),
+        "ood_score": seen["ood_score"],
+        "accepted": accepted,
+        "valid": seen["valid"],
+    }
