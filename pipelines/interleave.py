@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ood_keras.conventions import UNKNOWN, check_num_classes
 from ood_keras.pipelines import batching, preprocessing, roles
-from ood_keras.pipelines.split import Split
+from ood_keras.pipelines.split import Split, even_shares
 
 
 class Interleave:
@@ -74,7 +74,7 @@ class Interleave:
         quotas = sizes
         if normalize:
             total = max(1, round(len(known) / self.num_classes))
-            quotas = _shares(total, len(unknown))
+            quotas = even_shares(total, len(unknown))
         self.normalize = normalize
         self._num_known = len(known)
         self._sizes, self._quotas = sizes, quotas
@@ -272,11 +272,6 @@ def _check_unknown(known, unknown):
                 f"{known.image_shape}, {split} {split.image_shape}. Load both with "
                 f"image_shape={known.image_shape}"
             )
-
-
-def _shares(total, count):
-    """Splits `total` evenly into `count` integers, the remainder to the first ones."""
-    return [total // count + (index < total % count) for index in range(count)]
 
 
 def _even_positions(length, count, random):

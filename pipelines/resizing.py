@@ -40,9 +40,10 @@ def adapt(images, image_shape):
         if (have, channels) == (3, 1):
             part = (part @ _GREY_WEIGHTS)[..., None]
         if rows is not None:
-            part = np.einsum("Hh,nhwc->nHwc", rows, part, optimize=True)
+            flat = part.reshape(len(part), part.shape[1], -1)
+            part = (rows @ flat).reshape(len(part), height, *part.shape[2:])
         if columns is not None:
-            part = np.einsum("Ww,nhwc->nhWc", columns, part, optimize=True)
+            part = (part.swapaxes(2, 3) @ columns.T).swapaxes(2, 3)
         result[start : start + chunk] = np.rint(part).clip(0, 255)
     return result
 

@@ -215,3 +215,12 @@ def check_classes(name, classes, class_names):
             f"{name} has {count} classes, 0 to {count - 1}. Received: {classes}"
         )
     return classes
+
+
+def even_shares(total, count):
+    """Splits `total` into `count` integers, the remainder to the first ones.
+
+    >>> even_shares(8, 3)
+    [3, 3, 2]
+    """
+    return [total // count + (index < total % count) for index in range(count)]

@@ -4,17 +4,39 @@ import difflib
 import pathlib
 import re
 
-from ood_keras.pipelines.sources import idx, idx_sets
+from ood_keras.pipelines.sources import (
+    cifar10,
+    digits,
+    folder,
+    glyphs,
+    idx,
+    idx_sets,
+    noise,
+    npz,
+    omniglot,
+    synthetic,
+    tfds,
+)
 from ood_keras.pipelines.sources.base import DataNotFoundError, Request, Source
 
 __all__ = ["DataNotFoundError", "Source", "load", "names"]
 
 _NAMED = {
     **{name: idx_sets.open_set for name in idx_sets.IDX_SETS},
+    "cifar10": cifar10.open_zips,
+    "digits": digits.open_digits,
+    "gaussian_noise": noise.open_gaussian,
+    "glyphs": glyphs.open_glyphs,
+    "omniglot": omniglot.open_zips,
+    "synthetic": synthetic.open_synthetic,
+    "uniform_noise": noise.open_uniform,
 }
 # Followed by a colon and a path or a name.
 _PREFIXED = {
+    "folder": (folder.open_path, "PATH"),
     "idx": (idx.open_path, "PATH"),
+    "npz": (npz.open_path, "PATH"),
+    "tfds": (tfds.open_name, "NAME"),
 }
 
 

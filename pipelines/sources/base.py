@@ -1,13 +1,16 @@
 """What every data source is made of."""
 
 import dataclasses
+import zlib
 
 import numpy as np
 
+from ood_keras.conventions import UNKNOWN
 from ood_keras.pipelines import resizing
 from ood_keras.pipelines.split import ROLES, Split, check_classes
 
 VALIDATION_SHARE = 1 / 12
+DEFAULT_COUNT = 10_000
 
 
 class DataNotFoundError(FileNotFoundError):
@@ -209,3 +212,28 @@ def not_found(request, looked_for, advice=""):
         f"data set {request.spec!r} was not found. Looked for:\n{places}\n"
         f"Put its files into DATA_DIR/{folder} and give --data_dir=DATA_DIR. {advice}"
     )
+
+
+def made(request, image_shape, make, roles=ROLES):
+    """Returns a source of unknown images that are made, not read.
+
+    Args:
+        request: The `Request`; its seed and its count decide the images.
+        image_shape: Shape of the images, unless the request asks for another.
+        make: Function `(random, shape, role)` returning uint8 images of that shape,
+            `(count, height, width, channels)`.
+        roles: The splits that can be made.
+    """
+    count = DEFAULT_COUNT if request.count is None else request.count
+    if isinstance(count, bool) or int(count) != count or count < 1:
+        raise ValueError(f"`count` must be a positive integer. Received: {count!r}")
+    shape = (int(count), *(request.image_shape or image_shape))
+
+    def load_split(role):
+        # Sources and roles must differ even with the same seed.
+        words = [request.seed, ROLES.index(role), zlib.crc32(request.spec.encode())]
+        images = make(np.random.default_rng(words), shape, role)
+        labels = np.full(len(images), UNKNOWN, np.int32)
+        return Split(source=request.spec, role=role, images=images, labels=labels)
+
+    return Source(request.spec, (), roles, load_split)

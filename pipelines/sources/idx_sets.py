@@ -18,35 +18,30 @@ class IdxSet:
     first_label: int = 0
     namespace: str | None = None
     system_folder: str | None = None
-    tfds_name: str | None = None
-    tfds_transposed: bool = False
+    in_tfds: bool = True
 
 
 IDX_SETS = {
-    "mnist": IdxSet(_DIGITS, namespace="digit", tfds_name="mnist"),
+    "mnist": IdxSet(_DIGITS, namespace="digit"),
     "fashion_mnist": IdxSet(
         (
-            *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
-            *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+            *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+            *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
         ),
         # Debian's package dataset-fashion-mnist.
         system_folder="fashion-mnist",
-        tfds_name="fashion_mnist",
     ),
     "emnist/letters": IdxSet(
         tuple(string.ascii_uppercase),
         first_label=1,
-        tfds_name="emnist/letters",
-        tfds_transposed=True,
     ),
     "kmnist": IdxSet(
         tuple(
             f"hiragana {name}"
             for name in ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
         ),
-        tfds_name="kmnist",
     ),
-    "notmnist": IdxSet(tuple(string.ascii_uppercase[:10])),
+    "notmnist": IdxSet(tuple(string.ascii_uppercase[:10]), in_tfds=False),
 }
 
 
@@ -69,14 +64,6 @@ def open_set(request):
                 namespace=idx_set.namespace,
             )
     looked_for = [f"IDX files in {folder}" for folder in folders]
-    if idx_set.tfds_name is None:
+    if not idx_set.in_tfds:
         raise base.not_found(request, looked_for)
-    return tfds.open_instead(
-        request,
-        looked_for,
-        tfds_name=idx_set.tfds_name,
-        class_names=idx_set.class_names,
-        namespace=idx_set.namespace,
-        first_label=idx_set.first_label,
-        transposed=idx_set.tfds_transposed,
-    )
+    return tfds.open_dataset(request, request.spec, looked_for)

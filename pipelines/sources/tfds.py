@@ -1,7 +1,197 @@
-"""TensorFlow Datasets, never waiting minutes for a network that is not there."""
+"""TensorFlow Datasets, without ever waiting minutes for a network that is not there."""
 
+import dataclasses
+import pathlib
+import string
+import threading
+import urllib.error
+import urllib.request
+
+import numpy as np
+
+from ood_keras.conventions import UNKNOWN
+from ood_keras.pipelines import resizing
 from ood_keras.pipelines.sources import base
+from ood_keras.pipelines.split import ROLES
+
+_TIMEOUT_SECONDS = 4
+_BATCH_SIZE = 512
 
 
-def open_instead(request, looked_for, **options):
-    raise base.not_found(request, looked_for)
+@dataclasses.dataclass(frozen=True)
+class _Quirk:
+    """How a TFDS data set differs from ours, and what its classes are."""
+
+    namespace: str | None = None
+    class_names: tuple[str, ...] | None = None
+    class_prefix: str = ""
+    first_label: int = 0
+    transposed: bool = False
+    inverted: bool = False
+
+
+_QUIRKS = {
+    "mnist": _Quirk(namespace="digit"),
+    "svhn_cropped": _Quirk(namespace="digit"),
+    "emnist/digits": _Quirk(namespace="digit", transposed=True),
+    "emnist/mnist": _Quirk(namespace="digit", transposed=True),
+    "emnist/letters": _Quirk(
+        class_names=tuple(string.ascii_uppercase), first_label=1, transposed=True
+    ),
+    "kmnist": _Quirk(class_prefix="hiragana "),
+    "omniglot": _Quirk(inverted=True),
+}
+
+
+def open_name(request):
+    """Opens `tfds:NAME`."""
+    return open_dataset(request, request.argument)
+
+
+def open_dataset(request, name, looked_for=()):
+    """Opens a data set of TensorFlow Datasets for a request.
+
+    It is read if it is prepared, in --data_dir or in TFDS's own folder. Else it is
+    prepared from files in `DATA_DIR/downloads/manual`, or downloaded if its servers
+    answer within seconds (TFDS alone would retry for minutes).
+
+    Args:
+        request: The `Request`.
+        name: The TFDS name.
+        looked_for: Where another form of the data was not found, for the message.
+
+    Raises:
+        DataNotFoundError: TFDS is not installed, or the data set is neither on disk nor
+            downloadable.
+        ValueError: TFDS does not know the name, or what it has are no images.
+    """
+    looked_for = list(looked_for)
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        looked_for.append(
+            "TensorFlow Datasets, which is not installed: "
+            f"pip install 'ood_keras[tfds]' ({error})"
+        )
+        raise base.not_found(request, looked_for) from error
+    builder = _prepared(request, tfds, name, looked_for)
+    info = builder.info
+    image_key, label_key = info.supervised_keys or ("image", "label")
+    feature = info.features.get(image_key)
+    if not isinstance(feature, tfds.features.Image):
+        raise ValueError(
+            f"{request.spec}: expected images. Received: a data set of "
+            f"{', '.join(info.features)}"
+        )
+    quirk = _QUIRKS.get(name, _Quirk())
+    class_names = quirk.class_names or tuple(
+        f"{quirk.class_prefix}{label}"
+        for label in getattr(info.features.get(label_key), "names", None) or ()
+    )
+    keys = (image_key, label_key if class_names else None)
+
+    def reader(part):
+        return lambda: _read(builder, part, keys, quirk, request)
+
+    parts = [role for role in ROLES if role in info.splits]
+    if parts == ["train"]:
+        readers = {"all": reader("train")}
+    elif parts:
+        readers = {part: reader(part) for part in parts}
+    else:
+        raise ValueError(
+            f"{request.spec}: expected a train or a test split. Received: "
+            f"{', '.join(info.splits)}"
+        )
+    return base.from_parts(request, class_names, readers, namespace=quirk.namespace)
+
+
+def _prepared(request, tfds, name, looked_for):
+    """Returns a builder whose data is on disk, preparing it if that is possible."""
+    folders = [request.data_dir] if request.data_dir is not None else []
+    folders.append(pathlib.Path(tfds.core.constants.DATA_DIR).expanduser())
+    for folder in folders:
+        try:
+            builder = tfds.builder(name, data_dir=str(folder))
+        except tfds.core.registered.DatasetNotFoundError as error:
+            raise ValueError(
+                f"{request.spec}: TensorFlow Datasets knows no {name!r}; see "
+                "`tensorflow_datasets.list_builders()`"
+            ) from error
+        if builder.is_prepared():
+            return builder
+        looked_for.append(f"TensorFlow Datasets, prepared in {builder.data_dir}")
+    urls = {
+        url: getattr(info, "filename", info) for url, info in builder.url_infos.items()
+    }
+    manual = folders[0] / "downloads" / "manual"
+    missing = [file for file in urls.values() if not (manual / file).is_file()]
+    config = tfds.download.DownloadConfig()
+    if urls and not missing:
+        config.manual_dir = manual
+    else:
+        for url in urls:
+            problem = _problem_with(url)
+            if problem:
+                looked_for.append(f"its files in {manual}: {', '.join(missing)}")
+                looked_for.append(f"a download from {url}: {problem}")
+                raise base.not_found(request, looked_for)
+    builder = tfds.builder(name, data_dir=str(folders[0]))
+    builder.download_and_prepare(download_config=config)
+    return builder
+
+
+def _problem_with(url):
+    """Returns why a server does not hand out `url`, or `None`, within seconds."""
+    problem = [f"no answer within {_TIMEOUT_SECONDS} seconds"]
+
+    def ask():
+        try:
+            with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS):
+                problem[0] = None
+        except (OSError, ValueError) as error:
+            problem[0] = str(error)
+
+    # Looking up a host name heeds no timeout, so the wait is limited from outside.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_TIMEOUT_SECONDS + 1)
+    return problem[0]
+
+
+def _read(builder, part, keys, quirk, request):
+    import tensorflow_datasets as tfds
+
+    image_key, label_key = keys
+    dataset = builder.as_dataset(split=part)
+    one_size = None not in builder.info.features[image_key].shape
+    if one_size:
+        dataset = dataset.batch(_BATCH_SIZE)
+    images, labels, first_shape = [], [], None
+    for row in tfds.as_numpy(dataset):
+        batch = row[image_key] if one_size else row[image_key][None]
+        if batch.dtype != np.uint8:
+            raise ValueError(
+                f"{request.spec}: images must be uint8. Received: {batch.dtype}"
+            )
+        if quirk.transposed:
+            batch = batch.transpose(0, 2, 1, 3)
+        if quirk.inverted:
+            batch = 255 - batch
+        if request.image_shape is not None:
+            batch = resizing.adapt(batch, request.image_shape)
+        first_shape = first_shape or batch.shape[1:]
+        if batch.shape[1:] != first_shape:
+            raise ValueError(
+                f"{request.spec}: images have different sizes, for example "
+                f"{first_shape} and {batch.shape[1:]}. Give image_shape=(height, "
+                "width, channels) to convert them all"
+            )
+        images.append(batch)
+        if label_key is None:
+            labels.append(np.full(len(batch), UNKNOWN))
+        else:
+            labels.append(np.atleast_1d(row[label_key]) - quirk.first_label)
+    if not images:
+        raise ValueError(f"{request.spec}: the {part} split is empty")
+    return np.concatenate(images), np.concatenate(labels)

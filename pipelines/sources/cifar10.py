@@ -1,0 +1,49 @@
+"""CIFAR-10: 32x32 colour photographs of animals and vehicles."""
+
+import numpy as np
+
+from ood_keras.pipelines.sources import base, pictures, tfds
+
+_CLASS_NAMES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+
+
+def open_zips(request):
+    """Opens `cifar10`: `train*.zip` and `test.zip` of pictures `LABEL/NAME.png`."""
+    if request.data_dir is None:
+        return tfds.open_dataset(request, "cifar10")
+    folder = request.data_dir / "cifar10"
+    zips = {
+        "train": [pictures.Zip(path) for path in sorted(folder.glob("train*.zip"))],
+        "test": [pictures.Zip(path) for path in sorted(folder.glob("test.zip"))],
+    }
+    zips = {part: found for part, found in zips.items() if found}
+    if not zips:
+        looked_for = [f"train*.zip and test.zip in {folder}"]
+        return tfds.open_dataset(request, "cifar10", looked_for=looked_for)
+
+    def reader(zips):
+        def read():
+            labels = [_label(zip, name) for zip in zips for name in zip.names]
+            images = [
+                pictures.stack(zip.read(), zip.names, request.image_shape)
+                for zip in zips
+            ]
+            return np.concatenate(images), np.array(labels, np.int32)
+
+        return read
+
+    readers = {part: reader(found) for part, found in zips.items()}
+    return base.from_parts(request, _CLASS_NAMES, readers)
+
+
+def _label(zip, name):
+    label = name.split("/")[-2] if "/" in name else ""
+    if not label.isdigit() or int(label) >= len(_CLASS_NAMES):
+        raise ValueError(
+            f"{zip.path}: pictures must lie in folders 0 to 9, their label. Received: "
+            f"{name}"
+        )
+    return int(label)

@@ -1,0 +1,163 @@
+"""Reads PNG, JPEG, BMP, GIF and WebP pictures, never trusting what they say."""
+
+import io
+import pathlib
+import zipfile
+import zlib
+
+import numpy as np
+
+from ood_keras.pipelines import resizing
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+_MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB"}
+
+# What a picture may claim before anything of it is unpacked: a small file can say that
+# it holds gigabytes.
+MAX_PIXELS = 2**25
+MAX_BYTES = 64 * 2**20
+
+
+def decode(content, name):
+    """Returns the picture as uint8 `(height, width, channels)`, channels 1 or 3.
+
+    Transparency is dropped; a camera's note on which side is up is honoured (JPEG); of
+    an animation the first frame is taken.
+
+    Args:
+        content: The bytes of the file.
+        name: What error messages call it.
+
+    Raises:
+        ValueError: corrupt, truncated, too large, or of more than 8 bits per channel.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise _Refused(
+                    f"says that it has {width}x{height} pixels; at most "
+                    f"{MAX_PIXELS} are read. Make it smaller"
+                )
+            if picture.mode not in _MODES:
+                raise _Refused(
+                    f"has mode {picture.mode}; expected 8 bits per channel, grey or "
+                    "RGB. Convert it"
+                )
+            mode = _MODES[picture.mode]
+            if picture.format == "JPEG":
+                ImageOps.exif_transpose(picture, in_place=True)
+            pixels = np.asarray(picture.convert(mode))
+    except _Refused as error:
+        raise ValueError(f"{name} {error}") from None
+    # Pillow's decoders raise many types on broken content; each means the same to us.
+    except Exception as error:
+        raise ValueError(
+            f"{name} is no readable picture: corrupt, truncated or not one of "
+            f"{', '.join(_FORMATS)} ({type(error).__name__}: {error}). Fetch or save "
+            "it again, or remove it"
+        ) from error
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+class Zip:
+    """The pictures of a zip file, read in memory and never unpacked to disk.
+
+    Args:
+        path: The zip file.
+
+    Raises:
+        ValueError: it is no zip file, or a picture in it says that it is huge.
+    """
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                members = archive.infolist()
+        except zipfile.BadZipFile as error:
+            raise self._corrupt(error) from error
+        members = [
+            member
+            for member in members
+            if member.filename.lower().endswith(SUFFIXES)
+            and not member.filename.startswith("__MACOSX")
+        ]
+        for member in members:
+            if member.file_size > MAX_BYTES:
+                raise ValueError(
+                    f"{member.filename} in {self.path} says that it has "
+                    f"{member.file_size} bytes; at most {MAX_BYTES} are read"
+                )
+        self.names = sorted(member.filename for member in members)
+        if not self.names:
+            raise ValueError(f"{self.path} holds no pictures ({', '.join(SUFFIXES)})")
+
+    def read(self):
+        """Yields the decoded pictures in the order of `names`."""
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                for name in self.names:
+                    content = archive.read(name)
+                    yield decode(content, f"{name} in {self.path}")
+        except (
+            # Of encryption, of an unknown compression, of corrupt members.
+            RuntimeError,
+            NotImplementedError,
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+        ) as error:
+            raise self._corrupt(error) from error
+
+    def _corrupt(self, error):
+        return ValueError(
+            f"{self.path} is a corrupt or unreadable zip file ({error}); fetch it again"
+        )
+
+
+def stack(pictures, names, image_shape=None):
+    """Returns pictures as one uint8 `(num_images, height, width, channels)` array.
+
+    Args:
+        pictures: Iterable of uint8 `(height, width, channels)`.
+        names: One name per picture, for messages.
+        image_shape: Shape to bring each picture to, or `None` to keep the one they
+            share.
+
+    Raises:
+        ValueError: without `image_shape`, two pictures have different shapes.
+    """
+    images, waiting, shape = [], [], image_shape
+
+    def flush():
+        if waiting:
+            batch = np.stack(waiting)
+            if image_shape is not None:
+                batch = resizing.adapt(batch, image_shape)
+            images.append(batch)
+            waiting.clear()
+
+    for picture, name in zip(pictures, names, strict=True):
+        shape = shape or picture.shape
+        if image_shape is None and picture.shape != shape:
+            raise ValueError(
+                "pictures must have one size and either all be grey or all RGB. "
+                f"Received: {names[0]} {shape}, {name} {picture.shape}. Give "
+                "image_shape=(height, width, channels) to convert them all"
+            )
+        # Neighbours of one size are resized together.
+        if waiting and (waiting[0].shape != picture.shape or len(waiting) == 256):
+            flush()
+        waiting.append(picture)
+    flush()
+    if not images:
+        raise ValueError("there are no pictures to stack")
+    return np.concatenate(images)
+
+
+class _Refused(Exception):
+    pass
