@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from ood_keras.conventions import check_num_classes
+from ood_keras.metrics.known_accuracy import split_labels
 
 
 class KnownUnknownLoss(keras.losses.Loss):
@@ -40,31 +41,22 @@ class KnownUnknownLoss(keras.losses.Loss):
         }
 
 
-def split_labels(y_true, num_classes):
-    """Reads integer labels.
+def target_indices(y_true, num_classes):
+    """Reads integer labels as indices of N+1 outputs.
 
     Args:
         y_true: Labels `(batch,)` or `(batch, 1)` of any number type. Every label
             outside `0..num_classes - 1` counts as unknown: inside a graph a wrong label
             cannot raise an error, and the pipelines check labels before they get here.
-        num_classes: Number of known classes.
+        num_classes: Number N of known classes.
 
     Returns:
-        `(labels, known)`: int32 `(batch,)`, where unknown images have the label
-        `num_classes`; and bool `(batch,)`.
+        `(targets, known)`: int32 `(batch,)`, N for unknown images; and bool `(batch,)`.
 
     Raises:
         ValueError: `y_true` has another shape.
     """
-    y_true = ops.convert_to_tensor(y_true)
-    if len(y_true.shape) > 2 or (len(y_true.shape) == 2 and y_true.shape[1] != 1):
-        raise ValueError(
-            "labels must be integers of shape (batch,) or (batch, 1), with -1 for "
-            "unknown images; turn one-hot labels into integers with argmax. Received: "
-            f"labels of shape {tuple(y_true.shape)}"
-        )
-    labels = ops.cast(ops.reshape(y_true, (-1,)), "int32")
-    known = ops.logical_and(labels >= 0, labels < num_classes)
+    known, labels = split_labels(y_true, num_classes)
     return ops.where(known, labels, num_classes), known
 
 

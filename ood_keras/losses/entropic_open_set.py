@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from ood_keras.losses.base import KnownUnknownLoss, check_logits, split_labels
+from ood_keras.losses.base import KnownUnknownLoss, check_logits, target_indices
 
 
 @keras.saving.register_keras_serializable(package="ood_keras")
@@ -62,10 +62,10 @@ class EntropicOpenSet(KnownUnknownLoss):
 def entropic_open_set(y_true, logits, num_classes):
     """Returns the loss of each image, `(batch,)`; see `EntropicOpenSet`."""
     logits = check_logits(logits, num_classes, unknown_class=False)
-    labels, known = split_labels(y_true, num_classes)
+    targets, known = target_indices(y_true, num_classes)
     log_p = ops.log_softmax(logits, axis=-1)
     # The one-hot row of an unknown label, N, is all zeros.
-    is_true = ops.one_hot(labels, num_classes, dtype=logits.dtype)
+    is_true = ops.one_hot(targets, num_classes, dtype=logits.dtype)
     return -ops.where(
         known, ops.sum(is_true * log_p, axis=-1), ops.mean(log_p, axis=-1)
     )

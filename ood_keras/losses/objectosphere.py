@@ -7,7 +7,7 @@ from ood_keras.losses.base import (
     KnownUnknownLoss,
     at_least_float32,
     check_logits,
-    split_labels,
+    target_indices,
 )
 
 _DEFAULT_GAMMA = {"softmax": 0.9, "features": 50.0}
@@ -108,7 +108,7 @@ def feature_objectosphere(y_true, features, num_classes, gamma=None):
             "expected features of shape (batch, feature_size); flatten or pool them "
             f"first. Received: shape {tuple(features.shape)}"
         )
-    _, known = split_labels(y_true, num_classes)
+    _, known = target_indices(y_true, num_classes)
     gamma = _DEFAULT_GAMMA["features"] if gamma is None else gamma
     squared = ops.sum(ops.square(features), axis=-1)
     # The floor makes the gradient at F = 0 zero instead of 0 / 0.

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from ood_keras.losses.base import KnownUnknownLoss, split_labels
+from ood_keras.losses.base import KnownUnknownLoss, target_indices
 from ood_keras.losses.entropic_open_set import entropic_open_set
 
 
@@ -79,6 +79,6 @@ class OutlierExposure(KnownUnknownLoss):
 
 def outlier_exposure(y_true, logits, num_classes, weight=0.5):
     """Returns the loss of each image, `(batch,)`; see `OutlierExposure`."""
-    _, known = split_labels(y_true, num_classes)
+    _, known = target_indices(y_true, num_classes)
     values = entropic_open_set(y_true, logits, num_classes)
     return ops.where(known, values, weight * values)

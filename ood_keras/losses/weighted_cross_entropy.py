@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from ood_keras.losses.base import KnownUnknownLoss, check_logits, split_labels
+from ood_keras.losses.base import KnownUnknownLoss, check_logits, target_indices
 
 
 @keras.saving.register_keras_serializable(package="ood_keras")
@@ -72,11 +72,11 @@ class WeightedCrossEntropy(KnownUnknownLoss):
 def weighted_cross_entropy(y_true, logits, num_classes, beta=None):
     """Returns Eq. 2 for each image, `(batch,)`; see `WeightedCrossEntropy`."""
     logits = check_logits(logits, num_classes, unknown_class=True)
-    labels, known = split_labels(y_true, num_classes)
+    targets, known = target_indices(y_true, num_classes)
     beta = num_classes / (num_classes + 1) if beta is None else beta
 
     log_p, log_not_p = log_probabilities(logits)
-    is_true = ops.one_hot(labels, num_classes + 1, dtype=logits.dtype)
+    is_true = ops.one_hot(targets, num_classes + 1, dtype=logits.dtype)
     true = -ops.sum(is_true * log_p, axis=-1)
     others = -ops.sum((1 - is_true) * log_not_p, axis=-1)
     return ops.where(
