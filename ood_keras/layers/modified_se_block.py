@@ -29,8 +29,7 @@ class ModifiedSEBlock(keras.layers.Layer):
 
     Args:
         filters: Integer >= 1, channels of each branch. `None` means a quarter of the
-            input's channels, which about keeps the cost of a block below that of the
-            convolution before it. Defaults to `None`.
+            input's channels. Defaults to `None`.
         ratio: Integer >= 1, reduction of the excitation's hidden layer; see
             `ood_keras.layers.SqueezeExcitation`. Defaults to `4`.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
