@@ -10,13 +10,15 @@ import tensorflow as tf
 
 # Larger images are refused from their headers, before any memory is allocated.
 MAX_PIXELS = 2**24
+MAX_SIDE = 2**14
 # A progressive JPEG has about ten scans; each one, however short, costs a pass over the
 # image, so that a small file with thousands would hold a server for minutes.
 MAX_JPEG_SCANS = 64
 # How files become pixels, for the manifest and for whoever prepares training images.
 CONVERSION = (
-    "PNG or JPEG; reduced to 8 bits; alpha and transparency are ignored; where the "
-    "model takes one channel, colour becomes grey as 0.299 R + 0.587 G + 0.114 B; "
+    "PNG or JPEG; reduced to 8 bits; alpha, transparency and a camera's note on which "
+    "side is up are ignored; where the model takes one channel, colour becomes grey as "
+    "0.299 R + 0.587 G + 0.114 B; "
     "shrunk by averaging the covered area, enlarged bilinearly, each axis on its own; "
     "rounded to 8 bits and divided by 255"
 )
@@ -31,8 +33,9 @@ def decode(image_bytes, image_shape):
 
     Grey, colour, palette, alpha and 16-bit files are converted as `CONVERSION` says. A
     row is all NaN if its bytes are empty, truncated, corrupt, of another format, of
-    more than `MAX_PIXELS` pixels, or a JPEG of more than `MAX_JPEG_SCANS` scans. A JPEG
-    carries no checksum: one whose damage still decodes cannot be told from a good one.
+    more than `MAX_PIXELS` pixels or `MAX_SIDE` rows or columns, or a JPEG of more than
+    `MAX_JPEG_SCANS` scans. A JPEG carries no checksum: one whose damage still decodes
+    cannot be told from a good one.
 
     Args:
         image_bytes: String tensor `(batch,)`, the content of one file each.
@@ -45,12 +48,12 @@ def decode(image_bytes, image_shape):
 
     def adapted(index, content):
         image = tf.cast(_pixels(content), tf.float32)
+        image = tf.einsum("Hh,hwc->Hwc", _weights(tf.shape(image)[0], height), image)
+        image = tf.einsum("Ww,Hwc->HWc", _weights(tf.shape(image)[1], width), image)
         if channels == 1:
             red = image[..., :1]
             # Written so that grey stays exactly what it was.
             image = red + tf.reduce_sum(_LUMA * (image - red), axis=-1, keepdims=True)
-        image = tf.einsum("Hh,hwc->Hwc", _weights(tf.shape(image)[0], height), image)
-        image = tf.einsum("Ww,Hwc->HWc", _weights(tf.shape(image)[1], width), image)
         return index, tf.ensure_shape(tf.round(image) / 255.0, image_shape)
 
     count = tf.size(image_bytes)
@@ -124,7 +127,7 @@ def _is_reasonable_jpeg(content):
 
 def _is_reasonable(size):
     pixels = tf.reduce_prod(tf.cast(size, tf.int64))
-    return tf.reduce_all(size > 0) & (pixels <= MAX_PIXELS)
+    return tf.reduce_all((size > 0) & (size <= MAX_SIDE)) & (pixels <= MAX_PIXELS)
 
 
 def _starts_with(content, prefix):

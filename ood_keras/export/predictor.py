@@ -72,20 +72,12 @@ class Predictor:
             ValueError: images have another shape than the model takes.
         """
         answers = []
-        for batch, _ in batches.iterate(images, batch_size):
-            if batch.shape[1:] != self.image_shape:
-                raise ValueError(
-                    "expected images of shape (num_images, "
-                    f"{', '.join(map(str, self.image_shape))}). Received: {batch.shape}"
-                )
+        for batch in self._batches(images, batch_size):
             if threshold is None:
                 answers.append(self._run("serving_default", image=batch))
             else:
                 limits = np.full(len(batch), threshold, np.float32)
                 answers.append(self._run("predict_at", image=batch, threshold=limits))
-        if not answers:
-            empty = np.zeros((0, *self.image_shape), np.float32)
-            answers.append(self._run("serving_default", image=empty))
         return _joined(answers)
 
     def predict_bytes(self, contents, batch_size=256):
@@ -140,9 +132,23 @@ class Predictor:
         return _joined(
             [
                 self._run("features", image=batch)
-                for batch, _ in batches.iterate(images, batch_size)
+                for batch in self._batches(images, batch_size)
             ]
         )
+
+    def _batches(self, images, batch_size):
+        """Yields batches of the right shape: one empty one if there are no images."""
+        empty = True
+        for batch, _ in batches.iterate(images, batch_size):
+            if batch.shape[1:] != self.image_shape:
+                raise ValueError(
+                    "expected images of shape (num_images, "
+                    f"{', '.join(map(str, self.image_shape))}). Received: {batch.shape}"
+                )
+            empty = False
+            yield batch
+        if empty:
+            yield np.zeros((0, *self.image_shape), np.float32)
 
     def _run(self, signature, **inputs):
         if "image_bytes" in inputs:

@@ -238,6 +238,7 @@ def _input_contract(image_shape):
         contract["image_bytes"] = {
             "conversion": image_bytes.CONVERSION,
             "max_pixels": image_bytes.MAX_PIXELS,
+            "max_side": image_bytes.MAX_SIDE,
             "max_jpeg_scans": image_bytes.MAX_JPEG_SCANS,
         }
     return contract

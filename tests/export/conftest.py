@@ -62,6 +62,7 @@ class Exported:
 
     def __init__(self, folder):
         self.model = classifier()
+        self.config = self.model.get_config()
         self.weights = self.model.get_weights()
         self.detector = detectors.get("unknown_probability", num_classes=NUM_CLASSES)
         self.detector.fit(self.model)

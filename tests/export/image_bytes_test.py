@@ -1,0 +1,274 @@
+"""Image files in the graph, against Pillow and what training reads with."""
+
+import io
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from ood_keras.export import image_bytes
+from ood_keras.pipelines import resizing
+from ood_keras.pipelines.sources import pictures
+
+_GENERATOR = np.random.default_rng(0)
+# Smooth, so that JPEG keeps it, with sizes that are multiples of nothing.
+_ROWS, _COLUMNS = np.mgrid[0:23, 0:31]
+COLOUR = np.stack(
+    [_ROWS * 9, _COLUMNS * 8, 255 - _ROWS * 4 - _COLUMNS * 5], axis=-1
+).astype(np.uint8)
+GREY = _GENERATOR.integers(0, 256, (23, 31)).astype(np.uint8)
+ALPHA = _GENERATOR.integers(0, 256, (23, 31)).astype(np.uint8)
+
+
+def encoded(picture, kind="PNG", **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def picture_of(pixels, mode=None):
+    picture = Image.fromarray(pixels)
+    return picture.convert(mode) if mode else picture
+
+
+def png_chunk(kind, content):
+    checksum = zlib.crc32(kind + content)
+    return (
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+    )
+
+
+def png(width, height, data, bits=8, colour=0):
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", header)
+        + png_chunk(b"IDAT", data)
+        + png_chunk(b"IEND", b"")
+    )
+
+
+GREY_PNG = encoded(picture_of(GREY))
+GREY_JPEG = encoded(picture_of(COLOUR[..., 0]), "JPEG")
+FILES = {
+    "grey": GREY_PNG,
+    "colour": encoded(picture_of(COLOUR)),
+    "grey_alpha": encoded(
+        Image.merge("LA", [picture_of(GREY), picture_of(ALPHA)]), "PNG"
+    ),
+    "colour_alpha": encoded(picture_of(np.dstack([COLOUR, ALPHA]))),
+    "one_bit": encoded(picture_of(GREY > 127)),
+    "palette": encoded(picture_of(COLOUR).quantize(200)),
+    "palette_2_bits": encoded(picture_of(COLOUR).quantize(4), bits=2),
+    "palette_transparent": encoded(picture_of(COLOUR).quantize(200), transparency=3),
+    "grey_transparent": encoded(picture_of(GREY), transparency=int(GREY[0, 0])),
+    "jpeg_grey": GREY_JPEG,
+    "jpeg_colour": encoded(picture_of(COLOUR), "JPEG", quality=95),
+    "jpeg_progressive": encoded(picture_of(COLOUR), "JPEG", progressive=True),
+    "jpeg_cmyk": encoded(picture_of(COLOUR, "CMYK"), "JPEG", quality=95),
+}
+SHAPES = [(23, 31, 1), (23, 31, 3), (10, 12, 1), (40, 60, 3), (12, 40, 1), (1, 1, 1)]
+
+_decoders = {}
+
+
+def decode(files, image_shape=(23, 31, 1)):
+    if image_shape not in _decoders:
+        _decoders[image_shape] = tf.function(
+            lambda contents: image_bytes.decode(contents, image_shape),
+            input_signature=[tf.TensorSpec([None], tf.string)],
+            autograph=False,
+        )
+    return _decoders[image_shape](tf.constant(files, tf.string)).numpy()
+
+
+def is_refused(files):
+    rows = decode(files).reshape(len(files), -1)
+    assert (np.isnan(rows).all(1) == np.isnan(rows).any(1)).all()
+    return np.isnan(rows).all(1)
+
+
+@pytest.mark.parametrize("image_shape", SHAPES)
+def test_files_become_the_pixels_that_training_reads(image_shape):
+    images = decode(list(FILES.values()), image_shape)
+    assert images.dtype == np.float32
+    for image, (name, content) in zip(images, FILES.items(), strict=True):
+        if name == "jpeg_cmyk":  # The pipelines do not take it.
+            picture = Image.open(io.BytesIO(content)).convert("RGB")
+            pixels = np.asarray(picture)
+        else:
+            pixels = pictures.decode(content, name)
+        expected = resizing.adapt(pixels[None], image_shape)[0]
+        levels = image * np.float32(255)
+        np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)
+        difference = np.abs(np.rint(levels) - expected)
+        # Where an average falls between two levels, rounding may differ.
+        assert difference.max() <= 1, name
+        assert (difference > 0).mean() < 0.02, name
+
+
+def test_grey_pixels_are_exact():
+    (image,) = decode([GREY_PNG])
+    np.testing.assert_array_equal(image[..., 0], GREY.astype(np.float32) / 255)
+
+
+def test_sixteen_bits_are_reduced_to_eight():
+    deep = _GENERATOR.integers(0, 65536, (23, 31)).astype(np.uint16)
+    (image,) = decode([encoded(picture_of(deep))])
+    assert np.abs(image[..., 0] - deep / 65535).max() <= 1 / 255
+    colour = _GENERATOR.integers(0, 65536, (23, 31, 3)).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in colour)
+    content = png(31, 23, zlib.compress(rows), bits=16, colour=2)
+    (image,) = decode([content], (23, 31, 3))
+    assert np.abs(image - colour / 65535).max() <= 1 / 255
+
+
+def test_an_interlaced_png_is_read():
+    # One pixel is one pass, whichever way it is laced.
+    header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 1)
+    content = (
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", header)
+        + png_chunk(b"IDAT", zlib.compress(b"\0\x80"))
+        + png_chunk(b"IEND", b"")
+    )
+    np.testing.assert_array_equal(decode([content], (1, 1, 1)), np.float32(128 / 255))
+
+
+def test_no_files_give_no_images():
+    assert decode([]).shape == (0, 23, 31, 1)
+
+
+def test_order_is_kept_around_broken_files():
+    pixels = _GENERATOR.integers(0, 256, (20, 23, 31)).astype(np.uint8)
+    files = [encoded(picture_of(one)) for one in pixels]
+    broken = [0, 3, 4, 11, 19]
+    for row in broken:
+        files[row] = files[row][: 30 + row]
+    images = decode(files)
+    good = np.setdiff1d(np.arange(20), broken)
+    np.testing.assert_array_equal(images[good, ..., 0], pixels[good] / np.float32(255))
+    assert np.isnan(images[broken]).all()
+
+
+def test_truncated_files_are_refused_wherever_they_end():
+    for content in (GREY_PNG, FILES["jpeg_progressive"]):
+        assert is_refused([content[:length] for length in range(len(content))]).all()
+
+
+def test_a_png_with_any_byte_changed_is_refused():
+    changed = []
+    for place in range(len(GREY_PNG)):
+        content = bytearray(GREY_PNG)
+        content[place] ^= 1 << place % 8
+        changed.append(bytes(content))
+    assert is_refused(changed).all()
+
+
+def test_a_jpeg_with_any_byte_changed_is_refused_or_an_image():
+    changed = []
+    for place in range(len(GREY_JPEG)):
+        content = bytearray(GREY_JPEG)
+        content[place] ^= 1 << place % 8
+        changed.append(bytes(content))
+    images = decode(changed)[~is_refused(changed)]
+    assert len(images) and (images >= 0).all() and (images <= 1).all()
+
+
+def test_what_follows_the_image_does_not_matter():
+    files = [GREY_PNG + b"more", GREY_JPEG + b"more"]
+    np.testing.assert_array_equal(decode(files), decode([GREY_PNG, GREY_JPEG]))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0",
+        b"junk",
+        b"\xff\xd8\xff",
+        b"\xff\xd8\xff\xe0" + bytes(1000),
+        b"\xff\xda" * 500,
+        b"\x89PNG\r\n\x1a\n",
+        b"\x89PNG\r\n\x1a\n" + bytes(1000),
+        b"GIF89a" + bytes(100),
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        GREY_PNG[1:],
+        b"\0" + GREY_JPEG,
+        *(encoded(picture_of(COLOUR), kind) for kind in ("GIF", "BMP", "WEBP", "TIFF")),
+    ],
+)
+def test_other_content_is_refused(content):
+    assert is_refused([content]).all()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        png(31, 23, b""),
+        png(31, 23, b"no zlib stream"),
+        png(31, 23, zlib.compress(bytes(32 * 23))[:-4]),
+        png(31, 23, zlib.compress(bytes(32 * 22))),
+        png(0, 23, zlib.compress(bytes(23))),
+        png(31, 0, zlib.compress(b"")),
+        png(31, 23, zlib.compress(bytes(32 * 23)), bits=7),
+        png(31, 23, zlib.compress(bytes(32 * 23)), colour=5),
+        png(31, 23, zlib.compress(bytes(32 * 23)), colour=3),
+    ],
+    ids=range(9),
+)
+def test_a_png_with_right_checksums_and_wrong_content_is_refused(content):
+    assert is_refused([content]).all()
+
+
+def resized_jpeg(width, height):
+    start = GREY_JPEG.index(b"\xff\xc0") + 5
+    return (
+        GREY_JPEG[:start] + struct.pack(">HH", height, width) + GREY_JPEG[start + 4 :]
+    )
+
+
+def test_images_of_enormous_declared_size_are_refused_quickly():
+    long = image_bytes.MAX_SIDE + 1
+    enormous = [
+        png(2**31 - 1, 2**31 - 1, zlib.compress(bytes(1000))),
+        png(2**32 - 1, 1, zlib.compress(bytes(1000))),
+        png(1, 2**31, zlib.compress(bytes(1000))),
+        png(65536, 65536, zlib.compress(bytes(1000))),
+        png(long, 1, zlib.compress(bytes(long + 1))),
+        png(1, long, zlib.compress(bytes(2 * long))),
+        png(4097, 4096, zlib.compress(bytes(4098 * 4096), 1)),
+        resized_jpeg(65500, 65500),
+        resized_jpeg(16000, 16000),
+        resized_jpeg(0, 23),
+    ]
+    decode([])
+    start = time.monotonic()
+    assert is_refused(enormous).all()
+    assert time.monotonic() - start < 2
+
+
+def test_the_largest_allowed_image_is_read():
+    rows = b"".join(b"\0" + bytes([row % 2 * 255]) * 4096 for row in range(4096))
+    assert image_bytes.MAX_PIXELS == 4096 * 4096
+    (image,) = decode([png(4096, 4096, zlib.compress(rows, 1))])
+    np.testing.assert_allclose(image, 0.5, atol=0.01)
+
+
+def test_a_jpeg_of_many_scans_is_refused_quickly():
+    content = encoded(
+        picture_of(np.full((2048, 2048), 128, np.uint8)), "JPEG", progressive=True
+    )
+    last = content.rindex(b"\xff\xda")
+    few, many = (
+        content[:last] + content[last:-2] * times + content[-2:] for times in (2, 9000)
+    )
+    decode([])
+    start = time.monotonic()
+    assert is_refused([many]).all()
+    assert time.monotonic() - start < 2
+    assert not is_refused([few]).any()

@@ -1,0 +1,161 @@
+"""Exported models in Python, whole and damaged."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ood_keras import export
+
+
+@pytest.fixture(scope="module")
+def predictor(exported):
+    return export.load(exported.path)
+
+
+def test_it_knows_what_it_is(predictor, exported):
+    assert predictor.class_names == tuple(exported.class_names)
+    assert predictor.threshold == exported.threshold.value
+    assert predictor.image_shape == (12, 10, 1)
+    assert predictor.manifest["metrics"] == exported.metrics
+
+
+def test_it_predicts_as_the_live_model_in_batches_of_any_size(predictor, exported):
+    whole = predictor.predict(exported.images)
+    parts = predictor.predict(exported.images, batch_size=7)
+    dataset = tf.data.Dataset.from_tensor_slices(exported.images).batch(16)
+    streamed = predictor.predict(dataset)
+    np.testing.assert_array_equal(
+        whole["accepted"],
+        exported.threshold.accepts(exported.detector.score(exported.images)),
+    )
+    for other in (parts, streamed):
+        assert set(other) == set(whole)
+        for name in ("class_id", "label", "accepted", "valid"):
+            np.testing.assert_array_equal(other[name], whole[name])
+        np.testing.assert_allclose(other["ood_score"], whole["ood_score"], atol=1e-5)
+    names = np.array([*exported.class_names, "__unknown__"])
+    np.testing.assert_array_equal(whole["label"], names[whole["class_id"]])
+
+
+def test_another_threshold_can_be_asked_for(predictor, exported):
+    everything = predictor.predict(exported.images, threshold=np.inf)
+    assert everything["accepted"].all()
+    strict = predictor.predict(exported.images, threshold=exported.threshold.value)
+    np.testing.assert_array_equal(
+        strict["accepted"], predictor.predict(exported.images)["accepted"]
+    )
+
+
+def test_it_reads_image_files(predictor, exported):
+    files = [tf.io.encode_png(pixels).numpy() for pixels in exported.pixels[:5]]
+    answer = predictor.predict_bytes([*files, b""], batch_size=4)
+    direct = predictor.predict(exported.images[:5])
+    for name in ("class_id", "label", "accepted", "valid"):
+        np.testing.assert_array_equal(answer[name][:5], direct[name])
+    assert not answer["valid"][5] and answer["label"][5] == "__unknown__"
+
+
+def test_nothing_gives_nothing(predictor, exported):
+    for answer in (
+        predictor.predict(exported.images[:0]),
+        predictor.predict(iter([])),
+        predictor.predict_bytes([]),
+        predictor.features(exported.images[:0]),
+    ):
+        assert all(len(value) == 0 for value in answer.values())
+
+
+def test_features_are_those_of_the_live_model(predictor, exported):
+    live = exported.detector.call(exported.images)
+    answer = predictor.features(exported.images, batch_size=8)
+    for name in ("features", "logits"):
+        np.testing.assert_allclose(answer[name], live[name], atol=1e-6)
+
+
+def test_wrong_arguments_are_explained(predictor, exported):
+    with pytest.raises(TypeError, match="divide bytes by 255"):
+        predictor.predict(exported.pixels)
+    with pytest.raises(ValueError, match=r"expected images .* 12, 10, 1.*Received"):
+        predictor.predict(exported.images[:, 1:])
+    with pytest.raises(ValueError, match=r"expected images .* 12, 10, 1.*Received"):
+        predictor.features(exported.images[:, :, 1:])
+    for wrong in (b"one file", "a.png", ["a.png"]):
+        with pytest.raises(TypeError, match="list of bytes"):
+            predictor.predict_bytes(wrong)
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _edit(path):
+    manifest = json.loads(path.read_text())
+    manifest["threshold"]["value"] += 1
+    path.write_text(json.dumps(manifest))
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def _write(path):
+    path.write_bytes(b"")
+
+
+def _remove(path):
+    path.unlink()
+
+
+DATA = "variables/variables.data-00000-of-00001"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("saved_model.pb", _flip, "saved_model.pb was changed"),
+        ("saved_model.pb", _truncate, r"saved_model.pb has \d+ bytes instead of \d+"),
+        (DATA, _flip, f"{DATA} was changed"),
+        (DATA, _truncate, f"{DATA} has"),
+        (DATA, _remove, f"{DATA} is missing"),
+        ("parity.json", _flip, "parity.json was changed"),
+        ("saved_model.cpb", _write, "saved_model.cpb was added"),
+        ("manifest.json", _edit, "manifest.json was changed"),
+        ("manifest.json", _truncate, "manifest.json cannot be read"),
+        ("manifest.json", _write, "manifest.json cannot be read"),
+    ],
+)
+def test_a_damaged_model_is_refused(exported, tmp_path, name, damage, message):
+    path = shutil.copytree(exported.path, tmp_path / "1")
+    damage(path / name)
+    with pytest.raises(ValueError, match=rf"damaged or was changed.*{message}"):
+        export.load(path)
+
+
+def test_a_moved_model_loads_and_hidden_files_do_not_matter(exported, tmp_path):
+    path = shutil.copytree(exported.path, tmp_path / "elsewhere" / "5")
+    (path / ".DS_Store").write_bytes(b"")
+    answer = export.load(path).predict(exported.images)
+    expected = export.load(exported.path).predict(exported.images)
+    np.testing.assert_array_equal(answer["class_id"], expected["class_id"])
+
+
+def test_what_is_no_exported_model_is_refused(exported, tmp_path):
+    for path in (tmp_path, tmp_path / "missing", exported.path / "manifest.json"):
+        with pytest.raises(FileNotFoundError, match="is not an exported model"):
+            export.load(path)
+    with pytest.raises(FileNotFoundError, match="versions found in it: 1"):
+        export.load(exported.path.parent)
+
+
+def test_a_newer_format_is_refused(exported, tmp_path):
+    path = shutil.copytree(exported.path, tmp_path / "1")
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["format"] += 1
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="newer ood_keras"):
+        export.load(path)
