@@ -122,7 +122,7 @@ _RECIPES = {
             schedule="constant",
         ),
         Recipe(name="fast", epochs=6, unknown_images=6000),
-        Recipe(name="demo", epochs=12, learning_rate=0.02),
+        Recipe(name="demo", epochs=12, unknown_images=2000, learning_rate=0.02),
     )
 }
 

@@ -1,7 +1,9 @@
 """What all commands share: flags, help that is instant, errors without tracebacks."""
 
+import importlib
 import os
 import sys
+import tempfile
 import textwrap
 import traceback
 
@@ -55,7 +57,7 @@ def run(name, doc, flag_values, main, argv=None):
     except flags.Error as error:
         print(f"{name}: {error}\nTry {name} --help", file=sys.stderr)
         sys.exit(2)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         main(positional)
     except KeyboardInterrupt:
@@ -66,6 +68,27 @@ def run(name, doc, flag_values, main, argv=None):
             traceback.print_exc()
         print(f"{name}: error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def load_jobs():
+    """Returns `ood_keras.tools.jobs`, without what TensorFlow prints when it starts.
+
+    TensorFlow's libraries write about CPU features and missing GPUs to the process's
+    error stream before any log level holds; if the import fails, all of it is shown.
+    """
+    with tempfile.TemporaryFile() as muted:
+        sys.stderr.flush()
+        stderr = os.dup(2)
+        os.dup2(muted.fileno(), 2)
+        try:
+            return importlib.import_module("ood_keras.tools.jobs")
+        except BaseException:
+            muted.seek(0)
+            os.write(stderr, muted.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def _flags_help(flag_values):

@@ -40,9 +40,7 @@ _DETECTORS = flags.DEFINE_list(
 def _evaluate(positional):
     if positional:
         raise ValueError(f"ood-evaluate takes flags only; received: {positional}")
-    from ood_keras.tools import jobs
-
-    report = jobs.evaluate(
+    report = app.load_jobs().evaluate(
         run_dir=_RUN_DIR.value,
         unknown=app.split_specs(_UNKNOWN.value),
         data_dir=_DATA_DIR.value,

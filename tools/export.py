@@ -50,9 +50,7 @@ _DETECTOR = flags.DEFINE_string(
 def _export(positional):
     if positional:
         raise ValueError(f"ood-export takes flags only; received: {positional}")
-    from ood_keras.tools import jobs
-
-    path, threshold = jobs.export(
+    path, threshold = app.load_jobs().export(
         run_dir=_RUN_DIR.value,
         output=_OUTPUT.value,
         target_acceptance=_TARGET_ACCEPTANCE.value,

@@ -55,7 +55,8 @@ def train(
     if not isinstance(recipe, recipes.Recipe):
         recipe = recipes.get(recipe, **_parse_overrides(overrides))
     training.set_seed(seed)
-    known_source, unknown_sources = _load(known, unknown, data_dir)
+    known_source = pipelines.load(known, data_dir=data_dir)
+    unknown_sources = _load_unknown(unknown, known_source, data_dir)
     num_classes = known_source.num_classes
     known_train = known_source.train
     total = recipe.unknown_images or round(len(known_train) / num_classes)
@@ -134,8 +135,9 @@ def evaluate(*, run_dir, unknown, data_dir=None, detectors=DETECTORS):
     settings = _settings(run_dir)
     exposed = settings["unknown"]
     data_dir = data_dir or settings["data_dir"]
-    known_source, exposed_sources = _load(settings["known"], exposed, data_dir)
-    _, test_sources = _load(settings["known"], unknown, data_dir, known_source)
+    known_source = pipelines.load(settings["known"], data_dir=data_dir)
+    exposed_sources = _load_unknown(exposed, known_source, data_dir)
+    test_sources = _load_unknown(unknown, known_source, data_dir)
     known_validation, unknown_validation = _validation(known_source, exposed_sources)
     tests = {
         spec: source.test for spec, source in zip(unknown, test_sources, strict=True)
@@ -204,7 +206,7 @@ def export(
         model,
         detector_room.load(run_dir / "detectors" / f"{name}.json", model),
         threshold,
-        _next_version(pathlib.Path(output)),
+        pathlib.Path(output) / str(exporting.next_version(output)),
         class_names=settings["class_names"],
         metrics=metrics,
         sample_images=_read_samples(run_dir / "samples", settings["image_shape"]),
@@ -294,17 +296,16 @@ def _parse_overrides(overrides):
     return parsed
 
 
-def _load(known, unknown, data_dir):
-    """Returns the known source and the list of unknown ones, all of one image shape."""
-    known_source = pipelines.load(known, data_dir=data_dir)
-    return known_source, [
+def _load_unknown(specs, known_source, data_dir):
+    """Returns the unknown sources, in the image shape of the known one."""
+    return [
         pipelines.load(
             spec,
             data_dir=data_dir,
             image_shape=known_source.image_shape,
             known=known_source,
         )
-        for spec in unknown
+        for spec in specs
     ]
 
 
@@ -342,9 +343,3 @@ def _evaluated(run_dir, name):
             f"validation images. Run ood-evaluate --run_dir={run_dir} first"
         )
     return path
-
-
-def _next_version(output):
-    """Returns the version folder after the last one in `output`; the first is 1."""
-    versions = [int(path.name) for path in output.glob("*") if path.name.isdigit()]
-    return output / str(max(versions, default=0) + 1)

@@ -22,9 +22,7 @@ def _predict(positional):
         raise ValueError(
             "no image was given; try ood-predict --model=DIR/1 a.png b.png"
         )
-    from ood_keras.tools import jobs
-
-    print(jobs.predict(model=_MODEL.value, paths=positional))
+    print(app.load_jobs().predict(model=_MODEL.value, paths=positional))
 
 
 def main():

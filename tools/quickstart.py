@@ -25,8 +25,8 @@ def _quickstart(positional):
     import pathlib
 
     from ood_keras.files import write_text
-    from ood_keras.tools import jobs
 
+    jobs = app.load_jobs()
     run_dir = pathlib.Path(_RUN_DIR.value)
     _step(
         f"ood-train --known={_KNOWN} --unknown={_EXPOSURE} --recipe={_RECIPE} "
