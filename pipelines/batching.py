@@ -26,8 +26,10 @@ def batches(images, labels, order, batch_size, *, start_step=0, augment=None):
         `tf.data.Dataset` of float32 `(batch, height, width, channels)` in [0, 1] and
         int32 `(batch,)`, of known cardinality.
     """
-    images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
-    order = tf.convert_to_tensor(order)
+    # In main memory also where there is a GPU: batches are gathered on the CPU.
+    with tf.device("CPU:0"):
+        images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+        order = tf.convert_to_tensor(order)
     num_steps = -(-int(order.shape[0]) // batch_size)
     dataset = tf.data.Dataset.range(start_step, num_steps)
     return pipeline(dataset, gather(images, labels, order, batch_size, augment))

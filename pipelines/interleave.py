@@ -29,6 +29,7 @@ class Interleave:
     Args:
         known: `Split` with labels `0..num_classes-1`.
         unknown: `Split` or list of splits; their labels are ignored, all become -1.
+            Each gives at least one image to an epoch.
         num_classes: Number N of known classes.
         batch_size: Images per step, known and unknown together. The last batch of an
             epoch may be smaller.
@@ -39,6 +40,7 @@ class Interleave:
             differs for each step and must be its only source of randomness.
 
     Raises:
+        TypeError: something else than splits was given.
         ValueError: there are no unknown images; a known class has no image; a label is
             out of range; image shapes differ; a class is both known and unknown.
 
@@ -63,7 +65,13 @@ class Interleave:
         normalize=True,
         augment=None,
     ):
-        unknown = [unknown] if isinstance(unknown, Split) else list(unknown)
+        unknown = list(unknown) if isinstance(unknown, list | tuple) else [unknown]
+        for split in (known, *unknown):
+            if not isinstance(split, Split):
+                raise TypeError(
+                    "`known` and `unknown` must be splits, such as `source.train`. "
+                    f"Received: {split!r}"
+                )
         self.num_classes = check_num_classes(num_classes)
         self.batch_size = _positive("batch_size", batch_size)
         self.seed = _natural("seed", seed)
@@ -73,15 +81,17 @@ class Interleave:
         sizes = [len(split) for split in unknown]
         quotas = sizes
         if normalize:
-            total = max(1, round(len(known) / self.num_classes))
-            quotas = even_shares(total, len(unknown))
+            total = round(len(known) / self.num_classes)
+            quotas = even_shares(max(total, len(unknown)), len(unknown))
         self.normalize = normalize
         self._num_known = len(known)
         self._sizes, self._quotas = sizes, quotas
         self._augment = _augmentation(augment)
-        self._images = tf.concat([split.images for split in [known, *unknown]], axis=0)
-        labels = [known.labels, np.full(sum(sizes), UNKNOWN, np.int32)]
-        self._labels = tf.concat(labels, axis=0)
+        images = np.concatenate([split.images for split in [known, *unknown]])
+        labels = np.concatenate([known.labels, np.full(sum(sizes), UNKNOWN, np.int32)])
+        # In main memory also where there is a GPU: batches are gathered on the CPU.
+        with tf.device("CPU:0"):
+            self._images, self._labels = tf.constant(images), tf.constant(labels)
 
     @property
     def num_images(self):
@@ -193,11 +203,8 @@ class Interleave:
     def _augmentation_of(self, index):
         if self._augment is None:
             return None
-        # The first word of the seed is the run's, the second the epoch's and step's.
-        seed = tf.random.experimental.stateless_fold_in([self.seed, 0], index)
-        return lambda images, step: self._augment(
-            images, tf.random.experimental.stateless_fold_in(seed, step)
-        )
+        seed = _fold_in([self.seed, 0], index)
+        return lambda images, step: self._augment(images, _fold_in(seed, step))
 
 
 def interleave(known, unknown, num_classes, **options):
@@ -281,6 +288,12 @@ def _even_positions(length, count, random):
     """
     positions = (np.arange(count) + random.random()) * (length / count)
     return np.minimum(positions.astype(np.int64), length - 1)
+
+
+def _fold_in(seed, number):
+    # The seed takes the type of the number, and other types give other seeds.
+    number = tf.cast(number, tf.int32)
+    return tf.random.experimental.stateless_fold_in(seed, number)
 
 
 def _generator(*words):

@@ -11,7 +11,7 @@ from ood_keras.conventions import UNKNOWN
 ROLES = ("train", "validation", "test")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """Images of one source for one role, kept as bytes until they are used.
 
@@ -85,6 +85,9 @@ class Split:
 
     def __str__(self):
         return f"{self.source} ({self.role})"
+
+    def __repr__(self):
+        return f"<Split {self}: {len(self)} images {self.image_shape}>"
 
     @property
     def image_shape(self):

@@ -144,6 +144,11 @@ def from_parts(request, class_names, readers, *, namespace=None):
         if role not in loaded:
             part = next(part for part in readers if role in roles_of[part])
             images, labels = readers[part]()
+            if len(images) == 0:
+                raise ValueError(
+                    f"{request.spec}: its part for {' and '.join(roles_of[part])} has "
+                    "no images"
+                )
             if request.image_shape is not None:
                 images = resizing.adapt(images, request.image_shape)
             for part_role, rows in _carve(labels, roles_of[part]).items():
@@ -202,15 +207,18 @@ def every_nth_of_each_class(labels, share):
     return np.sort(np.concatenate(rows)) if rows else np.array([], np.int64)
 
 
-def not_found(request, looked_for, advice=""):
+def not_found(request, looked_for):
     """Returns the error for a source that is nowhere; lists where it was looked for."""
-    folder = request.spec.replace("/", "_")
     if request.data_dir is None:
-        looked_for = ["--data_dir was not given", *looked_for]
+        looked_for = ["(no data_dir was given)", *looked_for]
     places = "\n".join(f"  - {place}" for place in looked_for)
+    folder = "DATA_DIR"
+    if not request.argument:
+        folder += "/" + request.spec.replace("/", "_")
     return DataNotFoundError(
         f"data set {request.spec!r} was not found. Looked for:\n{places}\n"
-        f"Put its files into DATA_DIR/{folder} and give --data_dir=DATA_DIR. {advice}"
+        f"Put it into {folder}, see docs/data.md, and give that DATA_DIR as data_dir "
+        "(--data_dir), or run once with a network"
     )
 
 

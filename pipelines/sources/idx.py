@@ -30,7 +30,7 @@ def open_path(request):
             f"{request.spec}: no IDX files in {folder}. Expected {_usual_names()}"
         )
     labels = [read_labels(labels_path) for _, labels_path in parts.values()]
-    num_classes = 1 + max(int(part.max(initial=-1)) for part in labels)
+    num_classes = 1 + max(int(part.max(initial=0)) for part in labels)
     class_names = [str(index) for index in range(num_classes)]
     return open_parts(request, parts, class_names)
 

@@ -108,7 +108,7 @@ class _Known:
 
 def patch_shuffles(random, count, known):
     """Known images, cut into 3x3, 4x4 or 7x7 patches that change places."""
-    height, width, _ = known.shape
+    height, width, channels = known.shape
     grids = [grid for grid in (3, 4, 7) if grid <= min(height, width)] or [1]
     parts = []
     for grid, share in zip(grids, even_shares(count, len(grids)), strict=True):
@@ -116,12 +116,13 @@ def patch_shuffles(random, count, known):
         rows, columns = -(-height // grid), -(-width // grid)
         padding = (0, rows * grid - height), (0, columns * grid - width)
         images = np.pad(images, ((0, 0), *padding, (0, 0)), mode="edge")
-        patches = images.reshape(share, grid, rows, grid, columns, -1).swapaxes(2, 3)
-        patches = patches.reshape(share, grid * grid, -1)
+        patches = images.reshape(share, grid, rows, grid, columns, channels)
+        patches = patches.swapaxes(2, 3)
+        patches = patches.reshape(share, grid * grid, rows * columns * channels)
         order = random.random((share, grid * grid)).argsort(axis=1)
         patches = np.take_along_axis(patches, order[..., None], axis=1)
-        images = patches.reshape(share, grid, grid, rows, columns, -1).swapaxes(2, 3)
-        images = images.reshape(share, rows * grid, columns * grid, -1)
+        patches = patches.reshape(share, grid, grid, rows, columns, channels)
+        images = patches.swapaxes(2, 3).reshape(images.shape)
         parts.append(images[:, :height, :width])
     return np.concatenate(parts)
 
@@ -141,14 +142,16 @@ def joined_halves(random, count, known):
     y = np.arange(height).reshape(1, height, 1, 1) / height
     x = np.arange(width).reshape(1, 1, width, 1) / width
     stacked = random.random((count, 1, 1, 1)) < 0.5
-    return np.where(np.where(stacked, y, x) < cut, first, second)
+    joined = np.where(np.where(stacked, y, x) < cut, first, second)
+    return _between(first, second, joined)
 
 
 def blends(random, count, known):
     """Mean or maximum of two known images of different classes."""
     first, second = known.draw_pairs(random, count)
     use_mean = random.random((count, 1, 1, 1)) < 0.5
-    return np.where(use_mean, (first + second) / 2, np.maximum(first, second))
+    mean = (first + second) / 2
+    return np.where(use_mean, mean, _between(first, second, np.maximum(first, second)))
 
 
 def blurred_noise(random, count, known):
@@ -307,6 +310,14 @@ KINDS = {
         ramps,
     )
 }
+
+
+def _between(first, second, mixed):
+    """Replaces mixtures that are nearly one of their two images by the mean of both."""
+    axes = (1, 2, 3)
+    way = np.abs(mixed - first).mean(axes, keepdims=True)
+    way /= np.abs(second - first).mean(axes, keepdims=True) + 1e-6
+    return np.where(np.abs(way - 0.5) < 0.25, mixed, (first + second) / 2)
 
 
 def _uniform(random, count, low, high):

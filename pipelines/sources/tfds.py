@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import string
 import threading
-import urllib.error
+import urllib.parse
 import urllib.request
 
 import numpy as np
@@ -77,16 +77,16 @@ def open_dataset(request, name, looked_for=()):
     builder = _prepared(request, tfds, name, looked_for)
     info = builder.info
     image_key, label_key = info.supervised_keys or ("image", "label")
-    feature = info.features.get(image_key)
-    if not isinstance(feature, tfds.features.Image):
+    features = dict(info.features)
+    if not isinstance(features.get(image_key), tfds.features.Image):
         raise ValueError(
             f"{request.spec}: expected images. Received: a data set of "
-            f"{', '.join(info.features)}"
+            f"{', '.join(features)}"
         )
     quirk = _QUIRKS.get(name, _Quirk())
     class_names = quirk.class_names or tuple(
         f"{quirk.class_prefix}{label}"
-        for label in getattr(info.features.get(label_key), "names", None) or ()
+        for label in getattr(features.get(label_key), "names", None) or ()
     )
     keys = (image_key, label_key if class_names else None)
 
@@ -130,14 +130,23 @@ def _prepared(request, tfds, name, looked_for):
     if urls and not missing:
         config.manual_dir = manual
     else:
-        for url in urls:
+        one_per_server = {urllib.parse.urlsplit(url).netloc: url for url in urls}
+        for url in one_per_server.values():
             problem = _problem_with(url)
             if problem:
                 looked_for.append(f"its files in {manual}: {', '.join(missing)}")
                 looked_for.append(f"a download from {url}: {problem}")
                 raise base.not_found(request, looked_for)
     builder = tfds.builder(name, data_dir=str(folders[0]))
-    builder.download_and_prepare(download_config=config)
+    try:
+        builder.download_and_prepare(download_config=config)
+    # TFDS raises many types for a broken download; each means that there is no data.
+    except Exception as error:
+        looked_for.append(
+            f"what TensorFlow Datasets could prepare in {builder.data_dir}, but it "
+            f"failed ({type(error).__name__}: {error})"
+        )
+        raise base.not_found(request, looked_for) from error
     return builder
 
 

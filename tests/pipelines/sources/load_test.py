@@ -1,0 +1,78 @@
+import collections
+
+import numpy as np
+import pytest
+
+from ood_keras import pipelines
+from ood_keras.pipelines.sources import base
+
+
+def test_names_lists_every_source_of_the_design():
+    assert set(pipelines.names()) == {
+        *("mnist", "fashion_mnist", "emnist/letters", "kmnist", "omniglot"),
+        *("notmnist", "cifar10", "tfds:NAME", "folder:PATH", "idx:PATH", "npz:PATH"),
+        *("uniform_noise", "gaussian_noise", "synthetic", "digits", "glyphs"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("fasion_mnist", "'fasion_mnist'.*mean fashion_mnist.*Known sources: .*glyphs"),
+        ("emnist", "mean .*emnist/letters"),
+        ("Digits", "mean digits"),
+        ("folder", "mean folder:PATH"),
+        ("folder:", "Known sources"),
+        ("csv:table", "Known sources"),
+        ("", "Known sources"),
+        ("digits[]", "'' is no class"),
+        ("digits[3-", "unknown data source"),
+        ("digits[ten]", "'ten' is no class.*0 to 9"),
+        ("digits[8-12]", "10 classes, 0 to 9.*12"),
+        ("digits[1,1]", "each class once"),
+        ("digits[4-2]", "each class once"),
+        ("uniform_noise[0]", "0 classes"),
+    ],
+)
+def test_bad_specs_are_explained(spec, message):
+    with pytest.raises(ValueError, match=message):
+        pipelines.load(spec)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (28, 28, 4), (0, 28, 1)])
+def test_bad_image_shapes_are_explained(shape):
+    with pytest.raises(ValueError, match="`image_shape` must be"):
+        pipelines.load("digits", image_shape=shape)
+
+
+def test_classes_can_be_chosen_by_name():
+    chosen = pipelines.load("glyphs[k, A]")
+    assert chosen.class_names == ("K", "A")
+    assert set(chosen.validation.labels.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("share", [1 / 12, 0.2, 0.25])
+def test_carving_is_stratified_and_exact(share):
+    labels = np.random.default_rng(0).choice(4, 1000, p=[0.5, 0.3, 0.19, 0.01])
+    rows = base.every_nth_of_each_class(labels, share)
+    assert len(rows) == round(1000 * share)
+    assert len(set(rows.tolist())) == len(rows)
+    counts, taken = collections.Counter(labels), collections.Counter(labels[rows])
+    for label, count in counts.items():
+        assert abs(taken[label] - count * share) < 1
+        places = np.searchsorted(
+            np.flatnonzero(labels == label), rows[labels[rows] == label]
+        )
+        assert np.diff(places).max(initial=0) - np.diff(places).min(initial=99) <= 1
+
+
+def test_carving_leaves_each_class_an_image_outside():
+    labels = np.array([0, 1, 2, 2])
+    assert set(base.every_nth_of_each_class(labels, 0.75)) <= {2, 3}
+
+
+def test_splits_do_not_depend_on_the_seed():
+    first, second = (pipelines.load("digits", seed=seed) for seed in (0, 1))
+    for role in ("train", "validation", "test"):
+        one, other = first.split(role), second.split(role)
+        assert one.fingerprint() == other.fingerprint()

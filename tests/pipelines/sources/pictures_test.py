@@ -1,0 +1,186 @@
+import io
+import struct
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ood_keras import pipelines
+from ood_keras.pipelines import DataNotFoundError
+from ood_keras.pipelines.sources import pictures, tfds
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def no_tfds(monkeypatch, tmp_path):
+    monkeypatch.setattr(tfds, "_problem_with", lambda url: "no network in tests")
+
+
+def pixels(height=6, width=5, channels=1):
+    return RANDOM.integers(0, 256, (height, width, channels), np.uint8)
+
+
+def encoded(image, format="PNG", **options):
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def test_grey_and_colour_keep_their_channels(png):
+    for channels in (1, 3):
+        image = pixels(channels=channels)
+        np.testing.assert_array_equal(pictures.decode(png(image), "x"), image)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_common_modes_are_converted(mode):
+    grey = Image.fromarray(pixels()[..., 0])
+    decoded = pictures.decode(encoded(grey.convert(mode)), "x")
+    assert decoded.shape == (6, 5, 1 if mode in ("1", "L", "LA") else 3)
+
+
+def test_a_camera_held_upright_is_honoured():
+    image = Image.fromarray(pixels(8, 16, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(image, "JPEG", exif=exif)
+    assert pictures.decode(content, "x").shape == (16, 8, 3)
+
+
+def chunk(kind, content):
+    checksum = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + checksum
+
+
+def huge_png():
+    """A hundred bytes that say they are 8,000 x 8,000 pixels."""
+    size = struct.pack(">IIBBBBB", 8_000, 8_000, 8, 0, 0, 0, 0)
+    body = chunk(b"IDAT", zlib.compress(b"0")) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + body
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda c: b"", "bad.png is no readable picture"),
+        (lambda c: b"junk" * 20, "bad.png is no readable picture"),
+        (lambda c: c[: len(c) // 2], "bad.png is no readable picture.*truncated"),
+        (lambda c: c[:30], "bad.png is no readable picture"),
+        (lambda c: c[:60] + bytes([c[60] ^ 255]) + c[61:], "bad.png is no readable"),
+        (lambda c: huge_png(), "bad.png says that it has 8000x8000 pixels"),
+        (
+            lambda c: encoded(Image.fromarray(np.zeros((3, 3), np.uint16))),
+            "bad.png has mode I;16",
+        ),
+        (lambda c: encoded(Image.new("L", (3, 3)), "TIFF"), "bad.png is no readable"),
+    ],
+)
+def test_bad_pictures_are_named(png, damage, message):
+    with pytest.raises(ValueError, match=message):
+        pictures.decode(damage(png(pixels(20, 20))), "bad.png")
+
+
+def write_zip(path, files):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+
+
+def test_omniglot_is_inverted_and_reduced(tmp_path, png):
+    files = {}
+    for character in ("Greek/character01", "Greek/character02"):
+        for drawing in range(2):
+            image = np.full((105, 105, 1), 255, np.uint8)
+            image[:15, :15] = 0
+            name = f"images_evaluation/{character}/{drawing}.png"
+            files[name] = png(image)
+    write_zip(tmp_path / "omniglot" / "images_evaluation.zip", files)
+    source = pipelines.load("omniglot", data_dir=tmp_path)
+    assert source.class_names == ("Greek/character01", "Greek/character02")
+    assert source.roles == ("test",)
+    images = source.test.images
+    assert images.shape == (4, 28, 28, 1)
+    # 15 of 105 pixels are exactly 4 of 28.
+    assert (images[:, :4, :4] == 255).all()
+    assert images.sum() == 4 * 16 * 255
+    assert source.test.labels.tolist() == [0, 0, 1, 1]
+    large = pipelines.load("omniglot", data_dir=tmp_path, image_shape=(105, 105, 3))
+    assert large.test.images.shape == (4, 105, 105, 3)
+    with pytest.raises(ValueError, match="omniglot has no train split"):
+        _ = source.train
+
+
+def test_cifar10_joins_its_training_zips(tmp_path, png):
+    images = [pixels(4, 4, 3) for _ in range(30)]
+    folder = tmp_path / "cifar10"
+    for start, name in ((0, "train_0-14.zip"), (15, "train_15-29.zip")):
+        rows = range(start, start + 15)
+        write_zip(folder / name, {f"{i % 10}/{i:05}.png": png(images[i]) for i in rows})
+    source = pipelines.load("cifar10[cat,dog]", data_dir=tmp_path)
+    assert source.class_names == ("cat", "dog")
+    received = np.concatenate([source.train.images, source.validation.images])
+    expected = [images[i] for i in range(30) if i % 10 in (3, 5)]
+    assert sorted(map(bytes, received)) == sorted(map(bytes, expected))
+
+
+def test_cifar10_labels_are_checked(tmp_path, png):
+    write_zip(tmp_path / "cifar10" / "test.zip", {"11/0.png": png(pixels(4, 4, 3))})
+    with pytest.raises(ValueError, match=r"folders 0 to 9.*11/0.png"):
+        _ = pipelines.load("cifar10", data_dir=tmp_path).test
+
+
+def flip_in_picture(content):
+    place = content.index(b"IDAT") + 12
+    return content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda c: c[: len(c) // 2], "corrupt or unreadable zip"),
+        (lambda c: b"<html>", "corrupt or unreadable zip"),
+        (flip_in_picture, "corrupt or unreadable zip.*CRC"),
+    ],
+)
+def test_damaged_zips_are_named(tmp_path, png, damage, message):
+    path = tmp_path / "omniglot" / "images_evaluation.zip"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("Greek/character01/1.png", png(pixels(30, 30)))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=message) as error:
+        _ = pipelines.load("omniglot", data_dir=tmp_path).test
+    assert str(path) in str(error.value)
+
+
+def test_a_truncated_picture_in_a_zip_is_named(tmp_path, png):
+    path = tmp_path / "omniglot" / "images_evaluation.zip"
+    write_zip(path, {"Greek/character01/1.png": png(pixels(30, 30))[:300]})
+    with pytest.raises(ValueError, match=r"character01/1.png in .*zip is no readable"):
+        _ = pipelines.load("omniglot", data_dir=tmp_path).test
+
+
+def test_a_zip_without_pictures_is_explained(tmp_path):
+    write_zip(tmp_path / "omniglot" / "images_evaluation.zip", {"notes.txt": b"hello"})
+    with pytest.raises(ValueError, match="holds no pictures"):
+        pipelines.load("omniglot", data_dir=tmp_path)
+
+
+def test_a_huge_member_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "MAX_BYTES", 10_000)
+    bomb = {"Greek/character01/1.png": bytes(20_000)}
+    write_zip(tmp_path / "omniglot" / "images_evaluation.zip", bomb)
+    with pytest.raises(ValueError, match="says that it has 20000 bytes"):
+        pipelines.load("omniglot", data_dir=tmp_path)
+
+
+def test_missing_zips_list_what_was_looked_for(tmp_path):
+    with pytest.raises(DataNotFoundError) as error:
+        pipelines.load("omniglot", data_dir=tmp_path)
+    assert str(tmp_path / "omniglot" / "images_evaluation.zip") in str(error.value)
+    with pytest.raises(DataNotFoundError, match=r"train\*.zip and test.zip"):
+        pipelines.load("cifar10", data_dir=tmp_path)

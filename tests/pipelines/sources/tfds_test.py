@@ -1,0 +1,180 @@
+import socket
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from ood_keras import pipelines
+from ood_keras.pipelines import DataNotFoundError
+from ood_keras.pipelines.sources import idx_sets, tfds
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (48, 6, 6, 1), np.uint8)
+LABELS = np.arange(48) % 3
+
+
+@pytest.fixture(autouse=True)
+def nothing_on_this_machine(monkeypatch, tmp_path):
+    monkeypatch.setattr(idx_sets, "_SYSTEM_DATA", tmp_path / "share")
+
+
+@pytest.fixture
+def library(monkeypatch, tmp_path):
+    library = pytest.importorskip("tensorflow_datasets")
+    monkeypatch.setattr(library.core.constants, "DATA_DIR", str(tmp_path / "own"))
+    return library
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    asked = []
+    monkeypatch.setattr(tfds, "_problem_with", lambda url: asked.append(url) or "none")
+    return asked
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A folder with the data set `tiny_pictures`, prepared."""
+    library = pytest.importorskip("tensorflow_datasets")
+
+    import tensorflow as tf
+
+    features = {
+        "image": library.features.Image(shape=(6, 6, 1)),
+        "label": library.features.ClassLabel(names=["ant", "bee", "cow"]),
+    }
+    folder = tmp_path_factory.mktemp("prepared")
+    library.dataset_builders.store_as_tfds_dataset(
+        name="tiny_pictures",
+        version="1.0.0",
+        features=library.features.FeaturesDict(features),
+        split_datasets={
+            split: tf.data.Dataset.from_tensor_slices(
+                {"image": IMAGES[:size], "label": LABELS[:size]}
+            )
+            for split, size in (("train", 48), ("test", 9))
+        },
+        data_dir=folder,
+    )
+    return folder
+
+
+def test_a_prepared_data_set_is_read(prepared, library, offline):
+    source = pipelines.load("tfds:tiny_pictures", data_dir=prepared)
+    assert source.class_names == ("ant", "bee", "cow")
+    assert [len(source.split(role)) for role in source.roles] == [44, 4, 9]
+    by_pixels = {
+        bytes(image): label for image, label in zip(IMAGES, LABELS, strict=True)
+    }
+    for role in source.roles:
+        split = source.split(role)
+        expected = [by_pixels[bytes(image)] for image in split.images]
+        assert split.labels.tolist() == expected
+    assert not offline
+    again = pipelines.load("tfds:tiny_pictures", data_dir=prepared)
+    assert again.train.fingerprint() == source.train.fingerprint()
+
+
+def test_differences_of_tfds_are_put_right(prepared, library, monkeypatch):
+    quirk = tfds._Quirk(
+        class_names=("a", "b"), first_label=1, transposed=True, inverted=True
+    )
+    monkeypatch.setitem(tfds._QUIRKS, "tiny_pictures", quirk)
+    source = pipelines.load("tfds:tiny_pictures", data_dir=prepared)
+    # The label 0 of the file is none of the named classes, but unknown.
+    expected = {
+        bytes(255 - image.transpose(1, 0, 2)): label - 1
+        for image, label in zip(IMAGES[:9], LABELS[:9], strict=True)
+    }
+    received = zip(source.test.images, source.test.labels, strict=True)
+    assert {bytes(image): label for image, label in received} == expected
+    small = pipelines.load(
+        "tfds:tiny_pictures", data_dir=prepared, image_shape=(3, 3, 3)
+    )
+    assert small.test.image_shape == (3, 3, 3)
+
+
+@pytest.mark.parametrize("spec", ["mnist", "cifar10", "emnist/letters", "tfds:kmnist"])
+def test_what_cannot_be_had_fails_at_once_and_says_why(
+    spec, library, offline, tmp_path
+):
+    start = time.monotonic()
+    with pytest.raises(DataNotFoundError) as error:
+        pipelines.load(spec, data_dir=tmp_path / "data")
+    assert time.monotonic() - start < 5
+    assert isinstance(error.value, FileNotFoundError)
+    message = str(error.value)
+    for part in (tmp_path / "data", tmp_path / "own", "a download from http"):
+        assert str(part) in message
+    assert len(offline) == 1
+
+
+def test_notmnist_is_not_in_tfds(offline, tmp_path):
+    with pytest.raises(DataNotFoundError, match=r"IDX files in .*notmnist"):
+        pipelines.load("notmnist", data_dir=tmp_path)
+    assert not offline
+
+
+def test_no_data_dir_is_said(library, offline):
+    with pytest.raises(DataNotFoundError, match="no data_dir was given"):
+        pipelines.load("mnist")
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(DataNotFoundError, match=r"pip install 'ood_keras\[tfds\]'"):
+        pipelines.load("mnist", data_dir=tmp_path)
+
+
+def test_an_unknown_name_is_explained(library, tmp_path):
+    with pytest.raises(ValueError, match="knows no 'no_such_data'"):
+        pipelines.load("tfds:no_such_data", data_dir=tmp_path)
+
+
+def test_text_is_no_image(library, tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds, "_prepared", lambda *_: library.builder("ag_news_subset"))
+    with pytest.raises(ValueError, match=r"expected images.*description"):
+        pipelines.load("tfds:ag_news_subset", data_dir=tmp_path)
+
+
+def test_wrong_files_for_tfds_are_reported(library, offline, tmp_path):
+    manual = tmp_path / "downloads" / "manual"
+    manual.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (manual / f"{part}-{kind}-ubyte.gz").write_bytes(b"not the file")
+    with pytest.raises(DataNotFoundError, match="NonMatchingChecksumError"):
+        pipelines.load("mnist", data_dir=tmp_path)
+    assert not offline
+
+
+def test_servers_that_refuse_or_stay_silent_are_noticed(monkeypatch):
+    monkeypatch.setattr(tfds, "_TIMEOUT_SECONDS", 0.2)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/file"
+        assert "refused" in tfds._problem_with(url)
+        server.listen()
+        start = time.monotonic()
+        assert "timed out" in tfds._problem_with(url)
+        assert time.monotonic() - start < 2
+
+
+def test_a_server_that_answers_is_no_problem():
+    import http.server
+    import threading
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == "/good" else 404)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert tfds._problem_with(f"{url}/good") is None
+        assert "404" in tfds._problem_with(f"{url}/bad")
+        server.shutdown()
