@@ -1,0 +1,222 @@
+"""Detectors times data sets: a report."""
+
+import contextlib
+
+import numpy as np
+
+from ood_keras import batches, calibration
+from ood_keras import metrics as measures
+from ood_keras.evaluation import selection
+from ood_keras.evaluation.report import Report
+from ood_keras.evaluation.scoring import Scorer
+
+_TARGET_ACCEPTANCE = 0.95
+
+
+def evaluate(
+    detectors,
+    *,
+    known,
+    unknown,
+    seen=(),
+    validation_known=None,
+    validation_unknown=None,
+    selected_detector=None,
+    class_names=None,
+    protocol=None,
+    progress=True,
+):
+    """Measures fitted detectors on known and unknown test images.
+
+    Use it once, at the end: the detector to deploy is selected on validation data
+    (see `select_detector`) before any test image is read. Detectors that read the
+    outputs of the same network share one pass over each data set, whatever their
+    number; memory grows with the scores, not with the images.
+
+    Args:
+        detectors: `{name: fitted detector}`, with names of your choice.
+        known: `(source, data)`: the name of the known test images, and images in [0, 1]
+            with labels `0..N-1`, as anything that `ood_keras.batches.iterate` takes.
+        unknown: `{source: data}` of unknown test images; labels are not read.
+        seen: Names of the sources that the model was trained with as unknowns; they are
+            marked in every result.
+        validation_known: Known validation images; labels are not read.
+        validation_unknown: Unknown validation images, from sources that training
+            was exposed to and from no other.
+        selected_detector: Name of the detector to deploy, where that is decided
+            already. Several detectors need this or both validation sets.
+        class_names: Names of the known classes, for the pictures.
+        protocol: What the report should say about the run, such as `{"seed": 0}`.
+        progress: Whether to show a progress bar where there is a terminal.
+
+    Returns:
+        A `Report`. Its known accuracy, features and pictures are those of the selected
+        detector and of the model that it was fitted on.
+
+    Raises:
+        ValueError: there is no detector or no unknown image; a data set is empty; known
+            labels are missing or out of range; a source is both known and unknown; or
+            nothing says which detector to deploy.
+        RuntimeError: a detector is not fitted.
+
+    Example:
+
+    >>> report = evaluation.evaluate(
+    ...     {"energy": detectors.get("energy", num_classes=10).fit(model)},
+    ...     known=("digits", (x_test, y_test)),
+    ...     unknown={"noise": x_noise},
+    ... )
+    >>> print(report)
+    >>> report.save("runs/digits")
+    """
+    num_classes = _check_detectors(detectors, selected_detector)
+    _check_sources(known, unknown, seen)
+    has_validation = validation_known is not None
+    if has_validation != (validation_unknown is not None):
+        raise ValueError(
+            "give both `validation_known` and `validation_unknown`, or neither"
+        )
+    if not has_validation and selected_detector is None and len(detectors) > 1:
+        raise ValueError(
+            "test images must not decide which detector to deploy: give "
+            "`validation_known` and `validation_unknown`, or name one of "
+            f"{list(detectors)} as `selected_detector`"
+        )
+    source, known_data = known
+    scorer = Scorer(detectors)
+    validation, validation_metrics = {}, {}
+    selected = selected_detector or next(iter(detectors))
+    with _progress_bar(1 + len(unknown) + 2 * has_validation, progress) as walk:
+        if has_validation:
+            for role, data in (
+                ("known", validation_known),
+                ("unknown", validation_unknown),
+            ):
+                name = f"the {role} validation data"
+                validation[role] = scorer.score(walk(data, name), name).scores
+            best, validation_metrics = selection.best(
+                validation["known"], validation["unknown"]
+            )
+            selected = selected_detector or best
+        scored = scorer.score(walk(known_data, source), source, detector=selected)
+        _check_labels(scored.labels, num_classes, source)
+        scored_unknown = {
+            name: scorer.score(
+                walk(data, name), name, detector=selected, worst="lowest"
+            )
+            for name, data in unknown.items()
+        }
+    metrics = {
+        "known": {
+            "source": source,
+            "accuracy": float(np.mean(scored.predictions == scored.labels)),
+        },
+        "detectors": {
+            name: {
+                "unknown": {
+                    unknown_source: {
+                        "seen": unknown_source in seen,
+                        **measures.evaluate_scores(
+                            scored.scores[name], other.scores[name]
+                        ),
+                    }
+                    for unknown_source, other in scored_unknown.items()
+                }
+            }
+            for name in detectors
+        },
+        "selected_detector": selected,
+    }
+    return Report(
+        metrics=metrics,
+        known=scored,
+        unknown=scored_unknown,
+        validation=validation,
+        validation_metrics=validation_metrics,
+        threshold=calibration.quantile(
+            validation.get("known", scored.scores)[selected], _TARGET_ACCEPTANCE
+        ),
+        class_names=class_names,
+        protocol=protocol or {},
+    )
+
+
+def _check_detectors(detectors, selected_detector):
+    """Returns the number of known classes that all the detectors agree on."""
+    if not detectors:
+        raise ValueError("no detectors to evaluate; give {name: fitted detector}")
+    for name, detector in detectors.items():
+        if "/" in name:
+            raise ValueError(f"the name of a detector has no `/`. Received: {name!r}")
+        if detector.network is None:
+            raise RuntimeError(
+                f"detector {name!r} has learnt nothing yet; call fit(model, data) first"
+            )
+    if selected_detector is not None and selected_detector not in detectors:
+        raise ValueError(
+            f"selected_detector must be one of {list(detectors)}. Received: "
+            f"{selected_detector!r}"
+        )
+    num_classes = {name: detector.num_classes for name, detector in detectors.items()}
+    if len(set(num_classes.values())) > 1:
+        raise ValueError(
+            "the detectors must have the same known classes to be compared. Received "
+            f"numbers of classes: {num_classes}"
+        )
+    return num_classes.popitem()[1]
+
+
+def _check_sources(known, unknown, seen):
+    if not (isinstance(known, tuple) and len(known) == 2 and isinstance(known[0], str)):
+        raise ValueError(
+            "`known` must be the pair (source, data), such as "
+            f'("mnist", (images, labels)). Received: a {type(known).__name__}'
+        )
+    if not isinstance(unknown, dict) or not unknown:
+        raise ValueError(
+            "there are no unknown images to tell from the known ones: give `unknown` "
+            f"as {{source: data}} with at least one source. Received: {unknown!r}"
+        )
+    if known[0] in unknown:
+        raise ValueError(
+            f"{known[0]!r} is both known and unknown; an image can be only one of "
+            "them. Leave it out of `unknown`, or, where its classes differ, say so in "
+            "the names"
+        )
+    if isinstance(seen, str):
+        raise ValueError(f"`seen` must be a list of names. Received: {seen!r}")
+
+
+def _check_labels(labels, num_classes, source):
+    if labels is None:
+        raise ValueError(
+            f"the known test images of {source!r} have no labels, and accuracy needs "
+            "them: give (images, labels)"
+        )
+    wrong = (labels < 0) | (labels >= num_classes)
+    if wrong.any():
+        raise ValueError(
+            f"known labels must lie in 0..{num_classes - 1}. Received: "
+            f"{wrong.sum()} other labels in {source!r}, such as {labels[wrong][0]}. "
+            "Unknown images belong into `unknown`"
+        )
+
+
+@contextlib.contextmanager
+def _progress_bar(num_data_sets, shown):
+    """Yields `walk(data, name)`, which goes over batches and shows how far it is."""
+    from tqdm import tqdm
+
+    # `None` means: only where there is a terminal.
+    disable = None if shown else True
+    with tqdm(total=num_data_sets, unit="data set", disable=disable) as bar:
+
+        def walk(data, name):
+            num_images = 0
+            for images, labels in batches.iterate(data):
+                yield images, labels
+                num_images += len(images)
+                bar.set_postfix_str(f"{name}: {num_images:,} images")
+            bar.update()
+
+        yield walk

@@ -1,0 +1,422 @@
+"""The pictures of an evaluation, from plain arrays.
+
+Every function returns a `matplotlib.figure.Figure` and leaves pyplot's state, its
+backend and the user's style alone. Save one with `figure.savefig(path)`. Throughout,
+`ood_score` is higher for images that are more likely unknown, and an image is accepted
+when `ood_score <= threshold`.
+"""
+
+import numpy as np
+
+from ood_keras import metrics
+from ood_keras.evaluation import style
+
+_NUM_BINS = 80
+
+
+@style.styled
+def roc(known_scores, unknown_scores, *, seen=(), log_x=True):
+    """Draws one ROC curve per unknown source (Figures 5b and 6b of the paper).
+
+    Accepting a known image is the positive event: the curve shows the share of known
+    images accepted against the share of unknown images accepted, over all thresholds.
+
+    Args:
+        known_scores: `ood_score` of the known images, `(num_known,)`.
+        unknown_scores: `{source: ood_score}` with arrays `(num_unknown,)`.
+        seen: Names of the sources that training was exposed to; drawn dashed.
+        log_x: Whether the horizontal axis is logarithmic, which is what tells good
+            detectors apart; a curve that never leaves zero is drawn at its left edge.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    figure, axes = _figure(1, 1, (7.6, 4.0))
+    axes = axes[0, 0]
+    smallest = _smallest_share(unknown_scores)
+    for index, (source, scores) in enumerate(unknown_scores.items()):
+        _draw_roc(
+            axes,
+            known_scores,
+            scores,
+            label=f"{_named(source, seen)}: AUROC "
+            f"{_percent(metrics.auroc(known_scores, scores))}",
+            color=style.source_color(index),
+            dashed=source in seen,
+            smallest=smallest if log_x else None,
+        )
+    axes.axhline(0.95, color=style.MUTED, linewidth=0.8, linestyle=":")
+    axes.set(
+        title="ROC, one curve per unknown source",
+        xlabel="share of unknown images accepted",
+        ylabel="share of known images accepted",
+    )
+    _roc_axes(axes, smallest if log_x else None)
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+@style.styled
+def density(
+    known_scores,
+    unknown_scores,
+    *,
+    known_confidence=None,
+    unknown_confidence=None,
+    threshold=None,
+    seen=(),
+):
+    """Draws the distribution of known against each unknown (Figures 5c and 6c).
+
+    One row per unknown source. The vertical axis is logarithmic, so that the few images
+    in the overlap can be seen. Scores far outside the rest are counted in the outermost
+    bins.
+
+    Args:
+        known_scores: `ood_score` of the known images, `(num_known,)`.
+        unknown_scores: `{source: ood_score}` with arrays `(num_unknown,)`.
+        known_confidence: Largest probability of a known class, in [0, 1],
+            `(num_known,)`; with `unknown_confidence` it adds the paper's own column.
+        unknown_confidence: `{source: confidence}` with arrays `(num_unknown,)`.
+        threshold: Draws the line `ood_score = threshold` and writes down the shares on
+            its two sides.
+        seen: Names of the sources that training was exposed to.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    with_confidence = known_confidence is not None and unknown_confidence is not None
+    num_columns = 1 + with_confidence
+    figure, grid = _figure(len(unknown_scores), num_columns, (4.2, 1.3), sharex="col")
+    bins = _score_bins([known_scores, *unknown_scores.values()], threshold)
+    for row, (source, scores) in enumerate(unknown_scores.items()):
+        color = style.source_color(row)
+        axes = grid[row, 0]
+        axes.set_title(_named(source, seen))
+        if with_confidence:
+            _draw_density(
+                axes,
+                known_confidence,
+                unknown_confidence[source],
+                np.linspace(0, 1, _NUM_BINS + 1),
+                color,
+            )
+        axes = grid[row, -1]
+        _draw_density(axes, known_scores, scores, bins, color)
+        if threshold is not None:
+            _draw_threshold(axes, threshold)
+            axes.set_title(
+                f"accepted: {_percent(np.mean(known_scores <= threshold))} of known, "
+                f"{_percent(np.mean(scores <= threshold))} of unknown",
+                fontsize=8,
+                fontweight="normal",
+                color=style.MUTED,
+                loc="right",
+            )
+    if with_confidence:
+        grid[-1, 0].set_xlabel("confidence (largest probability of a known class)")
+    grid[-1, -1].set_xlabel("ood_score (higher: more likely unknown)")
+    figure.supylabel("share of images", color=style.MUTED, fontsize=9)
+    figure.legend(
+        handles=_density_handles(threshold), loc="outside upper right", ncols=3
+    )
+    return figure
+
+
+@style.styled
+def features_2d(known_features, known_labels, unknown_features, *, class_names=None):
+    """Draws features in the plane (Figures 5a, 6a): known by class, unknown in black.
+
+    Features of size 2 are drawn as they are; larger ones are projected on the first two
+    principal components of the known features, which unknown images take no part in.
+    The title says which was done.
+
+    Args:
+        known_features: `(num_known, size)`.
+        known_labels: The classes `0..N-1` of the known images, `(num_known,)`.
+        unknown_features: `{source: features}` with arrays `(num_unknown, size)`. As
+            many unknown as known images are drawn, the first of each source.
+        class_names: Written at the classes; the integers if `None`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    project, how = _projection(known_features)
+    figure, axes = _figure(1, 1, (6.4, 5.6))
+    share = -(-len(known_features) // len(unknown_features))
+    _draw_features(
+        axes[0, 0],
+        project(known_features),
+        known_labels,
+        project(np.concatenate([rows[:share] for rows in unknown_features.values()])),
+        class_names,
+        size=6,
+    )
+    axes[0, 0].set_title(f"Known (by class) and unknown (black): {how}")
+    return figure
+
+
+@style.styled
+def grid(
+    known_scores,
+    unknown_scores,
+    known_features,
+    known_labels,
+    unknown_features,
+    *,
+    threshold=None,
+    seen=(),
+    class_names=None,
+):
+    """Draws Figure 6 of the paper for every unknown source: features, ROC, density.
+
+    Args:
+        known_scores: `ood_score` of the known images, `(num_known,)`.
+        unknown_scores: `{source: ood_score}` with arrays `(num_unknown,)`.
+        known_features: `(num_pictured, size)`; may be a sample of the known images.
+        known_labels: The classes `0..N-1` of `known_features`, `(num_pictured,)`.
+        unknown_features: `{source: features}`, with the sources of `unknown_scores`.
+        threshold: Draws the line `ood_score = threshold` in the densities.
+        seen: Names of the sources that training was exposed to.
+        class_names: Written at the classes; the integers if `None`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    project, how = _projection(known_features)
+    figure, axes = _figure(len(unknown_scores), 3, (3.3, 2.1))
+    bins = _score_bins([known_scores, *unknown_scores.values()], threshold)
+    smallest = _smallest_share(unknown_scores)
+    for row, (source, scores) in enumerate(unknown_scores.items()):
+        color = style.source_color(row)
+        left, middle, right = axes[row]
+        left.sharex(axes[0, 0])
+        left.sharey(axes[0, 0])
+        _draw_features(
+            left,
+            project(known_features),
+            known_labels,
+            project(unknown_features[source]),
+            class_names,
+            size=3,
+        )
+        left.set_title(_named(source, seen))
+        _draw_roc(middle, known_scores, scores, color=color, smallest=smallest)
+        _roc_axes(middle, smallest)
+        middle.set_title(f"AUROC {_percent(metrics.auroc(known_scores, scores))}")
+        middle.set_ylabel("known accepted")
+        _draw_density(right, known_scores, scores, bins, color)
+        right.set_ylabel("share of images")
+        if threshold is not None:
+            _draw_threshold(right, threshold)
+    axes[-1, 0].set_xlabel(how)
+    axes[-1, 1].set_xlabel("unknown accepted")
+    axes[-1, 2].set_xlabel("ood_score")
+    figure.legend(
+        handles=_density_handles(threshold), loc="outside upper right", ncols=3
+    )
+    return figure
+
+
+@style.styled
+def pictures(rows):
+    """Draws rows of images, each with a title, and a caption under each image.
+
+    Args:
+        rows: `{row title: (images, captions)}`: images `(n, height, width, channels)`
+            in [0, 1] with one or three channels, and one string each. A row without
+            images says "none".
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    from matplotlib.figure import Figure
+
+    num_columns = max(5, *(len(images) for images, _ in rows.values()))
+    num_lines = max(
+        (text.count("\n") + 1 for _, captions in rows.values() for text in captions),
+        default=1,
+    )
+    # In inches; laid out by hand, since every image is as large as every other.
+    size, gap, title_height, caption_height = 0.94, 0.06, 0.35, 0.13 * num_lines
+    width = num_columns * (size + gap) + gap
+    height = gap + sum(
+        title_height + (size + caption_height if len(images) else 0)
+        for images, _ in rows.values()
+    )
+    figure = Figure(figsize=(width, height), layout="none")
+    top = height
+    for title, (images, captions) in rows.items():
+        top -= title_height
+        figure.text(
+            gap / width,
+            (top + gap) / height,
+            title if len(images) else f"{title}: none",
+            fontsize=8.5,
+            fontweight="bold",
+        )
+        if not len(images):
+            continue
+        top -= size
+        for column, (image, caption) in enumerate(zip(images, captions, strict=True)):
+            left = gap + column * (size + gap)
+            axes = figure.add_axes(
+                (left / width, top / height, size / width, size / height)
+            )
+            axes.set_axis_off()
+            image = np.clip(image, 0, 1)
+            if image.shape[-1] == 1:
+                image = image[..., 0]
+            axes.imshow(image, cmap="gray", vmin=0, vmax=1)
+            axes.set_title(
+                caption,
+                y=-0.04,
+                va="top",
+                loc="center",
+                fontsize=6.5,
+                fontweight="normal",
+            )
+        top -= caption_height
+    return figure
+
+
+def _figure(num_rows, num_columns, panel_size, **kwargs):
+    from matplotlib.figure import Figure
+
+    width, height = panel_size
+    # Room for titles and legend outside the panels.
+    figure = Figure(figsize=(width * num_columns + 0.4, height * num_rows + 0.6))
+    return figure, figure.subplots(num_rows, num_columns, squeeze=False, **kwargs)
+
+
+def _draw_roc(axes, known_scores, unknown_scores, *, color, smallest, **kwargs):
+    dashed = kwargs.pop("dashed", False)
+    curve = metrics.roc_curve(known_scores, unknown_scores)
+    unknown_accepted = curve.unknown_accepted
+    if smallest is not None:
+        unknown_accepted = np.maximum(unknown_accepted, smallest / 2)
+    axes.plot(
+        unknown_accepted,
+        curve.known_accepted,
+        color=color,
+        linestyle="--" if dashed else "-",
+        **kwargs,
+    )
+
+
+def _roc_axes(axes, smallest):
+    axes.grid(True)
+    axes.set_ylim(-0.02, 1.02)
+    if smallest is None:
+        axes.set_xlim(-0.02, 1.02)
+    else:
+        axes.set_xscale("log")
+        axes.set_xlim(smallest / 2, 1.2)
+    _percent_ticks(axes.xaxis, smallest is not None)
+    _percent_ticks(axes.yaxis, False)
+
+
+def _percent_ticks(axis, logarithmic):
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if logarithmic:
+        axis.set_major_locator(LogLocator(numticks=5))
+        axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+
+
+def _smallest_share(unknown_scores):
+    return 1 / max(len(scores) for scores in unknown_scores.values())
+
+
+def _draw_density(axes, known, unknown, bins, color):
+    for values, fill in ((known, style.KNOWN), (unknown, color)):
+        counts = np.histogram(np.clip(values, bins[0], bins[-1]), bins)[0]
+        axes.stairs(counts / len(values), bins, fill=True, color=fill, alpha=0.45)
+        axes.stairs(counts / len(values), bins, color=fill, linewidth=0.8)
+    axes.set_yscale("log")
+    axes.set_ylim(0.5 / max(len(known), len(unknown)), 1.5)
+    _percent_ticks(axes.yaxis, True)
+    axes.set_xlim(bins[0], bins[-1])
+    axes.grid(True, axis="x")
+
+
+def _draw_threshold(axes, threshold):
+    axes.axvline(threshold, color=style.THRESHOLD, linewidth=1.2, linestyle="--")
+
+
+def _density_handles(threshold):
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles = [
+        Patch(color=style.KNOWN, alpha=0.6, label="known"),
+        Patch(color=style.UNKNOWN, alpha=0.3, label="unknown (the row's colour)"),
+    ]
+    if threshold is not None:
+        handles.append(
+            Line2D([], [], color=style.THRESHOLD, linestyle="--", label="threshold")
+        )
+    return handles
+
+
+def _score_bins(all_scores, threshold):
+    """Common bins that cover the middle 99.8 % of each set and the threshold."""
+    edges = [] if threshold is None or np.isinf(threshold) else [threshold]
+    for scores in all_scores:
+        finite = scores[np.isfinite(scores)]
+        if len(finite):
+            edges.extend(np.quantile(finite, (0.001, 0.999)))
+    low, high = (min(edges), max(edges)) if edges else (0.0, 1.0)
+    margin = 0.02 * (high - low) or 0.5
+    return np.linspace(low - margin, high + margin, _NUM_BINS + 1)
+
+
+def _projection(features):
+    """Returns the map to the plane and a few words that say what it is."""
+    size = features.shape[1]
+    if size == 2:
+        return (lambda rows: rows), "the 2-D feature layer itself"
+    center = features.mean(axis=0, dtype=np.float64)
+    _, _, directions = np.linalg.svd(features - center, full_matrices=False)
+    plane = np.zeros((size, 2))
+    plane[:, : len(directions[:2])] = directions[:2].T
+    return (
+        (lambda rows: (rows - center) @ plane),
+        f"2 principal components of {size} features",
+    )
+
+
+def _draw_features(axes, known, labels, unknown, class_names, size):
+    points = np.concatenate([known, unknown])
+    colors = np.array(
+        [style.class_color(label) for label in labels] + [style.UNKNOWN] * len(unknown)
+    )
+    # In random order, so that neither known nor unknown images cover the others.
+    order = np.random.default_rng(0).permutation(len(points))
+    axes.scatter(*points[order].T, s=size, color=colors[order], linewidths=0, alpha=0.6)
+    for label in np.unique(labels):
+        axes.annotate(
+            class_names[label] if class_names else str(label),
+            np.median(known[labels == label], axis=0),
+            ha="center",
+            va="center",
+            fontsize=8 if size > 4 else 6,
+            fontweight="bold",
+            bbox={
+                "boxstyle": "round,pad=0.2",
+                "facecolor": "white",
+                "edgecolor": style.class_color(label),
+                "alpha": 0.85,
+            },
+        )
+    axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
+    axes.spines[["left", "bottom"]].set_visible(False)
+
+
+def _named(source, seen):
+    return f"{source} (seen)" if source in seen else source
+
+
+def _percent(fraction):
+    return f"{100 * fraction:.2f} %"

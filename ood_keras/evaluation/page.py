@@ -1,0 +1,280 @@
+"""The report as one HTML file that needs nothing else."""
+
+import base64
+import platform
+
+from ood_keras._version import __version__
+
+METRICS = {
+    "auroc": (
+        "AUROC",
+        "chance that an unknown image scores above a known one; ties half",
+    ),
+    "aupr_in": ("AUPR in", "average precision with known images as the positives"),
+    "aupr_out": ("AUPR out", "average precision with unknown images as the positives"),
+    "detection_error": (
+        "Detection error",
+        "smallest mean of known rejected and unknown accepted, over all thresholds",
+    ),
+    "fpr95_known_positive": (
+        "FPR95 known+",
+        "unknown images accepted at the threshold that accepts 95 % of the known ones",
+    ),
+    "fpr95_unknown_positive": (
+        "FPR95 unknown+",
+        "known images rejected at the threshold that rejects 95 % of the unknown ones",
+    ),
+}
+_HIGHER_IS_BETTER = ("auroc", "aupr_in", "aupr_out")
+
+_FIGURES = {
+    "density": (
+        "Known against unknown",
+        "Distribution of the largest known probability and of the score, one row per "
+        "unknown source, on a logarithmic scale. A good detector keeps the colours "
+        "apart.",
+    ),
+    "roc": (
+        "ROC",
+        "Share of known images accepted against share of unknown images accepted, over "
+        "all thresholds. Dashed: sources that training was exposed to.",
+    ),
+    "features_2d": (
+        "Features",
+        "What the layer before the classifier sees: known images by class, unknown "
+        "images of all sources in black.",
+    ),
+    "examples": (
+        "Worst mistakes",
+        "Known images rejected and unknown images accepted at the threshold, those "
+        "furthest on the wrong side first.",
+    ),
+    "grid": (
+        "Every unknown source",
+        "Features, ROC and density of each source by itself.",
+    ),
+}
+
+
+def render(report, images):
+    """Returns the page as text.
+
+    Args:
+        report: A `Report`.
+        images: `{figure name: PNG bytes}`.
+    """
+    import jinja2
+
+    metrics = report.metrics
+    selected = metrics["selected_detector"]
+    unseen = {
+        source: row["auroc"]
+        for source, row in metrics["detectors"][selected]["unknown"].items()
+        if not row["seen"]
+    }
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda fraction: f"{100 * fraction:.2f}"
+    return environment.from_string(_TEMPLATE).render(
+        metrics=metrics,
+        selected=selected,
+        worst_unseen=min(unseen.items(), key=lambda item: item[1], default=None),
+        columns=METRICS,
+        higher_is_better=_HIGHER_IS_BETTER,
+        accepted=report.accepted,
+        threshold=report.threshold,
+        validation=report.validation_metrics,
+        sizes=_sizes(report),
+        protocol=report.protocol | {"versions": versions()},
+        figures=[
+            (title, text, base64.b64encode(images[name]).decode())
+            for name, (title, text) in _FIGURES.items()
+        ],
+    )
+
+
+def versions():
+    """What ran, as `{name: version}`."""
+    import keras
+    import numpy
+
+    return {
+        "ood_keras": __version__,
+        "keras": f"{keras.__version__} on {keras.backend.backend()}",
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _sizes(report):
+    """Rows `(role, source, number of images, whether seen)`."""
+    selected = report.metrics["selected_detector"]
+    rows = report.metrics["detectors"][selected]["unknown"]
+    return [
+        *(
+            (f"validation, {role}", "", len(scores[selected]), False)
+            for role, scores in report.validation.items()
+        ),
+        (
+            "test, known",
+            report.metrics["known"]["source"],
+            len(report.known.labels),
+            False,
+        ),
+        *(
+            ("test, unknown", source, len(data.predictions), rows[source]["seen"])
+            for source, data in report.unknown.items()
+        ),
+    ]
+
+
+_TEMPLATE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{{ metrics.known.source }}: open-set evaluation</title>
+<style>
+:root { --back: #ffffff; --text: #1b1f24; --muted: #5a6270; --line: #d8dde3;
+        --card: #f5f7f9; --accent: #1f6fb5; }
+@media (prefers-color-scheme: dark) {
+  :root { --back: #14171a; --text: #e6e9ed; --muted: #a3acb8; --line: #363d45;
+          --card: #1d2226; --accent: #7ab8f0; } }
+body { background: var(--back); color: var(--text); margin: 0 auto;
+       max-width: 64rem; padding: 2rem 1.2rem; font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 1rem; }
+h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
+p, figcaption, .note { color: var(--muted); max-width: 46rem; }
+.cards { display: flex; flex-wrap: wrap; gap: .8rem; }
+.cards div { background: var(--card); border: 1px solid var(--line); border-radius: 8px;
+             padding: .7rem 1rem; flex: 1 1 11rem; }
+.cards b { display: block; font-size: 1.35rem; overflow-wrap: anywhere; }
+.cards span { color: var(--muted); font-size: .85rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .9rem; min-width: 60%;
+        font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .8rem .35rem 0; text-align: right; white-space: nowrap;
+         border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child, .text td, .text th { text-align: left; }
+th { color: var(--muted); font-weight: 600; }
+.seen { border: 1px solid var(--muted); border-radius: 4px; color: var(--muted);
+        font-size: .72rem; padding: 0 .3rem; margin-left: .3rem; }
+.chosen td { color: var(--accent); font-weight: 600; }
+details { margin: .6rem 0; }
+summary { cursor: pointer; color: var(--accent); }
+figure { margin: 0 0 1rem; }
+img { background: #ffffff; border-radius: 8px; border: 1px solid var(--line);
+      max-width: 100%; padding: .5rem; box-sizing: border-box; }
+dt { font-weight: 600; margin-top: .4rem; } dd { margin: 0; color: var(--muted); }
+.text td { white-space: normal; overflow-wrap: anywhere; }
+</style>
+</head>
+<body>
+{% macro results(rows, with_threshold) %}
+<div class="scroll"><table>
+<thead><tr><th>unknown source</th>
+{% for key, (name, _) in columns.items() %}
+<th>{{ name }} {{ "↑" if key in higher_is_better else "↓" }}</th>
+{% endfor %}
+{% if with_threshold %}<th>rejected ↑</th>{% endif %}
+</tr></thead>
+<tbody>
+{% for source, row in rows.items() %}
+<tr><td>{{ source }}{% if row.seen %}<span class="seen">seen</span>{% endif %}</td>
+{% for key in columns %}<td>{{ row[key]|percent }}</td>{% endfor %}
+{% if with_threshold %}<td>{{ (1 - accepted(source))|percent }}</td>{% endif %}
+</tr>
+{% endfor %}
+</tbody>
+</table></div>
+{% endmacro %}
+<h1>{{ metrics.known.source }}: known classified, unknown rejected</h1>
+<div class="cards">
+<div><b>{{ metrics.known.accuracy|percent }} %</b><span>accuracy on known test images,
+before any rejection</span></div>
+<div><b>{{ selected }}</b><span>selected detector</span></div>
+{% if worst_unseen %}
+<div><b>{{ worst_unseen[1]|percent }} %</b><span>lowest AUROC among unseen sources
+({{ worst_unseen[0] }})</span></div>
+{% endif %}
+<div><b>{{ accepted()|percent }} %</b><span>of known test images accepted at the
+threshold</span></div>
+</div>
+
+<h2>Results of {{ selected }}</h2>
+{{ results(metrics.detectors[selected].unknown, True) }}
+<p>In percent. <span class="seen">seen</span> marks sources that training was exposed to
+(other images of them); all others are new to the model. “Rejected” is the share of
+unknown images above the threshold {{ "%.4g"|format(threshold.value) }}, chosen on
+{{ "known validation" if validation else "these known test" }} images.
+{{ threshold }}</p>
+<details><summary>What the columns mean</summary>
+<dl>{% for name, text in columns.values() %}<dt>{{ name }}</dt><dd>{{ text }}</dd>
+{% endfor %}</dl></details>
+
+{% if validation %}
+<h2>Selection on validation data</h2>
+<div class="scroll"><table>
+<thead><tr><th>detector</th>
+{% for key, (name, _) in columns.items() %}
+<th>{{ name }} {{ "↑" if key in higher_is_better else "↓" }}</th>
+{% endfor %}
+</tr></thead>
+<tbody>
+{% for name, row in validation.items() %}
+<tr{% if name == selected %} class="chosen"{% endif %}><td>{{ name }}</td>
+{% for key in columns %}<td>{{ row[key]|percent }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+<p>Known validation images against unknown images of the sources that training was
+exposed to. Test images take no part in the choice.</p>
+{% endif %}
+
+{% if metrics.detectors|length > 1 %}
+<h2>All detectors on the test images</h2>
+{% for name, detector in metrics.detectors.items() %}
+<details><summary>{{ name }}{% if name == selected %} (selected){% endif %}</summary>
+{{ results(detector.unknown, False) }}
+</details>
+{% endfor %}
+{% endif %}
+
+{% for title, text, image in figures %}
+<h2>{{ title }}</h2>
+<figure><img alt="{{ title }}" src="data:image/png;base64,{{ image }}">
+<figcaption>{{ text }}</figcaption></figure>
+{% endfor %}
+
+<h2>Data</h2>
+<div class="scroll"><table class="text">
+<thead><tr><th>role</th><th>source</th><th>images</th></tr></thead>
+<tbody>
+{% for role, source, size, seen in sizes %}
+<tr><td>{{ role }}</td>
+<td>{{ source }}{% if seen %}<span class="seen">seen</span>{% endif %}</td>
+<td>{{ "{:,}".format(size) }}</td></tr>
+{% endfor %}
+</tbody></table></div>
+
+<h2>Protocol</h2>
+<div class="scroll"><table class="text"><tbody>
+{% for name, value in protocol.items() %}
+<tr><th>{{ name }}</th><td>
+{% if value is mapping %}
+{% for key, entry in value.items() %}
+{{ key }} {{ entry }}{{ "" if loop.last else "," }}
+{% endfor %}
+{% elif value is string or value is not sequence %}{{ value }}
+{% else %}{{ value|join(", ") }}{% endif %}
+</td></tr>
+{% endfor %}
+</tbody></table></div>
+</body>
+</html>
+"""

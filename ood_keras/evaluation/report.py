@@ -1,0 +1,172 @@
+"""What an evaluation found, and how it is written down."""
+
+import dataclasses
+import io
+import pathlib
+
+import numpy as np
+
+from ood_keras import files
+from ood_keras.calibration import Threshold
+from ood_keras.evaluation import figures, page
+from ood_keras.evaluation.scoring import Scored
+from ood_keras.evaluation.table import format_table
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The result of `evaluate`.
+
+    Printing it shows the table of `format_table`.
+
+    Attributes:
+        metrics: The content of `metrics.json`: fractions, by source and detector.
+        known: What was kept of the known test images.
+        unknown: `{source: Scored}`, what was kept of the unknown test images.
+        validation: `{"known": {detector: ood_score}, "unknown": {...}}`, or empty.
+        validation_metrics: `{detector: metrics}` on validation data, or empty.
+        threshold: Of the selected detector, accepting 95 % of the known validation
+            images, or of the known test images if there are no others. It is for the
+            pictures and the report; the exporter calibrates its own.
+        class_names: Names of the known classes, or `None`.
+        protocol: What the caller said about the run.
+    """
+
+    metrics: dict
+    known: Scored
+    unknown: dict[str, Scored]
+    validation: dict
+    validation_metrics: dict
+    threshold: Threshold
+    class_names: list[str] | None = None
+    protocol: dict = dataclasses.field(default_factory=dict)
+
+    def __str__(self):
+        return format_table(self.metrics)
+
+    @property
+    def scores(self):
+        """The arrays of `scores.npz`, by name.
+
+        * `known/DETECTOR`, `unknown/SOURCE/DETECTOR`, `validation/known/DETECTOR`,
+          `validation/unknown/DETECTOR`: `ood_score`, float32.
+        * `labels/known`: int32; `predictions/known`, `predictions/unknown/SOURCE`:
+          int32, the known class with the largest logit.
+        * `confidence/known`, `confidence/unknown/SOURCE`: float32, the largest
+          probability of a known class.
+
+        Every array has the order of its data set. SOURCE may hold slashes.
+        """
+        arrays = {"labels/known": self.known.labels.astype(np.int32)}
+        tests = {"known": self.known}
+        tests |= {f"unknown/{source}": data for source, data in self.unknown.items()}
+        for name, data in tests.items():
+            arrays[f"predictions/{name}"] = data.predictions.astype(np.int32)
+            arrays[f"confidence/{name}"] = data.confidence
+            arrays |= {f"{name}/{key}": scores for key, scores in data.scores.items()}
+        for role, scores in self.validation.items():
+            arrays |= {f"validation/{role}/{key}": v for key, v in scores.items()}
+        return arrays
+
+    def figures(self):
+        """The pictures of the selected detector: `{name: matplotlib Figure}`."""
+        selected = self.metrics["selected_detector"]
+        rows = self.metrics["detectors"][selected]["unknown"]
+        seen = [source for source, row in rows.items() if row["seen"]]
+        known_scores = self.known.scores[selected]
+        unknown_scores = {s: data.scores[selected] for s, data in self.unknown.items()}
+        known_features = self.known.sample["features"]
+        known_labels = self.known.labels[self.known.sample["index"]]
+        unknown_features = {
+            source: data.sample["features"] for source, data in self.unknown.items()
+        }
+        return {
+            "roc": figures.roc(known_scores, unknown_scores, seen=seen),
+            "density": figures.density(
+                known_scores,
+                unknown_scores,
+                known_confidence=self.known.confidence,
+                unknown_confidence={s: d.confidence for s, d in self.unknown.items()},
+                threshold=self.threshold.value,
+                seen=seen,
+            ),
+            "features_2d": figures.features_2d(
+                known_features,
+                known_labels,
+                unknown_features,
+                class_names=self.class_names,
+            ),
+            "examples": figures.pictures(self._examples()),
+            "grid": figures.grid(
+                known_scores,
+                unknown_scores,
+                known_features,
+                known_labels,
+                unknown_features,
+                threshold=self.threshold.value,
+                seen=seen,
+                class_names=self.class_names,
+            ),
+        }
+
+    def save(self, run_dir):
+        """Writes the report into a folder, each file whole or not at all.
+
+        Args:
+            run_dir: Receives `scores.npz`, `figures/*.png`, `report.html` and, last,
+                `metrics.json`: where that exists, the others do.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        run_dir = pathlib.Path(run_dir)
+        with files.atomic_file(run_dir / "scores.npz") as path:
+            np.savez(path, **self.scores)
+        images = {}
+        for name, figure in self.figures().items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png")
+            images[name] = buffer.getvalue()
+            with files.atomic_file(run_dir / "figures" / f"{name}.png") as path:
+                path.write_bytes(images[name])
+        files.write_text(run_dir / "report.html", page.render(self, images))
+        files.write_json(run_dir / "metrics.json", self.metrics)
+
+    def accepted(self, source=None):
+        """Share of test images at or below the threshold, of known ones by default."""
+        data = self.known if source is None else self.unknown[source]
+        scores = data.scores[self.metrics["selected_detector"]]
+        return float(np.mean(self.threshold.accepts(scores)))
+
+    def _examples(self):
+        """Rows of the worst mistakes at the threshold, for `figures.pictures`."""
+        selected = self.metrics["selected_detector"]
+        rows = {}
+        for source, data in {None: self.known, **self.unknown}.items():
+            index = data.examples["index"]
+            scores = data.scores[selected][index]
+            accepted = self.threshold.accepts(scores)
+            wrong = ~accepted if source is None else accepted
+            rejected = 1 - self.accepted(source)
+            title = (
+                f"known images rejected, worst first "
+                f"({rejected:.2%} of {len(data.scores[selected]):,})"
+                if source is None
+                else f"{source}: unknown images accepted, worst first "
+                f"({1 - rejected:.2%} of {len(data.scores[selected]):,})"
+            )
+            captions = [
+                self._caption(data, row, score)
+                for row, score in zip(index[wrong], scores[wrong], strict=True)
+            ]
+            rows[title] = data.examples["images"][wrong], captions
+        return rows
+
+    def _caption(self, data, row, score):
+        def name(label):
+            return self.class_names[label] if self.class_names else str(label)
+
+        read = name(data.predictions[row])
+        if data is self.known:
+            return f"{name(data.labels[row])}, read as {read}\nscore {score:.2f}"
+        return f"read as {read}\nscore {score:.2f}"

@@ -1,0 +1,165 @@
+"""One walk over a data set: every score, and the few images worth showing."""
+
+import dataclasses
+
+import numpy as np
+
+from ood_keras.detectors.compiled import compiled
+
+NUM_PICTURED = 2000
+NUM_EXAMPLES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """What one walk over a data set keeps, in the order of the images.
+
+    Attributes:
+        scores: `{detector: ood_score (n,)}`, float32.
+        labels: int64 `(n,)`, or `None` if the data has none.
+        predictions: int `(n,)`, the known class with the largest logit.
+        confidence: float32 `(n,)`, the largest probability of a known class.
+        sample: A fixed random choice of at most `NUM_PICTURED` images:
+            `{"features": (k, D), "index": (k,)}`.
+        examples: The `NUM_EXAMPLES` images that are most wrong, the worst first:
+            `{"images": (k, H, W, C), "index": (k,)}`.
+    """
+
+    scores: dict
+    labels: np.ndarray | None = None
+    predictions: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+    sample: dict = dataclasses.field(default_factory=dict)
+    examples: dict = dataclasses.field(default_factory=dict)
+
+
+class Scorer:
+    """Runs each network once per batch for all the detectors that read its outputs.
+
+    Args:
+        fitted: `{name: fitted detector}`.
+    """
+
+    def __init__(self, fitted):
+        keys, networks, layers, self._group = [], [], [], {}
+        for name, detector in fitted.items():
+            config = detector.get_config()
+            key = (id(detector.network.model), config["logits"], config["features"])
+            if key not in keys:
+                keys.append(key)
+                networks.append(detector.network)
+                layers.append(set())
+            self._group[name] = keys.index(key)
+            if not detector.changes_input:
+                layers[self._group[name]] |= set(detector.layers)
+        num_classes = next(iter(fitted.values())).num_classes
+
+        def run(images):
+            outputs = [
+                network(images, sorted(names))
+                for network, names in zip(networks, layers, strict=True)
+            ]
+            scores = {
+                name: detector.call(images)["ood_score"]
+                if detector.changes_input
+                else detector.score_outputs(outputs[self._group[name]])
+                for name, detector in fitted.items()
+            }
+            return scores, [_summary(output, num_classes) for output in outputs]
+
+        self._run = compiled(run)
+
+    def score(self, batches, name, *, detector=None, worst="highest"):
+        """Walks over a data set once.
+
+        Args:
+            batches: `(images, labels)` pairs, from `ood_keras.batches.iterate`.
+            name: Of the data, for error messages.
+            detector: Name of the detector whose network gives predictions and features
+                and whose worst images are kept; `None` keeps the scores only.
+            worst: Whether the worst images have the "highest" score (known images) or
+                the "lowest" (unknown images).
+
+        Returns:
+            A `Scored`.
+
+        Raises:
+            ValueError: there is no image, or a score is NaN.
+        """
+        generator = np.random.default_rng(0)
+        sample, examples = _Smallest(NUM_PICTURED), _Smallest(NUM_EXAMPLES)
+        all_scores, all_labels, all_summaries, num_images = [], [], [], 0
+        for images, labels in batches:
+            if not len(images):
+                continue
+            scores, summaries = self._run(images)
+            all_scores.append(scores)
+            all_labels.append(labels)
+            if detector is not None:
+                index = np.arange(num_images, num_images + len(images))
+                summary = summaries[self._group[detector]]
+                sample.add(
+                    generator.random(len(images)),
+                    features=summary.pop("features"),
+                    index=index,
+                )
+                keys = scores[detector] if worst == "lowest" else -scores[detector]
+                examples.add(keys, images=images, index=index)
+                all_summaries.append(summary)
+            num_images += len(images)
+        if not num_images:
+            raise ValueError(f"{name} has no images; give it at least one")
+        scores = _joined(all_scores)
+        for scorer, values in scores.items():
+            if np.isnan(values).any():
+                raise ValueError(
+                    f"detector {scorer!r} gives NaN for {np.isnan(values).sum()} of "
+                    f"{num_images} images of {name}. Check that the images and the "
+                    "weights of the model are finite"
+                )
+        return Scored(
+            scores=scores,
+            labels=None if all_labels[0] is None else np.concatenate(all_labels),
+            sample=sample.rows,
+            examples=examples.rows,
+            **_joined(all_summaries),
+        )
+
+
+def _summary(outputs, num_classes):
+    """What is kept of a network's outputs."""
+    from keras import ops
+
+    logits = outputs["logits"]
+    probabilities = ops.softmax(logits, axis=-1)[:, :num_classes]
+    return {
+        "predictions": ops.argmax(logits[:, :num_classes], axis=-1),
+        "confidence": ops.max(probabilities, axis=-1),
+        "features": outputs["features"],
+    }
+
+
+def _joined(parts):
+    if not parts:
+        return {}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+class _Smallest:
+    """Keeps the rows with the `capacity` smallest keys of a stream, in their order."""
+
+    def __init__(self, capacity):
+        self._capacity = capacity
+        self._keys = np.empty(0)
+        self.rows = {}
+
+    def add(self, keys, **rows):
+        keys = np.concatenate([self._keys, keys])
+        order = np.argsort(keys, kind="stable")[: self._capacity]
+        self._keys = keys[order]
+        self.rows = {
+            name: np.concatenate([self.rows[name], values])[order]
+            if name in self.rows
+            else values[order]
+            for name, values in rows.items()
+        }

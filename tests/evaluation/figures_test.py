@@ -1,0 +1,177 @@
+"""Figures: what they draw, odd inputs, and nothing left behind."""
+
+import io
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+
+from ood_keras.evaluation import figures, style
+
+KNOWN = np.array([0.0, 1.0, 2.0, 3.0])
+UNKNOWN = {"letters": np.array([2.5, 4.0]), "noise": np.array([5.0, 6.0, 7.0])}
+
+
+@pytest.fixture
+def features():
+    generator = np.random.default_rng(0)
+    return {
+        "known_features": generator.normal(size=(40, 2)),
+        "known_labels": np.arange(40) % 4,
+        "unknown_features": {name: generator.normal(size=(9, 2)) for name in UNKNOWN},
+    }
+
+
+def _saved(figure):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _texts(figure):
+    return [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+
+
+def test_roc_draws_the_exact_curve():
+    figure = figures.roc(KNOWN, UNKNOWN, seen=["letters"], log_x=False)
+    curve = figure.axes[0].lines[0]
+    # Three known are below both letters; the fourth lies between them.
+    assert curve.get_xydata().tolist() == [
+        [0, 0],
+        [0, 0.75],
+        [0.5, 0.75],
+        [0.5, 1],
+        [1, 1],
+    ]
+    assert curve.get_linestyle() == "--"
+    assert figure.axes[0].lines[1].get_linestyle() == "-"
+    assert "letters (seen): AUROC 87.50 %" in _texts(figure)
+    assert "noise: AUROC 100.00 %" in _texts(figure)
+
+
+def test_roc_keeps_zero_visible_on_a_logarithmic_axis():
+    figure = figures.roc(KNOWN, UNKNOWN)
+    left = figure.axes[0].get_xlim()[0]
+    assert figure.axes[0].get_xscale() == "log"
+    assert 0 < left <= figure.axes[0].lines[1].get_xdata().min()
+
+
+def test_density_counts_every_image_and_marks_the_threshold():
+    figure = figures.density(KNOWN, UNKNOWN, threshold=2.5)
+    axes = figure.axes[0]
+    outlines = [patch.get_data().values for patch in axes.patches]
+    assert [round(values.sum(), 9) for values in outlines] == [1, 1, 1, 1]
+    assert axes.lines[0].get_xdata() == [2.5, 2.5]
+    assert "accepted: 75.00 % of known, 50.00 % of unknown" in _texts(figure)
+
+
+def test_density_adds_a_column_for_confidence():
+    confidence = {name: np.linspace(0, 1, len(v)) for name, v in UNKNOWN.items()}
+    arguments = {"known_confidence": KNOWN / 3, "unknown_confidence": confidence}
+    assert len(figures.density(KNOWN, UNKNOWN).axes) == 2
+    assert len(figures.density(KNOWN, UNKNOWN, **arguments).axes) == 4
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [1.0, 1.0, 1.0],
+        [-np.inf, 0.0, np.inf],
+        [np.inf, np.inf],
+        [0.5],
+        [1e30, -1e30, 3.0],
+    ],
+)
+def test_score_figures_take_odd_scores(scores):
+    scores = np.array(scores, np.float32)
+    for threshold in (None, 0.0, np.inf):
+        figure = figures.density(scores, {"same": scores}, threshold=threshold)
+        assert _saved(figure)
+    assert _saved(figures.roc(scores, {"same": scores}))
+
+
+def test_features_of_size_two_are_drawn_as_they_are(features):
+    figure = figures.features_2d(**features)
+    drawn = {tuple(row) for row in figure.axes[0].collections[0].get_offsets()}
+    assert {tuple(row) for row in features["known_features"]} <= drawn
+    assert "the 2-D feature layer itself" in figure.axes[0].get_title(loc="left")
+
+
+def test_unknown_points_are_black_and_as_many_as_known_ones_at_most(features):
+    features["unknown_features"] = {
+        name: np.full((500, 2), index) for index, name in enumerate("abc")
+    }
+    points = figures.features_2d(**features).axes[0].collections[0]
+    black = (points.get_facecolors()[:, :3] == 0).all(axis=1)
+    assert 40 <= black.sum() <= 42
+    assert len(np.unique(points.get_offsets()[black], axis=0)) == 3
+
+
+def test_larger_features_are_projected_on_their_principal_components(features):
+    from sklearn.decomposition import PCA
+
+    known = np.random.default_rng(1).normal(size=(40, 5)) * [1, 9, 2, 5, 1]
+    features["known_features"] = known
+    features["unknown_features"] = {"letters": known[:2] + 1}
+    figure = figures.features_2d(**features)
+    drawn = np.asarray(figure.axes[0].collections[0].get_offsets())
+    expected = PCA(2).fit(known).transform(np.concatenate([known, known[:2] + 1]))
+    np.testing.assert_allclose(
+        np.sort(np.abs(drawn), axis=0), np.sort(np.abs(expected), axis=0), atol=1e-9
+    )
+    assert "2 principal components of 5 features" in figure.axes[0].get_title(
+        loc="left"
+    )
+
+
+@pytest.mark.parametrize("shape", [(40, 1), (40, 3), (1, 5)])
+def test_features_may_be_constant_or_few(shape):
+    known = np.ones(shape)
+    figure = figures.features_2d(known, np.zeros(len(known), int), {"same": known})
+    assert _saved(figure)
+
+
+def test_class_names_are_written(features):
+    assert "3" in _texts(figures.features_2d(**features))
+    names = ["zero", "one", "two", "three"]
+    assert "three" in _texts(figures.features_2d(**features, class_names=names))
+
+
+def test_grid_has_a_row_for_every_unknown(features):
+    figure = figures.grid(KNOWN, UNKNOWN, **features, threshold=2.0, seen=["noise"])
+    assert len(figure.axes) == 3 * len(UNKNOWN)
+    assert {"letters", "noise (seen)", "AUROC 87.50 %"} <= set(_texts(figure))
+    assert _saved(figure)
+
+
+def test_pictures_draw_every_image_and_name_empty_rows():
+    gray, color = np.zeros((3, 4, 4, 1)), np.ones((2, 4, 4, 3))
+    figure = figures.pictures(
+        {
+            "gray": (gray, ["a", "b", "c"]),
+            "color": (color, ["d", "e"]),
+            "empty": (gray[:0], []),
+        }
+    )
+    assert len(figure.axes) == 5
+    assert {"gray", "color", "empty: none", "a", "e"} <= set(_texts(figure))
+    assert _saved(figure)
+
+
+def test_user_settings_and_pyplot_are_left_alone(features):
+    before = dict(matplotlib.rcParams)
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red"}):
+        figure = figures.roc(KNOWN, UNKNOWN)
+        assert figure.axes[0].get_facecolor() == (1.0, 1.0, 1.0, 1.0)
+        assert matplotlib.rcParams["font.size"] == 30
+    figures.features_2d(**features)
+    assert dict(matplotlib.rcParams) == before
+    if "matplotlib.pyplot" in sys.modules:
+        assert not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_colors_repeat_but_known_is_never_an_unknown_source():
+    assert style.KNOWN not in style.SOURCES
+    assert style.source_color(len(style.SOURCES)) == style.SOURCES[0]
+    assert len(set(style.CLASSES)) == 10
