@@ -1,0 +1,159 @@
+"""Trains a model with checkpoints, exact resume and selection on validation data."""
+
+import hashlib
+import json
+
+import keras
+
+from ood_keras.conventions import check_num_classes
+from ood_keras.training import run_directory
+from ood_keras.training.run import Run, without_counters
+from ood_keras.training.set_seed import set_seed
+from ood_keras.training.validation import Validation
+
+
+def fit(
+    model,
+    data,
+    *,
+    epochs,
+    run_dir,
+    validation,
+    num_classes,
+    settings=None,
+    seed=0,
+    score="unknown_probability",
+    checkpoint_every=30.0,
+    progress=True,
+):
+    """Trains a model so that a killed run resumes exactly, and keeps the best epoch.
+
+    Use it for runs worth keeping; `model.fit` stays right for a quick look. The
+    training is Keras' own `model.fit`, one call per epoch; around it come:
+
+    * Resume. A run that ended at any moment, by SIGKILL too, goes on when the same call
+      is made again, and ends with the weights, bit for bit, and the history of a run
+      that was not interrupted: batch normalisation, dropout, optimizer and running
+      metrics included. A completed run returns its history at once.
+    * Selection. After every epoch the model is measured on `validation`, exactly. The
+      best epoch has the lowest `val_fpr95_known_positive`; ties go to the lower
+      `val_detection_error`, then to the higher `val_auroc`, then to the earlier epoch.
+
+    `run_dir` receives `run.json`, `history.csv`, `logs/` (TensorBoard), `checkpoints/`
+    and at the end `model.keras`, with the best epoch's weights.
+
+    Args:
+        model: A compiled `keras.Model` with logits as its output, or as the output
+            "logits" of a dict. Call `training.set_seed(seed)` before building it. It
+            is trained in place and left with the weights of the best epoch (the
+            optimizer keeps its last state). An optimizer with `use_ema` puts its
+            averages into the weights after each epoch, as after any `model.fit`.
+            Its randomness must come from layers and their seed generators, as that
+            of Keras' own layers does: no other can be resumed.
+        data: Has `steps_per_epoch`, and `epoch(index, start_step)`, which returns the
+            batches of that epoch from that step on as a `tf.data.Dataset` and is the
+            same whenever it is called: `pipelines.Interleave`.
+        epochs: Passes over the data in all, those before a resume included.
+        run_dir: Folder of the run: new, empty, or that of the same run.
+        validation: `(known, unknown)` image data, known with labels `0..N-1`.
+        num_classes: N, the number of known classes.
+        settings: Plain JSON values that say what is run: recipe, data sources and their
+            fingerprints. Saved in `run.json`; a resumed run must have the same.
+        seed: Decides everything random. Saved and compared like `settings`.
+        score: The score of the selection, a name in `detectors.output_scores`.
+            "unknown_probability" needs N + 1 logits.
+        checkpoint_every: Seconds between checkpoints inside an epoch: what a kill can
+            cost. There is one after every epoch in any case.
+        progress: Whether to show a progress bar (on a terminal only) and print one line
+            per epoch.
+
+    Returns:
+        One dict per epoch: `epoch` (from 1), `loss` and the compiled metrics,
+        `learning_rate`, `seconds`, and `val_` before each name of
+        `metrics.evaluate_scores` and before `known_accuracy`. Fractions, not percent.
+
+    Raises:
+        ValueError: an argument out of range, a `run_dir` that holds another run, or
+            training that diverged.
+        TypeError: `model`, `data`, `validation` or `settings` are of another kind.
+        BlockingIOError: another process is training in `run_dir`.
+        OSError: a full or read-only disk. Nothing is half written; make space and
+            make the same call again.
+
+    Example:
+
+    >>> training.set_seed(0)
+    >>> model = ood_keras.models.se_alexnet(input_shape=(28, 28, 1), num_classes=10)
+    >>> model.compile("sgd", ood_keras.losses.OpenSetLoss(num_classes=10))
+    >>> history = training.fit(
+    ...     model, pipelines.Interleave(known.train, unknown.train, num_classes=10),
+    ...     epochs=6, run_dir="runs/mnist", num_classes=10,
+    ...     validation=(known.validation.dataset(), unknown.validation.dataset()),
+    ... )
+    >>> min(row["val_fpr95_known_positive"] for row in history)
+    0.0007
+    """
+    _check_arguments(model, data, epochs, checkpoint_every)
+    set_seed(seed)
+    num_classes = check_num_classes(num_classes)
+    validator = Validation(model, validation, num_classes, score)
+    run = {
+        "settings": {} if settings is None else settings,
+        "seed": seed,
+        "epochs": epochs,
+        "steps_per_epoch": data.steps_per_epoch,
+        "num_classes": num_classes,
+        "score": score,
+        **_description(model),
+    }
+    with run_directory.opened(run_dir, run) as folder:
+        training = Run(model, data, folder, epochs, checkpoint_every, progress)
+        training.resume()
+        while training.epoch < epochs:
+            training.run_epoch(validator)
+        training.finish()
+        return training.history
+
+
+def _check_arguments(model, data, epochs, checkpoint_every):
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "training.fit needs the TensorFlow backend: set KERAS_BACKEND=tensorflow, "
+            f"or use model.fit. Received: {keras.backend.backend()!r}"
+        )
+    if not isinstance(model, keras.Model) or not getattr(model, "compiled", False):
+        raise TypeError(
+            "`model` must be a compiled keras.Model: call model.compile first. "
+            f"Received: {type(model).__name__}"
+        )
+    if not hasattr(data, "epoch") or not hasattr(data, "steps_per_epoch"):
+        raise TypeError(
+            "`data` must have `steps_per_epoch` and `epoch(index, start_step)`, as "
+            "pipelines.Interleave has; a plain dataset cannot be resumed exactly (use "
+            f"model.fit for it). Received: {type(data).__name__}"
+        )
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+        raise ValueError(
+            f"`epochs` must be an integer >= 1. Received: epochs={epochs!r}"
+        )
+    if not checkpoint_every >= 0:
+        raise ValueError(
+            "`checkpoint_every` must be a number of seconds >= 0. Received: "
+            f"checkpoint_every={checkpoint_every!r}"
+        )
+
+
+def _description(model):
+    """What the model is and how it is trained, as JSON."""
+    # A model that could not be saved at the end fails here, before training begins.
+    text = json.dumps(keras.saving.serialize_keras_object(model), sort_keys=True)
+    config = json.loads(without_counters(text))
+    compiled = config.pop("compile_config", None) or {}
+    text = json.dumps(config)
+    return {
+        "model": {
+            "parameters": model.count_params(),
+            "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        },
+        **{part: compiled.get(part) for part in ("optimizer", "loss", "metrics")},
+    }

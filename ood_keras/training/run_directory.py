@@ -1,0 +1,170 @@
+"""The folder of one run: who may write in it, and which run it holds."""
+
+import contextlib
+import fcntl
+import json
+import pathlib
+import platform
+import reprlib
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ood_keras import files
+from ood_keras._version import __version__
+
+_LOCK = ".lock"
+_RUN = "run.json"
+
+_short = reprlib.Repr()
+_short.maxstring = 80
+
+
+@contextlib.contextmanager
+def opened(run_dir, run):
+    """Holds `run_dir` for this process alone, as the folder of the run `run`.
+
+    A new or empty folder gets `run.json`; a folder that has one must hold the same run.
+    The lock is the kernel's, so it ends with the process however that ends.
+
+    Args:
+        run_dir: Path of the folder.
+        run: Plain JSON values: everything that decides what the run computes.
+
+    Yields:
+        The folder, a `pathlib.Path`.
+
+    Raises:
+        ValueError: the folder holds another run, or files that are no run.
+        BlockingIOError: another process is training in the folder.
+        OSError: the folder cannot be written.
+        TypeError: `run` holds something that JSON cannot say.
+    """
+    folder = pathlib.Path(run_dir)
+    run = _as_json(run)
+    strangers = _entries(folder) - {_LOCK} if not (folder / _RUN).exists() else ()
+    if strangers:
+        raise ValueError(
+            f"{folder} is not empty and is no run: it has no {_RUN}, but "
+            f"{sorted(strangers)[:3]}. Choose a new or empty folder as run_dir"
+        )
+    with _locked(folder):
+        _remove_leftovers(folder)
+        if (folder / _RUN).exists():
+            _check_same(folder, run)
+        else:
+            files.write_json(folder / _RUN, {**run, "versions": _versions()})
+        yield folder
+
+
+@contextlib.contextmanager
+def _locked(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / _LOCK, "a")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot write in the run directory {folder}: "
+            f"{error.strerror}. Choose a writable folder as run_dir",
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                error.errno,
+                f"another process is training in {folder}. Wait until it ends, or "
+                "choose another run_dir",
+            ) from error
+        yield
+
+
+def _entries(folder):
+    if not folder.exists():
+        return set()
+    return {path.name for path in folder.iterdir() if not _is_leftover(path)}
+
+
+def _is_leftover(path):
+    """Whether `path` is what `files.atomic_file` leaves when it is killed."""
+    return path.name.startswith(".") and ".tmp" in path.suffixes
+
+
+def _remove_leftovers(folder):
+    """Removes what a killed training run left; other commands' files stay."""
+    ours = (
+        f".{_RUN}.*",
+        ".history.csv.*",
+        ".model.keras.*",
+        "checkpoints/.*",
+        "logs/*/.*",
+    )
+    for pattern in ours:
+        for path in folder.glob(pattern):
+            if _is_leftover(path):
+                path.unlink()
+
+
+def _as_json(run):
+    try:
+        return json.loads(json.dumps(run, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            "`settings` must be a dict of plain JSON values (text, finite numbers, "
+            f"true, false, null, lists, dicts with text keys): {error}"
+        ) from error
+
+
+def _check_same(folder, run):
+    path = folder / _RUN
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+        versions = there.pop("versions")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not the {_RUN} of a run ({error}). Choose another run_dir"
+        ) from error
+    differences = list(_differences(there, run))
+    if differences:
+        shown = "; ".join(differences[:3])
+        more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise ValueError(
+            f"{folder} holds another run: {shown}{more}. Choose another run_dir, give "
+            "the old settings again to resume that run, or delete the folder to "
+            "start afresh"
+        )
+    changed = list(_differences(versions, _versions()))
+    if changed:
+        warnings.warn(
+            f"{folder} was started with other versions ({'; '.join(changed)}): the "
+            "result may differ in the last bits from that of an uninterrupted run",
+            stacklevel=2,
+        )
+
+
+def _differences(there, here, name=""):
+    """Yields a text for each place where two JSON values differ."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in [*there, *(key for key in here if key not in there)]:
+            path = f"{name}.{key}" if name else key
+            if key not in here:
+                yield f"{path} is {_short.repr(there[key])} there and missing here"
+            elif key not in there:
+                yield f"{path} is missing there and {_short.repr(here[key])} here"
+            else:
+                yield from _differences(there[key], here[key], path)
+    elif there != here:
+        yield f"{name} is {_short.repr(there)} there and {_short.repr(here)} here"
+
+
+def _versions():
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "ood_keras": __version__,
+    }
