@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from ood_keras.conventions import check_num_classes
-from ood_keras.metrics.known_accuracy import split_labels
+from ood_keras.metrics.labels import split_labels
 
 
 class KnownUnknownLoss(keras.losses.Loss):

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from ood_keras.conventions import check_num_classes
+from ood_keras.metrics.labels import split_labels
 
 
 @keras.saving.register_keras_serializable(package="ood_keras")
@@ -49,19 +50,6 @@ class KnownAccuracy(keras.metrics.Mean):
 
     def get_config(self):
         return {**super().get_config(), "num_classes": self.num_classes}
-
-
-def split_labels(y_true, num_classes):
-    """`(known, labels)`, bool and int32 `(batch,)`; known labels are `0..N-1`."""
-    y_true = ops.convert_to_tensor(y_true)
-    if len(y_true.shape) > 2 or (len(y_true.shape) == 2 and y_true.shape[1] != 1):
-        raise ValueError(
-            "labels must be integers of shape (batch,) or (batch, 1), with -1 for "
-            "unknown images; turn one-hot labels into integers with argmax. Received: "
-            f"labels of shape {tuple(y_true.shape)}"
-        )
-    labels = ops.cast(ops.reshape(y_true, (-1,)), "int32")
-    return ops.logical_and(labels >= 0, labels < num_classes), labels
 
 
 def check_logits(y_pred, num_classes):

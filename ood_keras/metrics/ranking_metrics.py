@@ -5,7 +5,7 @@ from keras import ops
 
 from ood_keras.conventions import check_num_classes
 from ood_keras.metrics import curve as formulas
-from ood_keras.metrics.known_accuracy import split_labels
+from ood_keras.metrics.labels import split_labels
 
 # Counts are int32, and AUROC needs twice the number of known-unknown pairs.
 _MAX_CAPACITY = 65535

@@ -1,0 +1,147 @@
+"""Quantile and conformal thresholds against sorting, theory and simulation."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from ood_keras.calibration import Threshold, conformal, quantile, smallest_num_images
+
+METHODS = {"quantile": quantile, "conformal": conformal}
+
+
+def scores(num_scores, seed=0):
+    return np.random.default_rng(seed).normal(size=num_scores).astype(np.float32)
+
+
+@pytest.mark.parametrize("num_scores", [1, 2, 19, 20, 21, 99, 100, 1000])
+@pytest.mark.parametrize("target", [0.05, 0.5, 0.9, 0.95, 0.99])
+def test_quantile_is_the_lowest_score_that_accepts_enough(num_scores, target):
+    known = scores(num_scores)
+    threshold = quantile(known, target)
+    accepted = threshold.accepts(known).sum()
+    assert threshold.value in known
+    assert accepted * 100 >= round(target * 100) * num_scores
+    assert (accepted - 1) * 100 < round(target * 100) * num_scores
+
+
+@pytest.mark.parametrize("target", [0.05, 0.5, 0.9, 0.95, 0.99, 0.999])
+def test_conformal_is_the_kth_smallest_score(target):
+    for num_scores in (smallest_num_images(target), 1000, 2025):
+        known = scores(num_scores)
+        k = math.ceil(round((num_scores + 1) * target, 6))
+        assert conformal(known, target).value == np.sort(known)[k - 1]
+
+
+@pytest.mark.parametrize(
+    ("target", "smallest"), [(0.9, 9), (0.95, 19), (0.99, 99), (0.999, 999)]
+)
+def test_smallest_number_of_images(target, smallest):
+    assert smallest_num_images(target) == smallest
+    assert conformal(scores(smallest), target).value == scores(smallest).max()
+    with pytest.raises(ValueError, match=f"needs at least {smallest} known images"):
+        conformal(scores(smallest - 1), target)
+
+
+def test_conformal_acceptance_over_1000_splits_is_as_theory_says():
+    """Of m others, the number accepted is beta-binomial(m, k, n + 1 - k), exactly."""
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(5)
+    pool = rng.standard_t(3, size=4000).astype(np.float32)
+    n, m, k = 500, 3500, 476
+    accepted = []
+    for _ in range(1000):
+        rng.shuffle(pool)
+        threshold = conformal(pool[:n], 0.95)
+        accepted.append(threshold.accepts(pool[n:]).sum())
+    theory = stats.betabinom(m, k, n + 1 - k)
+    standard_error = theory.std() / math.sqrt(1000)
+    assert abs(np.mean(accepted) - theory.mean()) < 4 * standard_error
+    low, high = theory.ppf([0.05, 0.95])
+    inside = np.mean((accepted >= low) & (accepted <= high))
+    expected = theory.cdf(high) - theory.cdf(low - 1)
+    assert inside == pytest.approx(expected, abs=4 * math.sqrt(0.09 / 1000))
+
+
+def test_the_interval_is_that_of_the_beta_distribution():
+    stats = pytest.importorskip("scipy.stats")
+    threshold = conformal(scores(100), 0.9)
+    expected = stats.beta(91, 10).ppf([0.05, 0.95])
+    np.testing.assert_allclose(threshold.acceptance_interval, expected)
+    threshold = quantile(scores(100), 0.9)
+    expected = stats.beta(90, 11).ppf([0.05, 0.95])
+    np.testing.assert_allclose(threshold.acceptance_interval, expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ties_and_constant_scores_only_accept_more(method):
+    threshold = METHODS[method](np.full(30, 2.0), 0.9)
+    assert threshold.value == 2.0
+    assert threshold.accepts([2.0, 1.0, 2.1]).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_float64_scores_stay_accepted_in_float32(method):
+    known = 1 + np.arange(40) * 1e-12
+    threshold = METHODS[method](known, 0.9)
+    assert np.float32(threshold.value) == threshold.value
+    assert threshold.accepts(known).mean() >= 0.9
+    assert threshold.accepts(known.astype(np.float32)).mean() >= 0.9
+    exact = METHODS[method](np.arange(40.0), 0.9)
+    assert exact.value in np.arange(40.0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_infinite_scores(method):
+    known = np.concatenate([[-np.inf], np.arange(97.0), [np.inf, np.inf]])
+    threshold = METHODS[method](known, 0.9)
+    assert 0 <= threshold.value < 97
+    assert threshold.accepts([-np.inf, np.inf]).tolist() == [True, False]
+    with pytest.raises(ValueError, match="2 of 100 known scores are inf"):
+        METHODS[method](known, 0.99)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_says_what_it_promises(method):
+    threshold = METHODS[method](scores(1000), 0.95)
+    assert str(threshold) == threshold.guarantee
+    assert "95 %" in str(threshold) and "1,000 known images" in str(threshold)
+    assert str(threshold).endswith(".") and str(threshold).count(". ") == 0
+    assert threshold.method == method
+    assert threshold.target_acceptance == 0.95
+    assert threshold.num_calibration == 1000
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_goes_through_json(method):
+    threshold = METHODS[method](scores(50), 0.9)
+    fields = json.loads(json.dumps(threshold.to_dict(), allow_nan=False))
+    assert Threshold.from_dict(fields) == threshold
+
+
+def test_nan_is_never_accepted():
+    assert quantile(scores(20)).accepts([np.nan, -9.0]).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("known", "target", "message"),
+    [
+        ([], 0.95, "at least one image"),
+        ([0.0, np.nan], 0.5, "holds NaN"),
+        ([0.0, 1.0], 95, r"write 95 % as 0\.95"),
+        ([0.0, 1.0], 1.0, "strictly between 0 and 1"),
+        ([0.0, 1.0], 0.0, "strictly between 0 and 1"),
+    ],
+)
+def test_bad_input_is_explained(method, known, target, message):
+    with pytest.raises(ValueError, match=message):
+        METHODS[method](known, target)
+
+
+def test_a_threshold_must_fit_float32():
+    fields = quantile(scores(20)).to_dict()
+    for value in (0.1, math.nan, math.inf):
+        with pytest.raises(ValueError, match="number that float32 holds"):
+            Threshold.from_dict({**fields, "value": value})
