@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
-from ood_keras.export import image_bytes as files_in
+from ood_keras.export.image_bytes import decode
 
 # Room for the rounding of whoever prepared the pixels; they are clipped to [0, 1].
 RANGE_TOLERANCE = 1e-3
@@ -57,7 +57,7 @@ def save(folder, detector, threshold, class_names, image_shape):
         return _decide(look(image), threshold, class_names)
 
     def predict_bytes(image_bytes):
-        return serving_default(files_in.decode(image_bytes, image_shape))
+        return serving_default(decode(image_bytes, image_shape))
 
     def features(image):
         seen = look(image)
@@ -108,11 +108,9 @@ def _look(detector, image):
         name: tf.cast(output, tf.float32)
         for name, output in detector.call(clean).items()
     }
-    usable = (
-        valid
-        & tf.math.is_finite(outputs["ood_score"])
-        & tf.reduce_all(tf.math.is_finite(outputs["logits"]), axis=-1)
-    )
+    usable = valid & tf.math.is_finite(outputs["ood_score"])
+    for name in ("logits", "features"):
+        usable &= tf.reduce_all(tf.math.is_finite(outputs[name]), axis=-1)
     answer = {
         "valid": valid,
         "usable": usable,
