@@ -31,6 +31,7 @@ _NAMED = {
     "synthetic": synthetic.open_synthetic,
     "uniform_noise": noise.open_uniform,
 }
+_MADE = ("gaussian_noise", "synthetic", "uniform_noise")
 # Followed by a colon and a path or a name.
 _PREFIXED = {
     "folder": (folder.open_path, "PATH"),
@@ -61,15 +62,16 @@ def load(spec, *, data_dir=None, image_shape=None, seed=0, known=None, count=Non
         data_dir: Folder of data sets, one folder each, looked in first.
         image_shape: `(height, width, channels)` to convert all images to, see
             `resizing.adapt`. Left out: the source's own shape.
-        seed: For sources that are made, not read: `synthetic` and the noises.
+        seed: For the sources that are made, not read: `synthetic` and the noises.
         known: `Source` or `Split` of known images that `synthetic` starts from.
-        count: Images per split of a source that is made.
+        count: Images per split of a source that is made; 10,000 if left out.
 
     Returns:
         `Source` with `.train`, `.validation` and `.test`.
 
     Raises:
-        ValueError: the spec is unknown, or the data is corrupt.
+        ValueError: the spec is unknown, an argument does not fit it, or the data is
+            corrupt.
         DataNotFoundError: the data is not there; says where it was looked for.
 
     Example:
@@ -88,6 +90,11 @@ def load(spec, *, data_dir=None, image_shape=None, seed=0, known=None, count=Non
         opener = _PREFIXED[prefix][0]
     else:
         raise ValueError(_unknown_spec(spec, base_spec))
+    if count is not None and base_spec not in _MADE:
+        raise ValueError(
+            f"`count` is for sources that are made: {', '.join(_MADE)}. Received: "
+            f"count={count} for {spec}; take images of a split with `take(num_images)`"
+        )
     request = Request(
         spec=base_spec,
         argument=argument,

@@ -16,6 +16,7 @@ def open_synthetic(request):
     trained with them has seen no real unknown.
 
     Raises:
+        TypeError: `known` is neither a source nor a split.
         ValueError: `known` is missing, has too few images, or another shape is wanted.
     """
     known = request.known
@@ -23,6 +24,11 @@ def open_synthetic(request):
         raise ValueError(
             "`synthetic` makes its outliers from the known images: call "
             '`pipelines.load("synthetic", known=source)` with the known source or split'
+        )
+    if not isinstance(known, Split | base.Source):
+        raise TypeError(
+            "`known` must be the known source or one of its splits. Received: "
+            f"{known!r}"
         )
     shape = known.image_shape
     if request.image_shape not in (None, shape):

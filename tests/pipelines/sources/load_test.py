@@ -51,6 +51,23 @@ def test_classes_can_be_chosen_by_name():
     assert set(chosen.validation.labels.tolist()) == {0, 1}
 
 
+def test_a_count_is_only_for_what_is_made():
+    with pytest.raises(
+        ValueError, match=r"`count` .*uniform_noise.*count=5 for digits"
+    ):
+        pipelines.load("digits", count=5)
+
+
+def test_some_classes_can_be_known_and_the_others_unknown():
+    known, others, more = (
+        pipelines.load(f"digits[{classes}]").train for classes in ("0-4", "5-9", "4-9")
+    )
+    pipelines.check_roles({"train": known}, {"train": [others]})
+    assert len(pipelines.Interleave(known, others, 5).order(0)) > len(known)
+    with pytest.raises(ValueError, match=r"both known and unknown.*both have 4\."):
+        pipelines.check_roles({"train": known}, {"train": [more]})
+
+
 @pytest.mark.parametrize("share", [1 / 12, 0.2, 0.25])
 def test_carving_is_stratified_and_exact(share):
     labels = np.random.default_rng(0).choice(4, 1000, p=[0.5, 0.3, 0.19, 0.01])

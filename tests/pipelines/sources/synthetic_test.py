@@ -146,6 +146,11 @@ def test_chunks_are_only_a_matter_of_memory(monkeypatch):
     assert len({bytes(image) for image in made}) > 90
 
 
+def test_a_spec_is_no_known_source():
+    with pytest.raises(TypeError, match="Received: 'mnist'"):
+        pipelines.load("synthetic", known="mnist")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
