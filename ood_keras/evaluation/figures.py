@@ -40,7 +40,7 @@ def roc(known_scores, unknown_scores, *, seen=(), log_x=True):
             known_scores,
             scores,
             label=f"{_named(source, seen)}: AUROC "
-            f"{_percent(metrics.auroc(known_scores, scores))}",
+            f"{style.percent(metrics.auroc(known_scores, scores))}",
             color=style.source_color(index),
             dashed=source in seen,
             smallest=smallest if log_x else None,
@@ -105,9 +105,12 @@ def density(
         _draw_density(axes, known_scores, scores, bins, color)
         if threshold is not None:
             _draw_threshold(axes, threshold)
+            known_share, share = (
+                style.percent(np.mean(values <= threshold))
+                for values in (known_scores, scores)
+            )
             axes.set_title(
-                f"accepted: {_percent(np.mean(known_scores <= threshold))} of known, "
-                f"{_percent(np.mean(scores <= threshold))} of unknown",
+                f"accepted: {known_share} of known, {share} of unknown",
                 fontsize=8,
                 fontweight="normal",
                 color=style.MUTED,
@@ -203,7 +206,7 @@ def grid(
         left.set_title(_named(source, seen))
         _draw_roc(middle, known_scores, scores, color=color, smallest=smallest)
         _roc_axes(middle, smallest)
-        middle.set_title(f"AUROC {_percent(metrics.auroc(known_scores, scores))}")
+        middle.set_title(f"AUROC {style.percent(metrics.auroc(known_scores, scores))}")
         middle.set_ylabel("known accepted")
         _draw_density(right, known_scores, scores, bins, color)
         right.set_ylabel("share of images")
@@ -233,50 +236,38 @@ def pictures(rows):
     from matplotlib.figure import Figure
 
     num_columns = max(5, *(len(images) for images, _ in rows.values()))
-    num_lines = max(
-        (text.count("\n") + 1 for _, captions in rows.values() for text in captions),
-        default=1,
-    )
-    # In inches; laid out by hand, since every image is as large as every other.
-    size, gap, title_height, caption_height = 0.94, 0.06, 0.35, 0.13 * num_lines
-    width = num_columns * (size + gap) + gap
-    height = gap + sum(
-        title_height + (size + caption_height if len(images) else 0)
-        for images, _ in rows.values()
-    )
+    # In inches, and by hand, since every image is as large as every other.
+    size, gap, title_height, line_height = 0.94, 0.06, 0.36, 0.12
+    row_heights = [
+        title_height
+        + (size if len(images) else 0)
+        + line_height * max((text.count("\n") + 1 for text in captions), default=0)
+        for images, captions in rows.values()
+    ]
+    width, height = num_columns * (size + gap) + gap, sum(row_heights) + gap
     figure = Figure(figsize=(width, height), layout="none")
-    top = height
-    for title, (images, captions) in rows.items():
-        top -= title_height
-        figure.text(
-            gap / width,
-            (top + gap) / height,
-            title if len(images) else f"{title}: none",
-            fontsize=8.5,
-            fontweight="bold",
-        )
-        if not len(images):
-            continue
-        top -= size
+
+    def write(left, bottom, text, **kwargs):
+        figure.text(left / width, bottom / height, text, **kwargs)
+
+    bottom = height
+    for (title, (images, captions)), row_height in zip(
+        rows.items(), row_heights, strict=True
+    ):
+        top, bottom = bottom - title_height, bottom - row_height
+        title = title if len(images) else f"{title}: none"
+        write(gap, top + gap, title, fontsize=8.5, fontweight="bold")
         for column, (image, caption) in enumerate(zip(images, captions, strict=True)):
             left = gap + column * (size + gap)
-            axes = figure.add_axes(
-                (left / width, top / height, size / width, size / height)
-            )
+            place = left / width, (top - size) / height, size / width, size / height
+            axes = figure.add_axes(place)
             axes.set_axis_off()
             image = np.clip(image, 0, 1)
             if image.shape[-1] == 1:
                 image = image[..., 0]
             axes.imshow(image, cmap="gray", vmin=0, vmax=1)
-            axes.set_title(
-                caption,
-                y=-0.04,
-                va="top",
-                loc="center",
-                fontsize=6.5,
-                fontweight="normal",
-            )
-        top -= caption_height
+            below = {"ha": "center", "va": "top", "fontsize": 6.5}
+            write(left + size / 2, top - size - gap / 2, caption, **below)
     return figure
 
 
@@ -416,7 +407,3 @@ def _draw_features(axes, known, labels, unknown, class_names, size):
 
 def _named(source, seen):
     return f"{source} (seen)" if source in seen else source
-
-
-def _percent(fraction):
-    return f"{100 * fraction:.2f} %"

@@ -212,7 +212,7 @@ threshold</span></div>
 <p>In percent. <span class="seen">seen</span> marks sources that training was exposed to
 (other images of them); all others are new to the model. “Rejected” is the share of
 unknown images above the threshold {{ "%.4g"|format(threshold.value) }}, chosen on
-{{ "known validation" if validation else "these known test" }} images.
+{{ "known validation" if validation else "these known test" }} images:
 {{ threshold }}</p>
 <details><summary>What the columns mean</summary>
 <dl>{% for name, text in columns.values() %}<dt>{{ name }}</dt><dd>{{ text }}</dd>
@@ -237,9 +237,9 @@ exposed to. Test images take no part in the choice.</p>
 {% endif %}
 
 {% if metrics.detectors|length > 1 %}
-<h2>All detectors on the test images</h2>
-{% for name, detector in metrics.detectors.items() %}
-<details><summary>{{ name }}{% if name == selected %} (selected){% endif %}</summary>
+<h2>The other detectors on the test images</h2>
+{% for name, detector in metrics.detectors.items() if name != selected %}
+<details><summary>{{ name }}</summary>
 {{ results(detector.unknown, False) }}
 </details>
 {% endfor %}

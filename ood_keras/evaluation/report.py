@@ -10,6 +10,7 @@ from ood_keras import files
 from ood_keras.calibration import Threshold
 from ood_keras.evaluation import figures, page
 from ood_keras.evaluation.scoring import Scored
+from ood_keras.evaluation.style import percent
 from ood_keras.evaluation.table import format_table
 
 
@@ -146,20 +147,18 @@ class Report:
             index = data.examples["index"]
             scores = data.scores[selected][index]
             accepted = self.threshold.accepts(scores)
-            wrong = ~accepted if source is None else accepted
-            rejected = 1 - self.accepted(source)
-            title = (
-                f"known images rejected, worst first "
-                f"({rejected:.2%} of {len(data.scores[selected]):,})"
-                if source is None
-                else f"{source}: unknown images accepted, worst first "
-                f"({1 - rejected:.2%} of {len(data.scores[selected]):,})"
-            )
+            share, total = self.accepted(source), len(data.predictions)
+            if source is None:
+                wrong = ~accepted
+                title = f"known: {percent(1 - share)} of {total:,} images rejected"
+            else:
+                wrong = accepted
+                title = f"{source}: {percent(share)} of {total:,} images accepted"
             captions = [
                 self._caption(data, row, score)
                 for row, score in zip(index[wrong], scores[wrong], strict=True)
             ]
-            rows[title] = data.examples["images"][wrong], captions
+            rows[f"{title}, worst first"] = data.examples["images"][wrong], captions
         return rows
 
     def _caption(self, data, row, score):
@@ -168,5 +167,5 @@ class Report:
 
         read = name(data.predictions[row])
         if data is self.known:
-            return f"{name(data.labels[row])}, read as {read}\nscore {score:.2f}"
+            return f"{name(data.labels[row])}\nread as {read}\nscore {score:.2f}"
         return f"read as {read}\nscore {score:.2f}"

@@ -91,3 +91,8 @@ def source_color(index):
 def class_color(index):
     """Returns the colour of known class `index`; they repeat after ten."""
     return CLASSES[index % len(CLASSES)]
+
+
+def percent(fraction):
+    """Returns a fraction as it is written in figures, such as `99.52 %`."""
+    return f"{100 * fraction:.2f} %"

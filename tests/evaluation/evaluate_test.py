@@ -89,8 +89,8 @@ def test_metrics_are_those_of_the_scores(case):
 
 def test_network_runs_once_per_batch_for_all_detectors(toolbox):
     model = toolbox.make_model()
-    fitted = toolbox.fit_all(model, detectors.names())
-    assert len(fitted) >= 5
+    names = ["unknown_probability", "msp", "max_logit", "energy", "objectosphere"]
+    fitted = toolbox.fit_all(model, names)
     counter = model.get_layer("counter").count
     counter.assign(0.0)
     images = toolbox.make_unknown(300, seed=0)
