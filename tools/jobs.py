@@ -56,7 +56,7 @@ def train(
         recipe = recipes.get(recipe, **_parse_overrides(overrides))
     training.set_seed(seed)
     known_source = pipelines.load(known, data_dir=data_dir)
-    unknown_sources = _load_unknown(unknown, known_source, data_dir)
+    unknown_sources = _load_unknown(unknown, known_source, data_dir, seed)
     num_classes = known_source.num_classes
     known_train = known_source.train
     total = recipe.unknown_images or round(len(known_train) / num_classes)
@@ -136,7 +136,7 @@ def evaluate(*, run_dir, unknown, data_dir=None, detectors=DETECTORS):
     exposed = settings["unknown"]
     data_dir = data_dir or settings["data_dir"]
     known_source = pipelines.load(settings["known"], data_dir=data_dir)
-    exposed_sources = _load_unknown(exposed, known_source, data_dir)
+    exposed_sources = _load_unknown(exposed, known_source, data_dir, settings["seed"])
     test_sources = _load_unknown(unknown, known_source, data_dir)
     known_validation, unknown_validation = _validation(known_source, exposed_sources)
     tests = {
@@ -296,14 +296,19 @@ def _parse_overrides(overrides):
     return parsed
 
 
-def _load_unknown(specs, known_source, data_dir):
-    """Returns the unknown sources, in the image shape of the known one."""
+def _load_unknown(specs, known_source, data_dir, seed=0):
+    """Returns the unknown sources, in the image shape of the known one.
+
+    `seed` decides those that are made and not read; test images never depend on the
+    seed of a run.
+    """
     return [
         pipelines.load(
             spec,
             data_dir=data_dir,
             image_shape=known_source.image_shape,
             known=known_source,
+            seed=seed,
         )
         for spec in specs
     ]
