@@ -1,5 +1,6 @@
 """`manifest.json`: what an exported model is, and that it is still the same."""
 
+import datetime
 import hashlib
 import json
 import pathlib
@@ -18,7 +19,7 @@ def write(folder, content):
 
     Args:
         folder: An exported model that is otherwise complete.
-        content: A dict for JSON.
+        content: A dict for JSON; time, versions and checksums are added.
     """
     import keras
     import numpy as np
@@ -29,6 +30,7 @@ def write(folder, content):
     content = {
         "format": FORMAT,
         **content,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {
             "ood_keras": __version__,
             "tensorflow": tf.__version__,

@@ -73,6 +73,36 @@ def check(folder, detector, threshold, class_names, images):
     return report
 
 
+def images(image_shape, samples=None):
+    """The images to compare on: the user's own, then noise.
+
+    Args:
+        image_shape: `(height, width, channels)`.
+        samples: Float images `(num_images, height, width, channels)` in [0, 1].
+
+    Returns:
+        Float32 `(num_images, *image_shape)`.
+
+    Raises:
+        ValueError: `samples` are not images of this shape and range.
+    """
+    if samples is None:
+        return probes(image_shape)
+    samples = np.asarray(samples)
+    is_float = np.issubdtype(samples.dtype, np.floating)
+    if samples.shape[1:] != image_shape or not is_float:
+        raise ValueError(
+            f"`sample_images` must be float images {('num_images', *image_shape)} in "
+            f"[0, 1]. Received: shape {samples.shape}, dtype {samples.dtype}"
+        )
+    if not np.all((samples >= 0) & (samples <= 1)):
+        raise ValueError(
+            "`sample_images` must lie in [0, 1]; divide bytes by 255. Received: values "
+            f"from {samples.min()} to {samples.max()}"
+        )
+    return np.concatenate([samples.astype(np.float32), probes(image_shape)])
+
+
 def probes(image_shape, num_images=32, seed=0):
     """Images of all kinds to compare on: noise of several scales and contrasts.
 
@@ -81,17 +111,17 @@ def probes(image_shape, num_images=32, seed=0):
     """
     generator = np.random.default_rng(seed)
     height, width, channels = image_shape
-    images = []
+    result = []
     for index in range(num_images):
         cell = 2 ** (index % 5)
         coarse = generator.uniform(
             size=(-(-height // cell), -(-width // cell), channels)
         )
         image = coarse.repeat(cell, axis=0).repeat(cell, axis=1)[:height, :width]
-        images.append(image ** generator.uniform(0.2, 5))
-    images = np.array(images, np.float32)
-    images[0], images[1] = 0, 1
-    return images
+        result.append(image ** generator.uniform(0.2, 5))
+    result = np.array(result, np.float32)
+    result[0], result[1] = 0, 1
+    return result
 
 
 def _live(detector, threshold, class_names, images):

@@ -1,11 +1,9 @@
 """From a trained model to a folder that can be served."""
 
-import datetime
 import json
 import pathlib
 
 import keras
-import numpy as np
 
 from ood_keras import files
 from ood_keras.calibration import Threshold
@@ -72,7 +70,7 @@ def saved_model(
     class_names = _check_class_names(class_names, detector.num_classes)
     _check_metrics(metrics)
     image_shape = detector.network.image_shape
-    images = _images(image_shape, sample_images)
+    images = parity.images(image_shape, sample_images)
     with files.atomic_directory(path) as folder:
         serving.save(folder, detector, threshold.value, class_names, image_shape)
         report = parity.check(folder, detector, threshold, class_names, images)
@@ -80,9 +78,6 @@ def saved_model(
         manifest.write(
             folder,
             {
-                "created": datetime.datetime.now(datetime.UTC).isoformat(
-                    timespec="seconds"
-                ),
                 "class_names": class_names,
                 "unknown_label": UNKNOWN_LABEL,
                 "detector": {"name": detector.name, "config": detector.get_config()},
@@ -129,6 +124,16 @@ def next_version(folder):
     return max(numbers, default=0) + 1
 
 
+def check_threshold(threshold):
+    """Raises `TypeError` if `threshold` is no `calibration.Threshold`."""
+    if not isinstance(threshold, Threshold):
+        raise TypeError(
+            "`threshold` must be a calibration.Threshold, which knows what it "
+            "promises; make one with calibration.conformal(known_scores). "
+            f"Received: {threshold!r}"
+        )
+
+
 _OUTPUT_CONTRACT = {
     "class_id": "int32 (batch,): index into class_names, -1 when rejected",
     "label": f"string (batch,): the class name, {UNKNOWN_LABEL} when rejected",
@@ -150,12 +155,7 @@ def _check_parts(model, detector, threshold):
             f"{keras.backend.backend()!r}. Save the model with model.save and export "
             "it in a process with KERAS_BACKEND=tensorflow"
         )
-    if not isinstance(threshold, Threshold):
-        raise TypeError(
-            "`threshold` must be a calibration.Threshold, which knows what it "
-            "promises; make one with calibration.conformal(detector.score(images)). "
-            f"Received: {threshold!r}"
-        )
+    check_threshold(threshold)
     if detector.network is None:
         raise RuntimeError(
             f"the detector {detector.name!r} is not fitted; call detector.fit(model, "
@@ -201,27 +201,6 @@ def _check_metrics(metrics):
             "`metrics` must be a dict of plain JSON values without NaN, for example "
             f"the content of metrics.json: {error}"
         ) from error
-
-
-def _images(image_shape, sample_images):
-    """The images on which to compare the exported with the live model."""
-    probes = parity.probes(image_shape)
-    if sample_images is None:
-        return probes
-    samples = np.asarray(sample_images)
-    if samples.shape[1:] != image_shape or not np.issubdtype(
-        samples.dtype, np.floating
-    ):
-        raise ValueError(
-            f"`sample_images` must be float images {('num_images', *image_shape)} in "
-            f"[0, 1]. Received: shape {samples.shape}, dtype {samples.dtype}"
-        )
-    if not np.all((samples >= 0) & (samples <= 1)):
-        raise ValueError(
-            "`sample_images` must lie in [0, 1]; divide bytes by 255. Received: values "
-            f"from {samples.min()} to {samples.max()}"
-        )
-    return np.concatenate([samples.astype(np.float32), probes])
 
 
 def _input_contract(image_shape):

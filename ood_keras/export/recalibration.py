@@ -1,0 +1,110 @@
+"""A new threshold for a model that is exported already."""
+
+import pathlib
+import shutil
+import uuid
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import fingerprint_pb2
+
+from ood_keras import files
+from ood_keras.export import manifest, parity
+from ood_keras.export.predictor import load
+from ood_keras.export.saved_model import check_threshold, next_version
+
+_THRESHOLD = "threshold/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def recalibrate(path, threshold, *, sample_images=None):
+    """Writes the next version of an exported model, with another threshold.
+
+    Neither the training code nor the Keras model is needed, and the graph stays the
+    same file: only the variable of the threshold, the manifest and the parity report
+    change. TensorFlow Serving switches to the new version by itself.
+
+    Args:
+        path: `DIR/VERSION` of an exported model; it is left as it is.
+        threshold: A `calibration.Threshold`, chosen on scores of this model, that is on
+            `load(path).predict(known_images)["ood_score"]`.
+        sample_images: Float images `(num_images, height, width, channels)` in [0, 1] on
+            which to compare the two versions, besides noise.
+
+    Returns:
+        The `pathlib.Path` of the new version: one more than the largest in DIR.
+
+    Raises:
+        FileNotFoundError: `path` is not an exported model.
+        ParityError: the new version does not decide as it should.
+        TypeError: `threshold` is not a `Threshold`.
+        ValueError: the model is damaged.
+
+    Example:
+
+    >>> scores = export.load("saved_models/mnist/1").predict(known_images)["ood_score"]
+    >>> threshold = calibration.conformal(scores, target_acceptance=0.99)
+    >>> export.recalibrate("saved_models/mnist/1", threshold)
+    PosixPath('saved_models/mnist/2')
+    """
+    check_threshold(threshold)
+    path = pathlib.Path(path)
+    model = load(path)
+    images = parity.images(model.image_shape, sample_images)
+    new = path.parent / str(next_version(path.parent))
+    with files.atomic_directory(new) as folder:
+        for name in model.manifest["files"]:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path / name, folder / name)
+        _set_threshold(folder, threshold.value)
+        report = parity.check(
+            folder, _Live(model), threshold, model.class_names, images
+        )
+        files.write_json(folder / "parity.json", report)
+        earlier = {
+            name: model.manifest[name] for name in ("threshold", "created", "versions")
+        }
+        manifest.write(
+            folder,
+            {
+                **model.manifest,
+                "threshold": threshold.to_dict(),
+                "recalibrated_from": {"version": path.name, **earlier},
+            },
+        )
+    return new
+
+
+class _Live:
+    """The version that is there, in the place of the detector it was made from."""
+
+    def __init__(self, model):
+        self.num_classes = len(model.class_names)
+        self._model = model
+
+    def call(self, images):
+        score = self._model.predict(images)["ood_score"]
+        return {"ood_score": score, **self._model.features(images)}
+
+
+def _set_threshold(folder, value):
+    """Rewrites the variables in `folder`, and what TensorFlow notes about them."""
+    prefix = str(folder / "variables" / "variables")
+    reader = tf.train.load_checkpoint(prefix)
+    values = {
+        name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
+    }
+    values[_THRESHOLD] = np.float32(value)
+    names = sorted(values)
+    tf.raw_ops.SaveV2(
+        prefix=prefix,
+        tensor_names=names,
+        shape_and_slices=[""] * len(names),
+        tensors=[tf.constant(values[name]) for name in names],
+    )
+    path = folder / "fingerprint.pb"
+    fingerprint = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
+    index = pathlib.Path(prefix + ".index").read_bytes()
+    digest = tf.fingerprint([index], method="farmhash64").numpy()
+    fingerprint.checkpoint_hash = int.from_bytes(digest.tobytes(), "little")
+    fingerprint.uuid = str(uuid.uuid4().int)
+    path.write_bytes(fingerprint.SerializeToString())
