@@ -6,12 +6,11 @@ every `ood_score <= ` its score accepts `known_accepted[i]` and `unknown_accepte
 them. Groups without images (padding, empty bins) change no metric.
 
 Each function takes `xp`, either `numpy` (counts as int64: exact for any number of
-images that fits in memory) or `keras.ops` (counts as int32: exact up to 65,535 images),
-so that the exact functions, the Keras metrics and the sketch share one formula. There
-is at least one known and one unknown image.
+images that fits in memory) or `keras.ops` (counts as int32, exact up to 65,535 images,
+or as float32), so that the exact functions, the Keras metrics and the sketch share one
+formula. There is at least one known and one unknown image.
 """
 
-import math
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -102,7 +101,24 @@ def smallest_count(total, fraction):
     `fraction` is read as the decimal number that it prints as: 0.95 means 19/20, not
     the nearest binary number, which would make 19 of 20 too few or too many.
     """
-    fraction = Fraction(str(fraction))
-    if isinstance(total, int):
-        return math.ceil(fraction * total)
-    return -((-total * fraction.numerator) // fraction.denominator)
+    rest = 1 - Fraction(str(fraction))
+    return total - total * rest.numerator // rest.denominator
+
+
+def _fpr95_known_positive(xp, curve):
+    return fpr_known_positive(xp, curve, 0.95)
+
+
+def _fpr95_unknown_positive(xp, curve):
+    return fpr_unknown_positive(xp, curve, 0.95)
+
+
+# What a report holds; every result of this room that has several metrics has these.
+MEASURES = {
+    "auroc": auroc,
+    "aupr_in": aupr_in,
+    "aupr_out": aupr_out,
+    "detection_error": detection_error,
+    "fpr95_known_positive": _fpr95_known_positive,
+    "fpr95_unknown_positive": _fpr95_unknown_positive,
+}

@@ -26,15 +26,7 @@ def evaluate_scores(known_scores, unknown_scores):
     >>> result["auroc"], result["fpr95_known_positive"]
     (0.9166666666666666, 0.5)
     """
-    ranked = RankedScores(known_scores, unknown_scores)
-    return {
-        "auroc": ranked.auroc(),
-        "aupr_in": ranked.aupr_in(),
-        "aupr_out": ranked.aupr_out(),
-        "detection_error": ranked.detection_error(),
-        "fpr95_known_positive": ranked.fpr_at_tpr(0.95, "known"),
-        "fpr95_unknown_positive": ranked.fpr_at_tpr(0.95, "unknown"),
-    }
+    return RankedScores(known_scores, unknown_scores).evaluate()
 
 
 def auroc(known_scores, unknown_scores):
@@ -44,7 +36,7 @@ def auroc(known_scores, unknown_scores):
     the same whichever class is called positive. Arguments and errors are those of
     `evaluate_scores`.
     """
-    return RankedScores(known_scores, unknown_scores).auroc()
+    return RankedScores(known_scores, unknown_scores).measure("auroc")
 
 
 def aupr_in(known_scores, unknown_scores):
@@ -55,7 +47,7 @@ def aupr_in(known_scores, unknown_scores):
     ratio of known to unknown images. Arguments and errors are those of
     `evaluate_scores`.
     """
-    return RankedScores(known_scores, unknown_scores).aupr_in()
+    return RankedScores(known_scores, unknown_scores).measure("aupr_in")
 
 
 def aupr_out(known_scores, unknown_scores):
@@ -63,7 +55,7 @@ def aupr_out(known_scores, unknown_scores):
 
     See `aupr_in`. Arguments and errors are those of `evaluate_scores`.
     """
-    return RankedScores(known_scores, unknown_scores).aupr_out()
+    return RankedScores(known_scores, unknown_scores).measure("aupr_out")
 
 
 def detection_error(known_scores, unknown_scores):
@@ -73,7 +65,7 @@ def detection_error(known_scores, unknown_scores):
     al. 2018); 0 is perfect, 0.5 is chance. Arguments and errors are those of
     `evaluate_scores`.
     """
-    return RankedScores(known_scores, unknown_scores).detection_error()
+    return RankedScores(known_scores, unknown_scores).measure("detection_error")
 
 
 def fpr_at_tpr(known_scores, unknown_scores, tpr=0.95, positive="known"):

@@ -26,9 +26,13 @@ class ROCCurve(NamedTuple):
 class RankedScores:
     """Known and unknown scores, sorted together once, from which metrics are read.
 
-    Use it to read several metrics, or FPRs at several TPRs, from large sets: each of
-    `auroc`, `fpr_at_tpr` and so on of this room sorts anew, while here one sort serves
-    all. The metrics are exact, with ties grouped.
+    Use it to read FPRs at several TPRs, or a curve and metrics, from large sets: each
+    of `auroc`, `fpr_at_tpr` and so on sorts anew, while here one sort serves all. The
+    metrics are exact, with ties grouped.
+
+    Attributes: `thresholds` `(groups,)`, the distinct scores in ascending order;
+    `known_accepted` and `unknown_accepted` `(groups,)`, how many images score at or
+    below each; `num_known` and `num_unknown`.
 
     Args:
         known_scores: `ood_score`s of known images `(num_known,)`, higher means more
@@ -42,10 +46,8 @@ class RankedScores:
     Example:
 
     >>> ranked = RankedScores([0.0, 1.0, 2.0], [2.0, 3.0])
-    >>> ranked.auroc()
-    0.9166666666666666
-    >>> ranked.fpr_at_tpr(0.95)
-    0.5
+    >>> ranked.fpr_at_tpr(0.95), ranked.fpr_at_tpr(0.5)
+    (0.5, 0.0)
     """
 
     def __init__(self, known_scores, unknown_scores):
@@ -58,21 +60,31 @@ class RankedScores:
         self.known_accepted = known_accepted
         self.unknown_accepted = unknown_accepted
 
-    def auroc(self):
-        """See `ood_keras.metrics.auroc`."""
-        return float(formulas.auroc(np, self._curve()))
+    def curve(self):
+        """The counts per group of tied scores, int64, that the formulas read."""
+        known = self.known_accepted.astype(np.int64)
+        unknown = self.unknown_accepted.astype(np.int64)
+        return formulas.Curve(
+            np.diff(known, prepend=0),
+            np.diff(unknown, prepend=0),
+            known,
+            unknown,
+            self.num_known,
+            self.num_unknown,
+        )
 
-    def aupr_in(self):
-        """See `ood_keras.metrics.aupr_in`."""
-        return float(formulas.aupr_in(np, self._curve()))
+    def evaluate(self):
+        """All metrics, see `ood_keras.metrics.evaluate_scores`."""
+        curve = self.curve()
+        return {name: float(of(np, curve)) for name, of in formulas.MEASURES.items()}
 
-    def aupr_out(self):
-        """See `ood_keras.metrics.aupr_out`."""
-        return float(formulas.aupr_out(np, self._curve()))
+    def groups_of(self, scores):
+        """Index `(n,)` of the group of tied scores that each of some scores is in."""
+        return np.searchsorted(self.thresholds, scores)
 
-    def detection_error(self):
-        """See `ood_keras.metrics.detection_error`."""
-        return float(formulas.detection_error(np, self._curve()))
+    def measure(self, name):
+        """One of the metrics of `evaluate_scores`, by name."""
+        return float(formulas.MEASURES[name](np, self.curve()))
 
     def fpr_at_tpr(self, tpr=0.95, positive="known"):
         """See `ood_keras.metrics.fpr_at_tpr`."""
@@ -87,7 +99,7 @@ class RankedScores:
                 '`tpr` of known are) or "unknown" (the fraction of known rejected when '
                 f"`tpr` of unknown are). Received: positive={positive!r}"
             )
-        return float(_FPR[positive](np, self._curve(), tpr))
+        return float(_FPR[positive](np, self.curve(), tpr))
 
     def roc_curve(self):
         """See `ood_keras.metrics.roc_curve`."""
@@ -100,18 +112,6 @@ class RankedScores:
             known[corners] / self.num_known,
             unknown[corners] / self.num_unknown,
             np.concatenate([[-np.inf], self.thresholds])[corners],
-        )
-
-    def _curve(self):
-        known = self.known_accepted.astype(np.int64)
-        unknown = self.unknown_accepted.astype(np.int64)
-        return formulas.Curve(
-            np.diff(known, prepend=0),
-            np.diff(unknown, prepend=0),
-            known,
-            unknown,
-            self.num_known,
-            self.num_unknown,
         )
 
 

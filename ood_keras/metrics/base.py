@@ -1,0 +1,74 @@
+"""What the Keras metrics over known and unknown scores share."""
+
+import keras
+from keras import ops
+
+from ood_keras.conventions import check_num_classes
+from ood_keras.metrics import curve as formulas
+from ood_keras.metrics.labels import split_labels
+
+# What a detector that knows nothing gets. AUPR has no such value without images.
+_USELESS = {
+    "auroc": 0.5,
+    "aupr_in": 0.0,
+    "aupr_out": 0.0,
+    "detection_error": 0.5,
+    "fpr95_known_positive": 1.0,
+    "fpr95_unknown_positive": 1.0,
+}
+
+
+class ScoreMetric(keras.metrics.Metric):
+    """Base of metrics that read `ood_score`s from logits and rank known and unknown.
+
+    A subclass stores the scores (`store`), gives them back as counts (`curve`) and says
+    which metrics it is about (`result`).
+
+    Arguments and errors are those of `RankingMetric`, which explains them.
+    """
+
+    def __init__(self, num_classes, score, name, dtype):
+        # Here and not above: rooms load with Keras, and this one need not wait.
+        from ood_keras.detectors import output_scores
+
+        super().__init__(name=name, dtype=dtype)
+        self.num_classes = check_num_classes(num_classes)
+        self.score = score
+        self._score_of_logits = output_scores.get(score)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        if sample_weight is not None:
+            raise ValueError(
+                f"{type(self).__name__} ranks images and takes no sample weights. List "
+                "it under `metrics`, not `weighted_metrics`, in `model.compile`"
+            )
+        known, _ = split_labels(y_true, self.num_classes)
+        scores = self._score_of_logits(ops.convert_to_tensor(y_pred), self.num_classes)
+        self.store(ops.cast(scores, "float32"), known)
+
+    def store(self, scores, known):
+        """Adds float32 scores `(batch,)` of images that are known or not, bool."""
+        raise NotImplementedError
+
+    def curve(self):
+        """The stored counts, and whether NaN was among the scores."""
+        raise NotImplementedError
+
+    def measure(self, names):
+        """Dict of the metrics of these names, as scalars of the metric's dtype."""
+        curve, broken = self.curve()
+        both = ops.logical_and(curve.num_known > 0, curve.num_unknown > 0)
+        results = {}
+        for name in names:
+            value = ops.cast(formulas.MEASURES[name](ops, curve), "float32")
+            value = ops.where(both, value, _USELESS[name])
+            value = ops.where(broken, float("nan"), value)
+            results[name] = ops.cast(value, self.dtype)
+        return results
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "score": self.score,
+        }

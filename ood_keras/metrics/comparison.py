@@ -1,0 +1,142 @@
+"""Whether one detector is better than another, on the same images."""
+
+import math
+import statistics
+from typing import NamedTuple
+
+import numpy as np
+
+from ood_keras.metrics import curve as formulas
+from ood_keras.metrics.intervals import check_confidence, placements, resampled_curves
+from ood_keras.metrics.ranked_scores import RankedScores, check_scores
+
+
+class Comparison(NamedTuple):
+    """Two detectors on the same images.
+
+    Args:
+        first: The metric of the first detector.
+        second: The metric of the second.
+        difference: `first - second`.
+        low: Lower end of the confidence interval of the difference.
+        high: Upper end.
+        p_value: Probability of a difference at least this large, in either direction,
+            between detectors that are equally good.
+    """
+
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+def compare_auroc(first, second, confidence=0.95):
+    """Compares two AUROCs by DeLong's test for correlated curves (1988).
+
+    Both detectors see the same images, so what is hard for both cancels: the test finds
+    differences that two separate intervals would hide.
+
+    Args:
+        first: `(known_scores, unknown_scores)` of one detector, at least two each;
+            higher means more likely unknown.
+        second: The same of another detector, on the same images in the same order.
+        confidence: Probability that the interval holds the true difference, in (0, 1).
+
+    Returns:
+        A `Comparison`. If the difference is the same for every image, its interval is
+        one point, and `p_value` is 1 for no difference and 0 otherwise.
+
+    Raises:
+        ValueError: as `evaluate_scores`; the detectors have not scored equally many
+            images, or fewer than two; `confidence` is not a fraction.
+
+    Example:
+
+    >>> first = [0.0, 1.0, 2.0, 3.0], [2.5, 3.5, 4.0]
+    >>> second = [0.0, 3.0, 2.0, 1.0], [1.5, 0.5, 4.0]
+    >>> round(compare_auroc(first, second).p_value, 3)
+    0.255
+    """
+    z = statistics.NormalDist().inv_cdf((1 + check_confidence(confidence)) / 2)
+    first, second = _check_pairs(first, second, at_least=2)
+    values, places = [], []
+    for known, unknown in (first, second):
+        ranked = RankedScores(known, unknown)
+        above, below = placements(ranked.curve())
+        values.append(ranked.measure("auroc"))
+        places.append(
+            (above[ranked.groups_of(known)], below[ranked.groups_of(unknown)])
+        )
+    difference = values[0] - values[1]
+    error = math.sqrt(
+        sum(np.var(a - b, ddof=1) / len(a) for a, b in zip(*places, strict=True))
+    )
+    if error > 0:
+        p_value = math.erfc(abs(difference) / error / math.sqrt(2))
+    else:
+        p_value = float(difference == 0)
+    low, high = difference - z * error, difference + z * error
+    return Comparison(*values, difference, low, high, p_value)
+
+
+def compare_scores(
+    first, second, metric="auroc", confidence=0.95, num_resamples=1000, seed=0
+):
+    """Compares any metric of two detectors by a paired bootstrap.
+
+    Images are drawn with replacement, the same for both detectors.
+
+    Args:
+        first: As in `compare_auroc`.
+        second: As in `compare_auroc`.
+        metric: A name of `evaluate_scores`, for example "fpr95_known_positive".
+        confidence: Probability that the interval holds the true difference, in (0, 1).
+        num_resamples: How often to draw. No `p_value` is below 2 / (that + 1).
+        seed: Integer; the same seed gives the same result.
+
+    Returns:
+        A `Comparison`.
+
+    Raises:
+        ValueError: as `evaluate_scores`; unknown `metric`; the detectors have not
+            scored equally many images; `confidence` is not a fraction.
+    """
+    tail = (1 - check_confidence(confidence)) / 2
+    if metric not in formulas.MEASURES:
+        raise ValueError(
+            f"unknown metric {metric!r}; expected one of: "
+            f"{', '.join(formulas.MEASURES)}"
+        )
+    pairs = _check_pairs(first, second, at_least=1)
+    measure = formulas.MEASURES[metric]
+    draws = [
+        float(measure(np, curves[0]) - measure(np, curves[1]))
+        for curves in resampled_curves(pairs, num_resamples, seed)
+    ]
+    values = [RankedScores(*pair).measure(metric) for pair in pairs]
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    rarer = min(np.sum(np.less_equal(draws, 0)), np.sum(np.greater_equal(draws, 0)))
+    p_value = min(1.0, 2 * (int(rarer) + 1) / (num_resamples + 1))
+    return Comparison(*values, values[0] - values[1], float(low), float(high), p_value)
+
+
+def _check_pairs(*pairs, at_least):
+    pairs = [
+        (check_scores(known, "known_scores"), check_scores(unknown, "unknown_scores"))
+        for known, unknown in pairs
+    ]
+    sizes = [(len(known), len(unknown)) for known, unknown in pairs]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            "a paired comparison needs the scores of both detectors on the same images "
+            "in the same order. Received (known, unknown): "
+            f"{sizes[0]} and {sizes[1]} scores"
+        )
+    if min(sizes[0]) < at_least:
+        raise ValueError(
+            "DeLong's test needs at least two known and two unknown images, to see how "
+            f"scores vary. Received: {sizes[0][0]} and {sizes[0][1]}"
+        )
+    return pairs

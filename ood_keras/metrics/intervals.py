@@ -1,0 +1,163 @@
+"""How far a metric may be off because the test sets are finite."""
+
+import statistics
+from typing import NamedTuple
+
+import numpy as np
+
+from ood_keras.metrics import curve as formulas
+from ood_keras.metrics.ranked_scores import RankedScores, check_scores
+
+
+class Interval(NamedTuple):
+    """A metric and its confidence interval, as fractions."""
+
+    value: float
+    low: float
+    high: float
+
+
+def auroc_interval(known_scores, unknown_scores, confidence=0.95):
+    """AUROC with DeLong's confidence interval (DeLong et al. 1988), in one sort.
+
+    Computed on the logit scale, so that it stays within (0, 1). Where the sets are
+    perfectly separated, DeLong's variance is 0; the far end is then the AUROC at which
+    the smaller set would be separated that well with probability (1 - confidence) / 2
+    at most.
+
+    Args:
+        known_scores: `ood_score`s of known images `(num_known,)`, at least two.
+        unknown_scores: `ood_score`s of unknown images `(num_unknown,)`, at least two.
+        confidence: Probability that the interval holds the true AUROC, in (0, 1).
+
+    Returns:
+        `Interval(value, low, high)`.
+
+    Raises:
+        ValueError: as `evaluate_scores`; fewer than two scores in a set; `confidence`
+            is not a fraction.
+
+    Example:
+
+    >>> interval = auroc_interval([0.0, 1.0, 2.0, 3.0], [2.5, 3.5, 4.0])
+    >>> [round(end, 3) for end in interval]
+    [0.917, 0.348, 0.996]
+    """
+    tail = (1 - check_confidence(confidence)) / 2
+    ranked = RankedScores(known_scores, unknown_scores)
+    smaller = min(ranked.num_known, ranked.num_unknown)
+    if smaller < 2:
+        raise ValueError(
+            "DeLong's interval needs at least two known and two unknown scores, to see "
+            f"how they vary. Received: {ranked.num_known} and {ranked.num_unknown}"
+        )
+    value = ranked.measure("auroc")
+    # That many disjoint pairs are independent: all are in order with AUROC ** smaller.
+    if value == 1:
+        return Interval(1.0, tail ** (1 / smaller), 1.0)
+    if value == 0:
+        return Interval(0.0, 0.0, 1 - tail ** (1 / smaller))
+    curve = ranked.curve()
+    variance = sum(
+        np.sum(count * (place - value) ** 2) / (total - 1) / total
+        for count, place, total in zip(
+            (curve.known, curve.unknown),
+            placements(curve),
+            (ranked.num_known, ranked.num_unknown),
+            strict=True,
+        )
+    )
+    reach = statistics.NormalDist().inv_cdf(1 - tail) * np.sqrt(variance)
+    center, reach = np.log(value / (1 - value)), reach / (value * (1 - value))
+    low, high = 1 / (1 + np.exp(-np.array([center - reach, center + reach])))
+    return Interval(value, float(low), float(high))
+
+
+def bootstrap_intervals(
+    known_scores, unknown_scores, confidence=0.95, num_resamples=1000, seed=0
+):
+    """All metrics of `evaluate_scores` with percentile bootstrap intervals.
+
+    Known and unknown images are drawn anew, each with replacement, `num_resamples`
+    times; nothing is sorted again.
+
+    Args:
+        known_scores: See `evaluate_scores`.
+        unknown_scores: See `evaluate_scores`.
+        confidence: Probability that an interval holds the true value, in (0, 1).
+        num_resamples: How often to draw; takes 1 to 2 s for 1,000 of 30,000 scores.
+        seed: Integer; the same seed gives the same intervals.
+
+    Returns:
+        Dict of `Interval(value, low, high)` by the names of `evaluate_scores`.
+
+    Raises:
+        ValueError: as `evaluate_scores`; `confidence` is not a fraction.
+    """
+    tail = (1 - check_confidence(confidence)) / 2
+    pair = known_scores, unknown_scores
+    draws = [
+        [of(np, curve) for of in formulas.MEASURES.values()]
+        for (curve,) in resampled_curves([pair], num_resamples, seed)
+    ]
+    low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
+    values = RankedScores(*pair).evaluate()
+    return {
+        name: Interval(value, float(low[i]), float(high[i]))
+        for i, (name, value) in enumerate(values.items())
+    }
+
+
+def placements(curve):
+    """Per group: the share of unknown above its known, and of known below its unknown.
+
+    Ties count half; the mean of either over the images is the AUROC.
+    """
+    above = 1 - (curve.unknown_accepted - curve.unknown / 2) / curve.num_unknown
+    below = (curve.known_accepted - curve.known / 2) / curve.num_known
+    return above, below
+
+
+def resampled_curves(pairs, num_resamples, seed):
+    """Yields the `Curve`s of detectors on images drawn with replacement.
+
+    Args:
+        pairs: `(known_scores, unknown_scores)` of each detector, on the same images in
+            the same order.
+        num_resamples: How many draws.
+        seed: Integer seed.
+
+    Yields:
+        A list of one `Curve` per detector, all on the same draw.
+    """
+    rng = np.random.default_rng(seed)
+    detectors = []
+    for known, unknown in pairs:
+        known = check_scores(known, "known_scores")
+        unknown = check_scores(unknown, "unknown_scores")
+        ranked = RankedScores(known, unknown)
+        groups = ranked.groups_of(known), ranked.groups_of(unknown)
+        detectors.append((groups, len(ranked.thresholds)))
+    sizes = ranked.num_known, ranked.num_unknown
+    for _ in range(num_resamples):
+        draws = [rng.integers(0, size, size) for size in sizes]
+        yield [
+            formulas.Curve.of(
+                np,
+                *(
+                    np.bincount(group[draw], minlength=num_groups)
+                    for group, draw in zip(groups, draws, strict=True)
+                ),
+            )
+            for groups, num_groups in detectors
+        ]
+
+
+def check_confidence(confidence):
+    """Returns `confidence`, or raises unless it lies strictly between 0 and 1."""
+    if not 0 < confidence < 1:
+        raise ValueError(
+            "`confidence` is a fraction strictly between 0 and 1; write 95 % as 0.95. "
+            f"Received: confidence={confidence}"
+        )
+    return confidence
