@@ -116,7 +116,11 @@ def test_run_dir_of_another_recipe_is_refused(run_dir):
     ("arguments", "message"),
     [
         ({"unknown": []}, "no unknown source"),
-        ({"unknown": ["digits"]}, "both known and unknown"),
+        ({"unknown": ["digits"]}, "used twice"),
+        (
+            {"known": "digits[0-4]", "unknown": ["digits[4-9]"]},
+            "both known and unknown",
+        ),
         ({"unknown": ["glyfs"]}, "glyphs"),
         ({"recipe": "quick"}, "fast"),
         ({"overrides": ["epoch=1"]}, "epochs"),
@@ -140,6 +144,8 @@ def test_steps_out_of_order_say_which_comes_first(run_dir, tmp_path):
         jobs.export(run_dir=tmp_path, output=tmp_path / "out")
 
 
-def test_known_training_classes_may_not_be_test_unknowns(run_dir):
-    with pytest.raises(ValueError, match="both known and unknown"):
+def test_known_classes_may_not_be_test_unknowns(run_dir):
+    with pytest.raises(ValueError, match="used twice"):
         jobs.evaluate(run_dir=run_dir, unknown=["digits"])
+    with pytest.raises(ValueError, match="both known and unknown"):
+        jobs.evaluate(run_dir=run_dir, unknown=["digits[3,5]"])

@@ -1,0 +1,45 @@
+"""What the README says is so."""
+
+import importlib
+import pathlib
+import re
+
+import pytest
+
+from ood_keras.tools import quote_results
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_results_are_quoted_from_the_committed_files(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert quote_results.quoted(README, "results/fast_mnist") == README
+
+
+def test_results_without_their_place_are_refused():
+    with pytest.raises(ValueError, match="results: results/other"):
+        quote_results.quoted(README, "results/other")
+
+
+def test_links_and_pictures_lead_somewhere():
+    targets = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    assert targets
+    assert not [target for target in targets if not (ROOT / target).exists()]
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^make (\w+)", README, flags=re.MULTILINE)
+    assert {"demo", "test"} <= set(targets)
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+
+
+def test_commands_take_the_flags_that_the_readme_gives():
+    lines = re.findall(r"^ood-(\w+) (.+)$", README, flags=re.MULTILINE)
+    assert {name for name, _ in lines} >= {"train", "evaluate", "export", "predict"}
+    for name, arguments in lines:
+        tool = importlib.import_module(f"ood_keras.tools.{name}")
+        for flag in re.findall(r"--(\w+)", arguments):
+            assert flag in tool._FLAGS
