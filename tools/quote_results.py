@@ -1,9 +1,9 @@
 """Writes the results of a run into a page, so that no number is typed by hand.
 
-  python -m ood_keras.tools.quote_results --results=results/fast_mnist --page=README.md
+  python -m ood_keras.tools.quote_results --page=README.md --results=results/fast_mnist
 
 Replaces what stands between the lines <!-- results: FOLDER --> and <!-- end --> by the
-table of FOLDER/metrics.json. With --check, changes nothing and fails if the page differs.
+table of FOLDER/metrics.json. With --check, only fails if the page says something else.
 """
 
 import json
