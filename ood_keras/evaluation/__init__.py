@@ -1,9 +1,16 @@
 """Model and detectors times data sets: metrics, scores, figures and a report."""
 
-from ood_keras.evaluation import figures
+from ood_keras.evaluation import figures, robustness
 from ood_keras.evaluation.evaluate import evaluate
 from ood_keras.evaluation.report import Report
 from ood_keras.evaluation.selection import select_detector
 from ood_keras.evaluation.table import format_table
 
-__all__ = ["Report", "evaluate", "figures", "format_table", "select_detector"]
+__all__ = [
+    "Report",
+    "evaluate",
+    "figures",
+    "format_table",
+    "robustness",
+    "select_detector",
+]

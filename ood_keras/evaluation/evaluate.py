@@ -1,12 +1,10 @@
 """Detectors times data sets: a report."""
 
-import contextlib
-
 import numpy as np
 
-from ood_keras import batches, calibration
+from ood_keras import calibration
 from ood_keras import metrics as measures
-from ood_keras.evaluation import selection
+from ood_keras.evaluation import common, selection
 from ood_keras.evaluation.report import Report
 from ood_keras.evaluation.scoring import Scorer
 
@@ -70,7 +68,9 @@ def evaluate(
     >>> report.save("runs/digits")
     """
     num_classes = _check_detectors(detectors, selected_detector)
-    _check_sources(known, unknown, seen)
+    common.check_sources(known, unknown)
+    if isinstance(seen, str):
+        raise ValueError(f"`seen` must be a list of names. Received: {seen!r}")
     has_validation = validation_known is not None
     if has_validation != (validation_unknown is not None):
         raise ValueError(
@@ -86,7 +86,7 @@ def evaluate(
     scorer = Scorer(detectors)
     validation, validation_metrics = {}, {}
     selected = selected_detector or next(iter(detectors))
-    with _progress_bar(1 + len(unknown) + 2 * has_validation, progress) as walk:
+    with common.progress_bar(1 + len(unknown) + 2 * has_validation, progress) as walk:
         if has_validation:
             for role, data in (
                 ("known", validation_known),
@@ -99,7 +99,7 @@ def evaluate(
             )
             selected = selected_detector or best
         scored = scorer.score(walk(known_data, source), source, detector=selected)
-        _check_labels(scored.labels, num_classes, source)
+        common.check_labels(scored.labels, num_classes, source)
         scored_unknown = {
             name: scorer.score(
                 walk(data, name), name, detector=selected, worst="lowest"
@@ -127,6 +127,7 @@ def evaluate(
         },
         "selected_detector": selected,
     }
+    common.check_consistent(metrics)
     return Report(
         metrics=metrics,
         known=scored,
@@ -148,10 +149,7 @@ def _check_detectors(detectors, selected_detector):
     for name, detector in detectors.items():
         if "/" in name:
             raise ValueError(f"the name of a detector has no `/`. Received: {name!r}")
-        if detector.network is None:
-            raise RuntimeError(
-                f"detector {name!r} has learnt nothing yet; call fit(model, data) first"
-            )
+        common.check_fitted(detector, name)
     if selected_detector is not None and selected_detector not in detectors:
         raise ValueError(
             f"selected_detector must be one of {list(detectors)}. Received: "
@@ -164,59 +162,3 @@ def _check_detectors(detectors, selected_detector):
             f"numbers of classes: {num_classes}"
         )
     return num_classes.popitem()[1]
-
-
-def _check_sources(known, unknown, seen):
-    if not (isinstance(known, tuple) and len(known) == 2 and isinstance(known[0], str)):
-        raise ValueError(
-            "`known` must be the pair (source, data), such as "
-            f'("mnist", (images, labels)). Received: a {type(known).__name__}'
-        )
-    if not isinstance(unknown, dict) or not unknown:
-        raise ValueError(
-            "there are no unknown images to tell from the known ones: give `unknown` "
-            f"as {{source: data}} with at least one source. Received: {unknown!r}"
-        )
-    if known[0] in unknown:
-        raise ValueError(
-            f"{known[0]!r} is both known and unknown; an image can be only one of "
-            "them. Leave it out of `unknown`, or, where its classes differ, say so in "
-            "the names"
-        )
-    if isinstance(seen, str):
-        raise ValueError(f"`seen` must be a list of names. Received: {seen!r}")
-
-
-def _check_labels(labels, num_classes, source):
-    if labels is None:
-        raise ValueError(
-            f"the known test images of {source!r} have no labels, and accuracy needs "
-            "them: give (images, labels)"
-        )
-    wrong = (labels < 0) | (labels >= num_classes)
-    if wrong.any():
-        raise ValueError(
-            f"known labels must lie in 0..{num_classes - 1}. Received: "
-            f"{wrong.sum()} other labels in {source!r}, such as {labels[wrong][0]}. "
-            "Unknown images belong into `unknown`"
-        )
-
-
-@contextlib.contextmanager
-def _progress_bar(num_data_sets, shown):
-    """Yields `walk(data, name)`, which goes over batches and shows how far it is."""
-    from tqdm import tqdm
-
-    # `None` means: only where there is a terminal.
-    disable = None if shown else True
-    with tqdm(total=num_data_sets, unit="data set", disable=disable) as bar:
-
-        def walk(data, name):
-            num_images = 0
-            for images, labels in batches.iterate(data):
-                yield images, labels
-                num_images += len(images)
-                bar.set_postfix_str(f"{name}: {num_images:,} images")
-            bar.update()
-
-        yield walk

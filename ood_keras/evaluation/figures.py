@@ -105,17 +105,7 @@ def density(
         _draw_density(axes, known_scores, scores, bins, color)
         if threshold is not None:
             _draw_threshold(axes, threshold)
-            known_share, share = (
-                style.percent(np.mean(values <= threshold))
-                for values in (known_scores, scores)
-            )
-            axes.set_title(
-                f"accepted: {known_share} of known, {share} of unknown",
-                fontsize=8,
-                fontweight="normal",
-                color=style.MUTED,
-                loc="right",
-            )
+            _note_accepted(axes, known_scores, scores, threshold)
     if with_confidence:
         grid[-1, 0].set_xlabel("confidence (largest probability of a known class)")
     grid[-1, -1].set_xlabel("ood_score (higher: more likely unknown)")
@@ -123,6 +113,32 @@ def density(
     figure.legend(
         handles=_density_handles(threshold), loc="outside upper right", ncols=3
     )
+    return figure
+
+
+@style.styled
+def perturbed_density(known_scores, unknown_scores, *, threshold):
+    """Draws known images under perturbations against unknown ones (Figure 3).
+
+    Args:
+        known_scores: `{perturbation: ood_score}` with arrays `(num_known,)`.
+        unknown_scores: `ood_score` of unknown images, `(num_unknown,)`.
+        threshold: Draws the line `ood_score = threshold`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    figure, axes = _figure(len(known_scores), 1, (6.4, 1.3), sharex=True)
+    bins = _score_bins([unknown_scores, *known_scores.values()], threshold)
+    for panel, (name, scores) in zip(axes[:, 0], known_scores.items(), strict=True):
+        _draw_density(panel, scores, unknown_scores, bins, style.UNKNOWN)
+        _draw_threshold(panel, threshold)
+        panel.set_title(name)
+        _note_accepted(panel, scores, unknown_scores, threshold)
+    axes[-1, 0].set_xlabel("ood_score (higher: more likely unknown)")
+    figure.supylabel("share of images", color=style.MUTED, fontsize=9)
+    handles = _density_handles(threshold, unknown="unknown, as they are")
+    figure.legend(handles=handles, loc="outside upper right", ncols=3)
     return figure
 
 
@@ -271,6 +287,51 @@ def pictures(rows):
     return figure
 
 
+@style.styled
+def robustness(metrics):
+    """Draws what perturbations of known images do: one column for each.
+
+    Above, the shares of known images that are classified correctly, rejected, and
+    accepted with a wrong class. Below, AUROC of the perturbed known images against each
+    unknown source.
+
+    Args:
+        metrics: `Robustness.metrics`, or what `robustness.json` holds.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    shares = {
+        "accuracy": ("classified correctly", style.KNOWN, "-"),
+        "rejected": ("rejected", style.UNKNOWN, "--"),
+        "accepted_wrong": ("accepted with a wrong class", style.THRESHOLD, "-"),
+    }
+    perturbations = metrics["perturbations"]
+    figure, axes = _figure(2, len(perturbations), (2.9, 2.3), sharey="row")
+    for (upper, lower), (name, points) in zip(
+        axes.T, perturbations.items(), strict=True
+    ):
+        strengths = [point["strength"] for point in points]
+        for key, (label, color, line) in shares.items():
+            values = [point["known"][key] for point in points]
+            upper.plot(strengths, values, line, color=color, marker=".", label=label)
+        for index, source in enumerate(points[0]["unknown"]):
+            values = [point["unknown"][source]["auroc"] for point in points]
+            color = style.source_color(index)
+            lower.plot(strengths, values, color=color, marker=".", label=source)
+        upper.set_title(style.title(name))
+        upper.set_ylim(-0.02, 1.02)
+        lower.set_xlabel("strength (pixel range 1)")
+        for panel in (upper, lower):
+            panel.grid(True)
+            _percent_ticks(panel.yaxis, False)
+    axes[0, 0].set_ylabel("share of known images")
+    axes[1, 0].set_ylabel("AUROC")
+    for panel in axes[:, -1]:
+        panel.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return figure
+
+
 def _figure(num_rows, num_columns, panel_size, **kwargs):
     from matplotlib.figure import Figure
 
@@ -336,13 +397,26 @@ def _draw_threshold(axes, threshold):
     axes.axvline(threshold, color=style.THRESHOLD, linewidth=1.2, linestyle="--")
 
 
-def _density_handles(threshold):
+def _note_accepted(axes, known, unknown, threshold):
+    known_share, unknown_share = (
+        style.percent(np.mean(scores <= threshold)) for scores in (known, unknown)
+    )
+    axes.set_title(
+        f"accepted: {known_share} of known, {unknown_share} of unknown",
+        fontsize=8,
+        fontweight="normal",
+        color=style.MUTED,
+        loc="right",
+    )
+
+
+def _density_handles(threshold, unknown="unknown (the row's colour)"):
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     handles = [
         Patch(color=style.KNOWN, alpha=0.6, label="known"),
-        Patch(color=style.UNKNOWN, alpha=0.3, label="unknown (the row's colour)"),
+        Patch(color=style.UNKNOWN, alpha=0.4, label=unknown),
     ]
     if threshold is not None:
         handles.append(

@@ -364,3 +364,18 @@ def test_detectors_must_share_their_classes(case, toolbox):
             unknown=case.unknown,
             selected_detector="msp",
         )
+
+
+def test_impossible_numbers_are_never_reported(case, monkeypatch):
+    from ood_keras import metrics
+
+    real = metrics.evaluate_scores
+    monkeypatch.setattr(
+        metrics, "evaluate_scores", lambda *scores: {**real(*scores), "auroc": 0.1}
+    )
+    with pytest.raises(RuntimeError, match=r"contradict each other.*auroc=0\.1"):
+        evaluation.evaluate(
+            {"msp": case.fitted["msp"]},
+            known=("digits", case.known),
+            unknown=case.unknown,
+        )

@@ -1,0 +1,79 @@
+"""What evaluations share: checks before and after, and the walk over data."""
+
+import contextlib
+
+from ood_keras import batches, metrics
+
+
+def check_fitted(detector, name):
+    """Raises unless the detector is fitted."""
+    if detector.network is None:
+        raise RuntimeError(
+            f"detector {name!r} has learnt nothing yet; call fit(model, data) first"
+        )
+
+
+def check_sources(known, unknown):
+    """Raises unless `known` is `(source, data)` and `unknown` `{source: data}`."""
+    if not (isinstance(known, tuple) and len(known) == 2 and isinstance(known[0], str)):
+        raise ValueError(
+            "`known` must be the pair (source, data), such as "
+            f'("mnist", (images, labels)). Received: a {type(known).__name__}'
+        )
+    if not isinstance(unknown, dict) or not unknown:
+        raise ValueError(
+            "there are no unknown images to tell from the known ones: give `unknown` "
+            f"as {{source: data}} with at least one source. Received: {unknown!r}"
+        )
+    if known[0] in unknown:
+        raise ValueError(
+            f"{known[0]!r} is both known and unknown; an image can be only one of "
+            "them. Leave it out of `unknown`, or, where its classes differ, say so in "
+            "the names"
+        )
+
+
+def check_labels(labels, num_classes, source):
+    """Raises unless every label is a known class."""
+    if labels is None:
+        raise ValueError(
+            f"the known test images of {source!r} have no labels, and accuracy needs "
+            "them: give (images, labels)"
+        )
+    wrong = (labels < 0) | (labels >= num_classes)
+    if wrong.any():
+        raise ValueError(
+            f"known labels must lie in 0..{num_classes - 1}. Received: "
+            f"{wrong.sum()} other labels in {source!r}, such as {labels[wrong][0]}. "
+            "Unknown images belong into `unknown`"
+        )
+
+
+def check_consistent(results):
+    """Raises if the results hold numbers that no detector can have."""
+    found = metrics.check_consistency(results)
+    if found:
+        raise RuntimeError(
+            "the measured numbers contradict each other, so that none of them can be "
+            "trusted; please report this with the scores: " + "; ".join(map(str, found))
+        )
+
+
+@contextlib.contextmanager
+def progress_bar(num_data_sets, shown):
+    """Yields `walk(data, name)`, which goes over batches and shows how far it is."""
+    from tqdm import tqdm
+
+    # `None` means: only where there is a terminal.
+    disable = None if shown else True
+    with tqdm(total=num_data_sets, unit="data set", disable=disable) as bar:
+
+        def walk(data, name):
+            num_images = 0
+            for images, labels in batches.iterate(data):
+                yield images, labels
+                num_images += len(images)
+                bar.set_postfix_str(f"{name}: {num_images:,} images")
+            bar.update()
+
+        yield walk

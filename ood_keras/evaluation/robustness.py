@@ -1,0 +1,360 @@
+"""What noise and adversarial changes of known images do (section 3.4 of the paper)."""
+
+import dataclasses
+import pathlib
+
+import keras
+import numpy as np
+from keras import ops
+
+from ood_keras import files
+from ood_keras.detectors import perturbation
+from ood_keras.evaluation import common, figures, style
+from ood_keras.evaluation.scoring import Scorer
+from ood_keras.metrics import evaluate_scores
+
+_EPSILONS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+
+# What `evaluate` tries by default: strengths in units of the pixel range.
+PERTURBATIONS = {
+    "white_noise": (0.1, 0.25, 0.5, 0.75, 1.0),
+    "gaussian_noise": (0.1, 0.25, 0.5, 0.75, 1.0),
+    "fgsm": _EPSILONS,
+    "pgd": _EPSILONS,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Robustness:
+    """The result of `robustness.evaluate`.
+
+    Attributes:
+        metrics: The content of `robustness.json`: `{"known": {"source"}, "threshold",
+            "unknown_rejected": {SOURCE: share}, "perturbations": {NAME: [{"strength",
+            "known": {"accuracy", "rejected", "accepted_wrong"}, "unknown": {SOURCE:
+            metrics}}]}}`, fractions. The first strength is 0, the images as they are.
+            `accuracy` counts all known images, rejected or not; `accepted_wrong` is the
+            share that is accepted and misclassified; `unknown` ranks the perturbed
+            known images against the unknown ones as they are, with the metrics of
+            `metrics.evaluate_scores`.
+        known_scores: `{NAME: {strength: ood_score (num_known,)}}`.
+        unknown_scores: `{SOURCE: ood_score (num_unknown,)}`.
+        pictures: `{row title: (images, captions)}`, the first known image at all
+            strengths, for `figures.pictures`.
+    """
+
+    metrics: dict
+    known_scores: dict
+    unknown_scores: dict
+    pictures: dict
+
+    def figures(self):
+        """`{name: matplotlib Figure}`."""
+        return {
+            "robustness": figures.robustness(self.metrics),
+            "robustness_density": figures.perturbed_density(
+                self._pictured_scores(),
+                np.concatenate(list(self.unknown_scores.values())),
+                threshold=self.metrics["threshold"],
+            ),
+            "robustness_inputs": figures.pictures(self.pictures),
+        }
+
+    def save(self, run_dir):
+        """Writes `robustness.json`, and its figures into `figures/`.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        run_dir = pathlib.Path(run_dir)
+        for name, figure in self.figures().items():
+            with files.atomic_file(run_dir / "figures" / f"{name}.png") as path:
+                figure.savefig(path)
+        files.write_json(run_dir / "robustness.json", self.metrics)
+
+    def _pictured_scores(self):
+        """Known scores by a title: as they are, and each perturbation half way up."""
+        rows = {}
+        for name, by_strength in self.known_scores.items():
+            rows.setdefault("as they are", by_strength[0.0])
+            strength = list(by_strength)[(len(by_strength) + 1) // 2]
+            rows[f"{style.title(name)} {strength:g}"] = by_strength[strength]
+        return rows
+
+
+def evaluate(
+    detector,
+    threshold,
+    *,
+    known,
+    unknown,
+    perturbations=None,
+    class_names=None,
+    seed=0,
+    progress=True,
+):
+    """Perturbs known test images ever more and measures what becomes of them.
+
+    Use it to see whether a model that errs at least rejects. Unknown images stay as
+    they are. The attacks know the classifier and make it err; they do not aim at the
+    detector, and an attacker who does may do more damage than is shown here.
+
+    Args:
+        detector: A fitted detector; the classifier is the model that it was fitted on.
+        threshold: The `calibration.Threshold` to deploy, from images as they are.
+        known: `(source, data)`: the name of the known test images, and images in [0, 1]
+            with labels `0..N-1`, as anything that `ood_keras.batches.iterate` can walk
+            over several times.
+        unknown: `{source: data}` of unknown test images.
+        perturbations: `{name: strengths}`, some of `PERTURBATIONS`, or with strengths
+            of your own: positive, in units of the pixel range.
+        class_names: Names of the known classes, for the pictures.
+        seed: Of the noise; the same noise is scaled to every strength.
+        progress: Whether to show a progress bar where there is a terminal.
+
+    Returns:
+        A `Robustness`.
+
+    Raises:
+        ValueError: a data set is empty; known labels are missing or out of range; an
+            unknown perturbation, or a strength that is not positive.
+        RuntimeError: the detector is not fitted, or an attack is asked for and Keras
+            does not run on TensorFlow.
+
+    Example:
+
+    >>> result = evaluation.robustness.evaluate(
+    ...     detector, threshold, known=("mnist", (x, y)), unknown={"kmnist": x_unknown}
+    ... )
+    >>> result.save("runs/mnist")
+    """
+    common.check_fitted(detector, detector.name)
+    common.check_sources(known, unknown)
+    perturbations = PERTURBATIONS if perturbations is None else perturbations
+    _check_perturbations(perturbations)
+    source, known_data = known
+    changes = _changes(detector, perturbations)
+    scorer = Scorer({"detector": detector})
+    steps = [(name, s) for name, strengths in perturbations.items() for s in strengths]
+    first_images = {}
+
+    def changed(walk, name, strength):
+        generator = np.random.default_rng(seed)
+        for images, labels in walk(known_data, f"{source}, {name} {strength:g}"):
+            common.check_labels(labels, detector.num_classes, source)
+            moved = changes[name](images, labels, strength, generator)
+            if len(moved):
+                first_images.setdefault((name, strength), moved[:1])
+            yield moved, labels
+
+    with common.progress_bar(1 + len(steps) + len(unknown), progress) as walk:
+        unknown_scores = {
+            name: scorer.score(walk(data, name), name).scores["detector"]
+            for name, data in unknown.items()
+        }
+        scored = {
+            step: scorer.score(changed(walk, *step), source, detector="detector")
+            for step in [("none", 0.0), *steps]
+        }
+    points, known_scores, pictures = {}, {}, {}
+    for name, strengths in perturbations.items():
+        row = {0.0: scored["none", 0.0]}
+        row |= {float(strength): scored[name, strength] for strength in strengths}
+        points[name] = [
+            _point(strength, one, threshold, unknown_scores)
+            for strength, one in row.items()
+        ]
+        known_scores[name] = {s: one.scores["detector"] for s, one in row.items()}
+        images = [first_images["none", 0.0]]
+        images += [first_images[name, strength] for strength in strengths]
+        captions = [_caption(s, one, threshold, class_names) for s, one in row.items()]
+        pictures[style.title(name)] = np.concatenate(images), captions
+    metrics = {
+        "known": {"source": source},
+        "threshold": threshold.value,
+        "unknown_rejected": {
+            name: float(np.mean(~threshold.accepts(scores)))
+            for name, scores in unknown_scores.items()
+        },
+        "perturbations": points,
+    }
+    common.check_consistent(metrics)
+    return Robustness(metrics, known_scores, unknown_scores, pictures)
+
+
+def white_noise(images, strength, seed=0):
+    """Adds noise that is uniform in [-strength, strength], and clips to [0, 1].
+
+    Args:
+        images: Float32 `(batch, height, width, channels)` in [0, 1].
+        strength: Half the width, in units of the pixel range.
+        seed: An integer, or a `numpy.random.Generator` to draw from.
+    """
+    noise = np.random.default_rng(seed).random(images.shape, np.float32)
+    return np.clip(images + np.float32(strength) * (2 * noise - 1), 0, 1)
+
+
+def gaussian_noise(images, strength, seed=0):
+    """Adds normal noise of mean 0 and deviation `strength`, and clips to [0, 1].
+
+    Args:
+        images: Float32 `(batch, height, width, channels)` in [0, 1].
+        strength: The standard deviation, in units of the pixel range.
+        seed: An integer, or a `numpy.random.Generator` to draw from.
+    """
+    noise = np.random.default_rng(seed).standard_normal(images.shape, np.float32)
+    return np.clip(images + np.float32(strength) * noise, 0, 1)
+
+
+class Attack:
+    """Moves images so that a classifier errs, within a distance per pixel.
+
+    Each step follows the sign of the gradient of the cross-entropy over the known
+    classes, so that one known class is taken for another; over all logits, the easiest
+    way would be towards the unknown class, and the images would just be rejected. The
+    gradient is taken of `log((1 - p) / p)`, p the probability of the true class: that
+    has the same sign everywhere, but does not vanish where p rounds to 1, which would
+    make sure models look robust.
+
+    Args:
+        network: The `detectors.Network` of the classifier, such as `detector.network`.
+        num_classes: N, the number of known classes.
+
+    Raises:
+        RuntimeError: Keras does not run on TensorFlow.
+
+    Example:
+
+    >>> attack = Attack(detector.network, detector.num_classes)
+    >>> moved = attack.fgsm(images, labels, epsilon=0.1)
+    """
+
+    def __init__(self, network, num_classes):
+        if keras.backend.backend() != "tensorflow":
+            raise RuntimeError(
+                "FGSM and PGD need gradients, which this package takes with TensorFlow "
+                "only. Set KERAS_BACKEND=tensorflow, or choose noise as perturbation. "
+                f"Received: {keras.backend.backend()!r}"
+            )
+        import tensorflow as tf
+
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec((None, *network.image_shape), tf.float32),
+                tf.TensorSpec((None,), tf.int64),
+                tf.TensorSpec((), tf.float32),
+            ],
+            autograph=False,
+        )
+        def step(images, labels, size):
+            def run(images):
+                logits = network(images)["logits"][:, :num_classes]
+                is_true = ops.one_hot(labels, num_classes, dtype="bool")
+                true = ops.max(ops.where(is_true, logits, -np.inf), axis=-1)
+                others = ops.where(is_true, -np.inf, logits)
+                return None, [true - ops.logsumexp(others, axis=-1)]
+
+            return perturbation.lowered(images, run, size)[1][0]
+
+        self._compiled_step = step
+
+    def fgsm(self, images, labels, epsilon):
+        """One step of length `epsilon` (Goodfellow et al. 2015), clipped to [0, 1].
+
+        Args:
+            images: Float32 `(batch, height, width, channels)` in [0, 1].
+            labels: The true classes, `(batch,)`.
+            epsilon: Largest change of a pixel.
+
+        Returns:
+            Float32 images of the same shape.
+        """
+        return np.clip(self._step(images, labels, epsilon), 0, 1)
+
+    def pgd(self, images, labels, epsilon, num_steps=10):
+        """`num_steps` small steps, kept within `epsilon` (Madry et al. 2018).
+
+        It starts at the image itself, and a step is `2.5 epsilon / num_steps` long.
+
+        Args:
+            images: Float32 `(batch, height, width, channels)` in [0, 1].
+            labels: The true classes, `(batch,)`.
+            epsilon: Largest change of a pixel.
+            num_steps: How many gradients to follow.
+
+        Returns:
+            Float32 images of the same shape.
+        """
+        low, high = np.clip(images - epsilon, 0, 1), np.clip(images + epsilon, 0, 1)
+        moved = images
+        for _ in range(num_steps):
+            step = self._step(moved, labels, 2.5 * epsilon / num_steps)
+            moved = np.clip(step, low, high)
+        return moved
+
+    def _step(self, images, labels, size):
+        images = np.asarray(images, np.float32)
+        labels = np.asarray(labels, np.int64)
+        return self._compiled_step(images, labels, np.float32(size)).numpy()
+
+
+def _changes(detector, perturbations):
+    """`{name: function of (images, labels, strength, generator)}`."""
+    changes = {
+        "none": lambda images, labels, strength, generator: images,
+        "white_noise": lambda images, labels, strength, generator: white_noise(
+            images, strength, generator
+        ),
+        "gaussian_noise": lambda images, labels, strength, generator: gaussian_noise(
+            images, strength, generator
+        ),
+    }
+    if {"fgsm", "pgd"} & set(perturbations):
+        attack = Attack(detector.network, detector.num_classes)
+        changes["fgsm"] = lambda *arguments: attack.fgsm(*arguments[:3])
+        changes["pgd"] = lambda *arguments: attack.pgd(*arguments[:3])
+    return changes
+
+
+def _check_perturbations(perturbations):
+    unknown = set(perturbations) - set(PERTURBATIONS)
+    if unknown or not perturbations:
+        raise ValueError(
+            f"perturbations must be some of {list(PERTURBATIONS)}. Received: "
+            f"{list(perturbations)}"
+        )
+    for name, strengths in perturbations.items():
+        if not len(strengths) or min(strengths) <= 0:
+            raise ValueError(
+                f"the strengths of {name!r} must be positive; 0 is always measured. "
+                f"Received: {strengths!r}"
+            )
+
+
+def _point(strength, scored, threshold, unknown_scores):
+    """What is measured of known images at one strength."""
+    right = scored.predictions == scored.labels
+    scores = scored.scores["detector"]
+    accepted = threshold.accepts(scores)
+    return {
+        "strength": strength,
+        "known": {
+            "accuracy": float(np.mean(right)),
+            "rejected": float(np.mean(~accepted)),
+            "accepted_wrong": float(np.mean(accepted & ~right)),
+        },
+        "unknown": {
+            name: evaluate_scores(scores, others)
+            for name, others in unknown_scores.items()
+        },
+    }
+
+
+def _caption(strength, scored, threshold, class_names):
+    label = scored.predictions[0]
+    accepted = threshold.accepts(scored.scores["detector"][0])
+    return (
+        f"strength {strength:g}\n"
+        f"read as {class_names[label] if class_names else label}\n"
+        f"{'accepted' if accepted else 'rejected'}"
+    )
