@@ -8,7 +8,7 @@ import keras
 from ood_keras import files
 from ood_keras.calibration import Threshold
 from ood_keras.conventions import UNKNOWN_LABEL
-from ood_keras.export import image_bytes, manifest, parity, serving
+from ood_keras.export import image_bytes, manifest, parity, serving, serving_kit
 
 
 def saved_model(
@@ -30,7 +30,8 @@ def saved_model(
     `valid = False` and rejected; they never touch the other images of the batch. Beside
     it lie `manifest.json`, which describes it, and `parity.json`: before this function
     returns, the model was opened in a fresh process and compared with the live one.
-    The model is not changed.
+    Warm-up requests and the folder `serving` are for TensorFlow Serving; begin with
+    `serving/README.md`. The model is not changed.
 
     Args:
         model: The `keras.Model` that `detector` was fitted on.
@@ -75,6 +76,7 @@ def saved_model(
         serving.save(folder, detector, threshold.value, class_names, image_shape)
         report = parity.check(folder, detector, threshold, class_names, images)
         files.write_json(folder / "parity.json", report)
+        serving_kit.write(folder, path, image_shape)
         manifest.write(
             folder,
             {
