@@ -1,0 +1,97 @@
+"""Written whole or not at all: full disks, failures in the middle, existing targets."""
+
+import errno
+import json
+import os
+
+import pytest
+
+from ood_keras import files
+
+
+def leftovers(folder):
+    return sorted(path.name for path in folder.rglob("*"))
+
+
+def fill_disk(monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+
+
+def test_file_appears_with_its_folder(tmp_path):
+    files.write_text(tmp_path / "a" / "b.txt", "grüße")
+    assert (tmp_path / "a" / "b.txt").read_text(encoding="utf-8") == "grüße"
+    assert leftovers(tmp_path) == ["a", "b.txt"]
+
+
+def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), files.atomic_file(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert leftovers(tmp_path) == ["file.txt"]
+
+
+def test_full_disk_says_which_file_and_what_to_do(tmp_path, monkeypatch):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    fill_disk(monkeypatch)
+    with pytest.raises(
+        OSError, match=r"file\.txt: No space left.*free space"
+    ) as caught:
+        files.write_text(path, "new")
+    assert caught.value.errno == errno.ENOSPC
+    assert path.read_text() == "old"
+    assert leftovers(tmp_path) == ["file.txt"]
+
+
+def test_read_only_disk_is_a_clear_error(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    with pytest.raises(OSError, match="Read-only file system"):
+        files.write_text(tmp_path / "file.txt", "new")
+    with pytest.raises(OSError, match="Read-only file system"):
+        with files.atomic_directory(tmp_path / "folder"):
+            pass
+
+
+def test_temporary_keeps_the_suffix_that_writers_look_at(tmp_path):
+    with files.atomic_file(tmp_path / "model.keras") as temporary:
+        assert temporary.suffix == ".keras"
+        temporary.touch()
+
+
+def test_json_refuses_what_json_cannot_say(tmp_path):
+    files.write_json(tmp_path / "a.json", {"b": [1, 0.5, None]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"b": [1, 0.5, None]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(tmp_path / "a.json", {"b": float("nan")})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"b": [1, 0.5, None]}
+
+
+def test_directory_appears_whole(tmp_path):
+    with files.atomic_directory(tmp_path / "out" / "1") as temporary:
+        (temporary / "a").write_text("a")
+        assert not (tmp_path / "out" / "1").exists()
+    assert leftovers(tmp_path) == ["1", "a", "out"]
+
+
+def test_directory_failure_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        with files.atomic_directory(tmp_path / "1") as temporary:
+            (temporary / "a").write_text("a")
+            raise ZeroDivisionError
+    assert leftovers(tmp_path) == []
+
+
+def test_directory_is_never_overwritten(tmp_path):
+    (tmp_path / "1").mkdir()
+    with pytest.raises(FileExistsError, match="never overwritten"):
+        with files.atomic_directory(tmp_path / "1"):
+            pass
