@@ -56,9 +56,9 @@ def test_read_only_disk_is_a_clear_error(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.mkdir", refuse)
     with pytest.raises(OSError, match="Read-only file system"):
         files.write_text(tmp_path / "file.txt", "new")
-    with pytest.raises(OSError, match="Read-only file system"):
-        with files.atomic_directory(tmp_path / "folder"):
-            pass
+    directory = files.atomic_directory(tmp_path / "folder")
+    with pytest.raises(OSError, match="Read-only file system"), directory:
+        pass
 
 
 def test_temporary_keeps_the_suffix_that_writers_look_at(tmp_path):
@@ -83,15 +83,15 @@ def test_directory_appears_whole(tmp_path):
 
 
 def test_directory_failure_leaves_nothing(tmp_path):
-    with pytest.raises(ZeroDivisionError):
-        with files.atomic_directory(tmp_path / "1") as temporary:
-            (temporary / "a").write_text("a")
-            raise ZeroDivisionError
+    directory = files.atomic_directory(tmp_path / "1")
+    with pytest.raises(ZeroDivisionError), directory as temporary:
+        (temporary / "a").write_text("a")
+        raise ZeroDivisionError
     assert leftovers(tmp_path) == []
 
 
 def test_directory_is_never_overwritten(tmp_path):
     (tmp_path / "1").mkdir()
-    with pytest.raises(FileExistsError, match="never overwritten"):
-        with files.atomic_directory(tmp_path / "1"):
-            pass
+    directory = files.atomic_directory(tmp_path / "1")
+    with pytest.raises(FileExistsError, match="never overwritten"), directory:
+        pass
