@@ -341,8 +341,9 @@ def _figure(num_rows, num_columns, panel_size, **kwargs):
     return figure, figure.subplots(num_rows, num_columns, squeeze=False, **kwargs)
 
 
-def _draw_roc(axes, known_scores, unknown_scores, *, color, smallest, **kwargs):
-    dashed = kwargs.pop("dashed", False)
+def _draw_roc(
+    axes, known_scores, unknown_scores, *, color, smallest, dashed=False, label=None
+):
     curve = metrics.roc_curve(known_scores, unknown_scores)
     unknown_accepted = curve.unknown_accepted
     if smallest is not None:
@@ -352,7 +353,7 @@ def _draw_roc(axes, known_scores, unknown_scores, *, color, smallest, **kwargs):
         curve.known_accepted,
         color=color,
         linestyle="--" if dashed else "-",
-        **kwargs,
+        label=label,
     )
 
 
