@@ -130,3 +130,8 @@ def test_registration_loads_nothing_heavy():
 def test_keras_finds_the_objects_in_either_order(imports):
     code = "assert 'ood_keras>OpenSetLoss' in keras.saving.get_custom_objects()"
     modules_after(imports, code)
+
+
+@pytest.mark.parametrize("name", sorted(set(LIBRARY_ROOMS) - {"tools"}))
+def test_each_room_can_be_the_first_to_be_imported(name):
+    modules_after(f"import ood_keras.{name}")
