@@ -17,7 +17,8 @@ class Threshold:
         method: Name of the function of `ood_keras.calibration` that chose it.
         guarantee: One sentence: what acceptance of which images to expect.
         num_calibration: How many known images chose it.
-        target_acceptance: The fraction of known images that it should accept.
+        target_acceptance: The fraction of known images that it should accept; `None`
+            where the method aims at something else.
         acceptance_interval: `(low, high)`: the fraction of new known images that it
             will accept lies between these with 90 % probability. `None` where the
             method promises none.
@@ -38,7 +39,7 @@ class Threshold:
     method: str
     guarantee: str
     num_calibration: int
-    target_acceptance: float
+    target_acceptance: float | None
     acceptance_interval: tuple[float, float] | None = None
 
     def __post_init__(self):

@@ -58,7 +58,9 @@ class StreamingRanking(ScoreMetric):
 
     def store(self, scores, known):
         broken = ops.isnan(scores)
-        bins = bin_index(ops, ops.view(scores + 0.0, "int32"))
+        # `view` wants a static last axis, and the batch is not static.
+        bits = ops.view((scores + 0.0)[:, None], "int32")[:, 0]
+        bins = bin_index(ops, bits)
         slots = ops.where(known, bins, bins + NUM_BINS)
         counted = ops.cast(ops.logical_not(broken), "int32")
         counts = ops.segment_sum(counted, slots, 2 * NUM_BINS)

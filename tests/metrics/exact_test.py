@@ -137,7 +137,7 @@ def test_one_ranking_serves_every_metric():
     known, unknown = CASES["overlapping"]
     ranked = metrics.RankedScores(known, unknown)
     assert ranked.fpr_at_tpr(0.8) == metrics.fpr_at_tpr(known, unknown, 0.8)
-    assert ranked.auroc() == metrics.auroc(known, unknown)
+    assert ranked.evaluate() == metrics.evaluate_scores(known, unknown)
     np.testing.assert_array_equal(
         ranked.roc_curve().thresholds, metrics.roc_curve(known, unknown).thresholds
     )

@@ -117,6 +117,19 @@ def test_config_round_trip(metric_class):
     assert metric.name == EXACT[metric_class]
 
 
+def test_all_metrics_for_one_sort():
+    known, unknown = CASES["many_ties"]
+    metric = metrics.Ranking(2, score="max_logit", capacity=128, prefix="logit_")
+    for y_true, y_pred in batches(known, unknown):
+        metric.update_state(y_true, y_pred)
+    expected = metrics.evaluate_scores(known, unknown)
+    assert {name: float(value) for name, value in metric.result().items()} == (
+        pytest.approx({f"logit_{name}": value for name, value in expected.items()})
+    )
+    copy = keras.metrics.deserialize(keras.metrics.serialize(metric))
+    assert copy.get_config() == metric.get_config()
+
+
 def test_reads_the_score_from_logits_of_either_width():
     logits = np.random.default_rng(3).normal(size=(40, 4)).astype(np.float32)
     labels = np.repeat([0, -1], 20)
@@ -151,31 +164,47 @@ def test_bad_arguments_are_explained():
         metric.update_state([0], [[1.0, 2.0, 3.0]], sample_weight=[1.0])
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_in_fit_and_evaluate(jit_compile):
-    """A network without weights to learn hands its input on as logits."""
+IN_FIT = {
+    "all": [
+        metrics.KnownAccuracy,
+        *EXACT,
+        lambda n: metrics.Ranking(n, prefix="all_"),
+        lambda n: metrics.StreamingRanking(n, prefix="streaming_"),
+    ],
+    "compiled": [metrics.KnownAccuracy, lambda n: metrics.Ranking(n, capacity=256)],
+}
+
+
+@pytest.mark.parametrize("kind", IN_FIT)
+def test_in_fit_and_evaluate(kind):
+    """The network hands its input on as logits."""
     rng = np.random.default_rng(4)
     logits = rng.normal(size=(150, 4)).astype(np.float32)
     labels = rng.integers(-1, 3, 150)
-    inputs = keras.Input((4,))
-    model = keras.Model(inputs, keras.layers.Rescaling(1.0)(inputs))
-    model.compile(
-        loss=lambda y_true, y_pred: ops.sum(y_pred, axis=-1),
-        metrics=[metrics.KnownAccuracy(3), *(metric(3) for metric in EXACT)],
-        jit_compile=jit_compile,
-    )
-    # The last batch is smaller than the others.
-    history = model.fit(
-        logits, labels, batch_size=64, validation_data=(logits, labels), verbose=0
-    ).history
-    evaluated = model.evaluate(
-        logits, labels, batch_size=64, return_dict=True, verbose=0
-    )
     score = logits[:, 3] - np.log(np.exp(logits[:, :3]).sum(axis=1))
-    expected = metrics.evaluate_scores(score[labels >= 0], score[labels < 0])
-    expected["known_accuracy"] = np.mean(
-        logits[labels >= 0, :3].argmax(axis=1) == labels[labels >= 0]
+    known, unknown = score[labels >= 0], score[labels < 0]
+    right = logits[labels >= 0, :3].argmax(axis=1) == labels[labels >= 0]
+    expected = {"known_accuracy": right.mean()}
+    expected |= metrics.evaluate_scores(known, unknown)
+    if kind == "all":
+        sketch = metrics.ScoreSketch().update(known, unknown).evaluate()
+        expected |= {f"all_{name}": expected[name] for name in EXACT.values()}
+        expected |= {f"streaming_{name}": value for name, value in sketch.items()}
+
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(4, use_bias=False)(inputs))
+    model.set_weights([np.eye(4)])
+    model.compile(
+        optimizer=keras.optimizers.SGD(0.0),
+        loss=lambda y_true, y_pred: ops.sum(y_pred, axis=-1),
+        metrics=[metric(3) for metric in IN_FIT[kind]],
+        jit_compile=kind == "compiled",
     )
+    # The last batch is a smaller one, except where every shape is compiled anew.
+    batch_size = 75 if kind == "compiled" else 64
+    data = {"x": logits, "y": labels, "batch_size": batch_size, "verbose": 0}
+    history = model.fit(**data, validation_data=(logits, labels)).history
+    evaluated = model.evaluate(**data, return_dict=True)
     for name, value in expected.items():
         assert history[name][0] == pytest.approx(value, abs=1e-6)
         assert history[f"val_{name}"][0] == pytest.approx(value, abs=1e-6)

@@ -67,6 +67,64 @@ def evaluate_scores(known, unknown):
     }
 
 
+def oscr(known, correct, unknown):
+    """Trapezoids between the points of the curve of accepted and right images."""
+    thresholds = sorted({*known, *unknown})
+    curve = [(Fraction(0), Fraction(0))]
+    for t in thresholds:
+        right = sum(k <= t and bool(c) for k, c in zip(known, correct, strict=True))
+        accepted = sum(u <= t for u in unknown)
+        curve.append((Fraction(accepted, len(unknown)), Fraction(right, len(known))))
+    area = Fraction(0)
+    for (x1, y1), (x2, y2) in itertools.pairwise(curve):
+        area += (x2 - x1) * (y1 + y2) / 2
+    return float(area)
+
+
+def aurc(scores, errors):
+    """Mean over images of the error rate among all that score no higher."""
+    risks = []
+    for score in scores:
+        accepted = [e for s, e in zip(scores, errors, strict=True) if s <= score]
+        risks.append(Fraction(sum(map(bool, accepted)), len(accepted)))
+    return float(sum(risks) / len(risks))
+
+
+def calibration_error(confidence, correct, num_bins):
+    total = 0.0
+    for b in range(num_bins):
+        low, high = b / num_bins, (b + 1) / num_bins
+        inside = [
+            (c, r)
+            for c, r in zip(confidence, correct, strict=True)
+            if low < c <= high or (b == 0 and c == 0)
+        ]
+        if inside:
+            accuracy = sum(bool(r) for _, r in inside) / len(inside)
+            mean = sum(c for c, _ in inside) / len(inside)
+            total += len(inside) / len(confidence) * abs(accuracy - mean)
+    return total
+
+
+def delong_covariance(detectors):
+    """Covariance of AUROCs (DeLong et al. 1988, eq. 6), detectors of (known, unknown).
+
+    The kernel matrix of each detector is written out pair by pair.
+    """
+    import numpy as np
+
+    known_means, unknown_means = [], []
+    for known, unknown in detectors:
+        kernel = np.array(
+            [[1.0 if u > k else 0.5 if u == k else 0.0 for u in unknown] for k in known]
+        )
+        known_means.append(kernel.mean(axis=1))
+        unknown_means.append(kernel.mean(axis=0))
+    return np.atleast_2d(np.cov(known_means)) / len(known_means[0]) + np.atleast_2d(
+        np.cov(unknown_means)
+    ) / len(unknown_means[0])
+
+
 def score_cases():
     """Pairs `(known, unknown)` of awkward scores, by name; float32 unless said so."""
     import numpy as np

@@ -1,0 +1,143 @@
+"""One conformal threshold for each predicted class."""
+
+import dataclasses
+
+import numpy as np
+
+from ood_keras.calibration.conformal import conformal, smallest_num_images
+from ood_keras.calibration.order_statistic import percent
+from ood_keras.conventions import check_num_classes
+from ood_keras.metrics.ranked_scores import check_scores
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassThresholds:
+    """A threshold per predicted class; `str()` is what they promise.
+
+    Args:
+        values: The threshold of each known class; an image is accepted when its
+            `ood_score` is at most the value of the class that is predicted for it.
+            Float32 holds every one.
+        method: Name of the function of `ood_keras.calibration` that chose them.
+        guarantee: One sentence: what acceptance of which images to expect.
+        num_calibration: How many known images chose each value.
+        target_acceptance: The fraction of known images of each class to accept.
+        acceptance_intervals: `(low, high)` for each class, see `Threshold`.
+    """
+
+    values: tuple[float, ...]
+    method: str
+    guarantee: str
+    num_calibration: tuple[int, ...]
+    target_acceptance: float
+    acceptance_intervals: tuple[tuple[float, float], ...]
+
+    def accepts(self, scores, predicted_classes):
+        """Bool array: which `ood_score`s of which predicted classes are accepted.
+
+        Raises:
+            ValueError: there is not one class in `0..N-1` per score.
+        """
+        scores = np.asarray(scores)
+        classes = _check_classes(predicted_classes, len(self.values), scores)
+        return scores <= np.array(self.values, np.float32)[classes]
+
+    def to_dict(self):
+        """The fields as plain JSON values, for a manifest."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields):
+        """The thresholds that `to_dict` wrote, also after a trip through JSON."""
+        intervals = tuple(tuple(each) for each in fields["acceptance_intervals"])
+        return cls(
+            **{
+                **fields,
+                "values": tuple(fields["values"]),
+                "num_calibration": tuple(fields["num_calibration"]),
+                "acceptance_intervals": intervals,
+            }
+        )
+
+    def __str__(self):
+        return self.guarantee
+
+
+def conformal_per_class(
+    known_scores, predicted_classes, num_classes, target_acceptance=0.95
+):
+    """A conformal threshold for each predicted class (Mondrian; Vovk et al. 2005).
+
+    One threshold for all classes accepts the easy classes more often and the hard ones
+    less. Here every class that the model predicts keeps the target by itself. Classes
+    are the predicted ones, since that is what is known of a new image.
+
+    Args:
+        known_scores: `ood_score`s of known validation images `(num_images,)`, higher
+            means more likely unknown.
+        predicted_classes: Integers `(num_images,)` in `0..N-1`, the known class that
+            the model predicts for each, right or wrong.
+        num_classes: Integer N >= 2, the number of known classes.
+        target_acceptance: Probability of accepting a known image, in (0, 1).
+
+    Returns:
+        `ClassThresholds`.
+
+    Raises:
+        ValueError: as `conformal`, or a class has too few images.
+
+    Example:
+
+    >>> thresholds = conformal_per_class(
+    ...     [0.0, 1.0, 5.0, 6.0], [0, 0, 1, 1], num_classes=2, target_acceptance=0.5)
+    >>> thresholds.accepts([3.0, 3.0], [0, 1])
+    array([False,  True])
+    """
+    scores = check_scores(known_scores, "known_scores")
+    num_classes = check_num_classes(num_classes)
+    classes = _check_classes(predicted_classes, num_classes, scores)
+    counts = np.bincount(classes, minlength=num_classes)
+    smallest = smallest_num_images(target_acceptance)
+    if counts.min() < smallest:
+        few = {int(c): int(counts[c]) for c in np.flatnonzero(counts < smallest)}
+        raise ValueError(
+            f"conformal thresholds per class at target_acceptance={target_acceptance} "
+            f"need at least {smallest} known images predicted as each class. Received "
+            f"fewer for (class: images): {few}. Add images, lower the target, or use "
+            "`conformal`, one threshold for all"
+        )
+    thresholds = [
+        conformal(scores[classes == c], target_acceptance) for c in range(num_classes)
+    ]
+    return ClassThresholds(
+        values=tuple(threshold.value for threshold in thresholds),
+        method="conformal_per_class",
+        guarantee=(
+            f"Of the new known images that are predicted as any one of {num_classes} "
+            "classes, accepts each with probability at least "
+            f"{percent(target_acceptance)} if it is drawn like the {len(scores):,} "
+            f"known images calibrated on ({counts.min():,} to {counts.max():,} per "
+            "predicted class)."
+        ),
+        num_calibration=tuple(threshold.num_calibration for threshold in thresholds),
+        target_acceptance=float(target_acceptance),
+        acceptance_intervals=tuple(
+            threshold.acceptance_interval for threshold in thresholds
+        ),
+    )
+
+
+def _check_classes(classes, num_classes, scores):
+    classes = np.asarray(classes)
+    if (
+        classes.shape != scores.shape
+        or classes.dtype.kind not in "iu"
+        or (classes.size and not 0 <= classes.min() <= classes.max() < num_classes)
+    ):
+        raise ValueError(
+            "`predicted_classes` must hold one integer in "
+            f"0..{num_classes - 1} per score, shape {scores.shape}: the largest known "
+            f"logit, never -1. Received: shape {classes.shape}, {classes.dtype}"
+            + (f", {classes.min()}..{classes.max()}" if classes.size else "")
+        )
+    return classes

@@ -1,0 +1,98 @@
+"""The threshold at which mistakes cost least."""
+
+import numpy as np
+
+from ood_keras.calibration.order_statistic import check_fraction, percent, round_up
+from ood_keras.calibration.threshold import Threshold
+from ood_keras.metrics.ranked_scores import RankedScores
+
+
+def lowest_cost(
+    known_scores,
+    unknown_scores,
+    prior_unknown,
+    cost_false_accept=1.0,
+    cost_false_reject=1.0,
+):
+    """The threshold with the lowest expected cost per image, on the given images.
+
+    The cost at a threshold is `(1 - prior) cost_false_reject P(reject | known) + prior
+    cost_false_accept P(accept | unknown)`; with a prior of 0.5 and equal costs this is
+    the threshold of the detection error. The prior is that of the stream to come and
+    not the ratio of the sets. The threshold lies halfway between two neighbouring
+    scores, and is the strictest of those with the lowest cost.
+
+    Args:
+        known_scores: `ood_score`s of known validation images `(num_known,)`, higher
+            means more likely unknown.
+        unknown_scores: `ood_score`s of unknown validation images `(num_unknown,)`, from
+            sources used in training, never from a test set. The result is only as good
+            as they are like the unknown images to come.
+        prior_unknown: Fraction of images to come that are unknown, in (0, 1).
+        cost_false_accept: Cost of accepting an unknown image, above 0, in any unit.
+        cost_false_reject: Cost of rejecting a known image, above 0, in the same unit.
+
+    Returns:
+        A `Threshold`; its `target_acceptance` is `None`.
+
+    Raises:
+        ValueError: no scores or NaN scores, a prior outside (0, 1), a cost that is not
+            above 0, or a threshold that would be infinite.
+
+    Example:
+
+    >>> lowest_cost([0.0, 1.0, 2.0], [3.0, 4.0], prior_unknown=0.1).value
+    2.5
+    """
+    prior = check_fraction(prior_unknown, "prior_unknown")
+    for name, cost in (
+        ("cost_false_accept", cost_false_accept),
+        ("cost_false_reject", cost_false_reject),
+    ):
+        if not 0 < cost < np.inf:
+            raise ValueError(f"`{name}` must be above 0. Received: {name}={cost}")
+    ranked = RankedScores(known_scores, unknown_scores)
+    # Point 0 accepts nothing, point i every score up to the i-th threshold.
+    known = np.append(0, ranked.known_accepted) / ranked.num_known
+    unknown = np.append(0, ranked.unknown_accepted) / ranked.num_unknown
+    costs = (1 - prior) * cost_false_reject * (1 - known)
+    costs += prior * cost_false_accept * unknown
+    point = int(np.argmin(costs))
+    return Threshold(
+        value=_between(ranked.thresholds, point),
+        method="lowest_cost",
+        guarantee=(
+            f"With {percent(prior)} unknown images, a cost of {cost_false_accept:g} "
+            f"for each one accepted and of {cost_false_reject:g} for each known image "
+            f"rejected, no threshold costs less than its {costs[point]:.4g} per image "
+            f"on the {ranked.num_known:,} known and {ranked.num_unknown:,} unknown "
+            f"images it was chosen on, of which it accepts {percent(known[point])} and "
+            f"{percent(unknown[point])}."
+        ),
+        num_calibration=ranked.num_known,
+        target_acceptance=None,
+    )
+
+
+def _between(scores, point):
+    """A float32 number that accepts exactly the first `point` of ascending scores.
+
+    Float64 scores may lie closer than float32 can part; then it accepts a few more.
+    """
+    low = float(scores[point - 1]) if point else -np.inf
+    high = float(scores[point]) if point < len(scores) else np.inf
+    if low == high:
+        raise ValueError(
+            f"the lowest cost is that of a threshold {'at' if point else 'below'} "
+            f"{low}, which is no use: it {'accepts' if point else 'rejects'} every "
+            "image. Choose another detector, or other costs"
+        )
+    finite = [end for end in (low, high) if np.isfinite(end)]
+    if len(finite) == 2:
+        middle = float(np.float32(low / 2 + high / 2))
+        return middle if low <= middle < high else round_up(low)
+    if not finite:
+        return 0.0
+    if finite == [low]:
+        return round_up(low)
+    return float(np.nextafter(np.float32(high), np.float32(-np.inf)))

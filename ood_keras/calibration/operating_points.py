@@ -1,0 +1,91 @@
+"""Several thresholds at once, to choose between."""
+
+import dataclasses
+
+from ood_keras.calibration.clopper_pearson import clopper_pearson
+from ood_keras.calibration.conformal import conformal
+from ood_keras.calibration.order_statistic import percent
+from ood_keras.calibration.threshold import Threshold
+from ood_keras.metrics.ranked_scores import check_scores
+
+
+@dataclasses.dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold, and what it lets through; `str()` is a sentence on each.
+
+    Args:
+        threshold: The `Threshold`.
+        unknown_accepted: Fraction of the given unknown images that it accepts.
+        unknown_interval: `(low, high)`, the 95 % Clopper-Pearson interval of that rate
+            for unknown images drawn alike.
+        num_unknown: How many unknown images were given.
+    """
+
+    threshold: Threshold
+    unknown_accepted: float
+    unknown_interval: tuple[float, float]
+    num_unknown: int
+
+    def to_dict(self):
+        """The fields as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields):
+        """The point that `to_dict` wrote, also after a trip through JSON."""
+        return cls(
+            **{
+                **fields,
+                "threshold": Threshold.from_dict(fields["threshold"]),
+                "unknown_interval": tuple(fields["unknown_interval"]),
+            }
+        )
+
+    def __str__(self):
+        low, high = self.unknown_interval
+        return (
+            f"{self.threshold} Of {self.num_unknown:,} unknown images it accepts "
+            f"{percent(self.unknown_accepted)} (between {percent(low)} and "
+            f"{percent(high)} of others drawn alike, with 95 % confidence)."
+        )
+
+
+def operating_points(
+    known_scores, unknown_scores, targets=(0.9, 0.95, 0.99), method=conformal
+):
+    """Thresholds at several target acceptances, with the unknown each lets through.
+
+    Args:
+        known_scores: `ood_score`s of known validation images `(num_known,)`, higher
+            means more likely unknown.
+        unknown_scores: `ood_score`s of unknown validation images `(num_unknown,)`,
+            never from a test set; they choose nothing here, but you will.
+        targets: Fractions of known images to accept.
+        method: `conformal` or `quantile`.
+
+    Returns:
+        A list of `OperatingPoint`, one per target.
+
+    Raises:
+        ValueError: as `method`.
+
+    Example:
+
+    >>> points = operating_points(range(20), range(15, 25), targets=(0.5, 0.9))
+    >>> [(point.threshold.value, point.unknown_accepted) for point in points]
+    [(10.0, 0.0), (18.0, 0.4)]
+    """
+    unknown = check_scores(unknown_scores, "unknown_scores")
+    points = []
+    for target in targets:
+        threshold = method(known_scores, target)
+        num_accepted = int(threshold.accepts(unknown).sum())
+        points.append(
+            OperatingPoint(
+                threshold=threshold,
+                unknown_accepted=num_accepted / len(unknown),
+                unknown_interval=clopper_pearson(num_accepted, len(unknown)),
+                num_unknown=len(unknown),
+            )
+        )
+    return points
