@@ -6,6 +6,7 @@ epoch, because it follows new files as they come but not a file that is replaced
 """
 
 import csv
+import errno
 import io
 import time
 
@@ -65,12 +66,14 @@ def _write_events(path, step, scalars):
         ]
     )
     wall_time = time.time()
-    with (
-        files.atomic_file(path) as temporary,
-        tf.io.TFRecordWriter(str(temporary)) as out,
-    ):
-        for event in (
-            proto.Event(wall_time=wall_time, file_version="brain.Event:2"),
-            proto.Event(wall_time=wall_time, step=step, summary=summary),
-        ):
-            out.write(event.SerializeToString())
+    events = (
+        proto.Event(wall_time=wall_time, file_version="brain.Event:2"),
+        proto.Event(wall_time=wall_time, step=step, summary=summary),
+    )
+    with files.atomic_file(path) as temporary:
+        try:
+            with tf.io.TFRecordWriter(str(temporary)) as writer:
+                for event in events:
+                    writer.write(event.SerializeToString())
+        except tf.errors.OpError as error:
+            raise OSError(errno.EIO, error.message) from error

@@ -82,22 +82,29 @@ def test_validation_metrics_are_those_of_the_weights(tmp_path):
     assert {f"val_{name}" for name in names} <= row.keys()
 
 
-def test_keeps_the_best_epoch(tmp_path, monkeypatch):
+def test_keeps_the_best_epoch_over_a_resume(tmp_path, monkeypatch):
     """Lowest FPR95; ties by detection error, then by AUROC, then the earlier epoch."""
     rows = [(0.2, 0.0, 1.0), (0.1, 0.3, 0.9), (0.1, 0.2, 0.7), (0.1, 0.2, 0.8)]
     rows += [(0.1, 0.2, 0.8), (0.1, 0.3, 1.0)]
     names = ("fpr95_known_positive", "detection_error", "auroc")
-    model, weights = build_model(), []
+    weights = []
 
     def measure(self):
-        weights.append(model.get_weights())
+        weights.append(self._model.get_weights())
         return {
             **dict.fromkeys(("aupr_in", "aupr_out", "known_accuracy"), 0.5),
             **dict(zip(names, rows[len(weights) - 1], strict=True)),
         }
 
     monkeypatch.setattr(validation.Validation, "measure", measure)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        failing("00005-00000003.npz", KeyboardInterrupt()),
+    ):
+        train(tmp_path / "run", epochs=6)
+    model = build_model()
     train(tmp_path / "run", model, epochs=6)
+    assert len(weights) == 6
     assert_equal_weights(model.get_weights(), weights[3])
     assert weights[3][0].tobytes() != weights[4][0].tobytes()
     saved = keras.models.load_model(tmp_path / "run" / "model.keras")
@@ -167,9 +174,7 @@ def test_says_where_it_is(tmp_path, capsys):
         "run.json",
         "00000-00000000.npz",
         "00001-00000003.npz",
-        "00002-00000000.npz",
         "history.csv",
-        "train/events.out.tfevents.0000000002",
         "validation/events.out.tfevents.0000000001",
         "model.keras",
     ],

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import resource
 import signal
 
 import keras
@@ -117,3 +118,12 @@ def train_until_write(run_dir, number, moment):
 
     files.os = Dying()
     train(run_dir)
+
+
+def train_with_small_files(run_dir, limit, message):
+    """Trains where no file can grow beyond `limit` bytes; writes down the `OSError`."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        train(run_dir)
+    except OSError as error:
+        message.write_text(str(error))
