@@ -1,23 +1,59 @@
 """Post-hoc detectors: what a trained classifier knows about what it does not know."""
 
 from ood_keras.detectors import output_scores
+from ood_keras.detectors.ash import ASH
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.dice import DICE
 from ood_keras.detectors.energy import Energy
+from ood_keras.detectors.ensemble import Ensemble
+from ood_keras.detectors.entropy import Entropy
+from ood_keras.detectors.fdbd import FDBD
+from ood_keras.detectors.gen import GEN
+from ood_keras.detectors.gram import Gram
+from ood_keras.detectors.kl_matching import KLMatching
+from ood_keras.detectors.knn import KNN
+from ood_keras.detectors.mahalanobis import Mahalanobis
 from ood_keras.detectors.max_logit import MaxLogit
 from ood_keras.detectors.msp import MSP
 from ood_keras.detectors.network import Network
+from ood_keras.detectors.nnguide import NNGuide
 from ood_keras.detectors.objectosphere import Objectosphere
+from ood_keras.detectors.odin import ODIN
+from ood_keras.detectors.openmax import OpenMax
+from ood_keras.detectors.react import ReAct
 from ood_keras.detectors.registry import get, load, names, save
+from ood_keras.detectors.relative_mahalanobis import RelativeMahalanobis
+from ood_keras.detectors.scale import Scale
+from ood_keras.detectors.she import SHE
 from ood_keras.detectors.unknown_probability import UnknownProbability
+from ood_keras.detectors.vim import ViM
 
 __all__ = [
+    "ASH",
+    "DICE",
+    "FDBD",
+    "GEN",
+    "KNN",
     "MSP",
+    "ODIN",
+    "SHE",
     "Detector",
     "Energy",
+    "Ensemble",
+    "Entropy",
+    "Gram",
+    "KLMatching",
+    "Mahalanobis",
     "MaxLogit",
+    "NNGuide",
     "Network",
     "Objectosphere",
+    "OpenMax",
+    "ReAct",
+    "RelativeMahalanobis",
+    "Scale",
     "UnknownProbability",
+    "ViM",
     "get",
     "load",
     "names",

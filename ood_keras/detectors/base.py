@@ -1,9 +1,11 @@
 """The contract of all detectors."""
 
+import keras
 import numpy as np
+from keras import ops
 
 from ood_keras import batches
-from ood_keras.conventions import check_num_classes
+from ood_keras.conventions import UNKNOWN, check_num_classes
 from ood_keras.detectors.compiled import compiled
 from ood_keras.detectors.network import Network
 
@@ -13,7 +15,8 @@ class Detector:
 
     The score is `ood_score`: float32, one per image, higher means more likely unknown.
     The model is only read, never changed. A subclass sets `name`, implements
-    `score_outputs`, and, if it learns something, `_fit`, which leaves NumPy arrays in
+    `score_outputs`, and, if it learns something, sets `learns` and implements `_fit`,
+    which walks over `self._known_batches` once and leaves NumPy arrays in
     `self.arrays`; those travel into graphs and files.
 
     Args:
@@ -29,6 +32,8 @@ class Detector:
         network: The `Network` around the model, known after `fit`.
         arrays: The fitted state, a dict of NumPy arrays.
         layers: Names of inner layers that `score_outputs` needs.
+        learns: Whether `fit` needs data to learn from.
+        needs_labels: Whether that data must be labelled even if N is given.
         changes_input: Whether scoring runs the model on changed images, so that one
             pass of the network cannot serve this detector and others together.
         exports: The formats that this detector can be exported to.
@@ -40,6 +45,8 @@ class Detector:
     """
 
     name = None
+    learns = False
+    needs_labels = False
     changes_input = False
     exports = ("saved_model", "tflite", "onnx")
 
@@ -51,7 +58,7 @@ class Detector:
         self._features_name = features
         self._forget()
 
-    def fit(self, model, data=None):
+    def fit(self, model, data=None, validation=None):
         """Learns what the detector needs, forgetting any earlier fit.
 
         Args:
@@ -60,6 +67,9 @@ class Detector:
                 `(images, labels)` or a dataset of such batches; images labelled -1 are
                 left out. Detectors that read only the output do not need it, except to
                 learn `num_classes` where that is not given.
+            validation: Known images that the model was not trained on, of the same
+                form, for detectors that set a scale on them (`gram`, `ensemble`); the
+                others do not look at it.
 
         Returns:
             The detector itself.
@@ -69,18 +79,18 @@ class Detector:
                 class has no images, or the model is not made for this detector.
         """
         self._forget()
+        if self.learns and data is None:
+            raise ValueError(
+                f"{self.name!r} learns from known training images: expected "
+                "fit(model, (images, labels)) or a dataset of such batches"
+            )
         network = Network(
             model,
             logits=self._logits_name,
             features=self._features_name,
             sample=None if data is None else _first_images(data),
         )
-        for name in self.layers:
-            network.layer(name)
-        self._fit(network, data)
-        self._check_num_classes(network, self.num_classes)
-        self.network = network
-        return self
+        return self._fit_network(network, data, validation)
 
     def score(self, data, batch_size=256):
         """The `ood_score` of each image: higher means more likely unknown.
@@ -137,7 +147,7 @@ class Detector:
 
     @property
     def layers(self):
-        return ()
+        return self._layer_names
 
     @property
     def num_classes(self):
@@ -174,17 +184,75 @@ class Detector:
         Returns:
             The detector itself.
         """
+        network = Network(model, logits=self._logits_name, features=self._features_name)
+        return self._restore(network, arrays, num_classes)
+
+    def _fit_network(self, network, data, validation):
+        """`fit` on a network that is made already."""
         self._forget()
-        self.network = Network(
-            model, logits=self._logits_name, features=self._features_name
+        self._fitted_num_classes = self._check_num_classes(
+            network, self._infer_num_classes(network, data)
         )
-        self.arrays = dict(arrays)
-        self._fitted_num_classes = self._check_num_classes(self.network, num_classes)
+        self._layer_names = self._choose_layers(network)
+        self._fit(network, data, validation)
+        self.network = network
         return self
 
-    def _fit(self, network, data):
-        """Learns `num_classes` and nothing else; detectors that learn more override."""
-        self._fitted_num_classes = self._infer_num_classes(network, data)
+    def _restore(self, network, arrays, num_classes):
+        """`restore` on a network that is made already."""
+        self._forget()
+        self._fitted_num_classes = self._check_num_classes(network, num_classes)
+        self._layer_names = self._choose_layers(network)
+        self.arrays = dict(arrays)
+        self.network = network
+        return self
+
+    def _choose_layers(self, network):
+        """The names of the inner layers that `score_outputs` reads, a tuple."""
+        return ()
+
+    def _fit(self, network, data, validation):
+        """Learns `self.arrays`; `self.num_classes` is known already."""
+
+    def _known_batches(self, network, data, read=None):
+        """Yields `(outputs, labels)` of the known images, NumPy, in one walk.
+
+        `read` is that of `Network.batches`; `labels` are in range, or `None` where
+        there are none and none are needed.
+        """
+        num_images = 0
+        for outputs, labels in network.batches(data, layers=self.layers, read=read):
+            if labels is None:
+                if self.needs_labels:
+                    raise ValueError(
+                        f"{self.name!r} needs labelled images, (images, labels), to "
+                        "learn from. Received: images only"
+                    )
+            else:
+                known = labels != UNKNOWN
+                if not known.all():
+                    outputs, labels = _rows((outputs, labels), known)
+                if np.any((labels < 0) | (labels >= self.num_classes)):
+                    raise ValueError(
+                        f"known labels must be integers below {self.num_classes}, and "
+                        f"{UNKNOWN} for unknown images. Received: labels from "
+                        f"{labels.min()} to {labels.max()}"
+                    )
+            count = len(keras.tree.flatten(outputs)[0])
+            if count:
+                num_images += count
+                yield outputs, labels
+        if not num_images:
+            raise ValueError("`data` holds no known image; expected labels from 0 up")
+
+    def _known_head(self, network):
+        """Kernel `(D, N)` and bias `(N,)` of the known logits, float32 arrays."""
+        kernel, bias = network.head
+        return kernel[:, : self.num_classes], bias[: self.num_classes]
+
+    def _tensor(self, name):
+        """A fitted array as a float32 tensor."""
+        return ops.convert_to_tensor(self.arrays[name], "float32")
 
     def _infer_num_classes(self, network, data):
         if self._given_num_classes is not None:
@@ -224,13 +292,51 @@ class Detector:
 
     def _forget(self):
         self._fitted_num_classes = None
+        self._layer_names = ()
         self.network = None
         self.arrays = {}
         self._scorer = None
 
 
+def _rows(nest, kept):
+    return keras.tree.map_structure(lambda rows: rows[kept], nest)
+
+
 def _first_images(data):
+    if iter(data) is data:
+        raise ValueError(
+            "`data` can be walked over only once. Expected arrays (images, labels), a "
+            f"tf.data.Dataset or a list of batches. Received: {type(data).__name__}"
+        )
     images, _ = next(batches.iterate(data, 2), (None, None))
     if images is None or not len(images):
         raise ValueError("`data` is empty; expected known training images")
     return images
+
+
+def check_count(name, value):
+    """`value` as an int, or a ValueError unless it is an integer of at least 1."""
+    if isinstance(value, bool) or int(value) != value or value < 1:
+        raise ValueError(
+            f"`{name}` must be an integer of at least 1. Received: {name}={value!r}"
+        )
+    return int(value)
+
+
+def check_fraction(name, value):
+    """`value` as a float, or a ValueError unless it lies in [0, 1)."""
+    if not 0 <= value < 1:
+        raise ValueError(
+            f"`{name}` must be a fraction from 0 to below 1. Received: {name}={value!r}"
+        )
+    return float(value)
+
+
+def check_layers(layers):
+    """`layers` as a list, or None; a ValueError if it is neither."""
+    if layers is not None and (isinstance(layers, str) or not layers):
+        raise ValueError(
+            "`layers` must be a list of layer names, or None for the usual ones. "
+            f"Received: layers={layers!r}"
+        )
+    return None if layers is None else list(layers)

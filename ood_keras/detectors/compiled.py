@@ -26,12 +26,11 @@ def compiled(function):
     def run(images):
         shape = images.shape[1:]
         if shape not in graphs:
+            # A concrete function, because TensorFlow would take the many detectors of
+            # a process for one function that is traced again and again, and warn.
             graphs[shape] = tf.function(
-                function,
-                input_signature=[tf.TensorSpec((None, *shape), tf.float32)],
-                autograph=False,
-                jit_compile=False,
-            )
+                function, autograph=False, jit_compile=False
+            ).get_concrete_function(tf.TensorSpec((None, *shape), tf.float32))
         outputs = graphs[shape](tf.constant(np.asarray(images, np.float32)))
         return tf.nest.map_structure(lambda tensor: tensor.numpy(), outputs)
 

@@ -5,7 +5,7 @@ from ood_keras.detectors.temperature import TemperatureDetector
 
 
 class MSP(TemperatureDetector):
-    """Scores by the largest known softmax probability p: `log((1 - p) / p)`.
+    """Scores by the largest known probability p: `log((1 - p) / (p (K - 1)))`.
 
     Hendrycks and Gimpel, "A Baseline for Detecting Misclassified and
     Out-of-Distribution Examples", ICLR 2017. The log-odds give the same ranking as

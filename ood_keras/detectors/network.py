@@ -40,6 +40,8 @@ class Network:
         feature_size: D.
         image_shape: `(height, width, channels)` of the images it was tried on.
         layer_names: What `layers` of a call may name.
+        inner_layers: Names of the layers with a kernel (convolutions, Dense layers)
+            that run before the classifying one, in order.
         variables: The model's variables, for exporters.
 
     Raises:
@@ -95,6 +97,9 @@ class Network:
         self.num_logits = int(outputs["logits"].shape[1])
         self.feature_size = int(outputs["features"].shape[1])
         self._features_feed_head = _feed_head(self._classifier, outputs, output.dtype)
+        names = {layer: name for name, layer in self._layers.items()}
+        before = list(calls)[: list(calls).index(self._classifier)]
+        self.inner_layers = [names[layer] for layer in before if _has_kernel(layer)]
 
     def __call__(self, images, layers=()):
         """Runs the model once, in inference mode; works in eager mode and in a graph.
@@ -131,20 +136,24 @@ class Network:
             }
         return outputs
 
-    def batches(self, data, batch_size=256, layers=()):
+    def batches(self, data, batch_size=256, layers=(), read=None):
         """Yields `(outputs, labels)`, NumPy, batch by batch, running compiled.
 
         Args:
             data: Images or images with labels, as `ood_keras.batches.iterate` takes.
             batch_size: Rows per batch for arrays.
             layers: As for a call.
+            read: What to yield of the outputs, a function of tensors that becomes part
+                of the graph; `None` yields them as they are.
         """
-        layers = tuple(layers)
-        if layers not in self._compiled:
-            self._compiled[layers] = compiled(lambda images: self(images, layers))
+        key = (tuple(layers), read)
+        if key not in self._compiled:
+            self._compiled[key] = compiled(
+                lambda images: (read or (lambda outputs: outputs))(self(images, layers))
+            )
         for images, labels in batches.iterate(data, batch_size):
             if len(images):
-                yield self._compiled[layers](images), labels
+                yield self._compiled[key](images), labels
 
     @property
     def variables(self):
@@ -161,6 +170,18 @@ class Network:
         Raises:
             ValueError: the features do not feed a `Dense` layer that makes the logits.
         """
+        return tuple(map(ops.convert_to_numpy, self._head()))
+
+    def classify(self, features):
+        """The logits `(batch, K)` that the head makes of other features `(batch, D)`.
+
+        Raises:
+            ValueError: as for `head`.
+        """
+        kernel, bias = self._head()
+        return ops.matmul(features, kernel) + bias
+
+    def _head(self):
         if not self._features_feed_head:
             raise ValueError(
                 "this detector needs a model that ends in a Dense layer, and the input "
@@ -168,8 +189,7 @@ class Network:
                 f"name such layers. The logits are made by {self._logits.name!r} "
                 f"(a {type(self._logits).__name__})"
             )
-        kernel, bias = _kernel_and_bias(self._classifier)
-        return ops.convert_to_numpy(kernel), ops.convert_to_numpy(bias)
+        return _kernel_and_bias(self._classifier)
 
     def layer(self, name):
         """The layer with this name or path; an unknown name lists the known ones."""
@@ -286,6 +306,10 @@ def _feed_head(classifier, outputs, dtype):
         return False
     logits = ops.matmul(outputs["features"], kernel) + bias
     return _equal(logits, outputs["logits"], dtype)
+
+
+def _has_kernel(layer):
+    return getattr(layer, "kernel", None) is not None
 
 
 def _is_softmax(layer):

@@ -7,6 +7,8 @@ logit or log space, so that scores keep their order where a float32 softmax woul
 and are finite for logits of +-10,000.
 """
 
+import math
+
 from keras import ops
 
 
@@ -27,15 +29,25 @@ def unknown_probability(logits, num_classes):
 
 
 def msp(logits, num_classes, temperature=1.0):
-    """Log-odds against the largest known softmax probability: `log((1 - p) / p)`.
+    """Log-odds against the largest known probability: `log((1 - p) / (p (K - 1)))`.
 
     A strictly decreasing function of the maximum softmax probability p (Hendrycks and
-    Gimpel 2017). The softmax runs over all logits, so that the probability of an
-    unknown class, where there is one, counts against the known ones.
+    Gimpel 2017), 0 where all K classes are equally likely. The softmax runs over all
+    logits, so that the probability of an unknown class, where there is one, counts
+    against the known ones.
     """
     known, unknown = split(logits, num_classes)
-    largest, rest = _largest_and_rest(known / temperature, unknown / temperature)
-    return ops.logsumexp(rest, axis=-1) - largest[:, 0]
+    largest, rest = _largest_and_rest(known, unknown)
+    gaps = (rest - largest) / temperature
+    # The score is the logarithm of the mean of exp(gaps). Where all gaps are small, as
+    # under a high temperature, their sum is taken without the ones that hide it.
+    small = ops.max(ops.abs(gaps), axis=-1) < 0.5
+    near = ops.where(small[:, None], gaps, 0.0)
+    return ops.where(
+        small,
+        ops.log1p(ops.mean(ops.expm1(near), axis=-1)),
+        ops.logsumexp(gaps, axis=-1) - math.log(gaps.shape[-1]),
+    )
 
 
 def max_logit(logits, num_classes):
@@ -47,6 +59,32 @@ def energy(logits, num_classes, temperature=1.0):
     """Free energy `-T log(sum_k exp(z_k / T))`, k over the known (Liu et al. 2020)."""
     known = split(logits, num_classes)[0]
     return -temperature * ops.logsumexp(known / temperature, axis=-1)
+
+
+def entropy(logits, num_classes):
+    """Logarithm of the entropy of the known softmax: `log(-sum_k p_k log(p_k))`.
+
+    The softmax runs over the N known logits. The logarithm keeps the order where the
+    entropy itself would round to 0.
+    """
+    log_p, _, log_minus_log_largest = _log_probabilities(logits, num_classes)
+    log_minus_log_p = ops.concatenate(
+        [log_minus_log_largest, ops.log(-log_p[:, 1:])], axis=-1
+    )
+    return ops.logsumexp(log_p + log_minus_log_p, axis=-1)
+
+
+def gen(logits, num_classes, gamma=0.1, num_top=100):
+    """Logarithm of the generalized entropy: `log(sum_j (p_j (1 - p_j))^gamma)`.
+
+    Liu et al. 2023; j runs over the `num_top` largest of the known probabilities.
+    """
+    log_p, log_one_minus_largest, _ = _log_probabilities(logits, num_classes)
+    log_one_minus_p = ops.concatenate(
+        [log_one_minus_largest, ops.log1p(-ops.exp(log_p[:, 1:]))], axis=-1
+    )
+    terms = gamma * (log_p + log_one_minus_p)
+    return ops.logsumexp(terms[:, :num_top], axis=-1)
 
 
 def objectosphere(logits, num_classes):
@@ -88,6 +126,14 @@ def split(logits, num_classes):
     return logits[:, :num_classes], logits[:, num_classes:]
 
 
+def predicted(logits, num_classes):
+    """One-hot `(batch, N)` of the largest known logit; equal ones share the 1."""
+    known = split(logits, num_classes)[0]
+    largest = known == ops.max(known, axis=-1, keepdims=True)
+    largest = ops.cast(largest, "float32")
+    return largest / ops.sum(largest, axis=-1, keepdims=True)
+
+
 def get(name):
     """The score function called `name`; an unknown name lists the known ones."""
     if name not in _FUNCTIONS:
@@ -103,7 +149,37 @@ def _largest_and_rest(known, unknown):
     return ordered[:, :1], ops.concatenate([ordered[:, 1:], unknown], axis=-1)
 
 
+def _log_probabilities(logits, num_classes):
+    """Of the softmax over the known logits, the largest first, none rounded to 0 or 1.
+
+    Returns:
+        `log(p)` `(batch, N)`, descending; `log(1 - p_1)` `(batch, 1)`; and
+        `log(-log(p_1))` `(batch, 1)`.
+    """
+    known, unknown = split(logits, num_classes)
+    largest, rest = _largest_and_rest(known, unknown[:, :0])
+    log_odds = ops.logsumexp(rest, axis=-1, keepdims=True) - largest
+    minus_log_largest = ops.softplus(log_odds)
+    log_p = ops.concatenate(
+        [-minus_log_largest, rest - largest - minus_log_largest], axis=-1
+    )
+    # softplus(x) rounds to 0 far below 0, where its logarithm is x.
+    far = log_odds < -15.0
+    log_minus_log_largest = ops.where(
+        far, log_odds, ops.log(ops.softplus(ops.maximum(log_odds, -15.0)))
+    )
+    return log_p, log_odds - minus_log_largest, log_minus_log_largest
+
+
 _FUNCTIONS = {
     function.__name__: function
-    for function in (unknown_probability, msp, max_logit, energy, objectosphere)
+    for function in (
+        unknown_probability,
+        msp,
+        max_logit,
+        energy,
+        entropy,
+        gen,
+        objectosphere,
+    )
 }

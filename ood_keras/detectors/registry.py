@@ -8,15 +8,58 @@ import pathlib
 import numpy as np
 
 from ood_keras import files
+from ood_keras.detectors.ash import ASH
+from ood_keras.detectors.base import Detector
+from ood_keras.detectors.dice import DICE
 from ood_keras.detectors.energy import Energy
+from ood_keras.detectors.ensemble import Ensemble
+from ood_keras.detectors.entropy import Entropy
+from ood_keras.detectors.fdbd import FDBD
+from ood_keras.detectors.gen import GEN
+from ood_keras.detectors.gram import Gram
+from ood_keras.detectors.kl_matching import KLMatching
+from ood_keras.detectors.knn import KNN
+from ood_keras.detectors.mahalanobis import Mahalanobis
 from ood_keras.detectors.max_logit import MaxLogit
 from ood_keras.detectors.msp import MSP
+from ood_keras.detectors.nnguide import NNGuide
 from ood_keras.detectors.objectosphere import Objectosphere
+from ood_keras.detectors.odin import ODIN
+from ood_keras.detectors.openmax import OpenMax
+from ood_keras.detectors.react import ReAct
+from ood_keras.detectors.relative_mahalanobis import RelativeMahalanobis
+from ood_keras.detectors.scale import Scale
+from ood_keras.detectors.she import SHE
 from ood_keras.detectors.unknown_probability import UnknownProbability
+from ood_keras.detectors.vim import ViM
 
 _CLASSES = {
     detector.name: detector
-    for detector in (UnknownProbability, MSP, MaxLogit, Energy, Objectosphere)
+    for detector in (
+        UnknownProbability,
+        MSP,
+        MaxLogit,
+        Energy,
+        Entropy,
+        GEN,
+        KLMatching,
+        Objectosphere,
+        Mahalanobis,
+        RelativeMahalanobis,
+        KNN,
+        ViM,
+        SHE,
+        Gram,
+        OpenMax,
+        NNGuide,
+        FDBD,
+        ODIN,
+        ReAct,
+        ASH,
+        Scale,
+        DICE,
+        Ensemble,
+    )
 }
 
 
@@ -44,6 +87,28 @@ def get(name, **hyper_parameters):
             f"unknown detector {name!r}; expected one of: {', '.join(names())}"
         )
     return _CLASSES[name](**hyper_parameters)
+
+
+def build(description):
+    """A new, unfitted detector from its name, another detector, or a dict.
+
+    Args:
+        description: A name; a `Detector`, whose arguments are taken; or a dict
+            `{"name": ..., argument: value}`.
+
+    Raises:
+        TypeError: it is none of them.
+    """
+    if isinstance(description, Detector):
+        return type(description).from_config(description.get_config())
+    if isinstance(description, str):
+        return get(description)
+    if isinstance(description, dict) and "name" in description:
+        return get(**description)
+    raise TypeError(
+        'a detector must be given as a name, a Detector or a dict {"name": ..., '
+        f"argument: value}}. Received: {description!r}"
+    )
 
 
 def save(detector, folder):

@@ -41,7 +41,7 @@ def test_hand_worked_values():
     # Probabilities 0.5, 0.3 and, for the unknown class, 0.2.
     logits = [[math.log(5), math.log(3), math.log(2)]]
     assert score("unknown_probability", logits, 2) == pytest.approx([math.log(2 / 8)])
-    assert score("msp", logits, 2) == pytest.approx([0.0], abs=1e-6)
+    assert score("msp", logits, 2) == pytest.approx([-math.log(2)])
     assert score("max_logit", logits, 2) == pytest.approx([-math.log(5)])
     assert score("energy", logits, 2) == pytest.approx([-math.log(8)])
     # ||p||^2 = 0.25 + 0.09 = 0.34.
@@ -76,9 +76,9 @@ def test_finite_at_extremes_and_ties(name):
 
 
 def test_msp_and_objectosphere_of_equal_logits():
-    # p = 1/4 each: (1 - p) / p = 3; n = 3/16, (1 - n) / n = 13/3.
+    # p = 1/4 each; n = 3/16, (1 - n) / n = 13/3.
     logits = np.full((1, 4), 7.0)
-    assert score("msp", logits, 3) == pytest.approx([math.log(3)])
+    assert score("msp", logits, 3) == pytest.approx([0.0])
     assert score("objectosphere", logits, 3) == pytest.approx([math.log(13 / 3)])
 
 
@@ -90,7 +90,7 @@ def test_half_precision_logits_are_scored_in_float32():
 
 
 def test_errors_say_what_was_expected():
-    with pytest.raises(ValueError, match=r"one of: energy, max_logit, msp"):
+    with pytest.raises(ValueError, match=r"one of: energy, entropy, gen"):
         output_scores.get("no_such_score")
     with pytest.raises(ValueError, match=r"4 logits for 3 known classes"):
         score("unknown_probability", np.zeros((1, 3)), 3)

@@ -30,7 +30,8 @@ def msp(logits, num_classes, temperature=1.0):
         probabilities = list(softmax(np.asarray(row, np.float64) / temperature))
         largest = max(probabilities[:num_classes])
         probabilities.remove(largest)
-        scores.append(math.log(sum(probabilities)) - math.log(largest))
+        mean = sum(probabilities) / len(probabilities)
+        scores.append(math.log(mean) - math.log(largest))
     return np.array(scores)
 
 
@@ -56,3 +57,254 @@ def objectosphere(logits, num_classes):
         square = sum(value**2 for value in softmax(row)[:num_classes])
         scores.append(math.log1p(-square) - math.log(square))
     return np.array(scores)
+
+
+def entropy(logits, num_classes):
+    """The logarithm of the entropy."""
+    scores = []
+    for row in logits:
+        probabilities = softmax(row[:num_classes])
+        scores.append(math.log(-sum(p * math.log(p) for p in probabilities)))
+    return np.array(scores)
+
+
+def gen(logits, num_classes, gamma=0.1, num_top=100):
+    """The logarithm of the generalized entropy."""
+    scores = []
+    for row in logits:
+        probabilities = sorted(softmax(row[:num_classes]), reverse=True)[:num_top]
+        scores.append(math.log(sum((p * (1 - p)) ** gamma for p in probabilities)))
+    return np.array(scores)
+
+
+def kl_matching(train_logits, logits, num_classes):
+    probabilities = [softmax(row[:num_classes]) for row in train_logits]
+    templates = []
+    for number in range(num_classes):
+        group = [p for p in probabilities if np.argmax(p) == number]
+        if group:
+            templates.append(np.mean(group, axis=0))
+    scores = []
+    for row in logits:
+        p = softmax(row[:num_classes])
+        divergences = [
+            sum(a * math.log(a / b) for a, b in zip(p, template, strict=True) if a > 0)
+            for template in templates
+        ]
+        scores.append(min(divergences))
+    return np.array(scores)
+
+
+def class_means(features, labels):
+    return [
+        np.mean(features[labels == label], axis=0, dtype=np.float64)
+        for label in sorted(set(labels.tolist()))
+    ]
+
+
+def pooled_covariance(features, labels):
+    means = class_means(features, labels)
+    total = np.zeros((features.shape[1],) * 2)
+    for row, label in zip(features.astype(np.float64), labels, strict=True):
+        total += np.outer(row - means[label], row - means[label])
+    return total / len(features)
+
+
+def shrink(covariance, shrinkage):
+    size = len(covariance)
+    target = np.trace(covariance) / size * np.eye(size)
+    return (1 - shrinkage) * covariance + shrinkage * target
+
+
+def mahalanobis(train_features, labels, features, shrinkage=0.0):
+    """The squared distance to the nearest class mean."""
+    means = class_means(train_features, labels)
+    covariance = shrink(pooled_covariance(train_features, labels), shrinkage)
+    inverse = np.linalg.pinv(covariance, rcond=1e-10, hermitian=True)
+    return np.array(
+        [
+            min((row - mean) @ inverse @ (row - mean) for mean in means)
+            for row in features.astype(np.float64)
+        ]
+    )
+
+
+def relative_mahalanobis(train_features, labels, features):
+    mean = np.mean(train_features, axis=0, dtype=np.float64)
+    covariance = np.cov(train_features.astype(np.float64).T, bias=True)
+    inverse = np.linalg.pinv(covariance, rcond=1e-10, hermitian=True)
+    background = [(row - mean) @ inverse @ (row - mean) for row in features]
+    return mahalanobis(train_features, labels, features) - np.array(background)
+
+
+def unit(row):
+    length = math.sqrt(sum(float(value) ** 2 for value in row))
+    return row.astype(np.float64) / length if length else row * 0.0
+
+
+def knn(train_features, features, k):
+    bank = [unit(row) for row in train_features]
+    scores = []
+    for row in features:
+        distances = sorted(float(np.linalg.norm(unit(row) - other)) for other in bank)
+        scores.append(distances[k - 1])
+    return np.array(scores)
+
+
+def vim(train_features, train_logits, features, logits, kernel, bias, dimension):
+    """`kernel` `(D, N)` and `bias` of the known logits."""
+    kernel = kernel.astype(np.float64)
+    origin = -np.linalg.lstsq(kernel.T, bias.astype(np.float64), rcond=None)[0]
+    centred = train_features - origin
+    left, _, _ = np.linalg.svd(centred.T, full_matrices=True)
+    residual = left[:, dimension:]
+    num_classes = kernel.shape[1]
+    mean_largest = np.mean([max(row[:num_classes]) for row in train_logits])
+    mean_norm = np.mean([np.linalg.norm(row @ residual) for row in centred])
+    alpha = mean_largest / mean_norm
+    norms = [np.linalg.norm((row - origin) @ residual) for row in features]
+    return alpha * np.array(norms) + energy(logits, num_classes)
+
+
+def she(train_features, train_logits, labels, features, logits, num_classes):
+    predicted = np.argmax(train_logits[:, :num_classes], axis=1)
+    patterns = []
+    for label in range(num_classes):
+        of_class = labels == label
+        correct = of_class & (predicted == label)
+        patterns.append(
+            np.mean(train_features[correct if any(correct) else of_class], 0)
+        )
+    return np.array(
+        [
+            -float(np.dot(row, patterns[int(np.argmax(output[:num_classes]))]))
+            for row, output in zip(features, logits, strict=True)
+        ]
+    )
+
+
+def gram_statistics(maps, num_powers):
+    """Rows of `num_powers * channels` statistics of maps `(n, h, w, channels)`."""
+    rows = []
+    for image in maps.astype(np.float64):
+        flat = image.reshape(-1, image.shape[-1]).T
+        row = []
+        for power in range(1, num_powers + 1):
+            matrix = (flat**power) @ (flat**power).T
+            for sum_of_row in matrix.sum(axis=1):
+                row.append(math.copysign(abs(sum_of_row) ** (1 / power), sum_of_row))
+        rows.append(row)
+    return np.array(rows)
+
+
+def gram(train, validation, test, num_powers):
+    """Each of the three is `(list of maps of a layer, predicted classes)`."""
+    num_layers = len(train[0])
+    per_layer = []
+    for layer in range(num_layers):
+        seen = gram_statistics(train[0][layer], num_powers)
+
+        def deviation(data, layer=layer, seen=seen):
+            sums = []
+            statistics = gram_statistics(data[0][layer], num_powers)
+            for row, predicted in zip(statistics, data[1], strict=True):
+                group = seen[train[1] == predicted]
+                low, high = group.min(axis=0), group.max(axis=0)
+                total = 0.0
+                for value, a, b in zip(row, low, high, strict=True):
+                    if value < a:
+                        total += (a - value) / (abs(a) + 1e-6)
+                    elif value > b:
+                        total += (value - b) / (abs(b) + 1e-6)
+                sums.append(total)
+            return np.array(sums)
+
+        per_layer.append(deviation(test) / np.mean(deviation(validation)))
+    return np.sum(per_layer, axis=0)
+
+
+def openmax(train_logits, labels, logits, num_classes, tail_size, num_top):
+    from scipy import stats
+
+    train_logits = train_logits[:, :num_classes].astype(np.float64)
+    models = []
+    for label in range(num_classes):
+        rows = train_logits[(labels == label) & (train_logits.argmax(1) == label)]
+        mean = rows.mean(axis=0)
+        tail = sorted(np.linalg.norm(row - mean) for row in rows)[-tail_size:]
+        shape, _, scale = stats.weibull_min.fit(np.array(tail) - tail[0] + 1, floc=0)
+        models.append((mean, tail[0] - 1, shape, scale))
+    scores = []
+    for row in logits[:, :num_classes].astype(np.float64):
+        corrected, unknown = row.copy(), 0.0
+        for rank, label in enumerate(np.argsort(-row)[:num_top]):
+            mean, shift, shape, scale = models[label]
+            distance = np.linalg.norm(row - mean) - shift
+            probability = stats.weibull_min.cdf(distance, shape, scale=scale)
+            weight = 1 - (num_top - rank) / num_top * probability
+            corrected[label] = row[label] * weight
+            unknown += row[label] * (1 - weight)
+        scores.append(unknown - math.log(sum(math.exp(value) for value in corrected)))
+    return np.array(scores)
+
+
+def nnguide(train_features, train_logits, features, logits, num_classes, k):
+    confidence = -energy(train_logits, num_classes)
+    bank = [unit(row) * s for row, s in zip(train_features, confidence, strict=True)]
+    scores = []
+    for row, s in zip(features, -energy(logits, num_classes), strict=True):
+        products = sorted(float(np.dot(unit(row), other)) for other in bank)[-k:]
+        scores.append(-s * sum(products) / k)
+    return np.array(scores)
+
+
+def fdbd(train_features, features, logits, kernel, num_classes):
+    mean = np.mean(train_features, axis=0, dtype=np.float64)
+    scores = []
+    for row, output in zip(features, logits, strict=True):
+        best = int(np.argmax(output[:num_classes]))
+        distances = [
+            (output[best] - output[other])
+            / np.linalg.norm(kernel[:, best] - kernel[:, other])
+            for other in range(num_classes)
+            if other != best
+        ]
+        scores.append(-np.mean(distances) / np.linalg.norm(row - mean))
+    return np.array(scores)
+
+
+def react(train_features, features, quantile):
+    """The clipped features."""
+    return np.minimum(features, np.quantile(train_features, quantile))
+
+
+def ash(features, percentile, treatment):
+    """The shaped features."""
+    rows = []
+    for row in features.astype(np.float64):
+        kept = len(row) - round(percentile * len(row))
+        order = np.argsort(-row)
+        shaped = np.zeros_like(row)
+        shaped[order[:kept]] = row[order[:kept]]
+        if treatment == "scale":
+            shaped *= math.exp(row.sum() / shaped.sum())
+        if treatment == "binarize":
+            positive = [index for index in order[:kept] if row[index] > 0]
+            shaped[positive] = row.sum() / len(positive)
+        rows.append(shaped)
+    return np.array(rows)
+
+
+def scale(features, percentile):
+    """The stretched features."""
+    pruned = ash(features, percentile, "prune")
+    ratio = features.sum(axis=1, dtype=np.float64) / pruned.sum(axis=1)
+    return features * np.exp(ratio)[:, None]
+
+
+def dice(train_features, features, kernel, bias, sparsity):
+    """The logits that the kept weights make."""
+    contribution = np.mean(train_features, axis=0, dtype=np.float64)[:, None] * kernel
+    limit = np.quantile(contribution, sparsity)
+    kept = np.where(contribution >= limit, kernel, 0.0)
+    return features @ kept + bias

@@ -1,0 +1,53 @@
+"""Directed sparsification of the head."""
+
+import numpy as np
+from keras import ops
+
+from ood_keras.detectors.base import check_fraction
+from ood_keras.detectors.wrapper import ActivationWrapper
+
+
+class DICE(ActivationWrapper):
+    """Scores logits made by the weights that matter most for known images.
+
+    Sun and Li, "DICE: Leveraging Sparsification for Out-of-Distribution Detection",
+    ECCV 2022. The contribution of a weight is its product with the mean of its feature
+    over the known training images; weights below the quantile `sparsity` of all
+    contributions are set to 0. Higher is more unknown.
+
+    Args:
+        sparsity: Share of the weights that is set to 0, in [0, 1).
+        detector: The detector to wrap; see `Wrapper`.
+        **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
+
+    Raises:
+        ValueError: `sparsity` is out of range, or `detector` cannot be wrapped.
+
+    Example:
+
+    >>> detector = DICE(sparsity=0.9).fit(model, (images, labels))
+    >>> ood_score = detector.score(images)
+    """
+
+    name = "dice"
+    learns = True
+
+    def __init__(self, *, sparsity=0.9, detector="energy", **kwargs):
+        super().__init__(detector=detector, **kwargs)
+        self.sparsity = check_fraction("sparsity", sparsity)
+
+    def get_config(self):
+        return {**super().get_config(), "sparsity": self.sparsity}
+
+    def _classify(self, features):
+        return ops.matmul(features, self._tensor("kernel")) + self._tensor("bias")
+
+    def _fit(self, network, data, validation):
+        kernel, bias = network.head
+        total, count = 0.0, 0
+        for outputs, _ in self._known_batches(network, data):
+            total = total + outputs["features"].sum(axis=0, dtype=np.float64)
+            count += len(outputs["features"])
+        contribution = (total / count)[:, None] * kernel
+        kept = contribution >= np.quantile(contribution, self.sparsity)
+        self.arrays = {"kernel": kernel * kept, "bias": bias}

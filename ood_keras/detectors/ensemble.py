@@ -1,0 +1,168 @@
+"""Several detectors as one."""
+
+import numpy as np
+from keras import ops
+
+from ood_keras import batches
+from ood_keras.conventions import UNKNOWN
+from ood_keras.detectors.base import Detector
+from ood_keras.detectors.compiled import compiled
+
+
+class Ensemble(Detector):
+    """Scores by the mean of several detectors' scores, each on a common scale.
+
+    Each score is standardised: less its mean and divided by its standard deviation over
+    known images, `validation` where `fit` is given some, else `data`. The network runs
+    once for all members that do not change their input. Higher is more unknown.
+
+    Args:
+        detectors: The members: names, `Detector`s (only their arguments are taken) or
+            dicts `{"name": ..., argument: value}`.
+        **kwargs: `num_classes`, `logits`, `features`, for all members; see `Detector`.
+
+    Raises:
+        ValueError: there is no member.
+
+    Example:
+
+    >>> detector = Ensemble(detectors=["energy", "mahalanobis"])
+    >>> detector.fit(model, (images, labels), validation)
+    >>> ood_score = detector.score(images)
+    """
+
+    name = "ensemble"
+    learns = True
+
+    def __init__(self, *, detectors=("energy", "mahalanobis"), **kwargs):
+        # Here and not above: the registry lists this class itself.
+        from ood_keras.detectors import registry
+
+        super().__init__(**kwargs)
+        if isinstance(detectors, str) or not detectors:
+            raise ValueError(
+                "`detectors` must be a list of at least one detector. Received: "
+                f"detectors={detectors!r}"
+            )
+        common = super().get_config()
+        self.detectors = []
+        for member in map(registry.build, detectors):
+            config = member.get_config()
+            if any(config[key] not in (None, common[key]) for key in common):
+                raise ValueError(
+                    "give num_classes, logits and features to the ensemble, for all "
+                    f"its members. Received: detectors={detectors!r}"
+                )
+            self.detectors.append(type(member).from_config({**config, **common}))
+
+    @property
+    def needs_labels(self):
+        return any(member.needs_labels for member in self.detectors)
+
+    @property
+    def changes_input(self):
+        return any(member.changes_input for member in self.detectors)
+
+    @property
+    def exports(self):
+        return tuple(
+            name
+            for name in super().exports
+            if all(name in member.exports for member in self.detectors)
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "detectors": [
+                {"name": member.name, **member.get_config()}
+                for member in self.detectors
+            ],
+        }
+
+    def get_arrays(self):
+        return {
+            **super().get_arrays(),
+            **{
+                f"{index}/{name}": array
+                for index, member in enumerate(self.detectors)
+                for name, array in member.get_arrays().items()
+            },
+        }
+
+    def call(self, images):
+        self._check_fitted()
+        outputs = self.network(images, self.layers)
+        return {
+            "ood_score": self._mean(self._scores(outputs, images)),
+            "logits": outputs["logits"],
+            "features": outputs["features"],
+        }
+
+    def score_outputs(self, outputs):
+        return self._mean(self._scores(outputs))
+
+    def _scores(self, outputs, images=None):
+        return [
+            member.call(images)["ood_score"]
+            if member.changes_input
+            else member.score_outputs(outputs)
+            for member in self.detectors
+        ]
+
+    def _mean(self, scores):
+        scores = ops.stack(scores, axis=-1)
+        standard = (scores - self._tensor("mean")) / self._tensor("deviation")
+        return ops.mean(standard, axis=-1)
+
+    def _choose_layers(self, network):
+        shared = [member for member in self.detectors if not member.changes_input]
+        return tuple(sorted({name for member in shared for name in member.layers}))
+
+    def _infer_num_classes(self, network, data):
+        return self.detectors[0].num_classes
+
+    def _fit_network(self, network, data, validation):
+        for member in self.detectors:
+            member._fit_network(network, data, validation)
+        return super()._fit_network(network, data, validation)
+
+    def _fit(self, network, data, validation):
+        run = compiled(
+            lambda images: ops.stack(
+                self._scores(network(images, self.layers), images), axis=-1
+            )
+        )
+        count, sums, squares, origin = 0, 0.0, 0.0, None
+        known_data = data if validation is None else validation
+        for images, labels in batches.iterate(known_data):
+            if labels is not None:
+                images = images[labels != UNKNOWN]
+            if not len(images):
+                continue
+            scores = run(images).astype(np.float64)
+            if origin is None:
+                origin = scores.mean(axis=0)
+            count += len(scores)
+            sums += (scores - origin).sum(axis=0)
+            squares += np.square(scores - origin).sum(axis=0)
+        if not count:
+            raise ValueError("`validation` holds no known image")
+        mean = sums / count
+        deviation = np.sqrt(np.maximum(squares / count - np.square(mean), 0.0))
+        self.arrays = {
+            "mean": (origin + mean).astype(np.float32),
+            "deviation": np.where(deviation > 0, deviation, 1.0).astype(np.float32),
+        }
+
+    def _restore(self, network, arrays, num_classes):
+        for index, member in enumerate(self.detectors):
+            prefix = f"{index}/"
+            inner = {
+                name.removeprefix(prefix): array
+                for name, array in arrays.items()
+                if name.startswith(prefix)
+            }
+            member._restore(network, inner, num_classes)
+        own = {name: array for name, array in arrays.items() if "/" not in name}
+        return super()._restore(network, own, num_classes)

@@ -1,0 +1,54 @@
+"""Distance to the decision boundaries."""
+
+import numpy as np
+from keras import ops
+
+from ood_keras.detectors import output_scores
+from ood_keras.detectors.base import Detector
+
+
+class FDBD(Detector):
+    """Scores by how near the features are to the boundaries with the other classes.
+
+    Liu and Qin, "Fast Decision Boundary based Out-of-Distribution Detector", ICML 2024.
+    The distance of features to the boundary between the predicted class f and class c
+    is `(z_f - z_c) / ||w_f - w_c||`, with z the logits and w the columns of the head.
+    The score is the negative mean over c, divided by the distance of the features from
+    their mean over the known training images. Higher is more unknown.
+
+    Raises:
+        ValueError: on `fit`, if the model does not end in a Dense layer.
+
+    Example:
+
+    >>> detector = FDBD().fit(model, (images, labels))
+    >>> ood_score = detector.score(images)
+    """
+
+    name = "fdbd"
+    learns = True
+
+    def score_outputs(self, outputs):
+        known, _ = output_scores.split(outputs["logits"], self.num_classes)
+        gaps = ops.max(known, axis=-1, keepdims=True) - known
+        predicted = output_scores.predicted(outputs["logits"], self.num_classes)
+        distances = gaps * ops.matmul(predicted, self._tensor("inverse_lengths"))
+        mean = ops.sum(distances, axis=-1) / (self.num_classes - 1)
+        spread = ops.norm(outputs["features"] - self._tensor("mean"), axis=-1)
+        return -mean / ops.maximum(spread, 1e-30)
+
+    def _fit(self, network, data, validation):
+        weights = self._known_head(network)[0].T.astype(np.float64)
+        total, count = 0.0, 0
+        for outputs, _ in self._known_batches(network, data):
+            total = total + outputs["features"].sum(axis=0, dtype=np.float64)
+            count += len(outputs["features"])
+        products = weights @ weights.T
+        squares = np.diag(products)
+        lengths = np.sqrt(np.maximum(squares[:, None] + squares - 2 * products, 0.0))
+        apart = lengths > 0
+        inverse = np.where(apart, 1.0 / np.where(apart, lengths, 1.0), 0.0)
+        self.arrays = {
+            "inverse_lengths": inverse.astype(np.float32),
+            "mean": (total / count).astype(np.float32),
+        }

@@ -1,0 +1,40 @@
+"""Gaussians over features, and distances to them by matrix products."""
+
+import numpy as np
+from keras import ops
+
+from ood_keras.detectors.statistics import whitening
+
+
+def fit(sums, num_classes, shrinkage):
+    """Class means under one pooled covariance, ready for `squared_distances`.
+
+    Args:
+        sums: A `ClassSums`.
+        num_classes: N.
+        shrinkage: See `whitening`.
+
+    Returns:
+        Float32 arrays: `mean` `(D,)`, the common mean; `whitening` `(D, rank)`; and
+        `class_means` `(N, rank)`, about the common mean and whitened.
+
+    Raises:
+        ValueError: a class has no images.
+    """
+    mean = sums.mean()
+    matrix = whitening(sums.pooled_covariance(), shrinkage)
+    class_means = (sums.class_means(num_classes) - mean) @ matrix
+    return {
+        "mean": mean.astype(np.float32),
+        "whitening": matrix.astype(np.float32),
+        "class_means": class_means.astype(np.float32),
+    }
+
+
+def squared_distances(features, mean, whitening, class_means):
+    """Squared Mahalanobis distances `(batch, N)` of features `(batch, D)`."""
+    whitened = ops.matmul(features - mean, whitening)
+    squares = ops.sum(ops.square(whitened), axis=-1, keepdims=True)
+    products = ops.matmul(whitened, ops.transpose(class_means))
+    offsets = ops.sum(ops.square(class_means), axis=-1)
+    return ops.maximum(squares + (offsets - 2.0 * products), 0.0)

@@ -1,0 +1,177 @@
+"""Mahalanobis distance to the nearest class."""
+
+import numpy as np
+from keras import ops
+
+from ood_keras import batches
+from ood_keras.detectors import gaussian, perturbation
+from ood_keras.detectors.base import Detector, check_fraction, check_layers
+from ood_keras.detectors.compiled import compiled
+from ood_keras.detectors.network import pooled
+from ood_keras.detectors.statistics import ClassSums
+
+
+class Mahalanobis(Detector):
+    """Scores by the squared Mahalanobis distance of features to the nearest class mean.
+
+    Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples
+    and Adversarial Attacks", NeurIPS 2018: Gaussians around the class means with one
+    covariance for all classes. Higher is more unknown.
+
+    With several layers, each has Gaussians of its own, and the score is the sum of the
+    distances, each divided by its expected value, the rank of its covariance; or,
+    after `weigh_layers`, a logistic regression over them. With a perturbation, the
+    image is first moved by that much along the sign of the gradient that lowers the
+    distance, for each layer on its own, which lowers that of known images more.
+
+    Args:
+        layers: Names of the layers to read; `None` reads the features. Outputs with
+            spatial axes are averaged over them.
+        perturbation: Length of the step, in the units of the images; 0 leaves it out.
+        shrinkage: s in [0, 1): the covariance is `(1 - s) C + s v I`, v its mean
+            variance. With 0, directions without variance are left out.
+        **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Example:
+
+    >>> detector = Mahalanobis(perturbation=0.001).fit(model, (images, labels))
+    >>> ood_score = detector.score(images)
+    """
+
+    name = "mahalanobis"
+    learns = True
+    needs_labels = True
+
+    def __init__(self, *, layers=None, perturbation=0.0, shrinkage=0.0, **kwargs):
+        super().__init__(**kwargs)
+        if not perturbation >= 0:
+            raise ValueError(
+                f"`perturbation` must not be negative. Received: {perturbation!r}"
+            )
+        self._layers = check_layers(layers)
+        self.perturbation = float(perturbation)
+        self.shrinkage = check_fraction("shrinkage", shrinkage)
+
+    @property
+    def changes_input(self):
+        return self.perturbation > 0
+
+    @property
+    def exports(self):
+        return ("saved_model",) if self.changes_input else super().exports
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "layers": self._layers,
+            "perturbation": self.perturbation,
+            "shrinkage": self.shrinkage,
+        }
+
+    def call(self, images):
+        self._check_fitted()
+        outputs, distances = self._run(images)
+        return {
+            "ood_score": self._weighted(distances),
+            "logits": outputs["logits"],
+            "features": outputs["features"],
+        }
+
+    def score_outputs(self, outputs):
+        return self._weighted(self._distances(outputs))
+
+    def weigh_layers(self, known, unknown, batch_size=256):
+        """Weighs the layers by a logistic regression of unknown against known images.
+
+        Args:
+            known: Known validation images, or a dataset of them.
+            unknown: Unknown validation images, never of a source that is tested on.
+            batch_size: Images per run of the network, for arrays.
+
+        Returns:
+            The detector itself.
+
+        Raises:
+            RuntimeError: `fit` has not been called.
+        """
+        from sklearn.linear_model import LogisticRegression
+
+        self._check_fitted()
+        run = compiled(lambda images: ops.stack(self._run(images)[1], axis=-1))
+        groups = [
+            np.concatenate(
+                [run(images) for images, _ in batches.iterate(data, batch_size)]
+            )
+            for data in (known, unknown)
+        ]
+        distances = np.concatenate(groups).astype(np.float64)
+        scale = np.maximum(distances.std(axis=0), np.finfo(np.float32).tiny)
+        is_unknown = np.repeat([0, 1], [len(group) for group in groups])
+        regression = LogisticRegression(class_weight="balanced", max_iter=1000)
+        regression.fit((distances - distances.mean(axis=0)) / scale, is_unknown)
+        self.arrays["weights"] = (regression.coef_[0] / scale).astype(np.float32)
+        self._scorer = None
+        return self
+
+    def _choose_layers(self, network):
+        return tuple(self._layers or ())
+
+    def _fit(self, network, data, validation):
+        sums = None
+        for features, labels in self._known_batches(network, data, self._read):
+            if sums is None:
+                sums = [
+                    ClassSums(self.num_classes, layer.shape[1]) for layer in features
+                ]
+            for layer_sums, layer in zip(sums, features, strict=True):
+                layer_sums.add(layer, labels)
+        ranks = []
+        for index, layer_sums in enumerate(sums):
+            fitted = gaussian.fit(layer_sums, self.num_classes, self.shrinkage)
+            ranks.append(fitted["whitening"].shape[1])
+            self.arrays |= {f"{name}_{index}": array for name, array in fitted.items()}
+        weights = 1.0 / np.maximum(ranks, 1) if len(ranks) > 1 else np.ones(1)
+        self.arrays["weights"] = weights.astype(np.float32)
+
+    def _read(self, outputs):
+        """The features of each layer, `(batch, channels)`."""
+        if self._layers is None:
+            return [outputs["features"]]
+        return [pooled(outputs["layers"][name]) for name in self._layers]
+
+    def _distances(self, outputs):
+        """The squared distance to the nearest class, `(batch,)`, for each layer."""
+        return [
+            ops.min(
+                gaussian.squared_distances(
+                    features,
+                    *(
+                        self._tensor(f"{name}_{index}")
+                        for name in ("mean", "whitening", "class_means")
+                    ),
+                ),
+                axis=-1,
+            )
+            for index, features in enumerate(self._read(outputs))
+        ]
+
+    def _run(self, images):
+        """Outputs for the images as they are, distances for them as they are moved."""
+
+        def run(images):
+            outputs = self.network(images, self.layers)
+            return outputs, self._distances(outputs)
+
+        if not self.changes_input:
+            return run(images)
+        outputs, moved = perturbation.lowered(images, run, self.perturbation)
+        return outputs, [run(image)[1][index] for index, image in enumerate(moved)]
+
+    def _weighted(self, distances):
+        return sum(
+            float(weight) * distance
+            for weight, distance in zip(self.arrays["weights"], distances, strict=True)
+        )

@@ -1,0 +1,77 @@
+"""ODIN."""
+
+from ood_keras.detectors import perturbation
+from ood_keras.detectors.wrapper import Wrapper
+
+
+class ODIN(Wrapper):
+    """Moves each image a small step towards a lower score, then scores it.
+
+    Liang, Li and Srikant, "Enhancing The Reliability of Out-of-distribution Image
+    Detection in Neural Networks", ICLR 2018: the maximum softmax probability at a high
+    temperature, of the image moved by `epsilon` along the sign of the gradient that
+    raises that probability, which raises that of known images more. Any other detector
+    can be wrapped in the same way. Higher is more unknown.
+
+    Args:
+        epsilon: Length of the step in the units of the images, [0, 1]; 0 leaves it out.
+        temperature: Of the softmax; `None` is 1000. Only without `detector`.
+        detector: The detector to wrap; `None` is `msp` at `temperature`.
+        **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
+
+    Raises:
+        ValueError: `epsilon` is negative, `temperature` is not positive, both
+            `temperature` and `detector` are given, or `detector` perturbs already.
+
+    Example:
+
+    >>> ood_score = ODIN(num_classes=10).fit(model).score(images)
+    """
+
+    name = "odin"
+
+    def __init__(self, *, epsilon=0.0014, temperature=None, detector=None, **kwargs):
+        if detector is not None and temperature is not None:
+            raise ValueError(
+                "`temperature` is that of the usual detector; give it to `detector`: "
+                'detector={"name": "msp", "temperature": ...}. Received both'
+            )
+        usual = {"name": "msp", "temperature": temperature or 1000.0}
+        super().__init__(detector=detector or usual, **kwargs)
+        if not epsilon >= 0:
+            raise ValueError(f"`epsilon` must not be negative. Received: {epsilon!r}")
+        if self.detector.changes_input:
+            raise ValueError(
+                f"{self.detector.name!r} perturbs its input already; wrap another one"
+            )
+        self.epsilon = float(epsilon)
+
+    @property
+    def changes_input(self):
+        return self.epsilon > 0
+
+    @property
+    def exports(self):
+        return ("saved_model",) if self.changes_input else super().exports
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+    def call(self, images):
+        if not self.changes_input:
+            return super().call(images)
+        self._check_fitted()
+
+        def run(images):
+            outputs = self.network(images, self.layers)
+            return outputs, [self.detector.score_outputs(outputs)]
+
+        outputs, (moved,) = perturbation.lowered(images, run, self.epsilon)
+        return {
+            "ood_score": run(moved)[1][0],
+            "logits": outputs["logits"],
+            "features": outputs["features"],
+        }
+
+    def score_outputs(self, outputs):
+        return self.detector.score_outputs(outputs)

@@ -1,0 +1,34 @@
+"""Images moved a small step towards a lower score."""
+
+import keras
+
+
+def lowered(images, run, step):
+    """Moves images against the sign of the gradient of their scores.
+
+    Args:
+        images: `(batch, height, width, channels)`.
+        run: From images to `(outputs, scores)`, scores a list of tensors `(batch,)`.
+        step: Length of the step, in the units of the images.
+
+    Returns:
+        `(outputs, moved)`: what `run` returned for the images as they are, and for each
+        score the images moved against its gradient.
+
+    Raises:
+        RuntimeError: Keras does not run on TensorFlow.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "detectors that perturb their input need gradients in the graph, which "
+            "this package takes with TensorFlow only. Set KERAS_BACKEND=tensorflow, or "
+            f"use a perturbation of 0. Received: {keras.backend.backend()!r}"
+        )
+    import tensorflow as tf
+
+    images = tf.convert_to_tensor(images)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(images)
+        outputs, scores = run(images)
+    moved = [images - step * tf.sign(tape.gradient(score, images)) for score in scores]
+    return outputs, moved

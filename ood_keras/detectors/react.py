@@ -1,0 +1,54 @@
+"""Rectified activations."""
+
+import numpy as np
+from keras import ops
+
+from ood_keras.detectors.base import check_fraction
+from ood_keras.detectors.statistics import Sample
+from ood_keras.detectors.wrapper import ActivationWrapper
+
+
+class ReAct(ActivationWrapper):
+    """Clips the features from above before another detector scores the logits.
+
+    Sun, Guo and Li, "ReAct: Out-of-distribution Detection With Rectified Activations",
+    NeurIPS 2021. The limit is a quantile of all features of the known training images
+    (of a random sample of 10,000 of them). Higher is more unknown.
+
+    Args:
+        quantile: Of the features, in [0, 1).
+        detector: The detector to wrap; see `Wrapper`.
+        **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
+
+    Raises:
+        ValueError: `quantile` is out of range, or `detector` cannot be wrapped.
+
+    Example:
+
+    >>> detector = ReAct(quantile=0.9, detector="energy").fit(model, (images, labels))
+    >>> ood_score = detector.score(images)
+    """
+
+    name = "react"
+    learns = True
+
+    def __init__(self, *, quantile=0.9, detector="energy", **kwargs):
+        super().__init__(detector=detector, **kwargs)
+        self.quantile = check_fraction("quantile", quantile)
+
+    def get_config(self):
+        return {**super().get_config(), "quantile": self.quantile}
+
+    def _changed(self, features):
+        return ops.minimum(features, self._tensor("limit"))
+
+    def _fit(self, network, data, validation):
+        super()._fit(network, data, validation)
+        sample = Sample(_SAMPLE_SIZE)
+        for outputs, _ in self._known_batches(network, data):
+            sample.add(features=outputs["features"])
+        limit = np.quantile(sample.rows()["features"], self.quantile)
+        self.arrays = {"limit": np.float32(limit)}
+
+
+_SAMPLE_SIZE = 10_000

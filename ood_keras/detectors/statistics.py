@@ -1,0 +1,174 @@
+"""Statistics of a stream of features: float64, one walk, memory that does not grow."""
+
+import numpy as np
+
+
+class ClassSums:
+    """Sums from which class means and covariances follow.
+
+    Args:
+        num_rows: At least the number of classes.
+        size: D, the length of a feature vector.
+    """
+
+    def __init__(self, num_rows, size):
+        self._counts = np.zeros(num_rows)
+        self._sums = np.zeros((num_rows, size))
+        self._squares = np.zeros((size, size))
+        # Sums run around the first mean seen, so that squares stay small.
+        self._origin = None
+
+    def add(self, features, labels):
+        """Adds features `(batch, D)` with labels `(batch,)`, integers in range."""
+        features = np.asarray(features, np.float64)
+        if self._origin is None:
+            self._origin = features.mean(axis=0)
+        features = features - self._origin
+        one_hot = np.eye(len(self._counts))[labels]
+        self._counts += one_hot.sum(axis=0)
+        self._sums += one_hot.T @ features
+        self._squares += features.T @ features
+
+    @property
+    def counts(self):
+        return self._counts
+
+    def mean(self):
+        """The mean over all classes, `(D,)`."""
+        return self._origin + self._sums.sum(axis=0) / self._counts.sum()
+
+    def class_means(self, num_classes):
+        """The mean of each class, `(num_classes, D)`.
+
+        Raises:
+            ValueError: a class has no images.
+        """
+        check_no_empty_class(self._counts[:num_classes])
+        counts = self._counts[:num_classes, None]
+        return self._origin + self._sums[:num_classes] / counts
+
+    def pooled_covariance(self):
+        """The covariance about the class means, `(D, D)`."""
+        seen = self._counts > 0
+        sums, counts = self._sums[seen], self._counts[seen, None]
+        return (self._squares - sums.T @ (sums / counts)) / counts.sum()
+
+    def covariance(self):
+        """The covariance about the common mean, `(D, D)`."""
+        total = self._sums.sum(axis=0)
+        count = self._counts.sum()
+        return (self._squares - np.outer(total, total) / count) / count
+
+
+class CorrectMeans:
+    """Class means over the correctly classified rows, or over all if none is.
+
+    Args:
+        num_classes: N.
+        size: Length of a row.
+    """
+
+    def __init__(self, num_classes, size):
+        self._num_classes = num_classes
+        # First of all rows of a class, then of the correctly classified ones.
+        self._counts = np.zeros((2, num_classes, 1))
+        self._sums = np.zeros((2, num_classes, size))
+
+    def add(self, rows, labels, predicted):
+        """Adds rows `(batch, size)` with integer labels and predictions `(batch,)`."""
+        for index, kept in enumerate((labels >= 0, predicted == labels)):
+            one_hot = np.eye(self._num_classes)[labels[kept]]
+            self._counts[index] += one_hot.sum(axis=0)[:, None]
+            self._sums[index] += one_hot.T @ rows[kept]
+
+    def has_correct(self):
+        """Whether any row of the class is classified correctly, `(N,)`."""
+        return self._counts[1, :, 0] > 0
+
+    def means(self):
+        """`(N, size)`, float64.
+
+        Raises:
+            ValueError: a class has no rows.
+        """
+        check_no_empty_class(self._counts[0])
+        means = self._sums / np.maximum(self._counts, 1)
+        return np.where(self.has_correct()[:, None], means[1], means[0])
+
+
+class Sample:
+    """A uniform random sample of a stream, the same for any partition into batches.
+
+    Args:
+        capacity: Rows kept at most.
+        seed: An integer; the same seed keeps the same rows.
+    """
+
+    def __init__(self, capacity, seed=0):
+        self._capacity = capacity
+        self._generator = np.random.default_rng(seed)
+        self._keys = []
+        self._parts = []
+        self._limit = np.inf
+
+    def add(self, **rows):
+        """Offers rows: arrays with the same first axis, by name."""
+        keys = self._generator.random(len(next(iter(rows.values()))))
+        kept = keys < self._limit
+        if kept.any():
+            self._keys.append(keys[kept])
+            self._parts.append({name: values[kept] for name, values in rows.items()})
+        if sum(map(len, self._keys)) > 2 * self._capacity:
+            self._compact()
+
+    def rows(self):
+        """The rows kept, in the order of the stream."""
+        self._compact()
+        return self._parts[0] if self._parts else {}
+
+    def _compact(self):
+        if not self._keys:
+            return
+        keys = np.concatenate(self._keys)
+        parts = {
+            name: np.concatenate([part[name] for part in self._parts])
+            for name in self._parts[0]
+        }
+        if len(keys) > self._capacity:
+            self._limit = np.partition(keys, self._capacity)[self._capacity]
+            kept = keys < self._limit
+            keys = keys[kept]
+            parts = {name: values[kept] for name, values in parts.items()}
+        self._keys, self._parts = [keys], [parts]
+
+
+def check_no_empty_class(counts):
+    """Raises a ValueError that names the classes whose count is 0."""
+    empty = np.flatnonzero(np.asarray(counts) == 0)
+    if len(empty):
+        raise ValueError(
+            "every known class needs at least one image in the data given to `fit`. "
+            f"Without any: class {', '.join(map(str, empty))}"
+        )
+
+
+def whitening(covariance, shrinkage=0.0):
+    """A matrix W, `(D, rank)`, with `W W^T` the (pseudo-)inverse of the covariance.
+
+    So `||(x - m) W||^2` is the squared Mahalanobis distance. Directions that have no
+    variance, up to the rounding of float32 features, are left out.
+
+    Args:
+        covariance: `(D, D)`, float64.
+        shrinkage: s in [0, 1): the covariance is taken as `(1 - s) C + s v I`, v the
+            mean variance, which gives directions without variance a finite weight.
+    """
+    size = len(covariance)
+    shrunk = (1.0 - shrinkage) * covariance
+    shrunk += shrinkage * (np.trace(covariance) / size) * np.eye(size)
+    values, vectors = np.linalg.eigh(shrunk)
+    kept = values > _NO_VARIANCE * max(values.max(), np.finfo(np.float32).tiny)
+    return vectors[:, kept] / np.sqrt(values[kept])
+
+
+_NO_VARIANCE = 1e-10

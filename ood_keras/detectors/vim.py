@@ -1,0 +1,97 @@
+"""Virtual-logit matching."""
+
+import numpy as np
+from keras import ops
+
+from ood_keras.detectors import output_scores
+from ood_keras.detectors.base import Detector, check_count
+from ood_keras.detectors.statistics import Sample
+
+
+class ViM(Detector):
+    """Scores by what of the features the principal space misses, against the logits.
+
+    Wang et al., "ViM: Out-Of-Distribution with Virtual-logit Matching", CVPR 2022. The
+    origin `o` is where the head gives no class an advantage, `-pinv(W)' b`. `R` spans
+    what is left of feature space beyond the `dimension` directions in which known
+    images spread most about `o`. The score is `alpha ||R'(z - o)|| - log(sum_k
+    exp(z_k))`, alpha scaling the first term to the size of the largest logits. Higher
+    is more unknown.
+
+    Args:
+        dimension: Of the principal space, below the number of features D; `None` takes
+            1000 for D >= 2048, 512 for D >= 768, else D / 2, as the authors do.
+        **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
+
+    Raises:
+        ValueError: `dimension` is not below D, or the model does not end in a Dense
+            layer.
+
+    Example:
+
+    >>> detector = ViM().fit(model, (images, labels))
+    >>> ood_score = detector.score(images)
+    """
+
+    name = "vim"
+    learns = True
+
+    def __init__(self, *, dimension=None, **kwargs):
+        super().__init__(**kwargs)
+        self.dimension = (
+            None if dimension is None else check_count("dimension", dimension)
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "dimension": self.dimension}
+
+    def score_outputs(self, outputs):
+        energy = output_scores.energy(outputs["logits"], self.num_classes)
+        # `residual` holds R times alpha.
+        left = ops.matmul(
+            outputs["features"] - self._tensor("origin"), self._tensor("residual")
+        )
+        return ops.norm(left, axis=-1) + energy
+
+    def _fit(self, network, data, validation):
+        kernel, bias = self._known_head(network)
+        origin = -np.linalg.pinv(kernel.T.astype(np.float64)) @ bias
+        size = len(origin)
+        dimension = self.dimension or _usual_dimension(size)
+        if dimension >= size:
+            raise ValueError(
+                f"`dimension` must be below the number of features, {size}. Received: "
+                f"dimension={dimension}"
+            )
+        squares, largest, count = np.zeros((size, size)), 0.0, 0
+        sample = Sample(_SAMPLE_SIZE)
+        for outputs, _ in self._known_batches(network, data):
+            centred = outputs["features"] - origin
+            squares += centred.T @ centred
+            largest += (
+                outputs["logits"][:, : self.num_classes]
+                .max(axis=1)
+                .sum(dtype=np.float64)
+            )
+            count += len(centred)
+            sample.add(features=centred)
+        vectors = np.linalg.eigh(squares)[1]
+        residual = vectors[:, : size - dimension]
+        norms = np.linalg.norm(sample.rows()["features"] @ residual, axis=1)
+        # A residual that is nothing but rounding must not get a scale beyond bounds.
+        rounding = 1e-5 * np.sqrt(np.trace(squares) / count)
+        alpha = (largest / count) / max(norms.mean(), rounding)
+        self.arrays = {
+            "origin": origin.astype(np.float32),
+            "residual": (alpha * residual).astype(np.float32),
+        }
+
+
+# Enough images for the mean length of a residual: its error is far below 1 %.
+_SAMPLE_SIZE = 10_000
+
+
+def _usual_dimension(size):
+    if size >= 2048:
+        return 1000
+    return 512 if size >= 768 else size // 2

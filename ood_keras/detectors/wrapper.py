@@ -1,0 +1,107 @@
+"""What the detectors that wrap another one share."""
+
+from ood_keras.detectors.base import Detector
+
+_PREFIX = "detector/"
+
+
+class Wrapper(Detector):
+    """A detector that changes what another one sees.
+
+    Args:
+        detector: The detector to wrap: a name, a `Detector` (only its arguments are
+            taken), or a dict `{"name": ..., argument: value}`.
+        **kwargs: `num_classes`, `logits`, `features`; `None` takes those of `detector`.
+    """
+
+    def __init__(self, *, detector, **kwargs):
+        # Here and not above: the registry lists the wrappers themselves.
+        from ood_keras.detectors import registry
+
+        wrapped = registry.build(detector)
+        config = wrapped.get_config()
+        own = {key: config[key] for key in ("num_classes", "logits", "features")}
+        own |= {key: value for key, value in kwargs.items() if value is not None}
+        self.detector = type(wrapped).from_config({**config, **own})
+        super().__init__(**own)
+
+    @property
+    def learns(self):
+        return self.detector.learns
+
+    @property
+    def exports(self):
+        return self.detector.exports
+
+    def get_config(self):
+        description = {"name": self.detector.name, **self.detector.get_config()}
+        return {**super().get_config(), "detector": description}
+
+    def get_arrays(self):
+        inner = self.detector.get_arrays()
+        prefixed = {_PREFIX + name: array for name, array in inner.items()}
+        return {**super().get_arrays(), **prefixed}
+
+    def _choose_layers(self, network):
+        return self.detector.layers
+
+    def _fit_network(self, network, data, validation):
+        self._forget()
+        self.detector._fit_network(network, data, validation)
+        return super()._fit_network(network, data, validation)
+
+    def _infer_num_classes(self, network, data):
+        return self.detector.num_classes
+
+    def _restore(self, network, arrays, num_classes):
+        inner = {
+            name.removeprefix(_PREFIX): array
+            for name, array in arrays.items()
+            if name.startswith(_PREFIX)
+        }
+        self.detector._restore(network, inner, num_classes)
+        own = {name: arrays[name] for name in arrays if not name.startswith(_PREFIX)}
+        return super()._restore(network, own, num_classes)
+
+
+class ActivationWrapper(Wrapper):
+    """A wrapper that changes the features and so the logits that are scored.
+
+    The model must end in a `Dense` layer, whose input the features are. What `call`
+    returns as features and logits stays as the model made it.
+
+    Args:
+        detector: A detector that reads logits or features and learns nothing.
+        **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
+
+    Raises:
+        ValueError: `detector` learns from data, or changes the input.
+    """
+
+    learns = False
+
+    def __init__(self, *, detector="energy", **kwargs):
+        super().__init__(detector=detector, **kwargs)
+        if self.detector.learns or self.detector.changes_input:
+            raise ValueError(
+                f"{self.name!r} changes the logits, so it wraps detectors that only "
+                'read them: "energy", "msp", "max_logit", "entropy", "gen". Received: '
+                f"{self.detector.name!r}"
+            )
+
+    def score_outputs(self, outputs):
+        features = self._changed(outputs["features"])
+        logits = self._classify(features)
+        return self.detector.score_outputs({"features": features, "logits": logits})
+
+    def _changed(self, features):
+        """The features `(batch, D)` to score instead."""
+        return features
+
+    def _classify(self, features):
+        """The logits `(batch, K)` to score instead."""
+        return self.network.classify(features)
+
+    def _fit(self, network, data, validation):
+        # Raises if there is no such head.
+        _ = network.head

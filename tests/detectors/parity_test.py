@@ -1,0 +1,274 @@
+"""Each detector on a small model against a slow, separate NumPy reference."""
+
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from references import detectors_reference as reference
+
+from ood_keras import detectors
+
+LAYERS = ["functional_convolution", "functional_hidden"]
+
+
+def outputs_of(network, images):
+    return next(iter(network.batches(images, batch_size=1000, layers=LAYERS)))[0]
+
+
+@pytest.fixture(scope="module", params=[3, 4], ids=["known_only", "unknown_class"])
+def world(request, trained, data):
+    """What a model makes of the training and the unknown images, as NumPy arrays."""
+    model = trained[request.param]
+    network = detectors.Network(model)
+    kernel, bias = network.head
+    return types.SimpleNamespace(
+        model=model,
+        network=network,
+        labels=data.train[1],
+        kernel=kernel,
+        bias=bias,
+        train=outputs_of(network, data.train[0]),
+        test=outputs_of(network, np.concatenate([data.known, data.unknown])),
+    )
+
+
+@pytest.fixture
+def check(world, data):
+    """Compares `detectors.get(name, **kwargs)` with scores of the reference."""
+    images = np.concatenate([data.known, data.unknown])
+
+    def run(name, expected, rtol=2e-3, atol=2e-5, fit_data=None, **kwargs):
+        detector = detectors.get(name, **kwargs)
+        scores = detector.fit(world.model, fit_data or data.train).score(images)
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(scores, expected, rtol=rtol, atol=atol * scale)
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["msp", "max_logit", "energy", "entropy", "gen"])
+def test_output_based(check, world, name):
+    check(name, getattr(reference, name)(world.test["logits"], 3))
+
+
+def test_gen_with_few_probabilities(check, world):
+    expected = reference.gen(world.test["logits"], 3, gamma=0.5, num_top=2)
+    check("gen", expected, gamma=0.5, num_top=2)
+
+
+def test_objectosphere_on_features(check, world):
+    expected = [-np.linalg.norm(row) for row in world.test["features"]]
+    check("objectosphere", np.array(expected), on="features")
+
+
+def test_kl_matching(check, world):
+    train, test = world.train["logits"], world.test["logits"]
+    check("kl_matching", reference.kl_matching(train, test, 3))
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.2])
+def test_mahalanobis(check, world, shrinkage):
+    expected = reference.mahalanobis(
+        world.train["features"], world.labels, world.test["features"], shrinkage
+    )
+    check("mahalanobis", expected, shrinkage=shrinkage)
+
+
+def test_mahalanobis_over_layers(check, world):
+    expected = 0.0
+    for name in LAYERS:
+        train, test = (
+            outputs["layers"][name].reshape(
+                len(outputs["logits"]), -1, outputs["layers"][name].shape[-1]
+            )
+            for outputs in (world.train, world.test)
+        )
+        train, test = train.mean(axis=1), test.mean(axis=1)
+        covariance = reference.pooled_covariance(train, world.labels)
+        rank = np.linalg.matrix_rank(covariance, tol=1e-10 * np.trace(covariance))
+        distance = reference.mahalanobis(train, world.labels, test)
+        expected = expected + distance / rank
+    check("mahalanobis", expected, layers=LAYERS)
+
+
+def test_relative_mahalanobis(check, world):
+    expected = reference.relative_mahalanobis(
+        world.train["features"], world.labels, world.test["features"]
+    )
+    check("relative_mahalanobis", expected)
+
+
+@pytest.mark.parametrize("k", [1, 7])
+def test_knn(check, world, k):
+    expected = reference.knn(world.train["features"], world.test["features"], k)
+    # Which neighbour is the k-th is decided in float32.
+    check("knn", expected, k=k, atol=2e-4)
+
+
+@pytest.mark.parametrize("dimension", [None, 4])
+def test_vim(check, world, dimension):
+    expected = reference.vim(
+        world.train["features"],
+        world.train["logits"],
+        world.test["features"],
+        world.test["logits"],
+        world.kernel[:, :3],
+        world.bias[:3],
+        dimension or 6,
+    )
+    check("vim", expected, dimension=dimension)
+
+
+def test_she(check, world):
+    expected = reference.she(
+        world.train["features"],
+        world.train["logits"],
+        world.labels,
+        world.test["features"],
+        world.test["logits"],
+        3,
+    )
+    check("she", expected)
+
+
+def test_she_with_a_class_that_is_never_predicted_right(check, world, data):
+    labels = (data.train[1] + (data.train[1] == 2)) % 3  # 2 becomes 0, and no 2 is left
+    labels[:30] = 2 - (np.arange(30) % 3 == 2) * 2  # 2 where the prediction is not
+    expected = reference.she(
+        world.train["features"],
+        world.train["logits"],
+        labels,
+        world.test["features"],
+        world.test["logits"],
+        3,
+    )
+    assert np.all(np.isfinite(expected))
+    check("she", expected, fit_data=(data.train[0], labels))
+
+
+@pytest.mark.parametrize("num_powers", [1, 4])
+def test_gram(check, world, num_powers):
+    def part(outputs, rows):
+        maps = [
+            outputs["layers"][name].reshape(
+                len(outputs["logits"]), -1, outputs["layers"][name].shape[-1]
+            )[rows]
+            for name in LAYERS
+        ]
+        return maps, outputs["logits"][rows, :3].argmax(axis=1)
+
+    position = np.arange(len(world.labels))
+    expected = reference.gram(
+        part(world.train, position % 10 != 9),
+        part(world.train, position % 10 == 9),
+        part(world.test, slice(None)),
+        num_powers,
+    )
+    check("gram", expected, num_powers=num_powers, rtol=1e-2)
+
+
+@pytest.mark.parametrize("num_top", [1, 3])
+def test_openmax(check, world, num_top):
+    expected = reference.openmax(
+        world.train["logits"], world.labels, world.test["logits"], 3, 20, num_top
+    )
+    check("openmax", expected, num_top=num_top, rtol=1e-2)
+
+
+def test_nnguide(check, world):
+    expected = reference.nnguide(
+        world.train["features"],
+        world.train["logits"],
+        world.test["features"],
+        world.test["logits"],
+        3,
+        5,
+    )
+    check("nnguide", expected, k=5)
+
+
+def test_fdbd(check, world):
+    expected = reference.fdbd(
+        world.train["features"],
+        world.test["features"],
+        world.test["logits"],
+        world.kernel,
+        3,
+    )
+    check("fdbd", expected)
+
+
+@pytest.mark.parametrize("name", ["energy", "msp"])
+def test_react(check, world, name):
+    clipped = reference.react(world.train["features"], world.test["features"], 0.8)
+    expected = getattr(reference, name)(clipped @ world.kernel + world.bias, 3)
+    check("react", expected, quantile=0.8, detector=name)
+
+
+@pytest.mark.parametrize("treatment", ["scale", "prune", "binarize"])
+def test_ash(check, world, treatment):
+    shaped = reference.ash(world.test["features"], 0.6, treatment)
+    expected = reference.energy(shaped @ world.kernel + world.bias, 3)
+    check("ash", expected, percentile=0.6, treatment=treatment)
+
+
+def test_scale(check, world):
+    stretched = reference.scale(world.test["features"], 0.6)
+    expected = reference.energy(stretched @ world.kernel + world.bias, 3)
+    check("scale", expected, percentile=0.6)
+
+
+def test_dice(check, world):
+    logits = reference.dice(
+        world.train["features"], world.test["features"], world.kernel, world.bias, 0.7
+    )
+    check("dice", reference.energy(logits, 3), sparsity=0.7)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1000.0])
+def test_odin(world, data, temperature):
+    """Against the paper's words: raise the log of the largest softmax probability."""
+    images = tf.constant(np.concatenate([data.known, data.unknown]))
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        logits = world.model(images, training=False)
+        log_softmax = tf.nn.log_softmax(logits / temperature)
+        best = tf.reduce_max(log_softmax[:, :3], axis=-1)
+    moved = images + 0.01 * tf.sign(tape.gradient(best, images))
+    expected = reference.msp(world.model(moved).numpy(), 3, temperature)
+    odin = detectors.get("odin", epsilon=0.01, temperature=temperature)
+    scores = odin.fit(world.model, data.train).score(images.numpy())
+    # Rounding flips the sign of single gradients that are nearly 0.
+    close = np.isclose(scores, expected, rtol=1e-2, atol=1e-3 * np.abs(expected).max())
+    assert np.mean(close) > 0.95
+
+
+def test_odin_without_a_step_is_what_it_wraps(world, data):
+    odin = detectors.get("odin", epsilon=0, detector="energy")
+    energy = detectors.get("energy").fit(world.model, data.train)
+    np.testing.assert_array_equal(
+        odin.fit(world.model, data.train).score(data.known), energy.score(data.known)
+    )
+
+
+def test_a_mahalanobis_perturbation_lowers_the_distance(world, data):
+    plain = detectors.get("mahalanobis").fit(world.model, data.train)
+    moved = detectors.get("mahalanobis", perturbation=0.001)
+    moved.fit(world.model, data.train)
+    lower = moved.score(data.unknown) < plain.score(data.unknown)
+    assert np.mean(lower) > 0.95
+
+
+def test_ensemble(world, data):
+    members = ["energy", "knn"]
+    images = np.concatenate([data.known, data.unknown])
+    validation = (data.known, np.arange(60) % 3)
+    expected = 0.0
+    for name in members:
+        member = detectors.get(name).fit(world.model, data.train)
+        usual = member.score(data.known).astype(np.float64)
+        expected = expected + (member.score(images) - usual.mean()) / usual.std() / 2
+    ensemble = detectors.get("ensemble", detectors=members)
+    scores = ensemble.fit(world.model, data.train, validation).score(images)
+    np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-3)
