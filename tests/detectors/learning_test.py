@@ -1,0 +1,160 @@
+"""What single detectors learn and refuse; the mistakes of other libraries."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from ood_keras import detectors
+
+
+def test_any_number_of_channels_can_be_perturbed():
+    images = np.random.default_rng(0).uniform(size=(20, 6, 6, 5)).astype(np.float32)
+    model = keras.Sequential(
+        [keras.Input((6, 6, 5)), layers.Flatten(), layers.Dense(3)]
+    )
+    for name, arguments in (
+        ("odin", {"epsilon": 0.01}),
+        ("mahalanobis", {"perturbation": 0.01}),
+    ):
+        detector = detectors.get(name, **arguments)
+        scores = detector.fit(model, (images, np.arange(20) % 3)).score(images)
+        assert np.all(np.isfinite(scores))
+
+
+def test_perturbing_detectors_say_that_they_need_the_saved_model():
+    for detector in (
+        detectors.get("odin"),
+        detectors.get("mahalanobis", perturbation=0.1),
+        detectors.get("ensemble", detectors=["odin", "energy"]),
+    ):
+        assert detector.changes_input
+        assert detector.exports == ("saved_model",)
+    for detector in (
+        detectors.get("odin", epsilon=0.0),
+        detectors.get("mahalanobis"),
+        detectors.get("ensemble"),
+    ):
+        assert not detector.changes_input
+        assert "tflite" in detector.exports
+
+
+def test_features_of_zero_length_have_a_finite_distance(trained, data):
+    network = detectors.Network(trained[3])
+    for name in ("knn", "nnguide"):
+        detector = detectors.get(name).fit(trained[3], data.train)
+        outputs = network(data.known)
+        outputs["features"] = tf.zeros_like(outputs["features"])
+        assert np.all(np.isfinite(detector.score_outputs(outputs)))
+
+
+def test_a_bank_has_a_cap_and_a_seed(trained, data):
+    banks = [
+        detectors.get("knn", k=3, bank_size=50, seed=seed)
+        .fit(trained[3], data.train)
+        .get_arrays()["bank"]
+        for seed in (0, 0, 1)
+    ]
+    assert banks[0].shape == (50, 12)
+    np.testing.assert_array_equal(banks[0], banks[1])
+    assert not np.array_equal(banks[0], banks[2])
+    with pytest.raises(ValueError, match="k=60"):
+        detectors.get("knn", k=60, bank_size=50).fit(trained[3], data.train)
+
+
+def test_weighed_layers_separate_at_least_as_well(trained, data, tmp_path):
+    names = ["functional_convolution", "functional_hidden"]
+    detector = detectors.get("mahalanobis", layers=names).fit(trained[3], data.train)
+    before = detector.score(data.known)
+    known, unknown = data.known[::2], data.unknown[::2]
+    assert detector.weigh_layers(known, unknown) is detector
+    assert not np.allclose(detector.score(data.known), before)
+    held_out = detector.score(data.known[1::2]), detector.score(data.unknown[1::2])
+    assert np.mean(held_out[1][:, None] > held_out[0]) > 0.95
+    loaded = detectors.load(detectors.save(detector, tmp_path), trained[3])
+    np.testing.assert_array_equal(loaded.score(data.known), detector.score(data.known))
+    # A new fit forgets the weights.
+    np.testing.assert_array_equal(
+        detector.fit(trained[3], data.train).score(data.known), before
+    )
+
+
+def test_gram_sets_its_scale_on_validation_images(trained, data):
+    gram = detectors.get("gram")
+    held_out = gram.fit(trained[3], data.train).get_arrays()["scale"]
+    validation = (data.known, np.arange(60) % 3)
+    scale = gram.fit(trained[3], data.train, validation).get_arrays()["scale"]
+    assert scale.shape == held_out.shape == (2,)
+    assert not np.allclose(scale, held_out)
+    with pytest.raises(ValueError, match="10 images"):
+        gram.fit(trained[3], (data.train[0][:9], data.train[1][:9]))
+
+
+def test_data_without_labels_serves_where_labels_are_not_needed(trained, data):
+    images, _ = data.train
+    knn = detectors.get("knn", num_classes=3).fit(trained[3], images)
+    np.testing.assert_array_equal(
+        knn.score(data.known),
+        detectors.get("knn").fit(trained[3], data.train).score(data.known),
+    )
+    with pytest.raises(ValueError, match="labelled"):
+        detectors.get("mahalanobis", num_classes=3).fit(trained[3], images)
+
+
+@pytest.mark.parametrize(
+    "name", ["mahalanobis", "relative_mahalanobis", "she", "openmax"]
+)
+def test_an_empty_class_is_named(trained, data, name):
+    images, labels = data.train
+    kept = labels != 1
+    with pytest.raises(ValueError, match="class 1"):
+        detectors.get(name).fit(trained[3], (images[kept], labels[kept]))
+
+
+@pytest.mark.parametrize("name", ["vim", "fdbd", "react", "ash", "scale", "dice"])
+def test_detectors_of_the_head_say_that_they_need_one(trained, data, name):
+    detector = detectors.get(name, features="functional_convolution")
+    with pytest.raises(ValueError, match="Dense layer"):
+        detector.fit(trained[3], data.train)
+
+
+def test_bad_arguments_fail_at_construction():
+    for name, arguments, message in (
+        ("gen", {"gamma": 1.5}, "gamma"),
+        ("gen", {"num_top": 0}, "num_top"),
+        ("mahalanobis", {"layers": "one_name"}, "layers"),
+        ("mahalanobis", {"perturbation": -1.0}, "perturbation"),
+        ("mahalanobis", {"shrinkage": 1.0}, "shrinkage"),
+        ("knn", {"k": 0}, "k="),
+        ("vim", {"dimension": 2.5}, "dimension"),
+        ("gram", {"num_powers": 0}, "num_powers"),
+        ("openmax", {"tail_size": 0}, "tail_size"),
+        ("odin", {"epsilon": -1.0}, "epsilon"),
+        ("odin", {"temperature": 2.0, "detector": "energy"}, "temperature"),
+        ("odin", {"detector": "odin"}, "perturbs"),
+        ("react", {"quantile": 2.0}, "quantile"),
+        ("react", {"detector": "knn"}, "wraps detectors"),
+        ("ash", {"treatment": "other"}, "treatment"),
+        ("ensemble", {"detectors": []}, "at least one"),
+        ("ensemble", {"detectors": [detectors.get("msp", num_classes=3)]}, "members"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            detectors.get(name, **arguments)
+    with pytest.raises(TypeError, match="name"):
+        detectors.get("odin", detector=3)
+
+
+def test_data_that_can_be_walked_only_once_is_refused(trained, data):
+    with pytest.raises(ValueError, match="only once"):
+        detectors.get("knn").fit(trained[3], iter([data.train]))
+
+
+def test_a_wrapper_takes_the_arguments_of_what_it_wraps(trained, data):
+    inner = detectors.get("energy", num_classes=4, temperature=2.0)
+    wrapper = detectors.get("react", detector=inner)
+    assert wrapper.num_classes == 4
+    assert wrapper.fit(trained[4], data.train).num_classes == 4
+    # The detector that was given is only described, not fitted.
+    with pytest.raises(RuntimeError, match="call fit"):
+        inner.score(data.known)
