@@ -36,22 +36,21 @@ def check(folder, detector, threshold, class_names, images):
         images: Float32 `(num_images, height, width, channels)` in [0, 1].
 
     Returns:
-        The report, a dict for JSON. `near_threshold` lists, for each loader, the images
-        whose score is within 1e-6 (relative to a threshold beyond 1) of the threshold:
-        only their decisions may differ, by rounding.
+        The report, a dict for JSON. For each loader it lists the images whose decision
+        hangs on less than 1e-6 (relative to values beyond 1): `near_threshold`, and
+        `best_classes_alike` by their logits. Only these may be decided otherwise, by
+        rounding.
 
     Raises:
         ParityError: with what differs.
         ValueError: the live model itself gives NaN or infinite numbers.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        expected, report = (
-            os.path.join(temporary, "x.npz"),
-            os.path.join(temporary, "y"),
-        )
+        expected = os.path.join(temporary, "expected.npz")
+        report = os.path.join(temporary, "report.json")
         np.savez(expected, **_live(detector, threshold, class_names, images))
         process = subprocess.run(
-            [sys.executable, "-I", str(_SCRIPT), str(folder), expected, report],
+            [sys.executable, "-P", str(_SCRIPT), str(folder), expected, report],
             env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
             capture_output=True,
             text=True,

@@ -31,7 +31,7 @@ def test_the_fresh_process_cannot_have_our_code():
         "print(ours, [sys.modules[m] for m in ours])"
     )
     result = subprocess.run(
-        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "['keras', 'ood_keras'] [None, None]"
 
