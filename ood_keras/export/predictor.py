@@ -37,6 +37,7 @@ class Predictor:
     Attributes:
         manifest: The content of `manifest.json`, a dict.
         threshold: Largest accepted `ood_score`, as the manifest states it.
+        operating_points: Other thresholds that the model offers, by name.
         class_names: Labels of the known classes, by class id.
         image_shape: `(height, width, channels)` of the images it takes.
     """
@@ -46,6 +47,10 @@ class Predictor:
         self.manifest = manifest.read(path)
         self.class_names = tuple(self.manifest["class_names"])
         self.threshold = self.manifest["threshold"]["value"]
+        self.operating_points = {
+            name: point["value"]
+            for name, point in self.manifest["operating_points"].items()
+        }
         self.image_shape = tuple(self.manifest["input"]["image"]["shape"][1:])
         # The functions of a loaded model live no longer than the model.
         self._model = tf.saved_model.load(str(path))
@@ -57,7 +62,8 @@ class Predictor:
             images: Float images `(num_images, height, width, channels)` in [0, 1], or a
                 dataset of batches of them. NaN, infinite and out-of-range pixels make
                 an image invalid; it is then rejected.
-            threshold: Largest accepted `ood_score`; `None` takes the model's own.
+            threshold: Largest accepted `ood_score`, a number or the name of an
+                operating point; `None` takes the model's own.
             batch_size: Images per run, for arrays.
 
         Returns:
@@ -69,8 +75,16 @@ class Predictor:
 
         Raises:
             TypeError: images are integers.
-            ValueError: images have another shape than the model takes.
+            ValueError: images have another shape than the model takes, or there is no
+                such operating point.
         """
+        if isinstance(threshold, str):
+            if threshold not in self.operating_points:
+                raise ValueError(
+                    f"unknown operating point {threshold!r}; this model has: "
+                    f"{', '.join(self.operating_points) or 'none'}"
+                )
+            threshold = self.operating_points[threshold]
         answers = []
         for batch in self._batches(images, batch_size):
             if threshold is None:

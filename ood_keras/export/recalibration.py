@@ -11,12 +11,12 @@ from tensorflow.core.protobuf import fingerprint_pb2
 from ood_keras import files
 from ood_keras.export import manifest, parity
 from ood_keras.export.predictor import load
-from ood_keras.export.saved_model import check_threshold, next_version
+from ood_keras.export.saved_model import described, next_version
 
 _THRESHOLD = "threshold/.ATTRIBUTES/VARIABLE_VALUE"
 
 
-def recalibrate(path, threshold, *, sample_images=None):
+def recalibrate(path, threshold, *, operating_points=None, sample_images=None):
     """Writes the next version of an exported model, with another threshold.
 
     Neither the training code nor the Keras model is needed, and the graph stays the
@@ -27,6 +27,8 @@ def recalibrate(path, threshold, *, sample_images=None):
         path: `DIR/VERSION` of an exported model; it is left as it is.
         threshold: A `calibration.Threshold`, chosen on scores of this model, that is on
             `load(path).predict(known_images)["ood_score"]`.
+        operating_points: Other thresholds to offer, `{name: calibration.Threshold}`;
+            those of the earlier version are dropped, as its threshold is.
         sample_images: Float images `(num_images, height, width, channels)` in [0, 1] on
             which to compare the two versions, besides noise.
 
@@ -36,7 +38,7 @@ def recalibrate(path, threshold, *, sample_images=None):
     Raises:
         FileNotFoundError: `path` is not an exported model.
         ParityError: the new version does not decide as it should.
-        TypeError: `threshold` is not a `Threshold`.
+        TypeError: `threshold` or an operating point is not a `Threshold`.
         ValueError: the model is damaged.
 
     Example:
@@ -46,7 +48,7 @@ def recalibrate(path, threshold, *, sample_images=None):
     >>> export.recalibrate("saved_models/mnist/1", threshold)
     PosixPath('saved_models/mnist/2')
     """
-    check_threshold(threshold)
+    thresholds = described(threshold, operating_points)
     path = pathlib.Path(path)
     model = load(path)
     images = parity.images(model.image_shape, sample_images)
@@ -67,7 +69,7 @@ def recalibrate(path, threshold, *, sample_images=None):
             folder,
             {
                 **model.manifest,
-                "threshold": threshold.to_dict(),
+                **thresholds,
                 "recalibrated_from": {"version": path.name, **earlier},
             },
         )

@@ -18,6 +18,7 @@ def saved_model(
     path,
     *,
     class_names=None,
+    operating_points=None,
     metrics=None,
     sample_images=None,
 ):
@@ -42,6 +43,9 @@ def saved_model(
             fails nothing is left behind.
         class_names: Labels of the N known classes, by class id; `None` takes "0", "1",
             ... up to N - 1.
+        operating_points: Other thresholds to offer, `{name: calibration.Threshold}`.
+            They are kept in the manifest; ask for one with
+            `predict(images, threshold=name)`, or send its value to `predict_at`.
         metrics: What is known about the model's quality, a dict for JSON, kept in the
             manifest.
         sample_images: Float images `(num_images, height, width, channels)` in [0, 1] on
@@ -54,7 +58,7 @@ def saved_model(
         FileExistsError: `path` exists; the error names the next free version.
         ParityError: the exported model does not decide as the live one does.
         RuntimeError: the detector is not fitted, or Keras does not run on TensorFlow.
-        TypeError: `threshold` is not a `Threshold`.
+        TypeError: `threshold` or an operating point is not a `Threshold`.
         ValueError: `path` does not end in a version number, `class_names` are not N
             different names, the detector was fitted on another model, or
             `sample_images` are not images that it takes.
@@ -67,7 +71,8 @@ def saved_model(
     PosixPath('saved_models/mnist/1')
     """
     path = check_version(path)
-    _check_parts(model, detector, threshold)
+    _check_parts(model, detector)
+    thresholds = described(threshold, operating_points)
     class_names = _check_class_names(class_names, detector.num_classes)
     _check_metrics(metrics)
     image_shape = detector.network.image_shape
@@ -83,7 +88,7 @@ def saved_model(
                 "class_names": class_names,
                 "unknown_label": UNKNOWN_LABEL,
                 "detector": {"name": detector.name, "config": detector.get_config()},
-                "threshold": threshold.to_dict(),
+                **thresholds,
                 "input": _input_contract(image_shape),
                 "output": _OUTPUT_CONTRACT,
                 "metrics": metrics,
@@ -126,14 +131,30 @@ def next_version(folder):
     return max(numbers, default=0) + 1
 
 
-def check_threshold(threshold):
-    """Raises `TypeError` if `threshold` is no `calibration.Threshold`."""
-    if not isinstance(threshold, Threshold):
-        raise TypeError(
-            "`threshold` must be a calibration.Threshold, which knows what it "
-            "promises; make one with calibration.conformal(known_scores). "
-            f"Received: {threshold!r}"
-        )
+def described(threshold, operating_points):
+    """The entries of the manifest that tell about thresholds.
+
+    Args:
+        threshold: A `calibration.Threshold`.
+        operating_points: `{name: calibration.Threshold}`, or `None` for none.
+
+    Raises:
+        TypeError: one of them is no `calibration.Threshold`.
+    """
+    operating_points = operating_points or {}
+    for name, value in {"threshold": threshold, **operating_points}.items():
+        if not isinstance(value, Threshold):
+            raise TypeError(
+                f"{name!r} must be a calibration.Threshold, which knows what it "
+                "promises; make one with calibration.conformal(known_scores). "
+                f"Received: {value!r}"
+            )
+    return {
+        "threshold": threshold.to_dict(),
+        "operating_points": {
+            str(name): value.to_dict() for name, value in operating_points.items()
+        },
+    }
 
 
 _OUTPUT_CONTRACT = {
@@ -150,14 +171,13 @@ _OUTPUT_CONTRACT = {
 }
 
 
-def _check_parts(model, detector, threshold):
+def _check_parts(model, detector):
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
             "export needs Keras on TensorFlow. Received: backend "
             f"{keras.backend.backend()!r}. Save the model with model.save and export "
             "it in a process with KERAS_BACKEND=tensorflow"
         )
-    check_threshold(threshold)
     if detector.network is None:
         raise RuntimeError(
             f"the detector {detector.name!r} is not fitted; call detector.fit(model, "

@@ -71,7 +71,9 @@ class Exported:
         # Multiples of 1/255, so that image files can hold them.
         self.pixels = generator.integers(0, 256, shape).astype(np.uint8)
         self.images = self.pixels.astype(np.float32) / 255
-        self.threshold = calibration.quantile(self.detector.score(self.images), 0.6)
+        scores = self.detector.score(self.images)
+        self.threshold = calibration.quantile(scores, 0.6)
+        self.operating_points = {"strict": calibration.quantile(scores, 0.2)}
         self.class_names = ["zero", "eins", "δύο"]
         self.metrics = {"known": {"source": "noise", "accuracy": 0.5}}
         self.path = export.saved_model(
@@ -80,6 +82,7 @@ class Exported:
             self.threshold,
             folder / "1",
             class_names=self.class_names,
+            operating_points=self.operating_points,
             metrics=self.metrics,
             sample_images=self.images,
         )

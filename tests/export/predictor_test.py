@@ -49,6 +49,18 @@ def test_another_threshold_can_be_asked_for(predictor, exported):
     )
 
 
+def test_operating_points_go_by_name(predictor, exported):
+    (point,) = exported.operating_points.values()
+    assert predictor.operating_points == {"strict": point.value}
+    answer = predictor.predict(exported.images, threshold="strict")
+    np.testing.assert_array_equal(
+        answer["accepted"], point.accepts(exported.detector.score(exported.images))
+    )
+    assert 0 < answer["accepted"].sum() < len(exported.images) / 2
+    with pytest.raises(ValueError, match=r"unknown operating point 'lax'.*has: strict"):
+        predictor.predict(exported.images, threshold="lax")
+
+
 def test_it_reads_image_files(predictor, exported):
     files = [tf.io.encode_png(pixels).numpy() for pixels in exported.pixels[:5]]
     answer = predictor.predict_bytes([*files, b""], batch_size=4)

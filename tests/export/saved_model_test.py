@@ -58,6 +58,10 @@ def test_the_manifest_says_what_the_model_is(exported):
     threshold = manifest["threshold"]
     assert calibration.Threshold.from_dict(threshold) == exported.threshold
     assert set(threshold) >= {"value", "method", "target_acceptance", "guarantee"}
+    (point,) = exported.operating_points.values()
+    described = manifest["operating_points"].pop("strict")
+    assert calibration.Threshold.from_dict(described) == point
+    assert not manifest["operating_points"]
     assert manifest["metrics"] == exported.metrics
     assert manifest["input"]["image"]["shape"] == [None, *SHAPE]
     assert manifest["versions"]["tensorflow"] == tf.__version__
@@ -310,6 +314,8 @@ def test_class_names_must_be_n_different_names(
 def test_the_parts_must_fit_together(exported, tmp_path):
     with pytest.raises(TypeError, match=r"calibration\.Threshold"):
         attempt(exported, tmp_path / "1", threshold=0.5)
+    with pytest.raises(TypeError, match=r"'lax' must be a calibration\.Threshold"):
+        attempt(exported, tmp_path / "1", operating_points={"lax": 0.5})
     unfitted = detectors.get("msp", num_classes=3)
     with pytest.raises(RuntimeError, match="not fitted"):
         attempt(exported, tmp_path / "1", detector=unfitted)
