@@ -11,6 +11,7 @@ or as float32), so that the exact functions, the Keras metrics and the sketch sh
 formula. There is at least one known and one unknown image.
 """
 
+import math
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -121,4 +122,15 @@ MEASURES = {
     "detection_error": detection_error,
     "fpr95_known_positive": _fpr95_known_positive,
     "fpr95_unknown_positive": _fpr95_unknown_positive,
+}
+
+# A curve may be given in parts, each with the totals of the whole: how their metrics
+# make that of the whole. The first three are sums over groups, the others minima.
+COMBINE = {
+    "auroc": math.fsum,
+    "aupr_in": math.fsum,
+    "aupr_out": math.fsum,
+    "detection_error": min,
+    "fpr95_known_positive": min,
+    "fpr95_unknown_positive": min,
 }

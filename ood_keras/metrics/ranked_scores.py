@@ -6,6 +6,8 @@ import numpy as np
 
 from ood_keras.metrics import curve as formulas
 
+_BLOCK = 1 << 16
+
 
 class ROCCurve(NamedTuple):
     """Corners of the exact curve, from accepting nothing to accepting everything.
@@ -60,31 +62,32 @@ class RankedScores:
         self.known_accepted = known_accepted
         self.unknown_accepted = unknown_accepted
 
-    def curve(self):
-        """The counts per group of tied scores, int64, that the formulas read."""
-        known = self.known_accepted.astype(np.int64)
-        unknown = self.unknown_accepted.astype(np.int64)
+    def curve(self, start=0, stop=None):
+        """The counts of the groups from `start` to `stop`, int64, for the formulas."""
+        before = slice(start - 1, stop) if start else slice(stop)
+        edge = {} if start else {"prepend": 0}
+        known = self.known_accepted[before].astype(np.int64)
+        unknown = self.unknown_accepted[before].astype(np.int64)
         return formulas.Curve(
-            np.diff(known, prepend=0),
-            np.diff(unknown, prepend=0),
-            known,
-            unknown,
+            np.diff(known, **edge),
+            np.diff(unknown, **edge),
+            known[bool(start) :],
+            unknown[bool(start) :],
             self.num_known,
             self.num_unknown,
         )
 
     def evaluate(self):
         """All metrics, see `ood_keras.metrics.evaluate_scores`."""
-        curve = self.curve()
-        return {name: float(of(np, curve)) for name, of in formulas.MEASURES.items()}
+        return self._measure(formulas.MEASURES)
+
+    def measure(self, name):
+        """One of the metrics of `evaluate_scores`, by name."""
+        return self._measure([name])[name]
 
     def groups_of(self, scores):
         """Index `(n,)` of the group of tied scores that each of some scores is in."""
         return np.searchsorted(self.thresholds, scores)
-
-    def measure(self, name):
-        """One of the metrics of `evaluate_scores`, by name."""
-        return float(formulas.MEASURES[name](np, self.curve()))
 
     def fpr_at_tpr(self, tpr=0.95, positive="known"):
         """See `ood_keras.metrics.fpr_at_tpr`."""
@@ -114,6 +117,18 @@ class RankedScores:
             np.concatenate([[-np.inf], self.thresholds])[corners],
         )
 
+    def _measure(self, names):
+        # Block by block, what is computed on the way stays in the processor's cache.
+        parts = {name: [] for name in names}
+        for start, stop in _blocks(len(self.thresholds)):
+            curve = self.curve(start, stop)
+            for name, values in parts.items():
+                values.append(formulas.MEASURES[name](np, curve))
+        return {
+            name: float(formulas.COMBINE[name](values))
+            for name, values in parts.items()
+        }
+
 
 def check_scores(scores, name):
     """Returns `scores` as a float32 or float64 array `(n,)`, or says what is wrong.
@@ -134,8 +149,8 @@ def check_scores(scores, name):
         with np.errstate(over="ignore"):
             narrow = scores.astype(np.float32)
         scores = narrow if np.array_equal(narrow, scores, equal_nan=True) else scores
-    num_nan = int(np.isnan(scores).sum())
-    if num_nan:
+    if np.isnan(scores.min()):
+        num_nan = int(np.isnan(scores).sum())
         raise ValueError(
             f"`{name}` holds NaN, which has no rank: {num_nan} of {scores.size} "
             "scores. Infinite scores are legal; find out which images or weights give "
@@ -149,36 +164,48 @@ def _group(known, unknown):
 
     Float32 scores are sorted as one array of integers: the bits of the score in an
     order-preserving form, then one bit that says whether the image is unknown. That is
-    several times faster than an argsort, which float64 scores need.
+    several times faster than an argsort, which float64 scores need. All else goes block
+    by block, since at ten million scores a new array costs more than the sort.
     """
     if known.dtype == unknown.dtype == np.float32:
-        packed = np.empty(len(known) + len(unknown), np.int64)
-        packed[: len(known)] = _ordered_bits(known)
-        packed[len(known) :] = _ordered_bits(unknown)
-        packed <<= 1
-        packed[len(known) :] |= 1
-        packed.sort()
-        is_unknown = (packed & 1).astype(bool)
-        packed >>= 1
-        last = _last_of_group(packed)
-        bits = packed[last].astype(np.int32)
-        thresholds = _swap_order(bits).view(np.float32)
+        ordered = np.empty(len(known) + len(unknown), np.int64)
+        for scores, offset, bit in ((known, 0, 0), (unknown, len(known), 1)):
+            for start, stop in _blocks(len(scores)):
+                packed = _ordered_bits(scores[start:stop]).astype(np.int64) << 1 | bit
+                ordered[offset + start : offset + stop] = packed
+        ordered.sort()
     else:
         scores = np.concatenate([known, unknown])
         order = np.argsort(scores)
-        is_unknown = order >= len(known)
-        scores = scores[order]
-        last = _last_of_group(scores)
-        thresholds = scores[last]
-    count_type = np.int32 if len(is_unknown) < 2**31 else np.int64
-    unknown_accepted = np.cumsum(is_unknown, dtype=count_type)[last]
-    known_accepted = (last + 1 - unknown_accepted).astype(count_type)
-    return thresholds, known_accepted, unknown_accepted
+        ordered = scores[order]
+    count_type = np.int32 if len(ordered) < 2**31 else np.int64
+    thresholds, known_accepted, unknown_accepted = [], [], []
+    num_unknown = 0
+    for start, stop in _blocks(len(ordered)):
+        keys = ordered[start : stop + 1]
+        if keys.dtype == np.int64:
+            is_unknown, keys = keys & 1, keys >> 1
+        else:
+            is_unknown = order[start:stop] >= len(known)
+        is_last = np.ones(stop - start, bool)
+        is_last[: len(keys) - 1] = keys[1:] != keys[:-1]
+        last = np.flatnonzero(is_last)
+        num_unknown_at = num_unknown + np.cumsum(is_unknown[: stop - start])
+        num_unknown = num_unknown_at[-1]
+        num_unknown_at = num_unknown_at[last]
+        thresholds.append(keys[last])
+        unknown_accepted.append(num_unknown_at.astype(count_type))
+        known_accepted.append((start + 1 + last - num_unknown_at).astype(count_type))
+        if ordered.dtype == np.int64:
+            bits = _swap_order(thresholds[-1].astype(np.int32))
+            thresholds[-1] = bits.view(np.float32)
+    return tuple(map(np.concatenate, (thresholds, known_accepted, unknown_accepted)))
 
 
-def _last_of_group(ordered):
-    """Index of the last element of each run of equal elements."""
-    return np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(ordered) - 1)
+def _blocks(size):
+    """`(start, stop)` of blocks that fit in the second-level cache."""
+    for start in range(0, size, _BLOCK):
+        yield start, min(start + _BLOCK, size)
 
 
 def _ordered_bits(scores):

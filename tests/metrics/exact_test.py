@@ -7,6 +7,7 @@ import pytest
 from references import metrics_reference
 
 from ood_keras import metrics
+from ood_keras.metrics import ranked_scores
 
 CASES = metrics_reference.score_cases()
 
@@ -60,6 +61,18 @@ def test_random_scores_with_ties(seed):
     assert metrics.evaluate_scores(known, unknown) == pytest.approx(
         metrics_reference.evaluate_scores(known.tolist(), unknown.tolist()), abs=1e-14
     )
+
+
+@pytest.mark.parametrize("block", [1, 2, 7])
+@pytest.mark.parametrize("case", CASES)
+def test_blocks_change_nothing(case, block, monkeypatch):
+    whole = metrics.RankedScores(*CASES[case])
+    expected = whole.evaluate()
+    monkeypatch.setattr(ranked_scores, "_BLOCK", block)
+    ranked = metrics.RankedScores(*CASES[case])
+    for name in ("thresholds", "known_accepted", "unknown_accepted"):
+        np.testing.assert_array_equal(getattr(ranked, name), getattr(whole, name))
+    assert ranked.evaluate() == pytest.approx(expected, abs=1e-14)
 
 
 def test_hand_worked_numbers():
