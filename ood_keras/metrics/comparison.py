@@ -104,11 +104,7 @@ def compare_scores(
             scored equally many images; `confidence` is not a fraction.
     """
     tail = (1 - check_confidence(confidence)) / 2
-    if metric not in formulas.MEASURES:
-        raise ValueError(
-            f"unknown metric {metric!r}; expected one of: "
-            f"{', '.join(formulas.MEASURES)}"
-        )
+    formulas.check_name(metric)
     pairs = _check_pairs(first, second, at_least=1)
     measure = formulas.MEASURES[metric]
     draws = [

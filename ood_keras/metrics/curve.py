@@ -124,6 +124,15 @@ MEASURES = {
     "fpr95_unknown_positive": _fpr95_unknown_positive,
 }
 
+
+def check_name(name):
+    """Raises unless `name` is one of the metrics of `evaluate_scores`."""
+    if name not in MEASURES:
+        raise ValueError(
+            f"unknown metric {name!r}; expected one of: {', '.join(MEASURES)}"
+        )
+
+
 # A curve may be given in parts, each with the totals of the whole: how their metrics
 # make that of the whole. The first three are sums over groups, the others minima.
 COMBINE = {

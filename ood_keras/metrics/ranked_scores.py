@@ -82,7 +82,8 @@ class RankedScores:
         return self._measure(formulas.MEASURES)
 
     def measure(self, name):
-        """One of the metrics of `evaluate_scores`, by name."""
+        """One of the metrics of `evaluate_scores`; an unknown name lists the known."""
+        formulas.check_name(name)
         return self._measure([name])[name]
 
     def groups_of(self, scores):
@@ -162,44 +163,58 @@ def check_scores(scores, name):
 def _group(known, unknown):
     """Distinct scores, ascending, with the known and unknown images at or below each.
 
-    Float32 scores are sorted as one array of integers: the bits of the score in an
-    order-preserving form, then one bit that says whether the image is unknown. That is
-    several times faster than an argsort, which float64 scores need. All else goes block
-    by block, since at ten million scores a new array costs more than the sort.
+    All goes block by block, since at ten million scores a new array costs more than the
+    sort.
     """
-    if known.dtype == unknown.dtype == np.float32:
-        ordered = np.empty(len(known) + len(unknown), np.int64)
-        for scores, offset, bit in ((known, 0, 0), (unknown, len(known), 1)):
-            for start, stop in _blocks(len(scores)):
-                packed = _ordered_bits(scores[start:stop]).astype(np.int64) << 1 | bit
-                ordered[offset + start : offset + stop] = packed
-        ordered.sort()
-    else:
-        scores = np.concatenate([known, unknown])
-        order = np.argsort(scores)
-        ordered = scores[order]
-    count_type = np.int32 if len(ordered) < 2**31 else np.int64
+    size = len(known) + len(unknown)
+    count_type = np.int32 if size < 2**31 else np.int64
+    block_of = _sorted(known, unknown)
     thresholds, known_accepted, unknown_accepted = [], [], []
     num_unknown = 0
-    for start, stop in _blocks(len(ordered)):
-        keys = ordered[start : stop + 1]
-        if keys.dtype == np.int64:
-            is_unknown, keys = keys & 1, keys >> 1
-        else:
-            is_unknown = order[start:stop] >= len(known)
+    for start, stop in _blocks(size):
+        # One more than the block, to see whether its last group goes on.
+        scores, is_unknown = block_of(start, stop + 1)
         is_last = np.ones(stop - start, bool)
-        is_last[: len(keys) - 1] = keys[1:] != keys[:-1]
+        is_last[: len(scores) - 1] = scores[1:] != scores[:-1]
         last = np.flatnonzero(is_last)
         num_unknown_at = num_unknown + np.cumsum(is_unknown[: stop - start])
         num_unknown = num_unknown_at[-1]
         num_unknown_at = num_unknown_at[last]
-        thresholds.append(keys[last])
+        thresholds.append(scores[last])
         unknown_accepted.append(num_unknown_at.astype(count_type))
         known_accepted.append((start + 1 + last - num_unknown_at).astype(count_type))
-        if ordered.dtype == np.int64:
-            bits = _swap_order(thresholds[-1].astype(np.int32))
-            thresholds[-1] = bits.view(np.float32)
     return tuple(map(np.concatenate, (thresholds, known_accepted, unknown_accepted)))
+
+
+def _sorted(known, unknown):
+    """A function of `(start, stop)`: these of all scores in order, and which unknown.
+
+    Float32 scores are sorted as one array of integers: the bits of the score in an
+    order-preserving form, then one bit that says whether the image is unknown. That is
+    several times faster than an argsort, which float64 scores need.
+    """
+    if not known.dtype == unknown.dtype == np.float32:
+        scores = np.concatenate([known, unknown])
+        order = np.argsort(scores)
+        return lambda start, stop: (
+            scores[order[start:stop]],
+            order[start:stop] >= len(known),
+        )
+    packed = np.empty(len(known) + len(unknown), np.int64)
+    for scores, offset, bit in ((known, 0, 0), (unknown, len(known), 1)):
+        for start, stop in _blocks(len(scores)):
+            # Adding 0 makes -0.0 equal to 0.0.
+            bits = (scores[start:stop] + np.float32(0)).view(np.int32)
+            packed[offset + start : offset + stop] = (
+                _swap_order(bits).astype(np.int64) << 1 | bit
+            )
+    packed.sort()
+
+    def block_of(start, stop):
+        bits = _swap_order((packed[start:stop] >> 1).astype(np.int32))
+        return bits.view(np.float32), packed[start:stop] & 1
+
+    return block_of
 
 
 def _blocks(size):
@@ -208,13 +223,8 @@ def _blocks(size):
         yield start, min(start + _BLOCK, size)
 
 
-def _ordered_bits(scores):
-    """Int32 that sort as the float32 scores do; adding 0 makes -0.0 equal to 0.0."""
-    return _swap_order((scores + np.float32(0)).view(np.int32))
-
-
 def _swap_order(bits):
-    """Reverses the order of the negative floats; undoes itself."""
+    """Float32 bits as int32 that sort like the floats, and back: it undoes itself."""
     return bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
 
 

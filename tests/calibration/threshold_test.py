@@ -44,12 +44,27 @@ def test_smallest_number_of_images(target, smallest):
         conformal(scores(smallest - 1), target)
 
 
-def test_conformal_acceptance_over_1000_splits_is_as_theory_says():
+def generated_scores():
+    return np.random.default_rng(5).standard_t(3, size=4000).astype(np.float32)
+
+
+def real_scores():
+    """Negative largest logits of real digits, by a classifier that never saw them."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    images, labels = datasets.load_digits(return_X_y=True)
+    model = linear_model.RidgeClassifier().fit(images[:600], labels[:600])
+    return -model.decision_function(images[600:]).max(axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("pool_of", [generated_scores, real_scores])
+def test_conformal_acceptance_over_1000_splits_is_as_theory_says(pool_of):
     """Of m others, the number accepted is beta-binomial(m, k, n + 1 - k), exactly."""
     stats = pytest.importorskip("scipy.stats")
     rng = np.random.default_rng(5)
-    pool = rng.standard_t(3, size=4000).astype(np.float32)
-    n, m, k = 500, 3500, 476
+    pool = pool_of()
+    n, k = 500, 476
+    m = len(pool) - n
     accepted = []
     for _ in range(1000):
         rng.shuffle(pool)
