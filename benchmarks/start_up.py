@@ -17,7 +17,14 @@ import time
 
 from ood_keras.files import write_json
 
-COMMANDS = ["ood-train", "ood-evaluate", "ood-export", "ood-predict", "ood-quickstart"]
+COMMANDS = [
+    "ood-calibrate",
+    "ood-evaluate",
+    "ood-export",
+    "ood-predict",
+    "ood-quickstart",
+    "ood-train",
+]
 ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 

@@ -121,7 +121,15 @@ _RECIPES = {
             momentum=0.0,
             schedule="constant",
         ),
-        Recipe(name="fast", epochs=6, unknown_images=6000),
+        # The best result in minutes; see results/fast_mnist.
+        Recipe(
+            name="fast",
+            epochs=8,
+            unknown_images=6000,
+            weight_decay=0.003,
+            augment="random_shift",
+        ),
+        # For a thousand images rather than sixty thousand.
         Recipe(name="demo", epochs=12, unknown_images=2000, learning_rate=0.02),
     )
 }

@@ -23,6 +23,25 @@ def new_flags():
     return values
 
 
+def define_threshold(flag_values):
+    """Defines `--target_acceptance` and `--method`; returns both flags."""
+    return (
+        flags.DEFINE_float(
+            "target_acceptance",
+            0.95,
+            "Share of known images to accept, between 0 and 1.",
+            flag_values=flag_values,
+        ),
+        flags.DEFINE_enum(
+            "method",
+            "conformal",
+            ["conformal", "quantile"],
+            "How the threshold is chosen; conformal holds for any sample size.",
+            flag_values=flag_values,
+        ),
+    )
+
+
 def split_specs(text):
     """Splits "mnist[0,1],kmnist" at the commas outside brackets."""
     specs, depth = [""], 0

@@ -26,19 +26,7 @@ _OUTPUT = flags.DEFINE_string(
     required=True,
     flag_values=_FLAGS,
 )
-_TARGET_ACCEPTANCE = flags.DEFINE_float(
-    "target_acceptance",
-    0.95,
-    "Share of known images to accept, between 0 and 1.",
-    flag_values=_FLAGS,
-)
-_METHOD = flags.DEFINE_enum(
-    "method",
-    "conformal",
-    ["conformal", "quantile"],
-    "How the threshold is chosen; conformal holds for any sample size.",
-    flag_values=_FLAGS,
-)
+_TARGET_ACCEPTANCE, _METHOD = app.define_threshold(_FLAGS)
 _DETECTOR = flags.DEFINE_string(
     "detector",
     None,

@@ -214,6 +214,28 @@ def export(
     return path, threshold
 
 
+def calibrate(
+    *, model, known, data_dir=None, target_acceptance=0.95, method="conformal"
+):
+    """Writes the next version of an exported model, with a new threshold.
+
+    Args:
+        model: The version folder of an exported model.
+        known: Spec of the known source, whose validation split is scored.
+        data_dir: The folder of the data sets.
+        target_acceptance: Share of known images to accept.
+        method: "conformal" or "quantile".
+
+    Returns:
+        `(path, threshold)`: the new version folder and the `calibration.Threshold`.
+    """
+    predictor = exporting.load(model)
+    source = pipelines.load(known, data_dir=data_dir, image_shape=predictor.image_shape)
+    scores = predictor.predict(source.validation.dataset())["ood_score"]
+    threshold = _CALIBRATIONS[method](scores, target_acceptance)
+    return exporting.recalibrate(model, threshold), threshold
+
+
 def predict(*, model, paths):
     """Classifies image files with an exported model.
 

@@ -7,7 +7,14 @@ import sys
 
 import pytest
 
-COMMANDS = ["ood-train", "ood-evaluate", "ood-export", "ood-predict", "ood-quickstart"]
+COMMANDS = [
+    "ood-calibrate",
+    "ood-evaluate",
+    "ood-export",
+    "ood-predict",
+    "ood-quickstart",
+    "ood-train",
+]
 BIN = pathlib.Path(sys.executable).parent
 
 

@@ -6,9 +6,9 @@ import sys
 import pytest
 from absl import flags
 
-from ood_keras.tools import app, evaluate, export, predict, quickstart, train
+from ood_keras.tools import app, calibrate, evaluate, export, predict, quickstart, train
 
-TOOLS = [evaluate, export, predict, quickstart, train]
+TOOLS = [calibrate, evaluate, export, predict, quickstart, train]
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,16 @@ def test_export_takes_the_selected_detector_and_the_next_version(run_dir, export
     assert np.mean(validation <= threshold.value) >= 0.95
 
 
+def test_calibrate_writes_the_next_version(exported):
+    path, threshold = exported
+    new, loose = jobs.calibrate(model=path, known="digits", target_acceptance=0.99)
+    assert new == path.parent / "2"
+    assert loose.value > threshold.value
+    assert json.loads((new / "manifest.json").read_text())["threshold"]["value"] == (
+        pytest.approx(loose.value)
+    )
+
+
 def test_predict_prints_a_line_per_file(run_dir, exported, tmp_path):
     path, _ = exported
     junk = tmp_path / "junk.png"

@@ -1,0 +1,51 @@
+"""Chooses a new threshold for an exported model, without training or exporting again.
+
+  ood-calibrate --model=DIR/1 --known=folder:PICTURES --target_acceptance=0.99
+
+Scores the known validation images with the exported model itself and writes the next
+version beside it, with only the threshold, the manifest and the parity report changed.
+Use it when the known images of the place where a model runs differ from those it was
+trained on, or when another share of them should be accepted.
+"""
+
+from absl import flags
+
+from ood_keras.tools import app
+
+_FLAGS = app.new_flags()
+_MODEL = flags.DEFINE_string(
+    "model", None, "The version folder of a model.", required=True, flag_values=_FLAGS
+)
+_KNOWN = flags.DEFINE_string(
+    "known",
+    None,
+    "The source whose known validation images are scored.",
+    required=True,
+    flag_values=_FLAGS,
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "The folder that holds the data sets.", flag_values=_FLAGS
+)
+_TARGET_ACCEPTANCE, _METHOD = app.define_threshold(_FLAGS)
+
+
+def _calibrate(positional):
+    if positional:
+        raise ValueError(f"ood-calibrate takes flags only; received: {positional}")
+    path, threshold = app.load_jobs().calibrate(
+        model=_MODEL.value,
+        known=_KNOWN.value,
+        data_dir=_DATA_DIR.value,
+        target_acceptance=_TARGET_ACCEPTANCE.value,
+        method=_METHOD.value,
+    )
+    print(f"{threshold}\n\nDone: {path}")
+
+
+def main():
+    """The command `ood-calibrate`."""
+    app.run("ood-calibrate", __doc__, _FLAGS, _calibrate)
+
+
+if __name__ == "__main__":
+    main()
