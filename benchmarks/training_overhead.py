@@ -66,8 +66,7 @@ def main():
         ood_keras.losses.OpenSetLoss(NUM_CLASSES),
         [
             ood_keras.metrics.KnownAccuracy(NUM_CLASSES),
-            ood_keras.metrics.AUROC(NUM_CLASSES),
-            ood_keras.metrics.FPR95KnownPositive(NUM_CLASSES),
+            ood_keras.metrics.Ranking(NUM_CLASSES),
         ],
     )
     plain = model(
