@@ -89,41 +89,6 @@ def random_shift(images, seed, *, max_pixels=2):
     return _transformed(images, transforms, "NEAREST")
 
 
-def random_strokes(images, seed, *, share=0.5, max_contrast=8.0):
-    """Moves each image by whole pixels and draws the strokes of some of them anew.
-
-    Data sets differ in how their strokes were scanned, blurred and reduced, and a
-    network that is trained with unknowns from another data set learns that difference
-    instead of the shapes. Drawing anew takes it away: the image is blurred a little and
-    its contrast raised about a random level, which makes strokes thinner or thicker and
-    their edges softer or harder. Stateless.
-
-    Args:
-        images: float32 `(batch, height, width, channels)` in [0, 1], bright on dark.
-        seed: int32 `(2,)`.
-        share: Share of the images that are drawn anew, in [0, 1].
-        max_contrast: Largest factor on the contrast; at least 1.
-
-    Returns:
-        float32 `(batch, height, width, channels)` in [0, 1].
-
-    Example:
-
-    >>> images = tf.ones((2, 28, 28, 1))
-    >>> random_strokes(images, [1, 2]).shape
-    TensorShape([2, 28, 28, 1])
-    """
-    shift_seed, draw_seed = tf.unstack(tf.random.split(seed, 2))
-    shape = [3, tf.shape(images)[0], 1, 1, 1]
-    chosen, level, contrast = tf.unstack(tf.random.stateless_uniform(shape, draw_seed))
-    level = 0.25 + 0.5 * level
-    blurred = tf.nn.avg_pool2d(images, 3, 1, "SAME")
-    # Contrast is at least 1, so black stays black.
-    drawn = (blurred - level) * max_contrast**contrast + level
-    drawn = tf.where(chosen < share, tf.clip_by_value(drawn, 0.0, 1.0), images)
-    return random_shift(drawn, shift_seed)
-
-
 def _transformed(images, transforms, interpolation):
     """Returns the images under projective transforms from output to input pixels."""
     moved = tf.raw_ops.ImageProjectiveTransformV3(
@@ -140,5 +105,4 @@ def _transformed(images, transforms, interpolation):
 AUGMENTATIONS = {
     "random_affine": random_affine,
     "random_shift": random_shift,
-    "random_strokes": random_strokes,
 }

@@ -99,5 +99,5 @@ def test_noise_has_the_distribution_of_the_paper():
 
 @pytest.mark.parametrize("count", [0, -3, 2.5])
 def test_a_bad_count_is_explained(count):
-    with pytest.raises(ValueError, match="`count` must be a positive integer"):
+    with pytest.raises(ValueError, match="`count` must be an integer >= 1"):
         pipelines.load("uniform_noise", count=count)

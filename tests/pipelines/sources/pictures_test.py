@@ -104,9 +104,13 @@ def test_omniglot_is_inverted_and_reduced(tmp_path, png):
     assert source.roles == ("test",)
     images = source.test.images
     assert images.shape == (4, 28, 28, 1)
-    # 15 of 105 pixels are exactly 4 of 28.
-    assert (images[:, :4, :4] == 255).all()
-    assert images.sum() == 4 * 16 * 255
+    # A triangle as wide as the reduction, 105 / 28 pixels to either side.
+    centre = (np.arange(28)[:, None] + 0.5) * 3.75
+    weights = (1 - np.abs(np.arange(105) + 0.5 - centre) / 3.75).clip(0)
+    edge = (weights / weights.sum(axis=1, keepdims=True))[:, :15].sum(axis=1)
+    expected = 255 * edge[:, None] * edge
+    np.testing.assert_allclose(images[..., 0], [expected] * 4, atol=1.5)
+    assert images[0, 0, 0, 0] == 255
     assert source.test.labels.tolist() == [0, 0, 1, 1]
     large = pipelines.load("omniglot", data_dir=tmp_path, image_shape=(105, 105, 3))
     assert large.test.images.shape == (4, 105, 105, 3)
