@@ -11,14 +11,27 @@ UNKNOWN_LABEL = "__unknown__"
 
 def check_num_classes(num_classes):
     """Returns `num_classes` as an int, or raises if it is not an integer >= 2."""
-    if isinstance(num_classes, bool) or int(num_classes) != num_classes:
-        raise ValueError(
-            f"`num_classes` must be an integer, the number of known classes. "
-            f"Received: num_classes={num_classes!r}"
-        )
-    if num_classes < 2:
+    if not is_integer(num_classes) or num_classes < 2:
         raise ValueError(
             "`num_classes` counts the known classes only (the unknown class is added "
-            f"for you) and must be at least 2. Received: num_classes={num_classes}"
+            "for you) and must be an integer, at least 2. Received: "
+            f"num_classes={num_classes!r}"
         )
     return int(num_classes)
+
+
+def check_count(name, value):
+    """Returns `value` as an int, or raises if it is not an integer >= 1."""
+    if not is_integer(value) or value < 1:
+        raise ValueError(
+            f"`{name}` must be an integer >= 1. Received: {name}={value!r}"
+        )
+    return int(value)
+
+
+def is_integer(value):
+    """Whether `value` is a whole number of any number type; text and bools are not."""
+    try:
+        return not isinstance(value, bool) and int(value) == value
+    except (TypeError, ValueError, OverflowError):
+        return False

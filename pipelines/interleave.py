@@ -6,7 +6,12 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from ood_keras.conventions import UNKNOWN, check_num_classes
+from ood_keras.conventions import (
+    UNKNOWN,
+    check_count,
+    check_num_classes,
+    is_integer,
+)
 from ood_keras.pipelines import batching, preprocessing, roles
 from ood_keras.pipelines.split import Split, even_shares
 
@@ -73,7 +78,7 @@ class Interleave:
                     f"Received: {split!r}"
                 )
         self.num_classes = check_num_classes(num_classes)
-        self.batch_size = _positive("batch_size", batch_size)
+        self.batch_size = check_count("batch_size", batch_size)
         self.seed = _natural("seed", seed)
         _check_known(known, self.num_classes)
         _check_unknown(known, unknown)
@@ -311,14 +316,8 @@ def _augmentation(augment):
     return preprocessing.AUGMENTATIONS[augment]
 
 
-def _positive(name, value):
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise ValueError(f"`{name}` must be a positive integer. Received: {value!r}")
-    return int(value)
-
-
 def _natural(name, value):
-    if isinstance(value, bool) or int(value) != value or not 0 <= value < 2**31:
+    if not is_integer(value) or not 0 <= value < 2**31:
         raise ValueError(
             f"`{name}` must be an integer from 0 to 2**31 - 1. Received: {value!r}"
         )

@@ -3,11 +3,8 @@
 import keras
 from keras import ops
 
-from ood_keras.layers.squeeze_excitation import (
-    SqueezeExcitation,
-    check_image_channels,
-    check_positive,
-)
+from ood_keras.conventions import check_count
+from ood_keras.layers.squeeze_excitation import SqueezeExcitation, check_image_channels
 
 _KERNELS = (3, 5)
 
@@ -56,8 +53,8 @@ class ModifiedSEBlock(keras.layers.Layer):
 
     def __init__(self, filters=None, ratio=4, **kwargs):
         super().__init__(**kwargs)
-        self.filters = None if filters is None else check_positive("filters", filters)
-        self.ratio = check_positive("ratio", ratio)
+        self.filters = None if filters is None else check_count("filters", filters)
+        self.ratio = check_count("ratio", ratio)
 
     def build(self, input_shape):
         filters = self._branch_filters(check_image_channels(self, input_shape))

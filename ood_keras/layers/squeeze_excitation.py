@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from ood_keras.conventions import check_count
+
 
 @keras.saving.register_keras_serializable(package="ood_keras")
 class SqueezeExcitation(keras.layers.Layer):
@@ -43,7 +45,7 @@ class SqueezeExcitation(keras.layers.Layer):
 
     def __init__(self, ratio=4, **kwargs):
         super().__init__(**kwargs)
-        self.ratio = check_positive("ratio", ratio)
+        self.ratio = check_count("ratio", ratio)
 
     def build(self, input_shape):
         channels = check_image_channels(self, input_shape)
@@ -69,13 +71,6 @@ class SqueezeExcitation(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "ratio": self.ratio}
-
-
-def check_positive(name, value):
-    """Returns `value` as an int, or raises if it is not an integer >= 1."""
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value}")
-    return int(value)
 
 
 def check_image_channels(layer, input_shape):

@@ -5,9 +5,8 @@ import math
 import keras
 from keras import layers
 
-from ood_keras.conventions import check_num_classes
+from ood_keras.conventions import check_count, check_num_classes
 from ood_keras.layers import ModifiedSEBlock, SqueezeExcitation
-from ood_keras.layers.squeeze_excitation import check_positive
 
 _SMALLEST_SIDE = 28
 # The last pooling leaves a map of at most this side, whatever the image size, so that
@@ -145,8 +144,8 @@ def _alexnet(
     _check_input_shape(input_shape)
     _check_filters(filters)
     _check_dropout(dropout)
-    hidden_size = check_positive("hidden_size", hidden_size)
-    feature_size = check_positive("feature_size", feature_size)
+    hidden_size = check_count("hidden_size", hidden_size)
+    feature_size = check_count("feature_size", feature_size)
 
     images = keras.Input(input_shape, name="image")
     x = images

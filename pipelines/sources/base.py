@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 
-from ood_keras.conventions import UNKNOWN
+from ood_keras.conventions import UNKNOWN, check_count
 from ood_keras.pipelines import resizing
 from ood_keras.pipelines.split import ROLES, Split, check_classes
 
@@ -233,9 +233,7 @@ def made(request, image_shape, make, roles=ROLES):
         roles: The splits that can be made.
     """
     count = DEFAULT_COUNT if request.count is None else request.count
-    if isinstance(count, bool) or int(count) != count or count < 1:
-        raise ValueError(f"`count` must be a positive integer. Received: {count!r}")
-    shape = (int(count), *(request.image_shape or image_shape))
+    shape = (check_count("count", count), *(request.image_shape or image_shape))
 
     def load_split(role):
         # Sources and roles must differ even with the same seed.
