@@ -85,7 +85,7 @@ def run(name, doc, flag_values, main, argv=None):
     except Exception as error:
         if flag_values["traceback"].value:
             traceback.print_exc()
-        print(f"{name}: error: {error}", file=sys.stderr)
+        print(f"{name}: error: {str(error) or repr(error)}", file=sys.stderr)
         sys.exit(1)
 
 

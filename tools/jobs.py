@@ -143,7 +143,11 @@ def evaluate(*, run_dir, unknown, data_dir=None, detectors=DETECTORS):
         spec: source.test for spec, source in zip(unknown, test_sources, strict=True)
     }
     pipelines.check_roles(
-        known={"validation": known_validation, "test": known_source.test},
+        known={
+            "train": known_source.train,
+            "validation": known_validation,
+            "test": known_source.test,
+        },
         unknown={"validation": unknown_validation, "test": list(tests.values())},
     )
     model = keras.models.load_model(run_dir / "model.keras")
@@ -159,7 +163,7 @@ def evaluate(*, run_dir, unknown, data_dir=None, detectors=DETECTORS):
         unknown={spec: split.dataset() for spec, split in tests.items()},
         validation_known=known_validation.dataset(),
         validation_unknown=_concatenated(unknown_validation),
-        seen=exposed,
+        seen=_seen(unknown, exposed),
         class_names=settings["class_names"],
         protocol={
             "recipe": settings["recipe"]["name"],
@@ -167,10 +171,11 @@ def evaluate(*, run_dir, unknown, data_dir=None, detectors=DETECTORS):
             "trained with unknowns from": ", ".join(exposed),
         },
     )
-    report.save(run_dir)
     for detector in fitted.values():
         detector_room.save(detector, run_dir / "detectors")
     write_samples(run_dir / "samples", [known_source.test, *tests.values()])
+    # Last, since `export` takes a run with metrics.json for one that has the rest.
+    report.save(run_dir)
     return report
 
 
@@ -334,6 +339,21 @@ def _load_unknown(specs, known_source, data_dir, seed=0):
         )
         for spec in specs
     ]
+
+
+def _seen(specs, exposed):
+    """Returns the specs whose source was exposed in training, if only in part.
+
+    `emnist/letters` was if `emnist/letters[0-12]` or `tfds:emnist/letters` were.
+    """
+
+    def origin(spec):
+        whole = re.sub(r"\[[^\[\]]*\]$", "", spec).removeprefix("tfds:")
+        prefix, colon, path = whole.partition(":")
+        return prefix, colon and pathlib.Path(path).expanduser().resolve()
+
+    origins = {origin(spec) for spec in exposed}
+    return [spec for spec in specs if origin(spec) in origins]
 
 
 def _validation(known_source, unknown_sources):

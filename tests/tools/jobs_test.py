@@ -159,3 +159,20 @@ def test_known_classes_may_not_be_test_unknowns(run_dir):
         jobs.evaluate(run_dir=run_dir, unknown=["digits"])
     with pytest.raises(ValueError, match="both known and unknown"):
         jobs.evaluate(run_dir=run_dir, unknown=["digits[3,5]"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "exposed", "seen"),
+    [
+        ("kmnist", "kmnist", True),
+        ("kmnist", "kmnist[0-4]", True),
+        ("kmnist[5-9]", "kmnist[0-4]", True),
+        ("emnist/letters", "tfds:emnist/letters", True),
+        ("folder:pictures", "folder:./pictures/", True),
+        ("folder:pictures", "folder:other", False),
+        ("emnist/letters", "emnist/digits", False),
+        ("uniform_noise", "gaussian_noise", False),
+    ],
+)
+def test_a_source_exposed_in_part_is_seen(spec, exposed, seen):
+    assert (spec in jobs._seen([spec], ["synthetic", exposed])) == seen
