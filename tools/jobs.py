@@ -24,6 +24,7 @@ DETECTORS = ("unknown_probability", "msp", "max_logit", "energy", "objectosphere
 # Enough exposure images to judge a checkpoint by; more would only cost time.
 _MAX_VALIDATION_UNKNOWN = 5000
 _NUM_SAMPLES = 64
+_MAX_DRAWN = 14
 
 
 def train(
@@ -241,12 +242,13 @@ def calibrate(
     return exporting.recalibrate(model, threshold), threshold
 
 
-def predict(*, model, paths):
+def predict(*, model, paths, picture=None):
     """Classifies image files with an exported model.
 
     Args:
         model: The version folder of an exported model.
         paths: PNG or JPEG files.
+        picture: Where to draw the images with their answers, or `None`.
 
     Returns:
         The predictions as a table to print, one line per file.
@@ -256,15 +258,37 @@ def predict(*, model, paths):
     if missing:
         raise FileNotFoundError(f"no such image file: {', '.join(missing)}")
     predictor = exporting.load(model)
-    result = predictor.predict_bytes([path.read_bytes() for path in files])
+    answers = predictor.predict_bytes([path.read_bytes() for path in files])
+    if picture is not None:
+        _draw_answers(picture, files, answers)
     width = max(len(str(path)) for path in files)
     lines = [f"{'image':<{width}}  {'label':<12}  ood_score"]
     for path, label, score, valid in zip(
-        files, result["label"], result["ood_score"], result["valid"], strict=True
+        files, answers["label"], answers["ood_score"], answers["valid"], strict=True
     ):
         shown = f"{score:9.4g}" if valid else "no readable image"
         lines.append(f"{path!s:<{width}}  {label:<12}  {shown}")
     return "\n".join(lines)
+
+
+def _draw_answers(path, files, answers):
+    """Draws the readable images, those accepted above those rejected."""
+    from PIL import Image
+
+    rows = {}
+    for title, chosen in (
+        ("accepted", answers["accepted"]),
+        ("rejected as unknown", answers["valid"] & ~answers["accepted"]),
+    ):
+        images, captions = [], []
+        for row in np.flatnonzero(chosen)[:_MAX_DRAWN]:
+            grey = Image.open(files[row]).convert("L").resize((56, 56))
+            images.append(np.asarray(grey)[..., None] / 255)
+            label = answers["label"][row] if answers["accepted"][row] else "unknown"
+            captions.append(f"{label}\nscore {answers['ood_score'][row]:.1f}")
+        rows[title] = images, captions
+    with atomic_file(path) as temporary:
+        evaluation.figures.pictures(rows).savefig(temporary, dpi=150)
 
 
 _CALIBRATIONS = {

@@ -15,6 +15,12 @@ _FLAGS = app.new_flags()
 _MODEL = flags.DEFINE_string(
     "model", None, "The version folder of a model.", required=True, flag_values=_FLAGS
 )
+_PICTURE = flags.DEFINE_string(
+    "picture",
+    None,
+    "Where to draw the images with their answers, a PNG, PDF or SVG file.",
+    flag_values=_FLAGS,
+)
 
 
 def _predict(positional):
@@ -22,7 +28,11 @@ def _predict(positional):
         raise ValueError(
             "no image was given; try ood-predict --model=DIR/1 a.png b.png"
         )
-    print(app.load_jobs().predict(model=_MODEL.value, paths=positional))
+    print(
+        app.load_jobs().predict(
+            model=_MODEL.value, paths=positional, picture=_PICTURE.value
+        )
+    )
 
 
 def main():

@@ -39,11 +39,15 @@ def _quickstart(positional):
     path, threshold = jobs.export(run_dir=run_dir, output=run_dir / "saved_model")
     print(threshold)
     images = sorted((run_dir / "samples").glob("*_0[0-5]_*.png"))
-    _step(f"ood-predict --model={path} {run_dir}/samples/*_0[0-5]_*.png")
-    table = jobs.predict(model=path, paths=images)
+    picture = run_dir / "predictions.png"
+    _step(
+        f"ood-predict --model={path} --picture={picture} "
+        f"{run_dir}/samples/*_0[0-5]_*.png"
+    )
+    table = jobs.predict(model=path, paths=images, picture=picture)
     print(table)
     write_text(run_dir / "predictions.txt", table + "\n")
-    print(f"\nLook at {run_dir}/report.html and {run_dir}/figures/.")
+    print(f"\nLook at {picture} and {run_dir}/report.html.")
 
 
 def _step(command):

@@ -91,7 +91,10 @@ def test_predict_prints_a_line_per_file(run_dir, exported, tmp_path):
     junk = tmp_path / "junk.png"
     junk.write_bytes(b"no image")
     digit = sorted((run_dir / "samples").glob("digits_*.png"))[0]
-    lines = jobs.predict(model=path, paths=[digit, junk]).splitlines()
+    picture = tmp_path / "answers.png"
+    table = jobs.predict(model=path, paths=[digit, junk], picture=picture)
+    lines = table.splitlines()
+    assert picture.read_bytes().startswith(b"\x89PNG")
     assert len(lines) == 3
     assert "no readable image" in lines[2]
     assert "__unknown__" in lines[2]
