@@ -6,8 +6,11 @@ from keras import ops
 
 from ood_keras import batches
 from ood_keras.conventions import UNKNOWN, check_num_classes
+from ood_keras.detectors import perturbation
 from ood_keras.detectors.compiled import compiled
-from ood_keras.detectors.network import Network
+from ood_keras.detectors.network import Network, image_shape
+
+_NO_KNOWN_IMAGE = "`data` holds no known image; expected labels from 0 up"
 
 
 class Detector:
@@ -21,8 +24,8 @@ class Detector:
 
     Args:
         num_classes: N, the number of known classes; `None` infers it from the labels
-            given to `fit`. The model has N logits, or N + 1 with an unknown class,
-            whose logit is the last.
+            given to `fit`, in a walk of its own. The model has N logits, or N + 1 with
+            an unknown class, whose logit is the last.
         logits: Name of the layer that makes the logits; `None` finds it.
         features: Name of the layer whose output the features are; `None` takes the
             input of the layer that makes the logits.
@@ -77,6 +80,8 @@ class Detector:
         Raises:
             ValueError: data or `num_classes` is missing, labels are out of range, a
                 class has no images, or the model is not made for this detector.
+            RuntimeError: the detector perturbs its input, and Keras does not run on
+                TensorFlow.
         """
         self._forget()
         if self.learns and data is None:
@@ -84,11 +89,19 @@ class Detector:
                 f"{self.name!r} learns from known training images: expected "
                 "fit(model, (images, labels)) or a dataset of such batches"
             )
+        if self.changes_input:
+            perturbation.check_backend()
+        if data is not None and iter(data) is data:
+            raise ValueError(
+                "`data` can be walked over only once. Expected arrays (images, "
+                "labels), a tf.data.Dataset or a list of batches. Received: "
+                f"{type(data).__name__}"
+            )
         network = Network(
             model,
             logits=self._logits_name,
             features=self._features_name,
-            sample=None if data is None else _first_images(data),
+            sample=_first_images(data) if image_shape(model) is None else None,
         )
         return self._fit_network(network, data, validation)
 
@@ -243,7 +256,7 @@ class Detector:
                 num_images += count
                 yield outputs, labels
         if not num_images:
-            raise ValueError("`data` holds no known image; expected labels from 0 up")
+            raise ValueError(_NO_KNOWN_IMAGE)
 
     def _known_head(self, network):
         """Kernel `(D, N)` and bias `(N,)` of the known logits, float32 arrays."""
@@ -271,6 +284,8 @@ class Detector:
                     "number of known classes is read. Or give num_classes=..."
                 )
             largest = max(largest, int(labels.max(initial=-1)))
+        if largest < 0:
+            raise ValueError(_NO_KNOWN_IMAGE)
         return check_num_classes(largest + 1)
 
     def _check_num_classes(self, network, num_classes):
@@ -303,14 +318,11 @@ def _rows(nest, kept):
 
 
 def _first_images(data):
-    if iter(data) is data:
-        raise ValueError(
-            "`data` can be walked over only once. Expected arrays (images, labels), a "
-            f"tf.data.Dataset or a list of batches. Received: {type(data).__name__}"
-        )
+    if data is None:
+        return None
     images, _ = next(batches.iterate(data, 2), (None, None))
     if images is None or not len(images):
-        raise ValueError("`data` is empty; expected known training images")
+        raise ValueError(_NO_KNOWN_IMAGE)
     return images
 
 

@@ -4,7 +4,12 @@ import numpy as np
 from keras import ops
 
 from ood_keras.detectors import output_scores
-from ood_keras.detectors.base import Detector, check_count, check_layers
+from ood_keras.detectors.base import (
+    Detector,
+    check_count,
+    check_fraction,
+    check_layers,
+)
 from ood_keras.detectors.statistics import Sample
 
 
@@ -14,22 +19,27 @@ class Gram(Detector):
     Sastry and Oore, "Detecting Out-of-Distribution Examples with Gram Matrices", ICML
     2020, with the row sums of the Gram matrices as in the authors' code. For each layer
     with maps F `(channels, positions)` and each power p, the statistic of channel i is
-    the p-th root of `sum_j sum_s F_is^p F_js^p`. Its smallest and largest value over
-    the known training images of each predicted class are kept. The score adds up by how
-    much an image's statistics leave that range, relative to it; each layer's sum is
-    divided by its mean over known images that the range was not taken from. Higher is
-    more unknown.
+    the p-th root of `sum_j sum_s F_is^p F_js^p`. Its usual range over the known
+    training images of each predicted class is kept, from the `quantile` to `1 -
+    quantile`. The score adds up by how much an image's statistics leave that range,
+    relative to it; each layer's sum is divided by its mean over known images that the
+    range was not taken from: `validation` where `fit` is given some, else every tenth
+    image of `data`. Higher is more unknown.
 
-    Those are `validation` where `fit` is given some, else every tenth image of `data`.
+    The authors take the smallest and the largest value (`quantile=0`) and powers up to
+    10. With many training images nearly all known ones then score exactly 0.
+
+    The range is that of a random sample of the images, as many as fit in 256 MiB.
 
     Args:
         layers: Names of the layers to read; `None` reads all convolutions and Dense
             layers before the classifying one.
         num_powers: The powers are 1 to `num_powers`.
+        quantile: In [0, 0.5).
         **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
 
     Raises:
-        ValueError: `num_powers` is not positive, or there are too few images.
+        ValueError: an argument is out of range, or there are too few images.
 
     Example:
 
@@ -40,16 +50,22 @@ class Gram(Detector):
     name = "gram"
     learns = True
 
-    def __init__(self, *, layers=None, num_powers=10, **kwargs):
+    def __init__(self, *, layers=None, num_powers=5, quantile=0.05, **kwargs):
         super().__init__(**kwargs)
         self._layers = check_layers(layers)
         self.num_powers = check_count("num_powers", num_powers)
+        self.quantile = check_fraction("quantile", quantile)
+        if self.quantile >= 0.5:
+            raise ValueError(
+                f"`quantile` must be below 0.5. Received: quantile={quantile!r}"
+            )
 
     def get_config(self):
         return {
             **super().get_config(),
             "layers": self._layers,
             "num_powers": self.num_powers,
+            "quantile": self.quantile,
         }
 
     def score_outputs(self, outputs):
@@ -67,24 +83,24 @@ class Gram(Detector):
         return tuple(names)
 
     def _fit(self, network, data, validation):
-        ranges, held_out, num_images = None, Sample(_NUM_HELD_OUT), 0
+        sample, held_out, num_images = None, Sample(_NUM_HELD_OUT), 0
         for outputs, _ in self._known_batches(network, data, self._read):
-            statistics, predicted = outputs["statistics"], outputs["predicted"]
-            if ranges is None:
-                ranges = [
-                    _Ranges(self.num_classes, layer.shape[1]) for layer in statistics
-                ]
-            position = np.arange(num_images, num_images + len(predicted))
-            num_images += len(predicted)
+            rows = {str(i): layer for i, layer in enumerate(outputs["statistics"])}
+            rows["predicted"] = outputs["predicted"]
+            if sample is None:
+                row_bytes = sum(values[0].nbytes for values in rows.values())
+                sample = Sample(max(_SAMPLE_BYTES // row_bytes, 1))
+            count = len(rows["predicted"])
+            position = np.arange(num_images, num_images + count)
+            num_images += count
             aside = (position % 10 == 9) & (validation is None)
-            for layer_ranges, layer in zip(ranges, statistics, strict=True):
-                layer_ranges.add(layer[~aside], predicted[~aside].argmax(axis=1))
-            if aside.any():
-                layers = {str(i): layer[aside] for i, layer in enumerate(statistics)}
-                held_out.add(predicted=predicted[aside], **layers)
-        for index, layer_ranges in enumerate(ranges):
-            self.arrays[f"smallest_{index}"] = layer_ranges.smallest()
-            self.arrays[f"largest_{index}"] = layer_ranges.largest()
+            sample.add(**{name: values[~aside] for name, values in rows.items()})
+            held_out.add(**{name: values[aside] for name, values in rows.items()})
+        rows = sample.rows()
+        classes = rows.pop("predicted").argmax(axis=1)
+        for index, values in rows.items():
+            limits = _limits(values, classes, self.num_classes, self.quantile)
+            self.arrays[f"low_{index}"], self.arrays[f"high_{index}"] = limits
         self.arrays["scale"] = self._usual_deviations(network, held_out, validation)
 
     def _usual_deviations(self, network, held_out, validation):
@@ -128,8 +144,8 @@ class Gram(Detector):
             if power > 1:
                 powered = powered * maps
             # The sum over j first: no matrix of channels by channels is made.
-            over_channels = ops.sum(powered, axis=2, keepdims=True)
-            sums = ops.sum(powered * over_channels, axis=1)
+            over_channels = ops.sum(powered, axis=2)[:, None, :]
+            sums = ops.matmul(over_channels, powered)[:, 0]
             root = ops.sign(sums) * ops.power(ops.abs(sums), 1.0 / power)
             statistics.append(root * ops.square(size[:, 0]))
         return ops.concatenate(statistics, axis=-1)
@@ -138,8 +154,8 @@ class Gram(Detector):
         """By how much each layer leaves its range, `(batch, layers)`."""
         deviations = []
         for index, values in enumerate(statistics):
-            low = ops.matmul(predicted, self._tensor(f"smallest_{index}"))
-            high = ops.matmul(predicted, self._tensor(f"largest_{index}"))
+            low = ops.matmul(predicted, self._tensor(f"low_{index}"))
+            high = ops.matmul(predicted, self._tensor(f"high_{index}"))
             below = ops.relu(low - values) / (ops.abs(low) + _SMALLEST_RANGE)
             above = ops.relu(values - high) / (ops.abs(high) + _SMALLEST_RANGE)
             deviations.append(ops.sum(below + above, axis=-1))
@@ -147,31 +163,18 @@ class Gram(Detector):
 
 
 _NUM_HELD_OUT = 1000
+_SAMPLE_BYTES = 2**28
 _SMALLEST_RANGE = 1e-6
 
 
-class _Ranges:
-    """The smallest and largest row of each class."""
+def _limits(values, classes, num_classes, quantile):
+    """Quantiles of the rows of each class, two float32 arrays `(num_classes, size)`.
 
-    def __init__(self, num_classes, size):
-        self._smallest = np.full((num_classes, size), np.inf, np.float32)
-        self._largest = np.full((num_classes, size), -np.inf, np.float32)
-
-    def add(self, rows, classes):
-        order = np.argsort(classes, kind="stable")
-        seen, starts = np.unique(classes[order], return_index=True)
-        if len(seen):
-            smallest = np.minimum.reduceat(rows[order], starts, axis=0)
-            largest = np.maximum.reduceat(rows[order], starts, axis=0)
-            self._smallest[seen] = np.minimum(self._smallest[seen], smallest)
-            self._largest[seen] = np.maximum(self._largest[seen], largest)
-
-    def smallest(self):
-        """`(num_classes, size)`; that over all classes where a class was never seen."""
-        overall = self._smallest.min(axis=0)
-        return np.where(np.isfinite(self._smallest), self._smallest, overall)
-
-    def largest(self):
-        """As `smallest`."""
-        overall = self._largest.max(axis=0)
-        return np.where(np.isfinite(self._largest), self._largest, overall)
+    Those of all rows stand for a class that is never predicted.
+    """
+    ends = [quantile, 1.0 - quantile]
+    low_and_high = np.empty((2, num_classes, values.shape[1]), np.float32)
+    low_and_high[:] = np.quantile(values, ends, axis=0)[:, None]
+    for number in np.unique(classes):
+        low_and_high[:, number] = np.quantile(values[classes == number], ends, axis=0)
+    return low_and_high

@@ -12,8 +12,8 @@ class KNN(Detector):
 
     Sun et al., "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML 2022.
     Features are scaled to length 1. The bank holds a random sample of at most
-    `bank_size` training images; k counts neighbours in the bank. Higher is more
-    unknown.
+    `bank_size` training images; k counts neighbours in the bank, so that k = 5 of
+    10,000 is what k = 25 is of 50,000. Higher is more unknown.
 
     Args:
         k: Which neighbour; at most as many as the bank holds.
@@ -28,14 +28,14 @@ class KNN(Detector):
 
     Example:
 
-    >>> detector = KNN(k=50).fit(model, (images, labels))
+    >>> detector = KNN(k=5).fit(model, (images, labels))
     >>> ood_score = detector.score(images)
     """
 
     name = "knn"
     learns = True
 
-    def __init__(self, *, k=50, bank_size=50_000, seed=0, **kwargs):
+    def __init__(self, *, k=5, bank_size=10_000, seed=0, **kwargs):
         super().__init__(**kwargs)
         self.k = check_count("k", k)
         self.bank_size = check_count("bank_size", bank_size)

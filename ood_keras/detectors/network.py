@@ -217,10 +217,8 @@ def pooled(tensor):
     return ops.mean(tensor, axis=middle) if middle else tensor
 
 
-def _sample(model, sample):
-    """Two images to try the model on."""
-    if sample is not None:
-        return np.asarray(sample[:2], np.float32)
+def image_shape(model):
+    """`(height, width, channels)` that a model takes, or `None` if it does not say."""
     # Functional and Sequential models know their input; others what they were built on.
     shape = getattr(model, "input_shape", None)
     if shape is None:
@@ -229,14 +227,20 @@ def _sample(model, sample):
         known = len(shape) == 4 and all(size > 0 for size in shape[1:])
     except TypeError:
         known = False
-    if not known:
+    return tuple(shape[1:]) if known else None
+
+
+def _sample(model, sample):
+    """Two images to try the model on."""
+    if sample is not None:
+        return np.asarray(sample[:2], np.float32)
+    shape = image_shape(model)
+    if shape is None:
         raise ValueError(
-            "the model does not say what images it takes: expected an input shape "
-            f"(batch, height, width, channels). Received: {shape}. Give `fit` some "
-            "data, or call the model on an image first"
+            "the model does not say what images it takes, (height, width, channels). "
+            "Give `fit` some data, or call the model on an image first"
         )
-    generator = np.random.default_rng(0)
-    return generator.uniform(size=(2, *shape[1:])).astype(np.float32)
+    return np.random.default_rng(0).uniform(size=(2, *shape)).astype(np.float32)
 
 
 def _by_name(model):

@@ -163,10 +163,13 @@ def _log_probabilities(logits, num_classes):
     log_p = ops.concatenate(
         [-minus_log_largest, rest - largest - minus_log_largest], axis=-1
     )
-    # softplus(x) rounds to 0 far below 0, where its logarithm is x.
-    far = log_odds < -15.0
+    # Far below 0, softplus(x) has no digits left, but its logarithm has a short series.
+    far = log_odds < -5.0
+    odds = ops.exp(log_odds)
     log_minus_log_largest = ops.where(
-        far, log_odds, ops.log(ops.softplus(ops.maximum(log_odds, -15.0)))
+        far,
+        log_odds - odds / 2.0 + 5.0 * ops.square(odds) / 24.0,
+        ops.log(ops.softplus(ops.maximum(log_odds, -5.0))),
     )
     return log_p, log_odds - minus_log_largest, log_minus_log_largest
 

@@ -14,16 +14,7 @@ def lowered(images, run, step):
     Returns:
         `(outputs, moved)`: what `run` returned for the images as they are, and for each
         score the images moved against its gradient.
-
-    Raises:
-        RuntimeError: Keras does not run on TensorFlow.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "detectors that perturb their input need gradients in the graph, which "
-            "this package takes with TensorFlow only. Set KERAS_BACKEND=tensorflow, or "
-            f"use a perturbation of 0. Received: {keras.backend.backend()!r}"
-        )
     import tensorflow as tf
 
     images = tf.convert_to_tensor(images)
@@ -32,3 +23,13 @@ def lowered(images, run, step):
         outputs, scores = run(images)
     moved = [images - step * tf.sign(tape.gradient(score, images)) for score in scores]
     return outputs, moved
+
+
+def check_backend():
+    """Raises a RuntimeError unless Keras runs on TensorFlow."""
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "detectors that perturb their input need gradients in the graph, which "
+            "this package takes with TensorFlow only. Set KERAS_BACKEND=tensorflow, or "
+            f"use a perturbation of 0. Received: {keras.backend.backend()!r}"
+        )

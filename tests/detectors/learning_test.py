@@ -129,6 +129,7 @@ def test_bad_arguments_fail_at_construction():
         ("knn", {"k": 0}, "k="),
         ("vim", {"dimension": 2.5}, "dimension"),
         ("gram", {"num_powers": 0}, "num_powers"),
+        ("gram", {"quantile": 0.5}, "quantile"),
         ("openmax", {"tail_size": 0}, "tail_size"),
         ("odin", {"epsilon": -1.0}, "epsilon"),
         ("odin", {"temperature": 2.0, "detector": "energy"}, "temperature"),

@@ -147,8 +147,8 @@ def test_she_with_a_class_that_is_never_predicted_right(check, world, data):
     check("she", expected, fit_data=(data.train[0], labels))
 
 
-@pytest.mark.parametrize("num_powers", [1, 4])
-def test_gram(check, world, num_powers):
+@pytest.mark.parametrize(("num_powers", "quantile"), [(1, 0.0), (4, 0.1)])
+def test_gram(check, world, num_powers, quantile):
     def part(outputs, rows):
         maps = [
             outputs["layers"][name].reshape(
@@ -164,8 +164,9 @@ def test_gram(check, world, num_powers):
         part(world.train, position % 10 == 9),
         part(world.test, slice(None)),
         num_powers,
+        quantile,
     )
-    check("gram", expected, num_powers=num_powers, rtol=1e-2)
+    check("gram", expected, num_powers=num_powers, quantile=quantile, rtol=1e-2)
 
 
 @pytest.mark.parametrize("num_top", [1, 3])

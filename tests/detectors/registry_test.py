@@ -35,7 +35,7 @@ def test_num_classes_is_inferred_or_asked_for(trained, data):
         detectors.get("msp").fit(trained[4])
     with pytest.raises(ValueError, match="images only"):
         detectors.get("msp").fit(trained[4], data.known)
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(ValueError, match="no known image"):
         detectors.get("msp").fit(trained[4], (data.known[:0], data.train[1][:0]))
     with pytest.raises(ValueError, match="unknown class"):
         detectors.get("unknown_probability").fit(trained[3], data.train)

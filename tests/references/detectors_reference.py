@@ -197,7 +197,7 @@ def gram_statistics(maps, num_powers):
     return np.array(rows)
 
 
-def gram(train, validation, test, num_powers):
+def gram(train, validation, test, num_powers, quantile):
     """Each of the three is `(list of maps of a layer, predicted classes)`."""
     num_layers = len(train[0])
     per_layer = []
@@ -209,7 +209,8 @@ def gram(train, validation, test, num_powers):
             statistics = gram_statistics(data[0][layer], num_powers)
             for row, predicted in zip(statistics, data[1], strict=True):
                 group = seen[train[1] == predicted]
-                low, high = group.min(axis=0), group.max(axis=0)
+                low = np.quantile(group, quantile, axis=0)
+                high = np.quantile(group, 1 - quantile, axis=0)
                 total = 0.0
                 for value, a, b in zip(row, low, high, strict=True):
                     if value < a:
