@@ -1,0 +1,79 @@
+"""The worker that runs `ood_keras`, in this repository's environment."""
+
+import keras
+import network
+import numpy as np
+import protocol
+import tensorflow as tf
+
+import ood_keras
+from ood_keras import detectors
+
+DETECTORS = {
+    "msp": ("msp", {}),
+    "max_logit": ("max_logit", {}),
+    "energy": ("energy", {}),
+    "entropy": ("entropy", {}),
+    "gen": ("gen", {"gamma": 0.1}),
+    "odin": ("odin", {"epsilon": 0.0014, "temperature": 1000.0}),
+    "kl_matching": ("kl_matching", {}),
+    "openmax": ("openmax", {"tail_size": 20}),
+    "mahalanobis": ("mahalanobis", {}),
+    "mahalanobis_perturbed": ("mahalanobis", {"perturbation": 0.002}),
+    "relative_mahalanobis": ("relative_mahalanobis", {}),
+    "knn": ("knn", {"k": 50}),
+    "vim": ("vim", {"dimension": 64}),
+    "she": ("she", {}),
+    "gram": ("gram", {"layers": list(network.INNER_LAYERS), "num_powers": 10}),
+    "nnguide": ("nnguide", {"k": 10}),
+    "fdbd": ("fdbd", {}),
+    "react": ("react", {"quantile": 0.9}),
+    "ash": ("ash", {"percentile": 0.9, "treatment": "scale"}),
+    "scale": ("scale", {"percentile": 0.85}),
+    "dice": ("dice", {"sparsity": 0.9}),
+}
+
+
+class Ours:
+    def versions(self):
+        return {
+            "ood_keras": ood_keras.__version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "numpy": np.__version__,
+        }
+
+    def load(self, weights):
+        self.model = network.from_weights(weights)
+
+    def names(self):
+        return list(DETECTORS)
+
+    def logits(self, images, batch_size):
+        batch_logits = tf.function(self.model, jit_compile=False, reduce_retracing=True)
+        return protocol.in_batches(
+            lambda batch: batch_logits(tf.constant(batch)), images, batch_size
+        )
+
+    def fit(self, name, images, labels, batch_size):
+        name, arguments = DETECTORS[name]
+        self.detector = detectors.get(name, **arguments)
+        self.detector.fit(self.model, (images, labels))
+
+        @tf.function(jit_compile=False, reduce_retracing=True)
+        def score_features(features):
+            return self.detector.score_outputs({"features": features})
+
+        self._score_features = score_features
+
+    def score(self, images, batch_size):
+        return self.detector.score(images, batch_size)
+
+    def score_features(self, features, batch_size):
+        return protocol.in_batches(
+            lambda batch: self._score_features(tf.constant(batch)), features, batch_size
+        )
+
+
+if __name__ == "__main__":
+    protocol.serve(Ours())

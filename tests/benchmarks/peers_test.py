@@ -1,0 +1,198 @@
+import json
+import pathlib
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks" / "peers"
+
+FAKE_LIBRARY = """
+    import sys
+    sys.path.insert(0, {folder!r})
+    import protocol
+
+    class Fake:
+        def versions(self):
+            return {{"fake": "1.0", "argument": sys.argv[1]}}
+
+        def names(self):
+            return ["sum"]
+
+        def load(self, weights):
+            print("a library that prints")
+            self.bias = weights["bias"]
+
+        def logits(self, images, batch_size):
+            return images * 2
+
+        def fit(self, name, images, labels, batch_size):
+            if name != "sum":
+                raise KeyError(name)
+
+        def score(self, images, batch_size):
+            return protocol.in_batches(
+                lambda batch: batch.sum(axis=1) + self.bias, images, batch_size
+            )
+
+        def score_features(self, features, batch_size):
+            return features
+
+    protocol.serve(Fake())
+"""
+
+
+@pytest.fixture
+def peers(monkeypatch):
+    """The modules of benchmarks/peers, as its scripts import each other."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    names = ("compare", "network", "notes", "protocol", "side_ours")
+    import compare
+    import network
+    import notes
+    import protocol
+    import side_ours
+
+    yield {
+        "compare": compare,
+        "network": network,
+        "notes": notes,
+        "protocol": protocol,
+        "ours": side_ours,
+    }
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def side(peers, tmp_path):
+    script = tmp_path / "fake.py"
+    script.write_text(textwrap.dedent(FAKE_LIBRARY.format(folder=str(FOLDER))))
+    np.savez(tmp_path / "weights.npz", bias=np.float32(10))
+    np.save(tmp_path / "images.npy", np.arange(6, dtype=np.float32).reshape(3, 2))
+    side = peers["protocol"].Side(sys.executable, script, "matched")
+    yield side
+    side.close()
+
+
+class TestProtocol:
+    def test_a_side_answers_and_keeps_what_it_prints_out_of_it(self, side, tmp_path):
+        loaded = side.ask("load", weights=tmp_path / "weights.npz")
+        assert loaded == {
+            "versions": {"fake": "1.0", "argument": "matched"},
+            "names": ["sum"],
+        }
+        output = tmp_path / "scores.npy"
+        images = tmp_path / "images.npy"
+        answer = side.ask("score", images=images, batch_size=2, output=output)
+        assert answer["seconds"] > 0
+        np.testing.assert_array_equal(np.load(output), [11, 15, 19])
+        side.ask("score", images=images, batch_size=2, output=output, first=1)
+        np.testing.assert_array_equal(np.load(output), [11])
+
+    def test_an_error_is_told_and_the_side_goes_on(self, peers, side, tmp_path):
+        side.ask("load", weights=tmp_path / "weights.npz")
+        data = {"images": tmp_path / "images.npy", "labels": tmp_path / "images.npy"}
+        with pytest.raises(peers["protocol"].SideError, match="KeyError: 'knn'"):
+            side.ask("fit", detector="knn", batch_size=2, **data)
+        side.ask("fit", detector="sum", batch_size=2, **data)
+
+    def test_a_side_that_ended_is_an_error(self, peers, side):
+        side.close()
+        side = peers["protocol"].Side(sys.executable, "missing_script.py")
+        with pytest.raises(peers["protocol"].SideError, match="ended"):
+            side.ask("load", weights="weights.npz")
+
+
+class TestCompare:
+    def test_differences_are_listed_by_sign_and_rounding_is_not(self, peers):
+        cells = {
+            "knn": {"ours": 0.9, "oodeel": 0.9004, "pytorch_ood": 0.8},
+            "she": {"ours": 0.7, "oodeel": 0.75},
+            "unheard_of": {"ours": 0.7, "oodeel": 0.75},
+            "ours_only": {"ours": 0.5},
+        }
+        found = peers["compare"].differences({"mnist": {"kmnist": cells}})
+        assert [
+            (cell["detector"], cell["peer"], cell["difference"], cell["explained"])
+            for cell in found["ours_lower"]
+        ] == [
+            ("she", "oodeel", -0.05, True),
+            ("unheard_of", "oodeel", -0.05, False),
+        ]
+        assert [(cell["detector"], cell["peer"]) for cell in found["ours_higher"]] == [
+            ("knn", "pytorch_ood")
+        ]
+
+    def test_rounds_take_turns_and_the_first_is_not_counted(self, peers):
+        class Recorder:
+            def __init__(self, name, seconds):
+                self.name, self.seconds = name, iter(seconds)
+
+            def ask(self, command, **arguments):
+                asked.append(self.name)
+                return {"seconds": next(self.seconds)}
+
+        asked = []
+        sides = {
+            "ours": Recorder("ours", [100.0, 1.0, 2.0, 9.0]),
+            "peer": Recorder("peer", [100.0, 4.0, 5.0, 6.0]),
+        }
+        speeds = peers["compare"].time_sides(sides, 3, 10, "score", images="x")
+        assert speeds == {"ours": 5.0, "peer": 2.0}
+        assert peers["compare"].ratios(speeds) == {"peer": 2.5}
+        assert asked == ["ours", "peer", "peer", "ours"] * 2
+
+    def test_a_side_with_other_logits_is_refused(self, peers, side, tmp_path):
+        side.ask("load", weights=tmp_path / "weights.npz")
+        images = np.load(tmp_path / "images.npy")
+        check = peers["compare"].check_logits
+        check("fake", side, tmp_path / "images.npy", 2 * images, tmp_path)
+        with pytest.raises(RuntimeError, match="not run the same network"):
+            check("fake", side, tmp_path / "images.npy", 2.01 * images, tmp_path)
+
+
+class TestNetwork:
+    def test_the_weights_make_the_same_network_again(self, peers):
+        network = peers["network"]
+        model = network.build(3)
+        again = network.from_weights(network.get_weights(model))
+        images = np.random.default_rng(0).random((2, *network.INPUT_SHAPE), np.float32)
+        np.testing.assert_array_equal(again(images), model(images))
+
+    def test_our_side_scores_images_and_features(self, peers):
+        network, random = peers["network"], np.random.default_rng(0)
+        images = random.random((60, *network.INPUT_SHAPE), np.float32)
+        labels = np.arange(60) % 3
+        ours = peers["ours"].Ours()
+        ours.load(network.get_weights(network.build(3)))
+        ours.fit("mahalanobis", images, labels, 32)
+        features = random.random((5, network.NUM_FEATURES), np.float32)
+        assert ours.logits(images, 32).shape == (60, 3)
+        assert ours.score(images, 32).shape == (60,)
+        assert ours.score_features(features, 2).shape == (5,)
+
+
+def test_every_note_is_about_a_detector_and_a_peer(peers):
+    known = set(peers["ours"].DETECTORS)
+    sides = set(peers["compare"].SCRIPTS) - {"ours"}
+    for detector, texts in peers["notes"].NOTES.items():
+        assert detector in known
+        assert set(texts) <= sides
+
+
+def test_every_detector_of_our_side_can_be_made(peers):
+    from ood_keras import detectors
+
+    for name, arguments in peers["ours"].DETECTORS.values():
+        detectors.get(name, **arguments)
+
+
+def test_committed_results_leave_no_difference_unexplained():
+    path = FOLDER.parent / "results" / "peers.json"
+    if not path.exists():
+        pytest.skip(f"{path} is not there; benchmarks/peers/README.md says how")
+    differences = json.loads(path.read_text())["differences"]
+    for cell in differences["ours_lower"] + differences["ours_higher"]:
+        assert cell["explained"], cell
