@@ -34,8 +34,10 @@ def open_zips(request):
 
     def reader(zip):
         def read():
-            height, width, _ = request.image_shape
-            reduced = (_reduced(255 - picture, height, width) for picture in zip.read())
+            reduced = (
+                pictures.reduced(255 - picture, request.image_shape)
+                for picture in zip.read()
+            )
             images = pictures.stack(reduced, zip.names, request.image_shape)
             labels = [indices[_character(name)] for name in zip.names]
             return images, np.array(labels, np.int32)
@@ -49,16 +51,3 @@ def open_zips(request):
 def _character(name):
     """`"Angelic/character01"`; the publisher's zips have a folder more in front."""
     return "/".join(name.split("/")[-3:-1])
-
-
-def _reduced(picture, height, width):
-    """Returns a picture `(rows, columns, 1)` at no more than the given size."""
-    from PIL import Image
-
-    rows, columns, channels = picture.shape
-    if channels != 1 or rows < height or columns < width:
-        return picture
-    image = Image.fromarray(picture[..., 0])
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))[
-        ..., None
-    ]

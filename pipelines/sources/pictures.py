@@ -159,5 +159,27 @@ def stack(pictures, names, image_shape=None):
     return np.concatenate(images)
 
 
+def reduced(picture, image_shape):
+    """Returns a picture at the given height and width by Pillow's bilinear filter.
+
+    For sets that are compared with published results, which reduce them so; all others
+    are reduced by `resizing.adapt`, which averages areas. Smaller pictures and the
+    number of channels stay as they are.
+
+    Args:
+        picture: uint8 `(height, width, channels)`, channels 1 or 3.
+        image_shape: `(height, width, channels)` to be had in the end.
+    """
+    from PIL import Image
+
+    height, width = image_shape[:2]
+    if picture.shape[0] < height or picture.shape[1] < width:
+        return picture
+    grey = picture.shape[2] == 1
+    image = Image.fromarray(picture[..., 0] if grey else picture)
+    small = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    return small[..., None] if grey else small
+
+
 class _Refused(Exception):
     pass

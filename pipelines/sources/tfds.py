@@ -11,7 +11,7 @@ import numpy as np
 
 from ood_keras.conventions import UNKNOWN
 from ood_keras.pipelines import resizing
-from ood_keras.pipelines.sources import base
+from ood_keras.pipelines.sources import base, pictures
 from ood_keras.pipelines.split import ROLES
 
 _TIMEOUT_SECONDS = 4
@@ -28,6 +28,7 @@ class _Quirk:
     first_label: int = 0
     transposed: bool = False
     inverted: bool = False
+    bilinear: bool = False
 
 
 _QUIRKS = {
@@ -39,7 +40,7 @@ _QUIRKS = {
         class_names=tuple(string.ascii_uppercase), first_label=1, transposed=True
     ),
     "kmnist": _Quirk(class_prefix="hiragana "),
-    "omniglot": _Quirk(inverted=True),
+    "omniglot": _Quirk(inverted=True, bilinear=True),
 }
 
 
@@ -187,6 +188,8 @@ def _read(builder, part, keys, quirk, request):
             batch = batch.transpose(0, 2, 1, 3)
         if quirk.inverted:
             batch = 255 - batch
+        if quirk.bilinear and request.image_shape is not None:
+            batch = np.stack([pictures.reduced(p, request.image_shape) for p in batch])
         if request.image_shape is not None:
             batch = resizing.adapt(batch, request.image_shape)
         first_shape = first_shape or batch.shape[1:]

@@ -94,6 +94,23 @@ def test_differences_of_tfds_are_put_right(prepared, library, monkeypatch):
     assert small.test.image_shape == (3, 3, 3)
 
 
+def test_omniglot_of_tfds_is_reduced_as_that_of_the_zips(prepared, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.setitem(tfds._QUIRKS, "tiny_pictures", tfds._QUIRKS["omniglot"])
+    source = pipelines.load(
+        "tfds:tiny_pictures", data_dir=prepared, image_shape=(3, 3, 1)
+    )
+    expected = {
+        Image.fromarray(255 - image[..., 0])
+        .resize((3, 3), Image.Resampling.BILINEAR)
+        .tobytes()
+        for image in IMAGES[:9]
+    }
+    assert len(expected) == 9
+    assert {bytes(image) for image in source.test.images} == expected
+
+
 @pytest.mark.parametrize("spec", ["mnist", "cifar10", "emnist/letters", "tfds:kmnist"])
 def test_what_cannot_be_had_fails_at_once_and_says_why(
     spec, library, offline, tmp_path
