@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ood_keras.pipelines import recipes
-from ood_keras.tools import jobs
+from ood_keras.tools import evaluate, jobs
 
 RECIPE = recipes.get("demo", epochs=2)
 
@@ -179,3 +179,7 @@ def test_known_classes_may_not_be_test_unknowns(run_dir):
 )
 def test_a_source_exposed_in_part_is_seen(spec, exposed, seen):
     assert (spec in jobs._seen([spec], ["synthetic", exposed])) == seen
+
+
+def test_the_command_compares_the_same_detectors_as_the_job():
+    assert tuple(evaluate._FLAGS["detectors"].default) == jobs.DETECTORS
