@@ -83,13 +83,15 @@ class Gram(Detector):
         return tuple(names)
 
     def _fit(self, network, data, validation):
-        sample, held_out, num_images = None, Sample(_NUM_HELD_OUT), 0
+        sample, held_out, num_images = None, None, 0
         for outputs, _ in self._known_batches(network, data, self._read):
             rows = {str(i): layer for i, layer in enumerate(outputs["statistics"])}
             rows["predicted"] = outputs["predicted"]
             if sample is None:
                 row_bytes = sum(values[0].nbytes for values in rows.values())
-                sample = Sample(max(_SAMPLE_BYTES // row_bytes, 1))
+                capacity = max(_SAMPLE_BYTES // row_bytes, 1)
+                sample = Sample(capacity)
+                held_out = Sample(min(capacity, _NUM_HELD_OUT))
             count = len(rows["predicted"])
             position = np.arange(num_images, num_images + count)
             num_images += count

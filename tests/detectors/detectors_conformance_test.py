@@ -10,7 +10,7 @@ import tensorflow as tf
 from ood_keras import detectors
 
 # Every form is read right by `Network`, as its own test shows.
-FORMS = ["sequential_softmax_layer", "subclassed_softmax", "nested_softmax"]
+FORMS = ["sequential_softmax_layer", "subclassed_softmax"]
 # Hyper-parameters beside the defaults that are worth the same checks.
 VARIANTS = [
     *((name, {}) for name in detectors.names() if name != "ensemble"),
