@@ -1,15 +1,56 @@
 """Exported models: written, proved, checked, opened and recalibrated."""
 
-from ood_keras.export.parity import ParityError
-from ood_keras.export.predictor import Predictor, load
-from ood_keras.export.recalibration import recalibrate
-from ood_keras.export.saved_model import next_version, saved_model
+import importlib
+import sys
+import types
 
+# Loaded on first use, so that `TFLitePredictor` needs no TensorFlow.
+_HOMES = {
+    "ONNXPredictor": "onnx_predictor",
+    "ParityError": "parity",
+    "Predictor": "predictor",
+    "TFLitePredictor": "tflite_predictor",
+    "load": "predictor",
+    "next_version": "saved_model",
+    "onnx": "onnx",
+    "recalibrate": "recalibration",
+    "saved_model": "saved_model",
+    "tflite": "tflite",
+}
 __all__ = [
+    "ONNXPredictor",
     "ParityError",
     "Predictor",
+    "TFLitePredictor",
     "load",
     "next_version",
+    "onnx",
     "recalibrate",
     "saved_model",
+    "tflite",
 ]
+
+
+class _Room(types.ModuleType):
+    """A file that is named as its function stands for the function."""
+
+    def __getattr__(self, name):
+        if name not in _HOMES:
+            raise AttributeError(
+                f"module {__name__!r} has no attribute {name!r}; it has: "
+                f"{', '.join(__all__)}"
+            )
+        home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+        return getattr(home, name)
+
+    def __setattr__(self, name, value):
+        # Python sets every imported file as an attribute of its package.
+        if name in _HOMES and isinstance(value, types.ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+    def __dir__(self):
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Room

@@ -1,0 +1,280 @@
+"""What every conversion of an exported model has in common: its source, its proof."""
+
+import statistics
+import time
+
+import numpy as np
+
+from ood_keras import batches, calibration, detectors, metrics
+from ood_keras.conventions import UNKNOWN
+from ood_keras.export import manifest
+from ood_keras.export.parity import ParityError
+from ood_keras.export.predictor import Predictor
+
+# What rounding may amount to in float32, relative to the value or to 1, whichever is
+# larger; a float32 file may decide otherwise only within this of the threshold.
+TOLERANCE = 1e-4
+# Decisions that hang on less are listed as such.
+_NEAR = 1e-6
+_METHODS = {
+    "conformal": calibration.conformal,
+    "quantile": calibration.quantile,
+}
+_MOST_LISTED = 100
+
+
+class Source:
+    """The SavedModel that is converted, and what it says about the images.
+
+    Args:
+        path: `DIR/VERSION`.
+        target: "tflite" or "onnx", the format to convert to.
+        known_images, unknown_images: Image data; `unknown_images` may be `None`.
+        target_acceptance: Fraction of the known images to accept; `None` keeps the
+            model's threshold as it is.
+
+    Attributes:
+        manifest: That of the model.
+        threshold: The `calibration.Threshold` that a float32 copy decides with.
+        known, unknown: The images, float32 arrays; `unknown` may be `None`.
+
+    Raises:
+        ValueError: the detector cannot be converted, or the images are none.
+    """
+
+    def __init__(self, path, target, known_images, unknown_images, target_acceptance):
+        self.manifest = manifest.read(path)
+        _check_detector(self.manifest["detector"], target)
+        self.path = path
+        self.image_shape = tuple(self.manifest["input"]["image"]["shape"][1:])
+        self.threshold = calibration.Threshold.from_dict(self.manifest["threshold"])
+        self._target_acceptance = target_acceptance
+        if target_acceptance is None and self.threshold.method not in _METHODS:
+            raise ValueError(
+                f"the threshold of {path} was chosen by {self.threshold.method!r}, "
+                "which cannot be repeated on the scores of known images alone; give "
+                "target_acceptance=..., and it is calibrated anew"
+            )
+        self.known = self._images("known_images", known_images)
+        self.unknown = (
+            None
+            if unknown_images is None
+            else self._images("unknown_images", unknown_images)
+        )
+        predictor = Predictor(path)
+        # Everything accepted, so that the class of every image is known.
+        self.answers = self.ask(
+            lambda images: predictor.predict(images, threshold=np.inf)
+        )
+        for name, answer in self.answers.items():
+            if not answer["valid"].all():
+                raise ValueError(
+                    f"`{name}_images` hold {(~answer['valid']).sum()} images with NaN, "
+                    "infinite or out-of-range pixels; expected values in [0, 1]"
+                )
+        if target_acceptance is not None:
+            self.threshold = self.recalibrated(self.answers["known"]["ood_score"])
+
+    def recalibrated(self, scores):
+        """The threshold for other `scores` of the known images, chosen alike."""
+        target = self._target_acceptance
+        if target is None:
+            target = self.threshold.target_acceptance
+        method = _METHODS.get(self.threshold.method, calibration.conformal)
+        return method(scores, target)
+
+    def ask(self, predict):
+        """What `predict` answers, `{"known": ..., "unknown": ...}`."""
+        answers = {"known": predict(self.known)}
+        if self.unknown is not None:
+            answers["unknown"] = predict(self.unknown)
+        return answers
+
+    def quality(self, answers):
+        """AUROC and FPR95 of these answers; empty without unknown images."""
+        if self.unknown is None:
+            return {}
+        measured = metrics.evaluate_scores(
+            *(answers[name]["ood_score"] for name in ("known", "unknown"))
+        )
+        names = ("auroc", "fpr95_known_positive", "fpr95_unknown_positive")
+        return {name: measured[name] for name in names}
+
+    def report(self):
+        """What a report says about images and SavedModel, a dict for JSON."""
+        return {
+            "num_known": len(self.known),
+            "num_unknown": 0 if self.unknown is None else len(self.unknown),
+            "saved_model": {
+                "threshold": self.threshold.value,
+                **self.quality(self.answers),
+            },
+        }
+
+    def manifest_of_copy(self, name, threshold, inputs):
+        """The manifest of a converted model, before files and versions are added."""
+        kept = ("class_names", "unknown_label", "detector", "metrics")
+        output = self.manifest["output"]
+        made_from = ("created", "versions", "manifest_sha256")
+        return {
+            **{key: self.manifest[key] for key in kept},
+            "converted_to": name,
+            "converted_from": {key: self.manifest[key] for key in made_from},
+            "threshold": threshold.to_dict(),
+            "input": inputs,
+            "output": {
+                key: output[key] for key in output if key not in ("features", "logits")
+            },
+        }
+
+    def compare(self, answers, threshold):
+        """How a converted model's answers differ from the SavedModel's.
+
+        Args:
+            answers: What `ask` returned for the final file.
+            threshold: The `Threshold` in the final file.
+
+        Returns:
+            An entry of the report, a dict for JSON.
+
+        Raises:
+            ParityError: the file does not decide by its own scores and threshold.
+        """
+        for answer in answers.values():
+            if not np.array_equal(_decisions(answer, threshold), answer["class_id"]):
+                raise ParityError(
+                    "the converted model does not decide by its own scores and "
+                    "threshold; nothing was written. The runtime is broken"
+                )
+        report = {"threshold": threshold.value, **self.quality(answers)}
+        for key, limit in (("before", self.threshold), ("after", threshold)):
+            equal = {
+                name: self._decided(name) == _decisions(answer, limit)
+                for name, answer in answers.items()
+            }
+            report[f"equal_decisions_{key}"] = float(
+                np.concatenate(list(equal.values())).mean()
+            )
+        for name, answer in answers.items():
+            report[f"accepted_{name}"] = float(answer["accepted"].mean())
+        report["differing"] = self._differing(answers)
+        return report
+
+    def check_float32(self, answers):
+        """Raises unless a float32 copy answers as the SavedModel does.
+
+        Raises:
+            ParityError: scores differ by more than rounding, or a decision does that
+                hangs on more.
+        """
+        for name, answer in answers.items():
+            reference = self.answers[name]
+            difference = np.abs(answer["ood_score"] - reference["ood_score"])
+            scale = np.maximum(1, np.abs(reference["ood_score"]))
+            if not np.all(difference <= TOLERANCE * scale):
+                raise ParityError(
+                    f"the scores of {name} images differ from the SavedModel's by up "
+                    f"to {(difference / scale).max():.2g}, relative to the score or 1; "
+                    f"allowed: {TOLERANCE:g}. Nothing was written"
+                )
+        clear = [
+            one
+            for one in self._differing(answers, most=None)
+            if one["distance_to_threshold"] > TOLERANCE
+            and one["distance_of_best_classes"] > TOLERANCE
+        ]
+        if clear:
+            raise ParityError(
+                f"{len(clear)} images are decided otherwise than by the SavedModel, "
+                f"and not by rounding, for example {clear[0]}. Nothing was written"
+            )
+
+    def _decided(self, name):
+        return _decisions(self.answers[name], self.threshold)
+
+    def _differing(self, answers, most=_MOST_LISTED):
+        """The images that are decided otherwise, and what their decision hangs on."""
+        found = []
+        for name, answer in answers.items():
+            reference = self.answers[name]
+            scores = reference["ood_score"]
+            best = np.sort(reference["probabilities"], axis=1)
+            for row in np.flatnonzero(self._decided(name) != answer["class_id"]):
+                limit = self.threshold.value
+                distance = abs(float(scores[row]) - limit) / max(1, abs(limit))
+                found.append(
+                    {
+                        "images": name,
+                        "index": int(row),
+                        "distance_to_threshold": distance,
+                        "distance_of_best_classes": float(
+                            best[row, -1] - best[row, -2]
+                        ),
+                        "near_threshold": distance <= _NEAR,
+                    }
+                )
+        return found[:most]
+
+    def _images(self, name, data):
+        found = [images for images, _ in batches.iterate(data) if len(images)]
+        if not found:
+            raise ValueError(f"`{name}` holds no image")
+        found = np.concatenate(found)
+        if found.shape[1:] != self.image_shape:
+            raise ValueError(
+                f"`{name}` must have the shape (num_images, "
+                f"{', '.join(map(str, self.image_shape))}). Received: {found.shape}"
+            )
+        return found
+
+
+def bad_images(image_shape):
+    """One image for each way in which floats can be no image, `{name: image}`."""
+    values = {"nan": np.nan, "infinite": np.inf, "minus_infinite": -np.inf}
+    values |= {"negative": -1.0, "bytes_as_floats": 255.0}
+    images = {}
+    for name, value in values.items():
+        images[name] = np.full(image_shape, 0.5, np.float32)
+        images[name][0, 0, 0] = value
+    return images
+
+
+def check_rejects(predict, image_shape):
+    """Raises a ParityError unless `predict` rejects what is no image."""
+    for name, image in bad_images(image_shape).items():
+        answer = predict(image[np.newaxis])
+        if answer["valid"][0] or answer["accepted"][0] or answer["class_id"][0] != -1:
+            raise ParityError(
+                f"the converted model does not reject an image with {name} pixels; "
+                "nothing was written"
+            )
+
+
+def latency_ms(run, num_runs=50):
+    """Median milliseconds that `run()` takes, after a warm-up."""
+    times = []
+    for _ in range(num_runs + 5):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[5:]) * 1000
+
+
+def _decisions(answer, threshold):
+    """Class ids, or -1, for these scores under a `Threshold`."""
+    best = answer["probabilities"].argmax(axis=1)
+    # The graph's own choice goes first: probabilities may be equal by rounding.
+    best = np.where(answer["class_id"] == UNKNOWN, best, answer["class_id"])
+    accepted = answer["valid"] & threshold.accepts(answer["ood_score"])
+    return np.where(accepted, best, UNKNOWN)
+
+
+def _check_detector(description, target):
+    detector = detectors.get(description["name"], **description["config"])
+    if target not in detector.exports:
+        raise ValueError(
+            f"the detector {detector.name!r} cannot be exported to {target}, because "
+            "it needs operations that this format does not have (gradients of the "
+            f"network, for example). It exports to: {', '.join(detector.exports)}. "
+            "Choose another detector for this model, such as 'energy'"
+        )

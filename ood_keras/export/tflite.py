@@ -1,0 +1,232 @@
+"""TFLite files from an exported model."""
+
+import contextlib
+import pathlib
+import tempfile
+import warnings
+
+import numpy as np
+import tensorflow as tf
+
+from ood_keras import files
+from ood_keras.export import edge, manifest, tflite_predictor
+from ood_keras.export.flatbuffer import Flatbuffer
+
+FORMATS = ("float32", "float16", "dynamic_range", "int8")
+# Known images that show the int8 file which values occur in the network.
+_MOST_REPRESENTATIVE = 500
+
+
+def tflite(
+    saved_model_path,
+    output_dir,
+    *,
+    known_images,
+    unknown_images=None,
+    target_acceptance=None,
+    formats=FORMATS,
+):
+    """Converts an exported model to TFLite files that decide in the same way.
+
+    Each file takes one image at a time and holds everything: checks of the image,
+    network, detector, threshold and labels, in builtin operators only. `float32` is the
+    SavedModel in another form. `float16` has half the size: the network's weights are
+    rounded. `dynamic_range` has a quarter: weights in 8 bits. `int8` computes the
+    network in 8 bits too, and takes uint8 images. The last layer of an int8 network,
+    the detector and the decision are always computed in float32.
+
+    Rounding moves the scores, so the threshold of each quantised file is calibrated
+    anew, on its own scores of `known_images`, by the method of the SavedModel's
+    threshold. The float32 file keeps the SavedModel's threshold.
+
+    Args:
+        saved_model_path: `DIR/VERSION`, as `saved_model` wrote it.
+        output_dir: A new folder. It receives `FORMAT/model.tflite` and
+            `FORMAT/manifest.json` for each format, and `parity.json`.
+        known_images: Image data, floats in [0, 1], labels are ignored: the known
+            validation images that the SavedModel's threshold was chosen on. They show
+            the int8 file which values occur, and calibrate.
+        unknown_images: Image data: validation images that are unknown, for the AUROC
+            and FPR95 in the report; `None` leaves them out.
+        target_acceptance: Fraction of known images to accept; `None` takes the
+            SavedModel's. If given, the float32 file is calibrated too, and decisions
+            are compared with the SavedModel at that threshold.
+        formats: Which of `float32`, `float16`, `dynamic_range` and `int8` to write.
+
+    Returns:
+        `output_dir`, a `pathlib.Path`. In its `parity.json`: for each format `bytes`,
+        `auroc` and `fpr95_...` beside those of the SavedModel, the share of decisions
+        equal to the SavedModel's before and after the recalibration, which images are
+        decided otherwise, and `latency_ms` for one image on one thread.
+
+    Raises:
+        FileExistsError: `output_dir` exists.
+        FileNotFoundError: `saved_model_path` is not an exported model.
+        ImportError: `ai-edge-litert` is not installed.
+        ParityError: the float32 file decides otherwise than the SavedModel, or a file
+            accepts what is no image; nothing is left behind.
+        ValueError: the detector cannot be exported to TFLite, the model is damaged, or
+            needs operators that are not builtin, or the images are not those of it.
+
+    Example:
+
+    >>> export.tflite("saved_models/mnist/1", "edge/mnist", known_images=validation)
+    PosixPath('edge/mnist')
+    """
+    formats = _check_formats(formats)
+    tflite_predictor.interpreter_class()
+    source = edge.Source(
+        saved_model_path, "tflite", known_images, unknown_images, target_acceptance
+    )
+    with files.atomic_directory(output_dir) as folder:
+        float32 = _converted(source)
+        report = {**source.report(), "files": {}}
+        for name in formats:
+            entry = _write(folder / name, name, source, float32)
+            entry["bytes_per_float32_byte"] = entry["bytes"] / len(float32)
+            report["files"][name] = entry
+        files.write_json(folder / "parity.json", report)
+    return pathlib.Path(output_dir)
+
+
+def _write(folder, name, source, float32):
+    """Writes one format into the new `folder`; returns its entry of the report."""
+    content = {
+        "float32": lambda: float32,
+        "float16": lambda: _halved(float32),
+        "dynamic_range": lambda: _converted(source, small=True),
+        "int8": lambda: _integer(source),
+    }[name]()
+    predictor = _store(folder, name, content, source, source.threshold)
+    threshold = source.threshold
+    if name != "float32":
+        threshold = source.recalibrated(predictor.predict(source.known)["ood_score"])
+        predictor = _store(folder, name, content, source, threshold)
+    answers = source.ask(predictor.predict)
+    if name == "float32":
+        source.check_float32(answers)
+    edge.check_rejects(predictor.predict, source.image_shape)
+    file = folder / tflite_predictor.FILE
+    run = tflite_predictor.runner(file.read_bytes())
+    image = np.full((1, *source.image_shape), 0.5, np.float32)
+    if name == "int8":
+        image = (image * 255).astype(np.uint8)
+    return {
+        "bytes": file.stat().st_size,
+        **source.compare(answers, threshold),
+        "latency_ms": edge.latency_ms(lambda: run(image=image)),
+    }
+
+
+def _store(folder, name, content, source, threshold):
+    """Writes file and manifest; returns the predictor for them."""
+    flatbuffer = Flatbuffer(content)
+    if flatbuffer.has_custom_operators():
+        raise ValueError(
+            f"the {name} file of {source.path} needs operators beyond TFLite's builtin "
+            "ones; nothing was written"
+        )
+    flatbuffer.threshold = threshold.value
+    folder.mkdir(exist_ok=True)
+    (folder / tflite_predictor.FILE).write_bytes(flatbuffer.to_bytes())
+    image = {**source.manifest["input"]["image"], "shape": [1, *source.image_shape]}
+    if name == "int8":
+        image |= {"dtype": "uint8", "range": [0, 255]}
+    manifest.write(folder, source.manifest_of_copy(name, threshold, {"image": image}))
+    return tflite_predictor.TFLitePredictor(folder)
+
+
+def _converted(source, small=False):
+    """The file with weights in float32, or, if `small`, with weights in 8 bits."""
+    with _converter(source, tf.float32) as converter:
+        if small:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        return _run(converter.convert, source)
+
+
+def _halved(float32):
+    flatbuffer = Flatbuffer(float32)
+    flatbuffer.halve_weights()
+    return flatbuffer.to_bytes()
+
+
+def _integer(source):
+    """The file that computes the network in 8 bits."""
+    some = np.linspace(0, len(source.known) - 1, _MOST_REPRESENTATIVE).astype(int)
+    pixels = np.rint(source.known[np.unique(some)] * 255).astype(np.uint8)
+
+    def representative():
+        for image in pixels:
+            yield [image[np.newaxis]]
+
+    with _converter(source, tf.uint8) as converter, warnings.catch_warnings():
+        # The quantiser runs on an interpreter that TensorFlow itself deprecates.
+        warnings.simplefilter("ignore", UserWarning)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = representative
+        quantiser = _run(
+            lambda: tf.lite.experimental.QuantizationDebugger(
+                converter=converter, debug_dataset=representative
+            ),
+            source,
+        )
+        calibrated = Flatbuffer(quantiser.calibrated_model)
+        spared = calibrated.spare_head()
+        quantiser.calibrated_model = calibrated.to_bytes()
+        quantiser.options = tf.lite.experimental.QuantizationDebugOptions(
+            denylisted_nodes=spared
+        )
+        flatbuffer = Flatbuffer(quantiser.get_nondebug_quantized_model())
+    flatbuffer.drop_needless_rounding()
+    return flatbuffer.to_bytes()
+
+
+@contextlib.contextmanager
+def _converter(source, dtype):
+    """A converter for the model, with one image of `dtype` as its input.
+
+    The batch size is fixed: the shapes of all tensors are then known, without which
+    interpreters fall back to slower ways, and what serves empty batches vanishes.
+    """
+    model = tf.saved_model.load(str(source.path))
+    module = tf.Module()
+    module.model = model
+    image = tf.TensorSpec((1, *source.image_shape), dtype, name="image")
+
+    @tf.function(input_signature=[image], autograph=False)
+    def serve(image):
+        if dtype == tf.uint8:
+            image = tf.cast(image, tf.float32) / 255.0
+        return model.signatures["serving_default"](image=image)
+
+    signatures = {"serving_default": serve.get_concrete_function()}
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures=signatures)
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            folder, signature_keys=["serving_default"]
+        )
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        yield converter
+
+
+def _run(convert, source):
+    try:
+        return convert()
+    except Exception as error:
+        # The converter raises its own class, which is not public.
+        if type(error).__name__ != "ConverterError":
+            raise
+        raise ValueError(
+            f"TFLite's builtin operators cannot express {source.path} (detector "
+            f"{source.manifest['detector']['name']!r}); nothing was written. The "
+            f"converter said: {error}"
+        ) from error
+
+
+def _check_formats(formats):
+    formats = [formats] if isinstance(formats, str) else list(formats)
+    if not formats or not set(formats) <= set(FORMATS):
+        raise ValueError(
+            f"`formats` must be some of {', '.join(FORMATS)}. Received: {formats}"
+        )
+    return formats
