@@ -28,6 +28,19 @@ def test_links_and_pictures_lead_somewhere():
     assert not [target for target in targets if not (ROOT / target).exists()]
 
 
+def test_the_lines_for_a_notebook_run(tmp_path, monkeypatch):
+    (snippet,) = re.findall(r"```python\n(.+?)```", README, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    for needs_data, needs_none in (
+        ("emnist/letters", "glyphs"),
+        ('"mnist"', '"digits"'),
+    ):
+        assert needs_data in snippet
+        snippet = snippet.replace(needs_data, needs_none)
+    exec(compile(snippet, "README.md", "exec"), {})
+    assert (tmp_path / "saved_models/mnist/1/saved_model.pb").is_file()
+
+
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     targets = re.findall(r"^make (\w+)", README, flags=re.MULTILINE)

@@ -97,22 +97,13 @@ def train(
         settings={
             "known": known,
             "unknown": list(unknown),
-            "data_dir": None if data_dir is None else str(data_dir),
+            "data_dir": _recorded_data_dir(run_dir, data_dir),
             "image_shape": list(known_source.image_shape),
             "class_names": list(known_source.class_names),
             "recipe": dataclasses.asdict(recipe),
-            "data": {
-                f"{split.source}/{split.role}": {
-                    "images": len(split),
-                    "sha256": split.fingerprint(),
-                }
-                for split in [
-                    known_train,
-                    known_validation,
-                    *unknown_train,
-                    *unknown_validation,
-                ]
-            },
+            "data": _fingerprints(
+                [known_train, known_validation, *unknown_train, *unknown_validation]
+            ),
         },
     )
 
@@ -150,6 +141,11 @@ def evaluate(*, run_dir, unknown, data_dir=None, detectors=DETECTORS):
             "test": known_source.test,
         },
         unknown={"validation": unknown_validation, "test": list(tests.values())},
+    )
+    _check_same_data(
+        run_dir,
+        settings["data"],
+        [known_source.train, known_validation, *unknown_validation],
     )
     model = keras.models.load_model(run_dir / "model.keras")
     fitted = {
@@ -345,6 +341,42 @@ def _parse_overrides(overrides):
         except json.JSONDecodeError:
             parsed[field] = value
     return parsed
+
+
+def _fingerprints(splits):
+    """Returns what identifies the images and labels of each split."""
+    return {
+        f"{split.source}/{split.role}": {
+            "images": len(split),
+            "sha256": split.fingerprint(),
+        }
+        for split in splits
+    }
+
+
+def _check_same_data(run_dir, recorded, splits):
+    """Raises if a split is not the one that the run was trained or selected with."""
+    for name, found in _fingerprints(splits).items():
+        if found != recorded[name]:
+            raise ValueError(
+                f"{name} is not the data that {run_dir} was trained with: there were "
+                f"{recorded[name]['images']} images with sha256 "
+                f"{recorded[name]['sha256'][:12]}..., here are {found['images']} with "
+                f"{found['sha256'][:12]}.... Training images could end up among those "
+                "that judge the model; give the same --data_dir, or train again"
+            )
+
+
+def _recorded_data_dir(run_dir, data_dir):
+    """Returns the data folder to record; a resumed run keeps the one it has.
+
+    The same data may lie elsewhere by then: the fingerprints tell whether it is.
+    """
+    path = pathlib.Path(run_dir) / "run.json"
+    if path.is_file():
+        settings = json.loads(path.read_text()).get("settings", {})
+        return settings.get("data_dir")
+    return None if data_dir is None else str(data_dir)
 
 
 def _load_unknown(specs, known_source, data_dir, seed=0):

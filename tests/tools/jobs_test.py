@@ -157,6 +157,27 @@ def test_steps_out_of_order_say_which_comes_first(run_dir, tmp_path):
         jobs.export(run_dir=tmp_path, output=tmp_path / "out")
 
 
+def test_resume_with_the_same_data_elsewhere_is_the_same_run(run_dir, tmp_path):
+    history = jobs.train(
+        known="digits",
+        unknown=["synthetic"],
+        run_dir=run_dir,
+        recipe=RECIPE,
+        data_dir=tmp_path,
+    )
+    assert len(history) == 2
+
+
+def test_other_data_than_in_training_is_refused(run_dir, tmp_path):
+    for name in ("run.json", "model.keras"):
+        (tmp_path / name).write_bytes((run_dir / name).read_bytes())
+    run = json.loads((tmp_path / "run.json").read_text())
+    run["settings"]["data"]["digits/validation"]["sha256"] = "0" * 64
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    with pytest.raises(ValueError, match="digits/validation is not the data"):
+        jobs.evaluate(run_dir=tmp_path, unknown=["glyphs"])
+
+
 def test_known_classes_may_not_be_test_unknowns(run_dir):
     with pytest.raises(ValueError, match="used twice"):
         jobs.evaluate(run_dir=run_dir, unknown=["digits"])
