@@ -1,15 +1,12 @@
 """Nearest-neighbour guidance."""
 
-import numpy as np
 from keras import ops
 
 from ood_keras.detectors import output_scores
-from ood_keras.detectors.base import Detector, check_count
-from ood_keras.detectors.knn import check_enough, unit_length
-from ood_keras.detectors.statistics import Sample
+from ood_keras.detectors.bank import BankDetector, unit_length
 
 
-class NNGuide(Detector):
+class NNGuide(BankDetector):
     """Scores by the energy, weighed by the similarity to confident known images.
 
     Park, Jung and Teoh, "Nearest Neighbor Guidance for Out-of-Distribution Detection",
@@ -19,14 +16,8 @@ class NNGuide(Detector):
     Higher is more unknown.
 
     Args:
-        k: How many products are averaged; at most as many as the bank holds.
-        bank_size: Cap of the bank, a random sample of the training images.
-        seed: Of the random sample.
-        **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
-
-    Raises:
-        ValueError: `k` or `bank_size` is out of range, or there are fewer images than
-            k.
+        k: How many products are averaged.
+        bank_size: Cap of the bank; see `BankDetector`, also for `seed` and `**kwargs`.
 
     Example:
 
@@ -35,21 +26,9 @@ class NNGuide(Detector):
     """
 
     name = "nnguide"
-    learns = True
 
-    def __init__(self, *, k=10, bank_size=10_000, seed=0, **kwargs):
-        super().__init__(**kwargs)
-        self.k = check_count("k", k)
-        self.bank_size = check_count("bank_size", bank_size)
-        self.seed = int(seed)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "k": self.k,
-            "bank_size": self.bank_size,
-            "seed": self.seed,
-        }
+    def __init__(self, *, k=10, bank_size=10_000, **kwargs):
+        super().__init__(k=k, bank_size=bank_size, **kwargs)
 
     def score_outputs(self, outputs):
         features, confidence = self._read(outputs)
@@ -57,13 +36,9 @@ class NNGuide(Detector):
         guidance = ops.mean(ops.top_k(products, self.k)[0], axis=-1)
         return -confidence * guidance
 
-    def _fit(self, network, data, validation):
-        sample = Sample(self.bank_size, self.seed)
-        for (features, confidence), _ in self._known_batches(network, data, self._read):
-            sample.add(features=features * confidence[:, None])
-        bank = sample.rows()["features"]
-        check_enough(self.k, bank)
-        self.arrays = {"bank": bank.astype(np.float32)}
+    def _entries(self, outputs):
+        features, confidence = self._read(outputs)
+        return features * confidence[:, None]
 
     def _read(self, outputs):
         energy = output_scores.energy(outputs["logits"], self.num_classes)
