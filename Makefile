@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test slow lint
+.PHONY: install demo test slow minimum lint
 
 install: $(VENV)/installed
 
@@ -22,6 +22,14 @@ test: install lint
 # Minutes each: real data sets, whole trainings.
 slow: install
 	$(BIN)/python -m pytest -m slow
+
+# All tests with the oldest versions that setup.cfg allows.
+minimum:
+	$(PYTHON) -m venv $(VENV)-minimum
+	$(VENV)-minimum/bin/pip install --quiet --upgrade pip
+	$(VENV)-minimum/bin/pip install --quiet --editable '.[test,tfds]' \
+	    --constraint tests/minimum_versions.txt
+	$(VENV)-minimum/bin/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

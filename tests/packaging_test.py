@@ -3,6 +3,7 @@
 import ast
 import configparser
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -68,6 +69,14 @@ def test_package_list_names_every_package():
     listed = set(config["options"]["packages"].split())
     found = {name for name, path in modules() if path.name == "__init__.py"}
     assert listed == found
+
+
+def test_minimum_versions_are_those_that_were_run():
+    lines = (ROOT / "tests/minimum_versions.txt").read_text().splitlines()
+    run = {line.replace("==", ">=") for line in lines if not line.startswith("#")}
+    config = (ROOT / "setup.cfg").read_text()
+    required = re.findall(r"^    ([\w-]+>=\S+)$", config, flags=re.MULTILINE)
+    assert set(required) == run
 
 
 def test_imports_point_downwards_only():
