@@ -196,3 +196,13 @@ def test_committed_results_leave_no_difference_unexplained():
     differences = json.loads(path.read_text())["differences"]
     for cell in differences["ours_lower"] + differences["ours_higher"]:
         assert cell["explained"], cell
+
+
+def test_the_guide_names_every_detector_and_threshold():
+    from ood_keras import calibration, detectors
+
+    guide = (FOLDER.parents[1] / "docs" / "detectors.md").read_text(encoding="utf-8")
+    functions = [name for name in calibration.__all__ if "_" in name or name.islower()]
+    left_out = {"benjamini_hochberg", "clopper_pearson", "smallest_num_images"}
+    for name in [*detectors.names(), *set(functions) - left_out]:
+        assert f"`{name}`" in guide or f"`{name}(" in guide, name
