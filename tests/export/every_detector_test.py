@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import IMAGE_SHAPE, NUM_CLASSES, Session, classifier
+from small_export import IMAGE_SHAPE, NUM_CLASSES, Session, classifier
 
 from ood_keras import detectors
 from ood_keras.export import parity, serving

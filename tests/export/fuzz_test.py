@@ -6,8 +6,8 @@ import time
 import malformed
 import numpy as np
 import pytest
-from conftest import IMAGE_SHAPE, Session
 from PIL import Image
+from small_export import IMAGE_SHAPE, Session
 
 NEVER_IMAGES = {"noise", "truncated", "chunks", "with_magic"}
 COUNTS = [350, pytest.param(3500, marks=pytest.mark.slow)]

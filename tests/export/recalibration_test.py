@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import Session
+from small_export import Session
 
 from ood_keras import calibration, export
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import Python, Session, classifier
+from small_export import Python, Session, classifier
 
 from ood_keras import calibration, detectors, export
 from ood_keras.detectors.base import Detector

@@ -11,7 +11,7 @@ import urllib.request
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import Session
+from small_export import Session
 
 from ood_keras.export import serving_kit
 

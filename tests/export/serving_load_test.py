@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import Session
+from small_export import Session
 
 CLIENTS = 32
 
