@@ -6,11 +6,15 @@ or an exception leaves either the old file or the new one.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
 import shutil
 import tempfile
+
+# What a killed process leaves is known by this, and by nobody's lock on it.
+_UNFINISHED = ".ood_keras.tmp"
 
 
 @contextlib.contextmanager
@@ -38,6 +42,9 @@ def atomic_file(path):
 def atomic_directory(path):
     """Yields a temporary folder; renames it to `path` if the block succeeds.
 
+    The temporary folder lies beside `path` and is locked by this process until it is
+    done. Those that killed processes left there are removed first.
+
     Raises:
         FileExistsError: `path` exists already; nothing is ever overwritten.
         OSError: what the file system said, with the target's name and what to do.
@@ -48,12 +55,11 @@ def atomic_directory(path):
             f"{path} exists already and is never overwritten. Choose another folder "
             "(for an exported model: the next version number), or remove it first."
         )
-    temporary = None
+    temporary = lock = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(
-            tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        )
+        _remove_unfinished(path.parent)
+        temporary, lock = _locked_directory(path)
         temporary.chmod(0o755)
         yield temporary
         os.replace(temporary, path)
@@ -62,6 +68,8 @@ def atomic_directory(path):
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
 
 
 def write_text(path, text):
@@ -77,6 +85,39 @@ def write_json(path, value):
         ValueError: `value` holds NaN or infinity, which JSON cannot say.
     """
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def _locked_directory(path):
+    """Makes a temporary folder beside `path`; returns it and the lock's descriptor.
+
+    The lock is the kernel's and ends with the process, however that ends.
+    """
+    while True:
+        temporary = pathlib.Path(
+            tempfile.mkdtemp(
+                prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent
+            )
+        )
+        # Until it is locked, another process may take it for a leftover.
+        with contextlib.suppress(FileNotFoundError):
+            lock = os.open(temporary, os.O_RDONLY)
+            with contextlib.suppress(OSError):  # Some network disks have no locks.
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if temporary.exists():
+                return temporary, lock
+            os.close(lock)
+
+
+def _remove_unfinished(folder):
+    """Removes the temporary folders in `folder` that no living process has locked."""
+    for leftover in folder.glob(f".*{_UNFINISHED}"):
+        with contextlib.suppress(OSError):
+            lock = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(leftover)
+            finally:
+                os.close(lock)
 
 
 def _flush(path):

@@ -3,6 +3,9 @@
 import errno
 import json
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -95,3 +98,58 @@ def test_directory_is_never_overwritten(tmp_path):
     directory = files.atomic_directory(tmp_path / "1")
     with pytest.raises(FileExistsError, match="never overwritten"), directory:
         pass
+
+
+def writer(path):
+    """A process that is in the middle of writing the folder `path`."""
+    code = (
+        "import sys\nfrom ood_keras import files\n"
+        "with files.atomic_directory(sys.argv[1]) as folder:\n"
+        "    (folder / 'half').write_text('half')\n"
+        "    print(folder, flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return process, process.stdout.readline().strip()
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    strangers = [".1.abc.tmp", ".mine.ood_keras.tmp2", "1.ood_keras.tmp"]
+    for name in strangers:
+        (tmp_path / name / "in").mkdir(parents=True)
+    (tmp_path / ".file.ood_keras.tmp").write_text("no folder")
+    (tmp_path / ".link.ood_keras.tmp").symlink_to(tmp_path / strangers[0])
+    before = leftovers(tmp_path)
+    killed, left = writer(tmp_path / "1")
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert os.listdir(left) == ["half"]
+    living, unfinished = writer(tmp_path / "1")
+    assert not os.path.exists(left)
+    with files.atomic_directory(tmp_path / "2"):
+        assert os.listdir(unfinished) == ["half"]
+    living.communicate()
+    assert living.returncode == 0
+    assert leftovers(tmp_path) == sorted([*before, "1", "2", "half"])
+
+
+def test_a_folder_that_is_taken_away_before_it_is_locked_is_made_again(
+    tmp_path, monkeypatch
+):
+    made, make = [], files.tempfile.mkdtemp
+
+    def taken_away(**arguments):
+        made.append(make(**arguments))
+        if len(made) == 1:
+            os.rmdir(made[0])
+        return made[-1]
+
+    monkeypatch.setattr(files.tempfile, "mkdtemp", taken_away)
+    with files.atomic_directory(tmp_path / "1") as temporary:
+        assert str(temporary) == made[1]
+    assert len(made) == 2 and leftovers(tmp_path) == ["1"]
