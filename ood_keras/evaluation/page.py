@@ -4,28 +4,7 @@ import base64
 import platform
 
 from ood_keras._version import __version__
-
-METRICS = {
-    "auroc": (
-        "AUROC",
-        "chance that an unknown image scores above a known one; ties half",
-    ),
-    "aupr_in": ("AUPR in", "average precision with known images as the positives"),
-    "aupr_out": ("AUPR out", "average precision with unknown images as the positives"),
-    "detection_error": (
-        "Detection error",
-        "smallest mean of known rejected and unknown accepted, over all thresholds",
-    ),
-    "fpr95_known_positive": (
-        "FPR95 known+",
-        "unknown images accepted at the threshold that accepts 95 % of the known ones",
-    ),
-    "fpr95_unknown_positive": (
-        "FPR95 unknown+",
-        "known images rejected at the threshold that rejects 95 % of the unknown ones",
-    ),
-}
-_HIGHER_IS_BETTER = ("auroc", "aupr_in", "aupr_out")
+from ood_keras.metrics.descriptions import HIGHER_IS_BETTER, METRICS
 
 _FIGURES = {
     "density": (
@@ -84,7 +63,7 @@ def render(report, images):
         selected=selected,
         worst_unseen=min(unseen.items(), key=lambda item: item[1], default=None),
         columns=METRICS,
-        higher_is_better=_HIGHER_IS_BETTER,
+        higher_is_better=HIGHER_IS_BETTER,
         accepted=report.accepted,
         threshold=report.threshold,
         validation=report.validation_metrics,
