@@ -38,9 +38,13 @@ def fit(
     * Selection. After every epoch the model is measured on `validation`, exactly. The
       best epoch has the lowest `val_fpr95_known_positive`; ties go to the lower
       `val_detection_error`, then to the higher `val_auroc`, then to the earlier epoch.
+      Without unknown validation images it has the highest `val_known_accuracy`; ties go
+      to the lower `val_known_loss`.
 
     `run_dir` receives `run.json`, `history.csv`, `logs/` (TensorBoard), `checkpoints/`
-    and at the end `model.keras`, with the best epoch's weights.
+    and at the end `model.keras`, with the best epoch's weights. A model that only
+    serves to train another one names that as its attribute `inference_model`, and then
+    that is the one in `model.keras`.
 
     Args:
         model: A compiled `keras.Model` with logits as its output, or as the output
@@ -55,7 +59,8 @@ def fit(
             same whenever it is called: `pipelines.Interleave`.
         epochs: Passes over the data in all, those before a resume included.
         run_dir: Folder of the run: new, empty, or that of the same run.
-        validation: `(known, unknown)` image data, known with labels `0..N-1`.
+        validation: `(known, unknown)` image data, known with labels `0..N-1`; unknown
+            is `None` where training must not be steered by any.
         num_classes: N, the number of known classes.
         settings: Plain JSON values that say what is run: recipe, data sources and their
             fingerprints. Saved in `run.json`; a resumed run must have the same.
@@ -70,7 +75,8 @@ def fit(
     Returns:
         One dict per epoch: `epoch` (from 1), `loss` and the compiled metrics,
         `learning_rate`, `seconds`, and `val_` before each name of
-        `metrics.evaluate_scores` and before `known_accuracy`. Fractions, not percent.
+        `metrics.evaluate_scores` and before `known_accuracy` (without unknown images
+        `known_accuracy` and `known_loss`). Fractions, not percent.
 
     Raises:
         ValueError: an argument out of range, a `run_dir` that holds another run, or

@@ -111,11 +111,13 @@ class Run:
         self.model.set_weights(self.best_weights)
         if not was_complete:
             with files.atomic_file(path) as temporary:
-                self.model.save(temporary)
+                getattr(self.model, "inference_model", self.model).save(temporary)
         best = self.history[self.best_epoch]
+        name = "val_fpr95_known_positive"
+        name = name if name in best else "val_known_accuracy"
         self.say(
-            f"Best epoch: {best['epoch']}, with validation FPR95 "
-            f"{best['val_fpr95_known_positive']:.4f}. {path} has its weights."
+            f"Best epoch: {best['epoch']}, with {name} {best[name]:.4f}. "
+            f"{path} has its weights."
         )
 
     def save(self):
@@ -281,6 +283,8 @@ def _check_loss(loss, epoch):
 
 def _rank(row):
     """Lower is better."""
+    if "val_auroc" not in row:
+        return -row["val_known_accuracy"], row["val_known_loss"]
     return (
         row["val_fpr95_known_positive"],
         row["val_detection_error"],
