@@ -8,12 +8,14 @@ model's own input check rejects.
 
 import tensorflow as tf
 
-# Larger images are refused from their headers, before any memory is allocated.
-MAX_PIXELS = 2**24
-MAX_SIDE = 2**14
-# A progressive JPEG has about ten scans; each one, however short, costs a pass over the
-# image, so that a small file with thousands would hold a server for minutes.
-MAX_JPEG_SCANS = 64
+from ood_keras.export.pillow_decoder import (
+    JPEG,
+    MAX_JPEG_SCANS,
+    MAX_PIXELS,
+    MAX_SIDE,
+    PNG,
+)
+
 # How files become pixels, for the manifest and for whoever prepares training images.
 CONVERSION = (
     "PNG or JPEG; reduced to 8 bits; alpha, transparency and a camera's note on which "
@@ -23,8 +25,6 @@ CONVERSION = (
     "rounded to 8 bits and divided by 255"
 )
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8\xff"
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -74,7 +74,7 @@ def decode(image_bytes, image_shape):
 def _pixels(content):
     """One file as uint8 `(height, width, 3)`."""
     return tf.cond(
-        _starts_with(content, _PNG),
+        _starts_with(content, PNG),
         lambda: tf.io.decode_png(content, 3),
         # The accurate transform is the one that other decoders use.
         lambda: tf.io.decode_jpeg(content, 3, dct_method="INTEGER_ACCURATE"),
@@ -100,10 +100,10 @@ def _weights(size, new_size):
 def _worth_decoding(content):
     """Whether the header promises an image of reasonable size."""
     return tf.cond(
-        _starts_with(content, _PNG),
+        _starts_with(content, PNG),
         lambda: _is_reasonable_png(content),
         lambda: tf.cond(
-            _starts_with(content, _JPEG),
+            _starts_with(content, JPEG),
             lambda: _is_reasonable_jpeg(content),
             lambda: tf.constant(False),
         ),
@@ -115,7 +115,7 @@ def _is_reasonable_png(content):
     size = tf.io.decode_raw(
         tf.strings.substr(content, 16, 8), tf.int32, little_endian=False
     )
-    return _starts_with(content, _PNG + b"\0\0\0\rIHDR") & _is_reasonable(size)
+    return _starts_with(content, PNG + b"\0\0\0\rIHDR") & _is_reasonable(size)
 
 
 def _is_reasonable_jpeg(content):

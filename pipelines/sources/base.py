@@ -5,8 +5,8 @@ import zlib
 
 import numpy as np
 
+from ood_keras import resizing
 from ood_keras.conventions import UNKNOWN, check_count
-from ood_keras.pipelines import resizing
 from ood_keras.pipelines.split import ROLES, Split, check_classes
 
 VALIDATION_SHARE = 1 / 12

@@ -7,6 +7,7 @@ import zlib
 
 import numpy as np
 
+from ood_keras import idx_header
 from ood_keras.pipelines.sources import base
 
 # A file that says it holds more is refused before anything is read: 4 GiB is 90 times
@@ -141,16 +142,7 @@ def read(path):
 
 
 def _parse(file, path):
-    magic = file.read(4)
-    if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
-        raise ValueError(
-            f"{path} is no IDX file of unsigned bytes: expected it to start with "
-            f"00 00 08 and 1 to 4 axes. Received: {magic.hex(' ') or 'an empty file'}"
-        )
-    header = file.read(4 * magic[3])
-    if len(header) < 4 * magic[3]:
-        raise ValueError(f"{path} is truncated within its header; fetch it again")
-    shape = tuple(int(size) for size in np.frombuffer(header, ">u4"))
+    shape = idx_header.read(file, path)
     size = math.prod(shape)
     if size > MAX_BYTES:
         raise ValueError(

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from ood_keras.pipelines import resizing
+from ood_keras import resizing
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")

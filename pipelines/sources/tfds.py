@@ -9,8 +9,8 @@ import urllib.request
 
 import numpy as np
 
+from ood_keras import resizing
 from ood_keras.conventions import UNKNOWN
-from ood_keras.pipelines import resizing
 from ood_keras.pipelines.sources import base, pictures
 from ood_keras.pipelines.split import ROLES
 

@@ -80,7 +80,7 @@ def test_different_sizes_name_two_files_and_the_cure(tmp_path, write_pictures):
 def test_resizing_one_by_one_and_together_agree(tmp_path, write_pictures):
     images = write_pictures(tmp_path / "test", 5, (9, 9, 1))
     write_pictures(tmp_path / "test" / "..", 0)
-    from ood_keras.pipelines import resizing
+    from ood_keras import resizing
 
     source = pipelines.load(f"folder:{tmp_path}", image_shape=(4, 5, 3))
     expected = resizing.adapt(images, (4, 5, 3))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ood_keras.pipelines import resizing
+from ood_keras import resizing
 
 RANDOM = np.random.default_rng(0)
 

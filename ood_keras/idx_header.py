@@ -1,0 +1,28 @@
+"""The first bytes of an IDX file, the format of MNIST."""
+
+import numpy as np
+
+
+def read(file, path):
+    """Reads the header and leaves the file where the values begin.
+
+    Args:
+        file: The file, opened in binary, at its start.
+        path: What error messages call it.
+
+    Returns:
+        The shape that the header promises, a tuple of 1 to 4 integers.
+
+    Raises:
+        ValueError: it is no IDX file of unsigned bytes, or ends within its header.
+    """
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
+        raise ValueError(
+            f"{path} is no IDX file of unsigned bytes: expected it to start with "
+            f"00 00 08 and 1 to 4 axes. Received: {magic.hex(' ') or 'an empty file'}"
+        )
+    header = file.read(4 * magic[3])
+    if len(header) < 4 * magic[3]:
+        raise ValueError(f"{path} is truncated within its header; fetch it again")
+    return tuple(int(size) for size in np.frombuffer(header, ">u4"))
