@@ -2,6 +2,7 @@
 
 from ood_keras.evaluation import figures, robustness
 from ood_keras.evaluation.evaluate import evaluate
+from ood_keras.evaluation.examples import load_examples, record_examples
 from ood_keras.evaluation.report import Report
 from ood_keras.evaluation.selection import select_detector
 from ood_keras.evaluation.table import format_table
@@ -11,6 +12,8 @@ __all__ = [
     "evaluate",
     "figures",
     "format_table",
+    "load_examples",
+    "record_examples",
     "robustness",
     "select_detector",
 ]

@@ -12,6 +12,7 @@ from ood_keras import metrics
 from ood_keras.evaluation import style
 
 _NUM_BINS = 80
+_LINES = ("-", "--", ":", "-.")
 
 
 @style.styled
@@ -142,6 +143,32 @@ def perturbed_density(known_scores, unknown_scores, *, threshold):
     return figure
 
 
+def plane(known_features):
+    """Returns the map of features to the plane in which figures show them.
+
+    Features of size 2 stay as they are; larger ones are projected on the first two
+    principal components of the known features.
+
+    Args:
+        known_features: `(num_known, size)`.
+
+    Returns:
+        `(project, what)`: a function from `(n, size)` to `(n, 2)`, and a few words that
+        say what the plane is.
+    """
+    size = known_features.shape[1]
+    if size == 2:
+        return (lambda rows: rows), "the 2-D feature layer itself"
+    center = known_features.mean(axis=0, dtype=np.float64)
+    _, _, directions = np.linalg.svd(known_features - center, full_matrices=False)
+    basis = np.zeros((size, 2))
+    basis[:, : len(directions[:2])] = directions[:2].T
+    return (
+        (lambda rows: (rows - center) @ basis),
+        f"2 principal components of {size} features",
+    )
+
+
 @style.styled
 def features_2d(known_features, known_labels, unknown_features, *, class_names=None):
     """Draws features in the plane (Figures 5a, 6a): known by class, unknown in black.
@@ -160,7 +187,7 @@ def features_2d(known_features, known_labels, unknown_features, *, class_names=N
     Returns:
         A `matplotlib.figure.Figure`.
     """
-    project, how = _projection(known_features)
+    project, what = plane(known_features)
     figure, axes = _figure(1, 1, (6.4, 5.6))
     share = -(-len(known_features) // len(unknown_features))
     _draw_features(
@@ -171,7 +198,51 @@ def features_2d(known_features, known_labels, unknown_features, *, class_names=N
         class_names,
         size=6,
     )
-    axes[0, 0].set_title(f"Known (by class) and unknown (black): {how}")
+    axes[0, 0].set_title(f"Known (by class) and unknown (black): {what}")
+    return figure
+
+
+@style.styled
+def features_compared(networks, *, class_names=None):
+    """Draws the 2-D features of several networks side by side (Figures 5a, 6a and 7).
+
+    Above, known images by class and unknown images in black; below, how long the
+    feature vectors are.
+
+    Args:
+        networks: `{title: (known_features, known_labels, unknown_features)}` of sizes
+            `(num_known, 2)`, `(num_known,)` and `{source: (num_unknown, 2)}`. As many
+            unknown as known images are drawn, the first of each source.
+        class_names: Written at the classes; the integers if `None`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6 * len(networks) + 0.4, 6.6))
+    axes = figure.subplots(
+        2, len(networks), squeeze=False, gridspec_kw={"height_ratios": [3, 1]}
+    )
+    for (upper, lower), (title, parts) in zip(axes.T, networks.items(), strict=True):
+        known, labels, by_source = parts
+        share = -(-len(known) // len(by_source))
+        unknown = np.concatenate([rows[:share] for rows in by_source.values()])
+        _draw_features(upper, known, labels, unknown, class_names, size=6)
+        upper.set_title(title)
+        lengths = [np.linalg.norm(rows, axis=1) for rows in (known, unknown)]
+        top = max(np.quantile(values, 0.999) for values in lengths) or 1.0
+        bins = np.linspace(0, 1.02 * top, _NUM_BINS + 1)
+        _draw_density(lower, *lengths, bins, style.UNKNOWN)
+        lower.set_xlabel("length of the feature vector")
+    axes[1, 0].set_ylabel("share of images")
+    figure.legend(
+        handles=_density_handles(
+            None, known="known (above: by class)", unknown="unknown"
+        ),
+        loc="outside upper right",
+        ncols=2,
+    )
     return figure
 
 
@@ -183,6 +254,7 @@ def grid(
     known_labels,
     unknown_features,
     *,
+    what=None,
     threshold=None,
     seen=(),
     class_names=None,
@@ -195,6 +267,7 @@ def grid(
         known_features: `(num_pictured, size)`; may be a sample of the known images.
         known_labels: The classes `0..N-1` of `known_features`, `(num_pictured,)`.
         unknown_features: `{source: features}`, with the sources of `unknown_scores`.
+        what: What the plane is, where the features are those of `plane` already.
         threshold: Draws the line `ood_score = threshold` in the densities.
         seen: Names of the sources that training was exposed to.
         class_names: Written at the classes; the integers if `None`.
@@ -202,7 +275,7 @@ def grid(
     Returns:
         A `matplotlib.figure.Figure`.
     """
-    project, how = _projection(known_features)
+    project, drawn = plane(known_features)
     figure, axes = _figure(len(unknown_scores), 3, (3.3, 2.1))
     bins = _score_bins([known_scores, *unknown_scores.values()], threshold)
     smallest = _smallest_share(unknown_scores)
@@ -228,7 +301,7 @@ def grid(
         right.set_ylabel("share of images")
         if threshold is not None:
             _draw_threshold(right, threshold)
-    axes[-1, 0].set_xlabel(how)
+    axes[-1, 0].set_xlabel(what or drawn)
     axes[-1, 1].set_xlabel("unknown accepted")
     axes[-1, 2].set_xlabel("ood_score")
     figure.legend(
@@ -288,47 +361,90 @@ def pictures(rows):
 
 
 @style.styled
-def robustness(metrics):
+def robustness(networks):
     """Draws what perturbations of known images do: one column for each.
 
-    Above, the shares of known images that are classified correctly, rejected, and
-    accepted with a wrong class. Below, AUROC of the perturbed known images against each
-    unknown source.
+    From above: the shares of known images that are classified correctly, rejected, and
+    accepted with a wrong class; AUROC of the perturbed known images against the unknown
+    ones, the mean over their sources. The first network is drawn solid, others dashed.
 
     Args:
-        metrics: `Robustness.metrics`, or what `robustness.json` holds.
+        networks: `{title: metrics}` with `Robustness.metrics`, or what
+            `robustness.json` holds; the same perturbations in all of them.
 
     Returns:
         A `matplotlib.figure.Figure`.
     """
-    shares = {
-        "accuracy": ("classified correctly", style.KNOWN, "-"),
-        "rejected": ("rejected", style.UNKNOWN, "--"),
-        "accepted_wrong": ("accepted with a wrong class", style.THRESHOLD, "-"),
+    rows = {
+        "classified correctly": lambda point: point["known"]["accuracy"],
+        "rejected": lambda point: point["known"]["rejected"],
+        "accepted, wrong class": lambda point: point["known"]["accepted_wrong"],
+        "AUROC": mean_auroc,
     }
-    perturbations = metrics["perturbations"]
-    figure, axes = _figure(2, len(perturbations), (2.9, 2.3), sharey="row")
-    for (upper, lower), (name, points) in zip(
-        axes.T, perturbations.items(), strict=True
-    ):
-        strengths = [point["strength"] for point in points]
-        for key, (label, color, line) in shares.items():
-            values = [point["known"][key] for point in points]
-            upper.plot(strengths, values, line, color=color, marker=".", label=label)
-        for index, source in enumerate(points[0]["unknown"]):
-            values = [point["unknown"][source]["auroc"] for point in points]
-            color = style.source_color(index)
-            lower.plot(strengths, values, color=color, marker=".", label=source)
-        upper.set_title(style.title(name))
-        upper.set_ylim(-0.02, 1.02)
-        lower.set_xlabel("strength (pixel range 1)")
-        for panel in (upper, lower):
+    first = next(iter(next(iter(networks.values()))["detectors"].values()))
+    names = list(first["perturbations"])
+    figure, axes = _figure(4, len(names), (2.4, 1.75), sharex="col", sharey="row")
+    for line, (title, network) in zip(_LINES, networks.items(), strict=False):
+        for index, (detector, measured) in enumerate(network["detectors"].items()):
+            for panels, name in zip(axes.T, names, strict=True):
+                points = measured["perturbations"][name]
+                strengths = [point["strength"] for point in points]
+                for row, (panel, value) in enumerate(
+                    zip(panels, rows.values(), strict=True)
+                ):
+                    # The class is the network's answer, whatever detector follows it.
+                    if row == 0 and index:
+                        continue
+                    color = style.KNOWN if row == 0 else style.source_color(index)
+                    label = title if row == 0 else f"{detector}, {title}"
+                    values = [value(point) for point in points]
+                    panel.plot(
+                        strengths,
+                        values,
+                        line,
+                        color=color,
+                        marker=".",
+                        label=label if len(networks) > 1 or row else "network",
+                    )
+    for panels, name in zip(axes.T, names, strict=True):
+        panels[0].set_title(style.title(name))
+        panels[-1].set_xlabel("strength (pixel range 1)")
+        for panel in panels:
             panel.grid(True)
+            panel.set_ylim(-0.03, 1.03)
             _percent_ticks(panel.yaxis, False)
-    axes[0, 0].set_ylabel("share of known images")
-    axes[1, 0].set_ylabel("AUROC")
-    for panel in axes[:, -1]:
-        panel.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+    for panel, label in zip(axes[:, 0], rows, strict=True):
+        panel.set_ylabel(label)
+    for panel in axes[:2, -1]:
+        panel.legend(loc="upper left", bbox_to_anchor=(1.02, 1.05))
+    return figure
+
+
+def mean_auroc(point):
+    """AUROC of one perturbation at one strength, the mean over unknown sources."""
+    return float(np.mean([row["auroc"] for row in point["unknown"].values()]))
+
+
+@style.styled
+def training_curve(curves, *, title):
+    """Draws metrics on validation images against the epochs.
+
+    Args:
+        curves: `{label: (epochs, values)}`, shares in [0, 1].
+        title: What was trained.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    figure, axes = _figure(1, 1, (6.4, 3.4))
+    axes = axes[0, 0]
+    for index, (label, (epochs, values)) in enumerate(curves.items()):
+        axes.plot(epochs, values, color=style.source_color(index), label=label)
+    axes.set(title=title, xlabel="epoch", ylabel="on validation images")
+    axes.set_yscale("log")
+    axes.grid(True)
+    _percent_ticks(axes.yaxis, True)
+    axes.legend()
     return figure
 
 
@@ -411,12 +527,12 @@ def _note_accepted(axes, known, unknown, threshold):
     )
 
 
-def _density_handles(threshold, unknown="unknown (the row's colour)"):
+def _density_handles(threshold, *, known="known", unknown="unknown (the row's colour)"):
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     handles = [
-        Patch(color=style.KNOWN, alpha=0.6, label="known"),
+        Patch(color=style.KNOWN, alpha=0.6, label=known),
         Patch(color=style.UNKNOWN, alpha=0.4, label=unknown),
     ]
     if threshold is not None:
@@ -436,21 +552,6 @@ def _score_bins(all_scores, threshold):
     low, high = (min(edges), max(edges)) if edges else (0.0, 1.0)
     margin = 0.02 * (high - low) or 0.5
     return np.linspace(low - margin, high + margin, _NUM_BINS + 1)
-
-
-def _projection(features):
-    """Returns the map to the plane and a few words that say what it is."""
-    size = features.shape[1]
-    if size == 2:
-        return (lambda rows: rows), "the 2-D feature layer itself"
-    center = features.mean(axis=0, dtype=np.float64)
-    _, _, directions = np.linalg.svd(features - center, full_matrices=False)
-    plane = np.zeros((size, 2))
-    plane[:, : len(directions[:2])] = directions[:2].T
-    return (
-        (lambda rows: (rows - center) @ plane),
-        f"2 principal components of {size} features",
-    )
 
 
 def _draw_features(axes, known, labels, unknown, class_names, size):

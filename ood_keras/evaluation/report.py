@@ -8,9 +8,8 @@ import numpy as np
 
 from ood_keras import files
 from ood_keras.calibration import Threshold
-from ood_keras.evaluation import figures, page
+from ood_keras.evaluation import examples, figures, page
 from ood_keras.evaluation.scoring import Scored
-from ood_keras.evaluation.style import percent
 from ood_keras.evaluation.table import format_table
 
 
@@ -97,7 +96,13 @@ class Report:
                 unknown_features,
                 class_names=self.class_names,
             ),
-            "examples": figures.pictures(self._examples()),
+            "examples": figures.pictures(
+                examples.mistake_rows(
+                    examples.worst_mistakes(self),
+                    self.threshold.value,
+                    self.class_names,
+                )
+            ),
             "grid": figures.grid(
                 known_scores,
                 unknown_scores,
@@ -138,34 +143,3 @@ class Report:
         data = self.known if source is None else self.unknown[source]
         scores = data.scores[self.metrics["selected_detector"]]
         return float(np.mean(self.threshold.accepts(scores)))
-
-    def _examples(self):
-        """Rows of the worst mistakes at the threshold, for `figures.pictures`."""
-        selected = self.metrics["selected_detector"]
-        rows = {}
-        for source, data in {None: self.known, **self.unknown}.items():
-            index = data.examples["index"]
-            scores = data.scores[selected][index]
-            accepted = self.threshold.accepts(scores)
-            share, total = self.accepted(source), len(data.predictions)
-            if source is None:
-                wrong = ~accepted
-                title = f"known: {percent(1 - share)} of {total:,} images rejected"
-            else:
-                wrong = accepted
-                title = f"{source}: {percent(share)} of {total:,} images accepted"
-            captions = [
-                self._caption(data, row, score)
-                for row, score in zip(index[wrong], scores[wrong], strict=True)
-            ]
-            rows[f"{title}, worst first"] = data.examples["images"][wrong], captions
-        return rows
-
-    def _caption(self, data, row, score):
-        def name(label):
-            return self.class_names[label] if self.class_names else str(label)
-
-        read = name(data.predictions[row])
-        if data is self.known:
-            return f"{name(data.labels[row])}\nread as {read}\nscore {score:.2f}"
-        return f"read as {read}\nscore {score:.2f}"

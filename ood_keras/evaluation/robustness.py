@@ -29,18 +29,20 @@ class Robustness:
     """The result of `robustness.evaluate`.
 
     Attributes:
-        metrics: The content of `robustness.json`: `{"known": {"source"}, "threshold",
-            "unknown_rejected": {SOURCE: share}, "perturbations": {NAME: [{"strength",
-            "known": {"accuracy", "rejected", "accepted_wrong"}, "unknown": {SOURCE:
-            metrics}}]}}`, fractions. The first strength is 0, the images as they are.
-            `accuracy` counts all known images, rejected or not; `accepted_wrong` is the
-            share that is accepted and misclassified; `unknown` ranks the perturbed
-            known images against the unknown ones as they are, with the metrics of
+        metrics: The content of `robustness.json`: `{"known": {"source", "images"},
+            "detectors": {NAME: {"threshold", "unknown_rejected": {SOURCE: share},
+            "perturbations": {PERTURBATION: [{"strength", "known": {"accuracy",
+            "rejected", "accepted_wrong"}, "unknown": {SOURCE: metrics}}]}}}}`,
+            fractions. The first strength is 0, the images as they are. `accuracy`
+            counts all known images, rejected or not; `accepted_wrong` is the share that
+            is accepted and misclassified; `unknown` ranks the perturbed known images
+            against the unknown ones as they are, with the metrics of
             `metrics.evaluate_scores`.
-        known_scores: `{NAME: {strength: ood_score (num_known,)}}`.
-        unknown_scores: `{SOURCE: ood_score (num_unknown,)}`.
+        known_scores: `{PERTURBATION: {strength: ood_score (num_known,)}}` of the first
+            detector.
+        unknown_scores: `{SOURCE: ood_score (num_unknown,)}` of the first detector.
         pictures: `{row title: (images, captions)}`, the first known image at all
-            strengths, for `figures.pictures`.
+            strengths with the first detector's decision, for `figures.pictures`.
     """
 
     metrics: dict
@@ -50,12 +52,13 @@ class Robustness:
 
     def figures(self):
         """`{name: matplotlib Figure}`."""
+        measured = next(iter(self.metrics["detectors"].values()))
         return {
-            "robustness": figures.robustness(self.metrics),
+            "robustness": figures.robustness({"network": self.metrics}),
             "robustness_density": figures.perturbed_density(
                 self._pictured_scores(),
                 np.concatenate(list(self.unknown_scores.values())),
-                threshold=self.metrics["threshold"],
+                threshold=measured["threshold"],
             ),
             "robustness_inputs": figures.pictures(self.pictures),
         }
@@ -83,8 +86,8 @@ class Robustness:
 
 
 def evaluate(
-    detector,
-    threshold,
+    detectors,
+    thresholds,
     *,
     known,
     unknown,
@@ -100,8 +103,8 @@ def evaluate(
     detector, and an attacker who does may do more damage than is shown here.
 
     Args:
-        detector: A fitted detector; the classifier is the model that it was fitted on.
-        threshold: The `calibration.Threshold` to deploy, from images as they are.
+        detectors: `{name: fitted detector}`, all fitted on one model, the classifier.
+        thresholds: `{name: calibration.Threshold}` to deploy, from images as they are.
         known: `(source, data)`: the name of the known test images, and images in [0, 1]
             with labels `0..N-1`, as anything that `ood_keras.batches.iterate` can walk
             over several times.
@@ -116,25 +119,30 @@ def evaluate(
         A `Robustness`.
 
     Raises:
-        ValueError: a data set is empty; known labels are missing or out of range; an
-            unknown perturbation, or a strength that is not positive.
-        RuntimeError: the detector is not fitted, or an attack is asked for and Keras
-            does not run on TensorFlow.
+        ValueError: there is no detector, one has no threshold, or they were fitted on
+            several models; a data set is empty; known labels are missing or out of
+            range; an unknown perturbation, or a strength that is not positive.
+        RuntimeError: a detector is not fitted, or an attack is asked for and Keras does
+            not run on TensorFlow.
 
     Example:
 
     >>> result = evaluation.robustness.evaluate(
-    ...     detector, threshold, known=("mnist", (x, y)), unknown={"kmnist": x_unknown}
+    ...     {"energy": detector},
+    ...     {"energy": threshold},
+    ...     known=("mnist", (x, y)),
+    ...     unknown={"kmnist": x_unknown},
     ... )
     >>> result.save("runs/mnist")
     """
-    common.check_fitted(detector, detector.name)
+    _check_detectors(detectors, thresholds)
     common.check_sources(known, unknown)
     perturbations = PERTURBATIONS if perturbations is None else perturbations
     _check_perturbations(perturbations)
     source, known_data = known
+    first, detector = next(iter(detectors.items()))
     changes = _changes(detector, perturbations)
-    scorer = Scorer({"detector": detector})
+    scorer = Scorer(detectors)
     steps = [(name, s) for name, strengths in perturbations.items() for s in strengths]
     first_images = {}
 
@@ -149,37 +157,55 @@ def evaluate(
 
     with common.progress_bar(1 + len(steps) + len(unknown), progress) as walk:
         unknown_scores = {
-            name: scorer.score(walk(data, name), name).scores["detector"]
+            name: scorer.score(walk(data, name), name).scores
             for name, data in unknown.items()
         }
         scored = {
-            step: scorer.score(changed(walk, *step), source, detector="detector")
+            step: scorer.score(changed(walk, *step), source, detector=first)
             for step in [("none", 0.0), *steps]
         }
-    points, known_scores, pictures = {}, {}, {}
+    by_strength, pictures = {}, {}
     for name, strengths in perturbations.items():
         row = {0.0: scored["none", 0.0]}
         row |= {float(strength): scored[name, strength] for strength in strengths}
-        points[name] = [
-            _point(strength, one, threshold, unknown_scores)
-            for strength, one in row.items()
-        ]
-        known_scores[name] = {s: one.scores["detector"] for s, one in row.items()}
+        by_strength[name] = row
         images = [first_images["none", 0.0]]
         images += [first_images[name, strength] for strength in strengths]
-        captions = [_caption(s, one, threshold, class_names) for s, one in row.items()]
+        captions = [
+            _caption(s, one, first, thresholds[first], class_names)
+            for s, one in row.items()
+        ]
         pictures[style.title(name)] = np.concatenate(images), captions
     metrics = {
-        "known": {"source": source},
-        "threshold": threshold.value,
-        "unknown_rejected": {
-            name: float(np.mean(~threshold.accepts(scores)))
-            for name, scores in unknown_scores.items()
+        "known": {"source": source, "images": len(scored["none", 0.0].labels)},
+        "detectors": {
+            name: {
+                "threshold": threshold.value,
+                "unknown_rejected": {
+                    unknown_source: float(np.mean(~threshold.accepts(scores[name])))
+                    for unknown_source, scores in unknown_scores.items()
+                },
+                "perturbations": {
+                    perturbed: [
+                        _point(strength, one, name, threshold, unknown_scores)
+                        for strength, one in row.items()
+                    ]
+                    for perturbed, row in by_strength.items()
+                },
+            }
+            for name, threshold in ((name, thresholds[name]) for name in detectors)
         },
-        "perturbations": points,
     }
     common.check_consistent(metrics)
-    return Robustness(metrics, known_scores, unknown_scores, pictures)
+    return Robustness(
+        metrics,
+        known_scores={
+            name: {strength: one.scores[first] for strength, one in row.items()}
+            for name, row in by_strength.items()
+        },
+        unknown_scores={name: scores[first] for name, scores in unknown_scores.items()},
+        pictures=pictures,
+    )
 
 
 def white_noise(images, strength, seed=0):
@@ -316,6 +342,22 @@ def _changes(detector, perturbations):
     return changes
 
 
+def _check_detectors(detectors, thresholds):
+    if not detectors or set(detectors) != set(thresholds):
+        raise ValueError(
+            "expected detectors as {name: fitted detector} and a threshold for each by "
+            f"the same name. Received: detectors {list(detectors)}, thresholds "
+            f"{list(thresholds)}"
+        )
+    for name, detector in detectors.items():
+        common.check_fitted(detector, name)
+    if len({id(detector.network.model) for detector in detectors.values()}) > 1:
+        raise ValueError(
+            "the detectors were fitted on several models, but the attacks aim at one: "
+            "evaluate each model by itself and compare the results"
+        )
+
+
 def _check_perturbations(perturbations):
     unknown = set(perturbations) - set(PERTURBATIONS)
     if unknown or not perturbations:
@@ -331,10 +373,10 @@ def _check_perturbations(perturbations):
             )
 
 
-def _point(strength, scored, threshold, unknown_scores):
+def _point(strength, scored, detector, threshold, unknown_scores):
     """What is measured of known images at one strength."""
     right = scored.predictions == scored.labels
-    scores = scored.scores["detector"]
+    scores = scored.scores[detector]
     accepted = threshold.accepts(scores)
     return {
         "strength": strength,
@@ -344,15 +386,15 @@ def _point(strength, scored, threshold, unknown_scores):
             "accepted_wrong": float(np.mean(accepted & ~right)),
         },
         "unknown": {
-            name: evaluate_scores(scores, others)
+            name: evaluate_scores(scores, others[detector])
             for name, others in unknown_scores.items()
         },
     }
 
 
-def _caption(strength, scored, threshold, class_names):
+def _caption(strength, scored, detector, threshold, class_names):
     label = scored.predictions[0]
-    accepted = threshold.accepts(scored.scores["detector"][0])
+    accepted = threshold.accepts(scored.scores[detector][0])
     return (
         f"strength {strength:g}\n"
         f"read as {class_names[label] if class_names else label}\n"

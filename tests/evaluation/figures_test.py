@@ -138,6 +138,31 @@ def test_class_names_are_written(features):
     assert "three" in _texts(figures.features_2d(**features, class_names=names))
 
 
+def test_projected_features_are_drawn_under_what_they_are(features):
+    figure = figures.grid(KNOWN, UNKNOWN, **features, what="2 of 128 components")
+    assert "2 of 128 components" in _texts(figure)
+
+
+def test_networks_are_compared_by_features_and_their_lengths(features):
+    parts = tuple(features.values())
+    figure = figures.features_compared({"without": parts, "with": parts})
+    assert len(figure.axes) == 4
+    assert {"without", "with"} <= set(_texts(figure))
+    lengths = figure.axes[2].patches[0].get_data()
+    expected, _ = np.histogram(
+        np.minimum(np.linalg.norm(parts[0], axis=1), lengths.edges[-1]), lengths.edges
+    )
+    np.testing.assert_allclose(lengths.values, expected / 40)
+    zeros = np.zeros((3, 2)), np.zeros(3, int), {"a": np.zeros((3, 2))}
+    assert _saved(figures.features_compared({"nothing": zeros}))
+
+
+def test_training_curve_draws_what_it_is_given():
+    figure = figures.training_curve({"FPR95": ([1, 2], [0.5, 0.25])}, title="paper")
+    assert figure.axes[0].lines[0].get_xydata().tolist() == [[1, 0.5], [2, 0.25]]
+    assert _saved(figure)
+
+
 def test_grid_has_a_row_for_every_unknown(features):
     figure = figures.grid(KNOWN, UNKNOWN, **features, threshold=2.0, seen=["noise"])
     assert len(figure.axes) == 3 * len(UNKNOWN)

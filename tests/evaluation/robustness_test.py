@@ -33,10 +33,16 @@ def measured(detector, toolbox):
         "a/b": toolbox.make_unknown(80, seed=2),
         "c": toolbox.make_unknown(60, 3),
     }
-    threshold = calibration.quantile(detector.score(toolbox.make_known(90, 4)[0]))
+    calibrated_on = toolbox.make_known(90, 4)[0]
+    msp = detectors.get("msp", num_classes=2).fit(detector.network.model)
+    fitted = {"unknown_probability": detector, "msp": msp}
+    thresholds = {
+        name: calibration.quantile(one.score(calibrated_on))
+        for name, one in fitted.items()
+    }
     result = robustness.evaluate(
-        detector,
-        threshold,
+        fitted,
+        thresholds,
         known=("digits", (images, labels)),
         unknown=unknown,
         perturbations={
@@ -52,7 +58,8 @@ def measured(detector, toolbox):
         images=images,
         labels=labels,
         unknown=unknown,
-        threshold=threshold,
+        fitted=fitted,
+        thresholds=thresholds,
     )
 
 
@@ -125,9 +132,12 @@ def test_noise_has_its_distribution_and_is_reproducible():
         np.testing.assert_array_equal(np.concatenate(parts), same)
 
 
-def test_points_are_those_of_the_perturbed_images(measured, detector, attack):
+@pytest.mark.parametrize("name_of_detector", ["unknown_probability", "msp"])
+def test_points_are_those_of_the_perturbed_images(measured, attack, name_of_detector):
     images, labels = measured.images, measured.labels
-    by_name = measured.result.metrics["perturbations"]
+    detector = measured.fitted[name_of_detector]
+    threshold = measured.thresholds[name_of_detector]
+    by_name = measured.result.metrics["detectors"][name_of_detector]["perturbations"]
     for name, index, moved in (
         ("white_noise", 0, images),
         ("pgd", 0, images),
@@ -139,7 +149,7 @@ def test_points_are_those_of_the_perturbed_images(measured, detector, attack):
         point = by_name[name][index]
         right = moved.reshape(-1, 3)[:, :2].argmax(axis=1) == labels
         scores = detector.score(moved)
-        accepted = scores <= measured.threshold.value
+        accepted = scores <= threshold.value
         assert point["known"] == {
             "accuracy": pytest.approx(right.mean()),
             "rejected": pytest.approx(1 - accepted.mean()),
@@ -150,8 +160,13 @@ def test_points_are_those_of_the_perturbed_images(measured, detector, attack):
             assert point["unknown"][source] == pytest.approx(expected, abs=1e-3)
 
 
+def _points(measured):
+    detector = measured.result.metrics["detectors"]["unknown_probability"]
+    return detector["perturbations"]["fgsm"]
+
+
 def test_fgsm_lowers_accuracy_and_zero_is_the_images_as_they_are(measured):
-    points = measured.result.metrics["perturbations"]["fgsm"]
+    points = _points(measured)
     assert [point["strength"] for point in points] == [0, 0.05, 0.2]
     accuracy = [point["known"]["accuracy"] for point in points]
     clean = measured.images.reshape(-1, 3)[:, :2].argmax(axis=1) == measured.labels
@@ -159,10 +174,12 @@ def test_fgsm_lowers_accuracy_and_zero_is_the_images_as_they_are(measured):
     assert accuracy[0] > accuracy[1] > accuracy[2]
 
 
-def test_unknown_images_are_rejected_as_they_are(measured, detector):
-    for source, images in measured.unknown.items():
-        rejected = np.mean(detector.score(images) > measured.threshold.value)
-        assert measured.result.metrics["unknown_rejected"][source] == rejected
+def test_unknown_images_are_rejected_as_they_are(measured):
+    for name, detector in measured.fitted.items():
+        for source, images in measured.unknown.items():
+            rejected = detector.score(images) > measured.thresholds[name].value
+            found = measured.result.metrics["detectors"][name]["unknown_rejected"]
+            assert found[source] == np.mean(rejected)
 
 
 def test_saved_files(measured, tmp_path):
@@ -177,16 +194,31 @@ def test_saved_files(measured, tmp_path):
 
 
 def test_figure_draws_the_points(measured):
-    figure = figures.robustness(measured.result.metrics)
-    fgsm = figure.axes[2].lines[0].get_xydata()
-    points = measured.result.metrics["perturbations"]["fgsm"]
-    assert fgsm.tolist() == [[p["strength"], p["known"]["accuracy"]] for p in points]
+    metrics = measured.result.metrics
+    figure = figures.robustness({"with": metrics, "without": metrics})
+    accuracy, rejected = (figure.axes[row * 4 + 2].lines for row in (0, 1))
+    assert [line.get_linestyle() for line in accuracy] == ["-", "--"]
+    expected = [[p["strength"], p["known"]["accuracy"]] for p in _points(measured)]
+    assert accuracy[0].get_xydata().tolist() == expected
+    expected = [[p["strength"], p["known"]["rejected"]] for p in _points(measured)]
+    assert rejected[0].get_xydata().tolist() == expected
+    assert [line.get_label() for line in rejected] == [
+        "unknown_probability, with",
+        "msp, with",
+        "unknown_probability, without",
+        "msp, without",
+    ]
     assert [axes.get_title(loc="left") for axes in figure.axes[:4]] == [
         "white noise",
         "gaussian noise",
         "FGSM",
         "PGD",
     ]
+
+
+def test_mean_auroc_is_that_over_the_sources():
+    point = {"unknown": {"a": {"auroc": 0.5}, "b": {"auroc": 1.0}}}
+    assert figures.mean_auroc(point) == 0.75
 
 
 def test_pictures_show_one_image_at_all_strengths(measured):
@@ -207,22 +239,39 @@ def test_pictures_show_one_image_at_all_strengths(measured):
         ({"fgsm": (0.1, 0)}, "must be positive"),
     ],
 )
-def test_wrong_perturbations_teach(measured, detector, perturbations, message):
+def test_wrong_perturbations_teach(measured, perturbations, message):
     with pytest.raises(ValueError, match=message):
         robustness.evaluate(
-            detector,
-            measured.threshold,
+            measured.fitted,
+            measured.thresholds,
             known=("digits", (measured.images, measured.labels)),
             unknown=measured.unknown,
             perturbations=perturbations,
         )
 
 
-def test_labels_are_needed(measured, detector):
+def test_detectors_and_thresholds_belong_together(measured, toolbox):
+    other = detectors.get("msp", num_classes=2).fit(toolbox.make_model())
+    thresholds = measured.thresholds
+    for fitted, given, message in (
+        ({}, {}, "a threshold for each"),
+        (measured.fitted, {"msp": thresholds["msp"]}, "a threshold for each"),
+        (measured.fitted | {"msp": other}, thresholds, "several models"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            robustness.evaluate(
+                fitted,
+                given,
+                known=("digits", (measured.images, measured.labels)),
+                unknown=measured.unknown,
+            )
+
+
+def test_labels_are_needed(measured):
     with pytest.raises(ValueError, match="no labels"):
         robustness.evaluate(
-            detector,
-            measured.threshold,
+            measured.fitted,
+            measured.thresholds,
             known=("digits", measured.images),
             unknown=measured.unknown,
         )

@@ -1,0 +1,146 @@
+"""The few images that show what an evaluation got wrong, kept with its results.
+
+A run's weights and data are not committed; what its pictures need is, in a file small
+enough to be: the worst mistakes, and a random choice of features and confidences.
+"""
+
+import numpy as np
+
+from ood_keras import files
+from ood_keras.evaluation import figures
+from ood_keras.evaluation.style import percent
+
+_NUM_SAMPLED = 1000
+
+
+def record_examples(report, path):
+    """Writes what the pictures of a report need beside `scores.npz`.
+
+    Args:
+        report: A `Report`.
+        path: Receives the arrays that `load_examples` reads, about 100 KB for eight
+            data sets of 28 x 28 pixels.
+
+    Raises:
+        OSError: the file cannot be written.
+
+    Example:
+
+    >>> evaluation.record_examples(report, "results/mnist/examples.npz")
+    """
+    project, plane = figures.plane(report.known.sample["features"])
+    arrays = {"plane": np.array(plane), "threshold": np.array(report.threshold.value)}
+    if report.class_names:
+        arrays["class_names"] = np.array(report.class_names)
+    sets = {"known": report.known}
+    sets |= {f"unknown/{source}": data for source, data in report.unknown.items()}
+    for name, worst in worst_mistakes(report).items():
+        sample = sets[name].sample
+        index = sample["index"][:_NUM_SAMPLED]
+        arrays[f"{name}/features"] = project(sample["features"][:_NUM_SAMPLED]).astype(
+            np.float16
+        )
+        arrays[f"{name}/confidence"] = sets[name].confidence[index].astype(np.float16)
+        if name == "known":
+            arrays["known/feature_labels"] = report.known.labels[index].astype(np.int16)
+        images = np.clip(worst.pop("images"), 0, 1)
+        arrays[f"{name}/images"] = np.rint(255 * images).astype(np.uint8)
+        arrays |= {f"{name}/{key}": np.asarray(value) for key, value in worst.items()}
+    with files.atomic_file(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def load_examples(path):
+    """Returns what `record_examples` wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        `{"plane", "threshold", "class_names", "known", "unknown": {SOURCE}}`: what the
+        plane of the features is, the threshold (accepted at or below), the names of the
+        classes or `None`; and for each data set a dict with `features` `(k, 2)`,
+        `confidence` `(k,)`, for known images `feature_labels` `(k,)`, and the worst
+        mistakes as `worst_mistakes` gives them.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    loaded = {
+        "plane": arrays.pop("plane").item(),
+        "threshold": arrays.pop("threshold").item(),
+        "class_names": arrays.pop("class_names", np.array([])).tolist() or None,
+        "known": {},
+        "unknown": {},
+    }
+    for key, array in arrays.items():
+        name, _, field = key.rpartition("/")
+        role, _, source = name.partition("/")
+        place = loaded[role].setdefault(source, {}) if source else loaded[role]
+        place[field] = array / 255 if field == "images" else array
+    return loaded
+
+
+def worst_mistakes(report):
+    """Returns the images of each data set that are furthest on the wrong side.
+
+    Args:
+        report: A `Report`.
+
+    Returns:
+        `{"known": set, "unknown/SOURCE": set}`; each set is a dict with `images`
+        `(n, height, width, channels)` in [0, 1], the worst first, their `scores` and
+        `predictions` `(n,)`, the `labels` of known ones, and of the whole data set
+        `accepted`, the share at or below the threshold, and `total`.
+    """
+    sets = {"known": (None, report.known)}
+    sets |= {f"unknown/{name}": (name, data) for name, data in report.unknown.items()}
+    mistakes = {}
+    for name, (source, data) in sets.items():
+        index = data.examples["index"]
+        mistakes[name] = {
+            "images": data.examples["images"],
+            "scores": data.scores[report.metrics["selected_detector"]][index],
+            "predictions": data.predictions[index].astype(np.int32),
+            "accepted": report.accepted(source),
+            "total": len(data.predictions),
+        }
+        if source is None:
+            mistakes[name]["labels"] = data.labels[index].astype(np.int32)
+    return mistakes
+
+
+def mistake_rows(mistakes, threshold, class_names=None):
+    """Returns the images on the wrong side of a threshold, for `figures.pictures`.
+
+    Args:
+        mistakes: `{"known": set, "unknown/SOURCE": set}`, as `worst_mistakes` gives it.
+        threshold: An image is accepted if its score is at most this.
+        class_names: Names of the known classes; the integers if `None`.
+
+    Returns:
+        `{title: (images, captions)}`.
+    """
+
+    def name(label):
+        return class_names[label] if class_names else str(label)
+
+    rows = {}
+    for key, data in mistakes.items():
+        accepted = data["scores"] <= threshold
+        share, total = float(data["accepted"]), int(data["total"])
+        if key == "known":
+            wrong = ~accepted
+            title = f"known: {percent(1 - share)} of {total:,} images rejected"
+            true = [f"{name(label)}\n" for label in data["labels"]]
+        else:
+            wrong = accepted
+            source = key.removeprefix("unknown/")
+            title = f"{source}: {percent(share)} of {total:,} images accepted"
+            true = [""] * len(accepted)
+        captions = [
+            f"{true[row]}read as {name(data['predictions'][row])}\n"
+            f"score {data['scores'][row]:.2f}"
+            for row in np.flatnonzero(wrong)
+        ]
+        rows[f"{title}, worst first"] = data["images"][wrong], captions
+    return rows
