@@ -11,6 +11,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FOLDERS = {"ood_keras": "ood_keras", "pipelines": "ood_keras.pipelines"}
+FOLDERS["saved_models"] = "ood_keras.saved_models"
 FOLDERS["tools"] = "ood_keras.tools"
 LIBRARY_ROOMS = {
     "calibration": 0,
@@ -69,6 +70,17 @@ def test_package_list_names_every_package():
     listed = set(config["options"]["packages"].split())
     found = {name for name, path in modules() if path.name == "__init__.py"}
     assert listed == found
+
+
+def test_shipped_models_are_in_git_and_in_the_wheel():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    patterns = config["options.package_data"]["ood_keras.saved_models"].split()
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    kept = [line for line in ignored if line.startswith("!saved_models/")]
+    assert kept == [
+        f"!saved_models/{pattern.removesuffix('**')}" for pattern in patterns
+    ]
 
 
 def test_minimum_versions_are_those_that_were_run():

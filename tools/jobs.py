@@ -18,6 +18,7 @@ from ood_keras import detectors as detector_room
 from ood_keras import export as exporting
 from ood_keras.files import atomic_file
 from ood_keras.pipelines import recipes
+from ood_keras.pipelines.sources.licences import licence
 
 DETECTORS = ("unknown_probability", "msp", "max_logit", "energy", "objectosphere")
 
@@ -203,6 +204,8 @@ def export(
                 f"{sorted(metrics['detectors'])}"
             )
         threshold = _CALIBRATIONS[method](scores[key], target_acceptance)
+        sources = metrics["detectors"][name]["unknown"]
+        at_threshold = _at_threshold(scores, sources, name, threshold)
     model = keras.models.load_model(run_dir / "model.keras")
     path = exporting.saved_model(
         model,
@@ -211,9 +214,52 @@ def export(
         pathlib.Path(output) / str(exporting.next_version(output)),
         class_names=settings["class_names"],
         metrics=metrics,
+        at_threshold=at_threshold,
+        training=_training(run_dir, detector is None),
         sample_images=_read_samples(run_dir / "samples", settings["image_shape"]),
     )
     return path, threshold
+
+
+def _at_threshold(scores, sources, detector, threshold):
+    """Returns what a threshold does to the test images of `scores.npz`."""
+    accepted = threshold.accepts(scores[f"known/{detector}"])
+    right = (scores["predictions/known"] == scores["labels/known"])[accepted]
+    unknown = {
+        source: ~threshold.accepts(scores[f"unknown/{source}/{detector}"])
+        for source in sources
+    }
+    return {
+        "known": {
+            "images": len(accepted),
+            "accepted": float(accepted.mean()),
+            "accuracy_of_accepted": float(right.mean()) if len(right) else None,
+        },
+        "unknown": {
+            source: {"images": len(rejected), "rejected": float(rejected.mean())}
+            for source, rejected in unknown.items()
+        },
+    }
+
+
+def _training(run_dir, detector_chosen):
+    """Returns what the manifest says about a run: all but where its data lay."""
+    chosen = "checkpoint, detector" if detector_chosen else "checkpoint"
+    run = json.loads((run_dir / "run.json").read_text())
+    settings = run["settings"]
+    known, unknown = settings["known"], settings["unknown"]
+    return {
+        "known": known,
+        "unknown": unknown,
+        "protocol": f"fitted on train; {chosen} and threshold chosen on validation; "
+        "measured on test",
+        "seed": run["seed"],
+        "recipe": settings["recipe"],
+        "parameters": run["model"]["parameters"],
+        "versions": run["versions"],
+        "data": settings["data"],
+        "licences": {spec: licence(spec) for spec in (known, *unknown)},
+    }
 
 
 def calibrate(
@@ -231,7 +277,7 @@ def calibrate(
     Returns:
         `(path, threshold)`: the new version folder and the `calibration.Threshold`.
     """
-    predictor = exporting.load(model)
+    predictor = exporting.Predictor(model)
     source = pipelines.load(known, data_dir=data_dir, image_shape=predictor.image_shape)
     scores = predictor.predict(source.validation.dataset())["ood_score"]
     threshold = _CALIBRATIONS[method](scores, target_acceptance)

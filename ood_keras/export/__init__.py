@@ -15,6 +15,7 @@ _HOMES = {
     "onnx": "onnx",
     "recalibrate": "recalibration",
     "saved_model": "saved_model",
+    "shipped": "shipped",
     "tflite": "tflite",
 }
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "onnx",
     "recalibrate",
     "saved_model",
+    "shipped",
     "tflite",
 ]
 

@@ -14,12 +14,14 @@ FORMAT = 1
 _CHECKSUM = "manifest_sha256"
 
 
-def write(folder, content):
+def write(folder, content, *, pages=None):
     """Writes `content` as the manifest of `folder`, with the checksum of every file.
 
     Args:
         folder: An exported model that is otherwise complete.
         content: A dict for JSON; time, versions and checksums are added.
+        pages: `{name: render}`: files to write first, whose text `render` makes of the
+            manifest. The manifest that it is given does not list the pages themselves.
     """
     import keras
     import numpy as np
@@ -27,6 +29,10 @@ def write(folder, content):
 
     from ood_keras import __version__
 
+    folder = pathlib.Path(folder)
+    pages = pages or {}
+    for name in pages:
+        (folder / name).unlink(missing_ok=True)
     content = {
         "format": FORMAT,
         **content,
@@ -38,13 +44,13 @@ def write(folder, content):
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
-        "files": {
-            name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-            for name, path in _files(folder).items()
-        },
+        "files": {name: _measured(path) for name, path in _files(folder).items()},
     }
+    for name, text in {name: pages[name](content) for name in pages}.items():
+        files.write_text(folder / name, text)
+        content["files"][name] = _measured(folder / name)
     content[_CHECKSUM] = _own_checksum(content)
-    files.write_json(pathlib.Path(folder) / NAME, content)
+    files.write_json(folder / NAME, content)
 
 
 def read(folder):
@@ -72,16 +78,17 @@ def read(folder):
         content = json.loads(path.read_bytes())
         checksum, listed = content[_CHECKSUM], content["files"]
         newer = content["format"] > FORMAT
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(folder, [f"{NAME} cannot be read"]) from error
     if newer:
         raise ValueError(
             f"{folder} was exported by a newer ood_keras (format {content['format']}; "
             f"this version reads {FORMAT}). Upgrade ood_keras"
         )
-    problems = []
     if checksum != _own_checksum(content):
-        problems.append(f"{NAME} was changed")
+        # Then what it says about the other files is worth nothing either.
+        raise _damaged(folder, [f"{NAME} was changed"])
+    problems = []
     present = _files(folder)
     for name, expected in listed.items():
         if name not in present:
@@ -109,6 +116,10 @@ def _files(folder):
             found[name.as_posix()] = path
     found.pop(NAME, None)
     return found
+
+
+def _measured(path):
+    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 
 def _sha256(path):

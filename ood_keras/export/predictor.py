@@ -7,20 +7,24 @@ import tensorflow as tf
 
 from ood_keras import batches
 from ood_keras.export import manifest
+from ood_keras.export.shipped import locate
 
 
 def load(path):
     """Opens an exported model after checking that it is whole.
 
     Args:
-        path: `DIR/VERSION`, a folder that `saved_model` wrote.
+        path: `DIR/VERSION`, a folder that `saved_model` wrote; or, where there is no
+            folder of that name, the name of a model that comes with the package, see
+            `shipped`.
 
     Returns:
         A `Predictor`.
 
     Raises:
         FileNotFoundError: `path` is not an exported model.
-        ValueError: it is damaged, or was changed after it was exported.
+        ValueError: it is damaged, or was changed after it was exported, or it is a
+            model in another format.
 
     Example:
 
@@ -28,13 +32,14 @@ def load(path):
     >>> predictor.predict(images)["label"]
     array(['7', '__unknown__', '2'], dtype=object)
     """
-    return Predictor(path)
+    return Predictor(locate(path))
 
 
 class Predictor:
     """A model that rejects what it does not know; made by `load`.
 
     Attributes:
+        path: The folder, a `pathlib.Path`.
         manifest: The content of `manifest.json`, a dict.
         threshold: Largest accepted `ood_score`, as the manifest states it.
         operating_points: Other thresholds that the model offers, by name.
@@ -43,8 +48,14 @@ class Predictor:
     """
 
     def __init__(self, path):
-        path = pathlib.Path(path)
-        self.manifest = manifest.read(path)
+        self.path = pathlib.Path(path)
+        self.manifest = manifest.read(self.path)
+        if "converted_to" in self.manifest:
+            raise ValueError(
+                f"{path} holds no SavedModel but a copy converted to "
+                f"{self.manifest['converted_to']}; open it with export.TFLitePredictor "
+                "or export.ONNXPredictor"
+            )
         self.class_names = tuple(self.manifest["class_names"])
         self.threshold = self.manifest["threshold"]["value"]
         self.operating_points = {
@@ -53,7 +64,7 @@ class Predictor:
         }
         self.image_shape = tuple(self.manifest["input"]["image"]["shape"][1:])
         # The functions of a loaded model live no longer than the model.
-        self._model = tf.saved_model.load(str(path))
+        self._model = tf.saved_model.load(str(self.path))
 
     def predict(self, images, threshold=None, batch_size=256):
         """Decides for each image: a known class, or unknown.

@@ -9,8 +9,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
 
 from ood_keras import files
-from ood_keras.export import manifest, parity
-from ood_keras.export.predictor import load
+from ood_keras.export import manifest, model_card, parity
+from ood_keras.export.predictor import Predictor
 from ood_keras.export.saved_model import described, next_version
 
 _THRESHOLD = "threshold/.ATTRIBUTES/VARIABLE_VALUE"
@@ -20,8 +20,8 @@ def recalibrate(path, threshold, *, operating_points=None, sample_images=None):
     """Writes the next version of an exported model, with another threshold.
 
     Neither the training code nor the Keras model is needed, and the graph stays the
-    same file: only the variable of the threshold, the manifest and the parity report
-    change. TensorFlow Serving switches to the new version by itself.
+    same file: only the variable of the threshold, the manifest, the model card and the
+    parity report change. TensorFlow Serving switches to the new version by itself.
 
     Args:
         path: `DIR/VERSION` of an exported model; it is left as it is.
@@ -50,7 +50,7 @@ def recalibrate(path, threshold, *, operating_points=None, sample_images=None):
     """
     thresholds = described(threshold, operating_points)
     path = pathlib.Path(path)
-    model = load(path)
+    model = Predictor(path)
     images = parity.images(model.image_shape, sample_images)
     new = path.parent / str(next_version(path.parent))
     with files.atomic_directory(new) as folder:
@@ -72,6 +72,7 @@ def recalibrate(path, threshold, *, operating_points=None, sample_images=None):
                 **thresholds,
                 "recalibrated_from": {"version": path.name, **earlier},
             },
+            pages={model_card.NAME: model_card.render},
         )
     return new
 

@@ -8,7 +8,15 @@ import keras
 from ood_keras import files
 from ood_keras.calibration import Threshold
 from ood_keras.conventions import UNKNOWN_LABEL
-from ood_keras.export import image_bytes, manifest, parity, serving, serving_kit
+from ood_keras.export import (
+    image_bytes,
+    manifest,
+    model_card,
+    parity,
+    serving,
+    serving_kit,
+)
+from ood_keras.export import known_examples as examples_file
 
 
 def saved_model(
@@ -20,7 +28,10 @@ def saved_model(
     class_names=None,
     operating_points=None,
     metrics=None,
+    at_threshold=None,
+    training=None,
     sample_images=None,
+    known_examples=None,
 ):
     """Exports a model that rejects what it does not know, for TensorFlow Serving.
 
@@ -29,8 +40,9 @@ def saved_model(
     stored once. An image is accepted when `ood_score <= threshold`. Images with NaN,
     infinite or out-of-range pixels, and files that cannot be decoded, are answered with
     `valid = False` and rejected; they never touch the other images of the batch. Beside
-    it lie `manifest.json`, which describes it, and `parity.json`: before this function
-    returns, the model was opened in a fresh process and compared with the live one.
+    it lie `manifest.json`, which describes it, the same as a page for people,
+    `MODEL_CARD.md`, and `parity.json`: before this function returns, the model was
+    opened in a fresh process and compared with the live one.
     Warm-up requests and the folder `serving` are for TensorFlow Serving; begin with
     `serving/README.md`. The model is not changed.
 
@@ -47,9 +59,18 @@ def saved_model(
             They are kept in the manifest; ask for one with
             `predict(images, threshold=name)`, or send its value to `predict_at`.
         metrics: What is known about the model's quality, a dict for JSON, kept in the
-            manifest.
+            manifest. The model card shows it if it has the form of `metrics.json`.
+        at_threshold: What `threshold` does to test images, a dict for JSON: `{"known":
+            {"images", "accepted", "accuracy_of_accepted"}, "unknown": {SOURCE:
+            {"images", "rejected"}}}`; counts and fractions. Dropped when the model is
+            recalibrated.
+        training: How the model was trained, a dict for JSON. Two entries get tables in
+            the model card: `data`, `{SPLIT: {"images", "sha256"}}`, and `licences`,
+            `{SOURCE: sentence}`.
         sample_images: Float images `(num_images, height, width, channels)` in [0, 1] on
             which to compare the exported with the live model, besides noise.
+        known_examples: `KnownExamples` to keep beside the model, for `ood-demo`; they
+            take no part in any decision.
 
     Returns:
         `path`, a `pathlib.Path`.
@@ -61,7 +82,7 @@ def saved_model(
         TypeError: `threshold` or an operating point is not a `Threshold`.
         ValueError: `path` does not end in a version number, `class_names` are not N
             different names, the detector was fitted on another model, or
-            `sample_images` are not images that it takes.
+            `sample_images` or `known_examples` are not images that it takes.
 
     Example:
 
@@ -72,16 +93,24 @@ def saved_model(
     """
     path = check_version(path)
     _check_parts(model, detector)
-    thresholds = described(threshold, operating_points)
+    thresholds = described(threshold, operating_points, at_threshold)
     class_names = _check_class_names(class_names, detector.num_classes)
-    _check_metrics(metrics)
+    for name, value in {
+        "metrics": metrics,
+        "at_threshold": at_threshold,
+        "training": training,
+    }.items():
+        _check_json(name, value)
     image_shape = detector.network.image_shape
     images = parity.images(image_shape, sample_images)
+    _check_known_examples(known_examples, image_shape, len(class_names))
     with files.atomic_directory(path) as folder:
         serving.save(folder, detector, threshold.value, class_names, image_shape)
         report = parity.check(folder, detector, threshold, class_names, images)
         files.write_json(folder / "parity.json", report)
         serving_kit.write(folder, path, image_shape)
+        if known_examples is not None:
+            examples_file.write(folder, known_examples)
         manifest.write(
             folder,
             {
@@ -92,7 +121,9 @@ def saved_model(
                 "input": _input_contract(image_shape),
                 "output": _OUTPUT_CONTRACT,
                 "metrics": metrics,
+                "training": training,
             },
+            pages={model_card.NAME: model_card.render},
         )
     return path
 
@@ -131,12 +162,13 @@ def next_version(folder):
     return max(numbers, default=0) + 1
 
 
-def described(threshold, operating_points):
+def described(threshold, operating_points, at_threshold=None):
     """The entries of the manifest that tell about thresholds.
 
     Args:
         threshold: A `calibration.Threshold`.
         operating_points: `{name: calibration.Threshold}`, or `None` for none.
+        at_threshold: What `threshold` does to test images, or `None`.
 
     Raises:
         TypeError: one of them is no `calibration.Threshold`.
@@ -154,6 +186,7 @@ def described(threshold, operating_points):
         "operating_points": {
             str(name): value.to_dict() for name, value in operating_points.items()
         },
+        "at_threshold": at_threshold,
     }
 
 
@@ -215,14 +248,30 @@ def _check_class_names(class_names, num_classes):
     return class_names
 
 
-def _check_metrics(metrics):
+def _check_json(name, value):
     try:
-        json.dumps(metrics, allow_nan=False)
+        json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            "`metrics` must be a dict of plain JSON values without NaN, for example "
-            f"the content of metrics.json: {error}"
+            f"`{name}` must be a dict of plain JSON values without NaN, for example "
+            f"what was read from a JSON file: {error}"
         ) from error
+
+
+def _check_known_examples(examples, image_shape, num_classes):
+    if examples is None:
+        return
+    if examples.images.shape[1:] != tuple(image_shape):
+        raise ValueError(
+            f"`known_examples` must hold images of shape {tuple(image_shape)}, as the "
+            f"model takes. Received: {examples.images.shape[1:]}"
+        )
+    outside = set(examples.labels.tolist()) - set(range(num_classes))
+    if outside:
+        raise ValueError(
+            f"the labels of `known_examples` must be classes, 0 to {num_classes - 1}. "
+            f"Received: {sorted(outside)}"
+        )
 
 
 def _input_contract(image_shape):

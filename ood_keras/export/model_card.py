@@ -1,0 +1,261 @@
+"""`MODEL_CARD.md`: the manifest as a page that people read before they use a model."""
+
+import re
+
+from ood_keras.metrics.descriptions import HIGHER_IS_BETTER, METRICS
+
+NAME = "MODEL_CARD.md"
+
+
+def render(manifest):
+    """Returns the page as text; every number in it is the manifest's.
+
+    Args:
+        manifest: The content of `manifest.json`. What it does not tell, because the
+            exporter was not told, is said to be missing.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"percent": _percent, "code": _code, "plain": _plain}
+    training = dict(manifest.get("training") or {})
+    rows = _rows(manifest)
+    unseen = {source: row for source, row in rows.items() if not row["seen"]}
+    return environment.from_string(_TEMPLATE).render(
+        manifest=manifest,
+        recalibrated_from=manifest.get("recalibrated_from"),
+        image=manifest["input"]["image"],
+        known=_known(manifest),
+        rows=rows,
+        weakest=min(unseen, key=lambda source: unseen[source]["auroc"], default=None),
+        columns=METRICS,
+        higher_is_better=HIGHER_IS_BETTER,
+        at_threshold=_at_threshold(manifest, rows),
+        data=training.pop("data", {}),
+        licences=training.pop("licences", {}),
+        training=training,
+    )
+
+
+def _known(manifest):
+    """`source` and `accuracy` of the known test images; `None` where not recorded."""
+    try:
+        known = manifest["metrics"]["known"]
+        return {"source": str(known["source"]), "accuracy": float(known["accuracy"])}
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _rows(manifest):
+    """The exported detector's metrics by unknown source; metrics may have any form."""
+    try:
+        detectors = manifest["metrics"]["detectors"]
+        unknown = detectors[manifest["detector"]["name"]]["unknown"]
+        return {
+            source: {
+                "seen": bool(row["seen"]),
+                **{key: float(row[key]) for key in METRICS},
+            }
+            for source, row in unknown.items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
+
+
+def _at_threshold(manifest, rows):
+    """What the threshold does to test images; `None` where not recorded for all."""
+    try:
+        measured = manifest["at_threshold"]
+        known = measured["known"]
+        right = known["accuracy_of_accepted"]
+        return {
+            "known": {
+                "images": int(known["images"]),
+                "accepted": float(known["accepted"]),
+                "accuracy_of_accepted": None if right is None else float(right),
+            },
+            "unknown": {
+                source: {
+                    "images": int(measured["unknown"][source]["images"]),
+                    "rejected": float(measured["unknown"][source]["rejected"]),
+                }
+                for source in rows
+            },
+        }
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _percent(fraction):
+    return f"{100 * fraction:.2f}"
+
+
+def _code(value):
+    """Text that Markdown shows as it is, also inside a table."""
+    text = " ".join(str(value).split()).replace("`", "'").replace("|", "\\|")
+    return f"`{text}`" if text else ""
+
+
+def _plain(value):
+    """Nested JSON values as one line that means nothing to Markdown."""
+    text = " ".join(_flat(value).split())
+    return re.sub(r"([\\`*<>|\[\]]|\b_|_\b)", r"\\\1", text)
+
+
+def _flat(value):
+    if isinstance(value, dict):
+        value = [f"{key} {_flat(entry)}" for key, entry in value.items()]
+    if isinstance(value, list):
+        return ", ".join(map(_flat, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+_TEMPLATE = """\
+# Model card{{ ": " ~ known.source|code if known }}
+
+Written by the exporter from what the run recorded; nothing in it is typed by hand.
+Exported {{ manifest.created }} with ood_keras {{ manifest.versions.ood_keras }}.
+{% if recalibrated_from %}
+The threshold was chosen anew for version {{ recalibrated_from.version }}, which was
+exported {{ recalibrated_from.created }}.
+{% endif %}
+
+## What it does
+
+Sorts an image into one of {{ manifest.class_names|length }} known classes, or
+rejects it as unknown: {% for name in manifest.class_names %}
+{{ name|code }}{{ "." if loop.last else ", " }}
+{%- endfor %}
+
+
+An image is accepted when its `ood_score` (higher means more likely unknown; detector
+{{ manifest.detector.name|code }}) is at most the threshold. Otherwise `class_id` is -1
+and `label` is {{ manifest.unknown_label|code }}.
+
+**Intended use.** Images of the kind that it was trained on
+{{- " (" ~ known.source|code ~ ")" if known }}, prepared as described under Input, where
+other images may occur and are better rejected than named.
+
+**Not intended.** Decisions about people, health or safety. Images of another kind than
+the known ones, without measuring first on such images. As a proof that an accepted
+image is what the label says: rejection makes wrong answers rarer and does not end them.
+`probabilities` say which known class it would be, not whether it is one.
+
+## Results
+
+{% if known %}
+Accuracy {{ known.accuracy|percent }} % on known test images, before any rejection.
+{% endif %}
+{% if at_threshold %}
+{% set accepted = at_threshold.known %}
+At the threshold, {{ accepted.accepted|percent }} % of the
+{{ "{:,}".format(accepted.images) }} known test images are accepted.
+{% if accepted.accuracy_of_accepted is not none %}
+Of those, {{ accepted.accuracy_of_accepted|percent }} % get the right class.
+{% endif %}
+{% endif %}
+{% if rows %}
+
+Test images that are unknown, in percent:
+
+| unknown source | training{% for name, _ in columns.values() %} | {{ name }}
+{%- endfor %}{{ " | rejected | images" if at_threshold }} |
+| --- | ---{{ " | ---:" * (columns|length + (2 if at_threshold else 0)) }} |
+{% for source, row in rows.items() %}
+| {{ source|code }} | {{ "seen" if row.seen else "unseen" }}
+{%- for key in columns %} | {{ row[key]|percent }}{% endfor %}
+{%- if at_threshold %}
+ | {{ at_threshold.unknown[source].rejected|percent }} | {{
+"{:,}".format(at_threshold.unknown[source].images) }}{% endif %} |
+{% endfor %}
+
+"Seen" sources were in training too, with other images; "unseen" ones are new to the
+model.
+{% if at_threshold %}
+"Rejected" is the share of unknown images above the threshold.
+{% endif %}
+
+{% for key, (name, text) in columns.items() %}
+* {{ name }} ({{ "higher" if key in higher_is_better else "lower" }} is better):
+  {{ text }}.
+{% endfor %}
+{% else %}
+
+No results on unknown images were recorded. Measure before you rely on it.
+{% endif %}
+
+## Threshold
+
+{{ manifest.threshold.value }}, chosen by `{{ manifest.threshold.method }}`.
+{{ manifest.threshold.guarantee|plain }}
+{% if manifest.operating_points %}
+
+Other thresholds that it offers:
+
+{% for name, point in manifest.operating_points.items() %}
+* {{ name|code }}: {{ point.value }}, chosen by `{{ point.method }}`.
+  {{ point.guarantee|plain }}
+{% endfor %}
+{% endif %}
+
+## Input
+
+Float32 images (batch, {{ image.shape[1:]|join(", ") }}) in [0, 1]. NaN, infinite and
+out-of-range pixels give `valid` false and are rejected.
+{% if manifest.input.image_bytes %}
+
+Image files: {{ manifest.input.image_bytes.conversion|plain }}.
+{% endif %}
+
+## Data and protocol
+
+{% if training or data %}
+| | |
+| --- | --- |
+{% for key, value in training.items() %}
+| {{ key|plain }} | {{ value|plain }} |
+{% endfor %}
+{% if data %}
+
+| split | images | sha256 |
+| --- | ---: | --- |
+{% for source, split in data.items() %}
+| {{ source|code }} | {{ "{:,}".format(split.images) }} | `{{ split.sha256 }}` |
+{% endfor %}
+{% endif %}
+{% for source, licence in licences.items() %}
+{{ "\nLicence of the training data:\n\n" if loop.first -}}
+* {{ source|code }}: {{ licence|plain }}
+{% endfor %}
+{% else %}
+The exporter was not told how the network was trained.
+{% endif %}
+
+## Limits
+
+{% if weakest %}
+* Weakest on {{ weakest|code }} among the unseen sources: AUROC
+  {{ rows[weakest].auroc|percent }}. A source that is not in the table may be worse.
+{% endif %}
+* The promise of the threshold holds for known images drawn like those it was calibrated
+  on. Another camera, another hand or another way of preparing images voids it; measure
+  again, and choose a threshold anew with `ood-calibrate`.
+* One training run. Another seed gives somewhat other numbers.
+* No resistance to images that were made to deceive it is claimed.
+
+## Files
+
+`ood_keras.export.load` checks these sums, and those of this page and the manifest,
+before it opens the model. They find damage; they are no signature.
+
+| file | bytes | sha256 |
+| --- | ---: | --- |
+{% for name, file in manifest.files.items() %}
+| {{ name|code }} | {{ "{:,}".format(file.bytes) }} | `{{ file.sha256 }}` |
+{% endfor %}
+"""
