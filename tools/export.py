@@ -33,6 +33,13 @@ _DETECTOR = flags.DEFINE_string(
     "Default: the detector that was selected on validation data.",
     flag_values=_FLAGS,
 )
+_KNOWN_EXAMPLES = flags.DEFINE_bool(
+    "known_examples",
+    True,
+    "Some hundred known validation images travel with the model, for ood-demo; "
+    "--noknown_examples keeps private ones at home.",
+    flag_values=_FLAGS,
+)
 
 
 def _export(positional):
@@ -44,6 +51,7 @@ def _export(positional):
         target_acceptance=_TARGET_ACCEPTANCE.value,
         method=_METHOD.value,
         detector=_DETECTOR.value,
+        known_examples=_KNOWN_EXAMPLES.value,
     )
     print(f"{threshold}\n\nDone: {path}\nNext:\n  ood-predict --model={path} IMAGE...")
 

@@ -1,0 +1,90 @@
+"""A few known images and scores that travel with an exported model."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from ood_keras import files
+
+NAME = "assets.extra/known_examples.npz"
+# Enough to draw a density, few enough to ship.
+_NUM_QUANTILES = 2001
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class KnownExamples:
+    """What a model was shown: for pages and reports that explain its answers.
+
+    Whoever gets the exported model gets these images; leave them out where the data is
+    private.
+
+    Args:
+        images: Known images, uint8 `(num_images, height, width, channels)`; some
+            hundreds.
+        labels: Their class ids, `(num_images,)`.
+        known_scores: `ood_score` of known images, `(num_known,)`; those that chose the
+            threshold. Kept as 2,001 quantiles if there are more.
+        unknown_scores: `ood_score` of unknown images, `(num_unknown,)`; may be empty.
+
+    Raises:
+        TypeError: images are not uint8.
+        ValueError: images do not have four axes, there is not one label per image, or
+            there are no finite known scores.
+
+    Example:
+
+    >>> examples = export.KnownExamples(images, labels, detector.score(images / 255))
+    >>> export.saved_model(model, detector, threshold, path, known_examples=examples)
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    known_scores: np.ndarray
+    unknown_scores: np.ndarray = ()
+
+    def __post_init__(self):
+        images, labels = np.asarray(self.images), np.asarray(self.labels)
+        if images.dtype != np.uint8:
+            raise TypeError(
+                "images must be uint8, 0 to 255 (for floats in [0, 1]: "
+                f"`np.round(images * 255).astype('uint8')`). Received: {images.dtype}"
+            )
+        if images.ndim != 4 or labels.shape != images.shape[:1]:
+            raise ValueError(
+                "expected images (num_images, height, width, channels) and one label "
+                f"per image. Received: shapes {images.shape} and {labels.shape}"
+            )
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "labels", labels.astype(np.int32))
+        for name in ("known_scores", "unknown_scores"):
+            object.__setattr__(self, name, _thinned(getattr(self, name)))
+        if not len(self.known_scores):
+            raise ValueError(
+                "`known_scores` holds no finite score; give those of the "
+                "images that chose the threshold"
+            )
+
+
+def write(folder, examples):
+    """Writes `examples` into an exported model that is being made."""
+    with files.atomic_file(pathlib.Path(folder) / NAME) as temporary:
+        np.savez_compressed(temporary, **vars(examples))
+
+
+def read(folder):
+    """Returns the `KnownExamples` of an exported model, or `None` if it has none."""
+    path = pathlib.Path(folder) / NAME
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as arrays:
+        return KnownExamples(**arrays)
+
+
+def _thinned(scores):
+    scores = np.asarray(scores, np.float32)
+    scores = np.sort(scores[np.isfinite(scores)])
+    if len(scores) > _NUM_QUANTILES:
+        chosen = np.linspace(0, len(scores) - 1, _NUM_QUANTILES)
+        scores = scores[np.round(chosen).astype(int)]
+    return scores
