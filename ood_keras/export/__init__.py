@@ -6,6 +6,7 @@ import types
 
 # Loaded on first use, so that `TFLitePredictor` needs no TensorFlow.
 _HOMES = {
+    "KnownExamples": "known_examples",
     "ONNXPredictor": "onnx_predictor",
     "ParityError": "parity",
     "Predictor": "predictor",
@@ -19,6 +20,7 @@ _HOMES = {
     "tflite": "tflite",
 }
 __all__ = [
+    "KnownExamples",
     "ONNXPredictor",
     "ParityError",
     "Predictor",

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from ood_keras import batches
-from ood_keras.export import manifest
+from ood_keras.export import known_examples, manifest
 from ood_keras.export.shipped import locate
 
 
@@ -45,6 +45,7 @@ class Predictor:
         operating_points: Other thresholds that the model offers, by name.
         class_names: Labels of the known classes, by class id.
         image_shape: `(height, width, channels)` of the images it takes.
+        known_examples: The `KnownExamples` that it was exported with, or `None`.
     """
 
     def __init__(self, path):
@@ -63,6 +64,7 @@ class Predictor:
             for name, point in self.manifest["operating_points"].items()
         }
         self.image_shape = tuple(self.manifest["input"]["image"]["shape"][1:])
+        self.known_examples = known_examples.read(self.path)
         # The functions of a loaded model live no longer than the model.
         self._model = tf.saved_model.load(str(self.path))
 
