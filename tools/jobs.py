@@ -26,6 +26,9 @@ DETECTORS = ("unknown_probability", "msp", "max_logit", "energy", "objectosphere
 _MAX_VALIDATION_UNKNOWN = 5000
 _NUM_SAMPLES = 64
 _MAX_DRAWN = 14
+_KNOWN_IMAGES = "known_images.npz"
+# Pixel values that travel with an exported model: 204 images of 28 x 28.
+_MAX_EXAMPLE_VALUES = 160_000
 
 
 def train(
@@ -172,13 +175,20 @@ def evaluate(*, run_dir, unknown, data_dir=None, detectors=DETECTORS):
     for detector in fitted.values():
         detector_room.save(detector, run_dir / "detectors")
     write_samples(run_dir / "samples", [known_source.test, *tests.values()])
+    _write_known_images(run_dir / _KNOWN_IMAGES, known_validation)
     # Last, since `export` takes a run with metrics.json for one that has the rest.
     report.save(run_dir)
     return report
 
 
 def export(
-    *, run_dir, output, target_acceptance=0.95, method="conformal", detector=None
+    *,
+    run_dir,
+    output,
+    target_acceptance=0.95,
+    method="conformal",
+    detector=None,
+    known_examples=True,
 ):
     """Exports a run's model with its selected detector and a calibrated threshold.
 
@@ -188,6 +198,7 @@ def export(
         target_acceptance: Share of known images to accept.
         method: "conformal" or "quantile".
         detector: Name of a detector; default: the one selected on validation data.
+        known_examples: Whether some known validation images travel with the model.
 
     Returns:
         `(path, threshold)`: the version folder and the `calibration.Threshold`.
@@ -206,6 +217,7 @@ def export(
         threshold = _CALIBRATIONS[method](scores[key], target_acceptance)
         sources = metrics["detectors"][name]["unknown"]
         at_threshold = _at_threshold(scores, sources, name, threshold)
+        examples = _known_examples(run_dir, scores, name) if known_examples else None
     model = keras.models.load_model(run_dir / "model.keras")
     path = exporting.saved_model(
         model,
@@ -217,8 +229,30 @@ def export(
         at_threshold=at_threshold,
         training=_training(run_dir, detector is None),
         sample_images=_read_samples(run_dir / "samples", settings["image_shape"]),
+        known_examples=examples,
     )
     return path, threshold
+
+
+def _write_known_images(path, split):
+    """Writes some images of every class, for the export of the run."""
+    num_images = min(len(split), max(1, _MAX_EXAMPLE_VALUES // split.images[0].size))
+    some = split.take(num_images)
+    with atomic_file(path) as temporary:
+        np.savez_compressed(temporary, images=some.images, labels=some.labels)
+
+
+def _known_examples(run_dir, scores, detector):
+    """Returns the `KnownExamples` of a run; `None` for one of an earlier version."""
+    path = run_dir / _KNOWN_IMAGES
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as known:
+        return exporting.KnownExamples(
+            **known,
+            known_scores=scores[f"validation/known/{detector}"],
+            unknown_scores=scores.get(f"validation/unknown/{detector}", ()),
+        )
 
 
 def _at_threshold(scores, sources, detector, threshold):
