@@ -34,12 +34,15 @@ class Interleave:
     Args:
         known: `Split` with labels `0..num_classes-1`.
         unknown: `Split` or list of splits; their labels are ignored, all become -1.
-            Each gives at least one image to an epoch.
+            Each gives at least one image to an epoch. `None` says that known images
+            alone are wanted.
         num_classes: Number N of known classes.
         batch_size: Images per step, known and unknown together. The last batch of an
             epoch may be smaller.
         seed: Decides the order and the augmentation.
         normalize: If `False`, every unknown image appears once per epoch instead.
+        unknown_per_epoch: Number of unknown images in an epoch, in place of
+            `round(num_known / num_classes)`.
         augment: `None`, the name of an entry of `preprocessing.AUGMENTATIONS`, or a
             function `(images, seed)` on a float batch and an int32 `(2,)` seed, which
             differs for each step and must be its only source of randomness.
@@ -47,7 +50,8 @@ class Interleave:
     Raises:
         TypeError: something else than splits was given.
         ValueError: there are no unknown images; a known class has no image; a label is
-            out of range; image shapes differ; a class is both known and unknown.
+            out of range; image shapes differ; a class is both known and unknown;
+            `unknown_per_epoch` is given where nothing is left to choose.
 
     Example:
 
@@ -68,8 +72,12 @@ class Interleave:
         batch_size=128,
         seed=0,
         normalize=True,
+        unknown_per_epoch=None,
         augment=None,
     ):
+        known_only = unknown is None
+        if known_only:
+            unknown = []
         unknown = list(unknown) if isinstance(unknown, list | tuple) else [unknown]
         for split in (known, *unknown):
             if not isinstance(split, Split):
@@ -81,12 +89,22 @@ class Interleave:
         self.batch_size = check_count("batch_size", batch_size)
         self.seed = _natural("seed", seed)
         _check_known(known, self.num_classes)
-        _check_unknown(known, unknown)
+        if not known_only:
+            _check_unknown(known, unknown)
+        if unknown_per_epoch is not None and (known_only or not normalize):
+            raise ValueError(
+                "`unknown_per_epoch` needs unknown images and normalize=True. "
+                f"Received: unknown_per_epoch={unknown_per_epoch}, "
+                f"normalize={normalize}, "
+                f"{len(unknown)} unknown splits"
+            )
         roles.check_classes([known], unknown)
         sizes = [len(split) for split in unknown]
         quotas = sizes
-        if normalize:
+        if normalize and not known_only:
             total = round(len(known) / self.num_classes)
+            if unknown_per_epoch is not None:
+                total = check_count("unknown_per_epoch", unknown_per_epoch)
             quotas = even_shares(max(total, len(unknown)), len(unknown))
         self.normalize = normalize
         self._num_known = len(known)
@@ -178,7 +196,9 @@ class Interleave:
         of the sources.
         """
         random = _generator(self.seed, index)
-        known = random.permutation(self._num_known)
+        known = random.permutation(self._num_known).astype(np.int32)
+        if not self.num_unknown:
+            return known
         first = self._num_known + np.cumsum([0, *self._sizes[:-1]])
         unknown = np.concatenate(
             [
@@ -224,7 +244,7 @@ def interleave(known, unknown, num_classes, **options):
         known: `Split` with labels `0..num_classes-1`.
         unknown: `Split` or list of splits.
         num_classes: Number N of known classes.
-        **options: `batch_size`, `seed`, `normalize`, `augment` of `Interleave`.
+        **options: The keyword arguments of `Interleave`.
 
     Returns:
         `tf.data.Dataset` of float32 `(batch, height, width, channels)` images in
@@ -273,7 +293,7 @@ def _check_unknown(known, unknown):
         raise ValueError(
             "there are no unknown images: `unknown` is an empty list. Give at least "
             'one split; without data, `pipelines.load("synthetic", known=...)` makes '
-            "outliers from the known images"
+            "outliers from the known images; `None` trains on known images alone"
         )
     for split in unknown:
         if len(split) == 0:

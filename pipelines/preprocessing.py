@@ -89,6 +89,32 @@ def random_shift(images, seed, *, max_pixels=2):
     return _transformed(images, transforms, "NEAREST")
 
 
+def random_shift_flip(images, seed, *, max_pixels=2):
+    """`random_shift`, and a mirror image from left to right with probability 1/2.
+
+    For things that have no sides, such as clothes; the mirror image of a digit is none.
+    Stateless.
+
+    Args:
+        images: float32 `(batch, height, width, channels)` in [0, 1].
+        seed: int32 `(2,)`.
+        max_pixels: Largest shift in either direction.
+
+    Returns:
+        float32 `(batch, height, width, channels)` in [0, 1].
+
+    Example:
+
+    >>> images = tf.ones((2, 28, 28, 1))
+    >>> random_shift_flip(images, [1, 2]).shape
+    TensorShape([2, 28, 28, 1])
+    """
+    shift_seed, flip_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+    images = random_shift(images, shift_seed, max_pixels=max_pixels)
+    draws = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], flip_seed)
+    return tf.where(draws < 0.5, tf.reverse(images, [2]), images)
+
+
 def _transformed(images, transforms, interpolation):
     """Returns the images under projective transforms from output to input pixels."""
     moved = tf.raw_ops.ImageProjectiveTransformV3(
@@ -105,4 +131,5 @@ def _transformed(images, transforms, interpolation):
 AUGMENTATIONS = {
     "random_affine": random_affine,
     "random_shift": random_shift,
+    "random_shift_flip": random_shift_flip,
 }

@@ -10,6 +10,17 @@ import keras
 
 from ood_keras import losses, models
 
+LOSSES = {
+    "open_set": "the paper's, Eq. 4, over N + 1 classes",
+    "extra_class": "plain cross-entropy over N + 1 classes",
+    "outlier_exposure": "Hendrycks et al. 2019, over N classes",
+    "entropic_open_set": "Dhamija et al. 2018, over N classes",
+    "cross_entropy": "over N classes, of known images alone",
+    "confident_classifier": "Lee et al. 2018, with a GAN, of known images alone",
+}
+_WITH_OBJECTOSPHERE = ("open_set", "entropic_open_set")
+_WITH_UNKNOWN_WEIGHT = ("open_set", "outlier_exposure")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -19,16 +30,27 @@ class Recipe:
         name: The recipe's name.
         epochs: Passes over the known training images.
         batch_size: Images per step, known and unknown together.
-        unknown_images: How many exposure images to draw, once and for the whole run,
-            evenly over the unknown sources; `None` stands for the number of known
-            training images divided by the number of known classes.
+        loss: A key of `LOSSES`.
+        unknown_images: How many real exposure images to draw, once and for the whole
+            run, evenly over the sources other than `synthetic`; `None` stands for the
+            number of known training images divided by the number of known classes.
+        synthetic_images: How many images `synthetic` makes, once and for the whole run.
+        unknown_per_epoch: Unknown images in an epoch, evenly over all sources; `None`
+            stands for the paper's share, as for `unknown_images`.
         block: "modified_se" (the paper's block), "se" (plain squeeze-and-excitation) or
             "none".
+        filters: Channels of each stage of the network.
+        hidden_size: Units of the dense layer before the features.
         feature_size: Units of the `features` layer; 2 can be drawn as it is.
         dropout: Dropout rate before and after the `features` layer.
         beta: Weight of the true class, Eq. 2; `None` stands for N / (N + 1).
-        gamma: Smallest norm asked of known images, Eq. 3.
-        objectosphere_weight: Lambda of Eq. 4.
+        gamma: Smallest norm asked of known images, Eq. 3; `None` stands for 0.9 on the
+            softmax and 50 on features.
+        objectosphere_weight: Lambda of Eq. 4; of "open_set" and "entropic_open_set".
+        objectosphere_on: "softmax" or "features".
+        unknown_weight: Weight of an unknown image in the cross-entropy of "open_set"
+            and "outlier_exposure"; `None` stands for the 1/N of Eq. 2 and for 0.5.
+        confidence_weight: Weight of the confidence loss of "confident_classifier".
         learning_rate: The (highest) learning rate of SGD.
         momentum: Momentum of SGD; above 0 it is Nesterov's.
         weight_decay: Decoupled weight decay of SGD.
@@ -41,13 +63,21 @@ class Recipe:
     name: str
     epochs: int
     batch_size: int = 128
+    loss: str = "open_set"
     unknown_images: int | None = None
+    synthetic_images: int = 30_000
+    unknown_per_epoch: int | None = None
     block: str = "modified_se"
+    filters: tuple[int, ...] = (32, 64, 96, 96)
+    hidden_size: int = 256
     feature_size: int = 128
     dropout: float = 0.3
     beta: float | None = None
-    gamma: float = 0.9
+    gamma: float | None = None
     objectosphere_weight: float = 0.1
+    objectosphere_on: str = "softmax"
+    unknown_weight: float | None = None
+    confidence_weight: float = 1.0
     learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 0.0
@@ -55,39 +85,127 @@ class Recipe:
     augment: str | None = None
 
     def __post_init__(self):
-        if self.schedule not in ("constant", "cosine"):
-            raise ValueError(
-                "`schedule` must be 'constant' or 'cosine'. "
-                f"Received: schedule={self.schedule!r}"
-            )
-        if self.block not in ("modified_se", "se", "none"):
-            raise ValueError(
-                "`block` must be 'modified_se', 'se' or 'none'. "
-                f"Received: block={self.block!r}"
-            )
-        for field in ("epochs", "batch_size", "feature_size", "learning_rate"):
+        # JSON has lists only.
+        object.__setattr__(self, "filters", tuple(self.filters))
+        for field, allowed in (
+            ("schedule", ("constant", "cosine")),
+            ("block", ("modified_se", "se", "none")),
+            ("objectosphere_on", ("softmax", "features")),
+            ("loss", tuple(LOSSES)),
+        ):
+            if getattr(self, field) not in allowed:
+                raise ValueError(
+                    f"`{field}` must be one of {', '.join(map(repr, allowed))}. "
+                    f"Received: {field}={getattr(self, field)!r}"
+                )
+        for field in (
+            "epochs",
+            "batch_size",
+            "synthetic_images",
+            "feature_size",
+            "learning_rate",
+        ):
             if getattr(self, field) <= 0:
                 raise ValueError(
                     f"`{field}` must be positive. "
                     f"Received: {field}={getattr(self, field)}"
                 )
+        if self.unknown_weight is not None and self.loss not in _WITH_UNKNOWN_WEIGHT:
+            raise ValueError(
+                f"`unknown_weight` is of the losses {_WITH_UNKNOWN_WEIGHT}; leave it "
+                f"None. Received: unknown_weight={self.unknown_weight}, "
+                f"loss={self.loss!r}"
+            )
+        if (
+            self.loss == "entropic_open_set"
+            and self.objectosphere_on == "softmax"
+            and self.objectosphere_weight
+        ):
+            raise ValueError(
+                "on the softmax, the objectosphere loss needs the extra class that "
+                "'entropic_open_set' has not: give objectosphere_on='features' (with "
+                "objectosphere_weight=1e-4) or objectosphere_weight=0"
+            )
+
+    @property
+    def shows_unknown(self):
+        """Whether training is shown unknown images."""
+        return self.loss not in ("cross_entropy", "confident_classifier")
+
+    @property
+    def unknown_class(self):
+        """Whether the network has the unknown as its last logit."""
+        return self.loss in ("open_set", "extra_class")
+
+    @property
+    def score(self):
+        """Name of the score that the best epoch is chosen by, see `training.fit`."""
+        return "unknown_probability" if self.unknown_class else "msp"
+
+    @property
+    def outputs(self):
+        """Names of the outputs that have a loss; "features" is one of two."""
+        on_features = (
+            self.loss in _WITH_OBJECTOSPHERE
+            and self.objectosphere_on == "features"
+            and self.objectosphere_weight > 0
+        )
+        return ("logits", "features") if on_features else ("logits",)
 
     def build_model(self, input_shape, num_classes):
-        """Returns the network with `num_classes` + 1 logits."""
-        sizes = {"feature_size": self.feature_size, "dropout": self.dropout}
+        """Returns the network; its output is a dict if two outputs have a loss."""
+        arguments = {
+            "unknown_class": self.unknown_class,
+            "filters": self.filters,
+            "hidden_size": self.hidden_size,
+            "feature_size": self.feature_size,
+            "dropout": self.dropout,
+        }
         if self.block == "modified_se":
-            return models.se_alexnet(input_shape, num_classes, **sizes)
-        return models.alexnet(
-            input_shape, num_classes, squeeze_excitation=self.block == "se", **sizes
-        )
+            model = models.se_alexnet(input_shape, num_classes, **arguments)
+        else:
+            model = models.alexnet(
+                input_shape,
+                num_classes,
+                squeeze_excitation=self.block == "se",
+                **arguments,
+            )
+        return models.with_features(model) if len(self.outputs) > 1 else model
 
     def build_loss(self, num_classes):
-        """Returns the total loss, Eq. 4."""
-        return losses.OpenSetLoss(
-            num_classes=num_classes,
-            beta=self.beta,
-            gamma=self.gamma,
-            objectosphere_weight=self.objectosphere_weight,
+        """Returns the loss, or a dict with one for each of `outputs`."""
+        on_softmax = self.objectosphere_on == "softmax"
+        if self.loss == "open_set":
+            loss = losses.OpenSetLoss(
+                num_classes=num_classes,
+                beta=self.beta,
+                gamma=self.gamma if on_softmax else None,
+                objectosphere_weight=self.objectosphere_weight if on_softmax else 0.0,
+                unknown_weight=self.unknown_weight,
+            )
+        elif self.loss == "extra_class":
+            loss = losses.ExtraClassCrossEntropy(num_classes)
+        elif self.loss == "outlier_exposure":
+            weight = 0.5 if self.unknown_weight is None else self.unknown_weight
+            loss = losses.OutlierExposure(num_classes, weight)
+        elif self.loss in ("entropic_open_set", "confident_classifier"):
+            loss = losses.EntropicOpenSet(num_classes)
+        else:
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        if len(self.outputs) == 1:
+            return loss
+        on_features = losses.Objectosphere(num_classes, self.gamma, on="features")
+        return {"logits": loss, "features": on_features}
+
+    def compile(self, model, num_classes, steps_per_epoch):
+        """Compiles what `build_model` returned."""
+        weights = {"logits": 1.0, "features": self.objectosphere_weight}
+        model.compile(
+            self.build_optimizer(steps_per_epoch),
+            loss=self.build_loss(num_classes),
+            loss_weights=weights if len(self.outputs) > 1 else None,
+            # XLA makes convolutions on a CPU three times slower than oneDNN's kernels.
+            jit_compile=False,
         )
 
     def build_optimizer(self, steps_per_epoch):
@@ -130,7 +248,13 @@ _RECIPES = {
             augment="random_shift",
         ),
         # For a thousand images rather than sixty thousand.
-        Recipe(name="demo", epochs=12, unknown_images=2000, learning_rate=0.02),
+        Recipe(
+            name="demo",
+            epochs=12,
+            unknown_images=2000,
+            synthetic_images=2000,
+            learning_rate=0.02,
+        ),
     )
 }
 

@@ -25,6 +25,7 @@ DETECTORS = ("unknown_probability", "msp", "max_logit", "energy", "objectosphere
 # Enough exposure images to judge a checkpoint by; more would only cost time.
 _MAX_VALIDATION_UNKNOWN = 5000
 _NUM_SAMPLES = 64
+_SYNTHETIC = "synthetic"
 _MAX_DRAWN = 14
 _KNOWN_IMAGES = "known_images.npz"
 # Pixel values that travel with an exported model: 204 images of 28 x 28.
@@ -38,7 +39,8 @@ def train(
 
     Args:
         known: Spec of the known source.
-        unknown: Specs of the unknown sources to train with.
+        unknown: Specs of the unknown sources to train with; none for a recipe whose
+            loss learns from known images alone.
         run_dir: The folder of the run.
         recipe: Name of a recipe, or a `recipes.Recipe`.
         data_dir: The folder of the data sets.
@@ -51,25 +53,25 @@ def train(
     Raises:
         ValueError: nothing to train with, leaking splits, an unknown recipe or field.
     """
-    if not unknown:
+    if not isinstance(recipe, recipes.Recipe):
+        recipe = recipes.get(recipe, **_parse_overrides(overrides))
+    if recipe.shows_unknown and not unknown:
         raise ValueError(
             "no unknown source was given to train with. Name at least one, for example "
             "`emnist/letters`, a folder of your own (`folder:PATH`), or `synthetic`, "
             "which is made from the known images"
         )
-    if not isinstance(recipe, recipes.Recipe):
-        recipe = recipes.get(recipe, **_parse_overrides(overrides))
+    if unknown and not recipe.shows_unknown:
+        raise ValueError(
+            f"the loss {recipe.loss!r} learns from known images alone, so give no "
+            f"unknown source. Received: {', '.join(unknown)}"
+        )
     training.set_seed(seed)
     known_source = pipelines.load(known, data_dir=data_dir)
     unknown_sources = _load_unknown(unknown, known_source, data_dir, seed)
     num_classes = known_source.num_classes
     known_train = known_source.train
-    total = recipe.unknown_images or round(len(known_train) / num_classes)
-    share = max(1, total // len(unknown_sources))
-    unknown_train = [
-        source.train.take(min(share, len(source.train)), seed=seed)
-        for source in unknown_sources
-    ]
+    unknown_train = _exposure(recipe, unknown_sources, known_source, seed)
     known_validation, unknown_validation = _validation(known_source, unknown_sources)
     pipelines.check_roles(
         known={"train": known_train, "validation": known_validation},
@@ -77,27 +79,28 @@ def train(
     )
     data = pipelines.Interleave(
         known_train,
-        unknown_train,
+        unknown_train or None,
         num_classes,
         batch_size=recipe.batch_size,
         seed=seed,
+        unknown_per_epoch=recipe.unknown_per_epoch if unknown_train else None,
         augment=recipe.augment,
     )
     model = recipe.build_model(known_source.image_shape, num_classes)
-    # XLA makes convolutions on a CPU three times slower than oneDNN's kernels.
-    model.compile(
-        recipe.build_optimizer(data.steps_per_epoch),
-        loss=recipe.build_loss(num_classes),
-        jit_compile=False,
-    )
+    if recipe.loss == "confident_classifier":
+        model = training.ConfidentClassifier(
+            model, confidence_weight=recipe.confidence_weight
+        )
+    recipe.compile(model, num_classes, data.steps_per_epoch)
     return training.fit(
         model,
-        data,
+        _LabelsForEach(data, recipe.outputs) if len(recipe.outputs) > 1 else data,
         epochs=recipe.epochs,
         run_dir=run_dir,
         validation=(known_validation.dataset(), _concatenated(unknown_validation)),
         num_classes=num_classes,
         seed=seed,
+        score=recipe.score,
         settings={
             "known": known,
             "unknown": list(unknown),
@@ -459,6 +462,42 @@ def _recorded_data_dir(run_dir, data_dir):
     return None if data_dir is None else str(data_dir)
 
 
+class _LabelsForEach:
+    """Data of a model whose every output has a loss on the same labels."""
+
+    def __init__(self, data, outputs):
+        self._data, self._outputs = data, outputs
+        self.steps_per_epoch = data.steps_per_epoch
+
+    def epoch(self, index, start_step=0):
+        def each(images, labels):
+            return images, dict.fromkeys(self._outputs, labels)
+
+        return self._data.epoch(index, start_step).map(each)
+
+
+def _exposure(recipe, sources, known_source, seed):
+    """Returns the unknown splits to train with: real ones drawn, synthetic ones made.
+
+    Validation images are those of `sources`, whatever number of training images a
+    recipe makes.
+    """
+    num_known = len(known_source.train)
+    total = recipe.unknown_images or round(num_known / known_source.num_classes)
+    num_real = sum(source.name != _SYNTHETIC for source in sources)
+    splits = []
+    for source in sources:
+        if source.name == _SYNTHETIC:
+            made = pipelines.load(
+                _SYNTHETIC, known=known_source, seed=seed, count=recipe.synthetic_images
+            )
+            splits.append(made.train)
+        else:
+            share = max(1, total // num_real)
+            splits.append(source.train.take(min(share, len(source.train)), seed=seed))
+    return splits
+
+
 def _load_unknown(specs, known_source, data_dir, seed=0):
     """Returns the unknown sources, in the image shape of the known one.
 
@@ -494,7 +533,7 @@ def _seen(specs, exposed):
 
 def _validation(known_source, unknown_sources):
     """Returns the known validation split and those of the exposure sources."""
-    share = _MAX_VALIDATION_UNKNOWN // len(unknown_sources)
+    share = _MAX_VALIDATION_UNKNOWN // max(1, len(unknown_sources))
     return known_source.validation, [
         source.validation.take(min(share, len(source.validation)))
         for source in unknown_sources
@@ -502,7 +541,9 @@ def _validation(known_source, unknown_sources):
 
 
 def _concatenated(splits):
-    """Returns one dataset of all the splits, one after the other."""
+    """Returns one dataset of all the splits, one after the other; `None` of none."""
+    if not splits:
+        return None
     datasets = [split.dataset() for split in splits]
     return functools.reduce(lambda first, second: first.concatenate(second), datasets)
 

@@ -6,6 +6,7 @@ from ood_keras.losses.base import KnownUnknownLoss
 from ood_keras.losses.objectosphere import check_gamma, softmax_objectosphere
 from ood_keras.losses.weighted_cross_entropy import (
     check_beta,
+    check_unknown_weight,
     weighted_cross_entropy,
 )
 
@@ -32,6 +33,8 @@ class OpenSetLoss(KnownUnknownLoss):
         gamma: Float in (0, 1], the norm that the known probabilities of a known image
             should reach. `None` means 0.9. Defaults to `None`.
         objectosphere_weight: Float >= 0, the lambda of Eq. 4. Defaults to `0.1`.
+        unknown_weight: Float >= 0, the weight of an unknown image in the cross-entropy.
+            `None` means the 1 / N of Eq. 2. Defaults to `None`.
         reduction: As in `keras.losses.Loss`; `None` keeps one value per image.
         name: Name of the loss. Defaults to `"open_set_loss"`.
         dtype: Float32 or float64; as in `keras.losses.Loss`. Defaults to float32.
@@ -64,6 +67,7 @@ class OpenSetLoss(KnownUnknownLoss):
         beta=None,
         gamma=None,
         objectosphere_weight=0.1,
+        unknown_weight=None,
         reduction="sum_over_batch_size",
         name="open_set_loss",
         dtype=None,
@@ -78,6 +82,7 @@ class OpenSetLoss(KnownUnknownLoss):
                 f"objectosphere_weight={objectosphere_weight}"
             )
         self.objectosphere_weight = float(objectosphere_weight)
+        self.unknown_weight = check_unknown_weight(unknown_weight)
 
     def call(self, y_true, y_pred):
         return open_set_loss(
@@ -87,6 +92,7 @@ class OpenSetLoss(KnownUnknownLoss):
             self.beta,
             self.gamma,
             self.objectosphere_weight,
+            self.unknown_weight,
         )
 
     def get_config(self):
@@ -95,13 +101,20 @@ class OpenSetLoss(KnownUnknownLoss):
             "beta": self.beta,
             "gamma": self.gamma,
             "objectosphere_weight": self.objectosphere_weight,
+            "unknown_weight": self.unknown_weight,
         }
 
 
 def open_set_loss(
-    y_true, logits, num_classes, beta=None, gamma=None, objectosphere_weight=0.1
+    y_true,
+    logits,
+    num_classes,
+    beta=None,
+    gamma=None,
+    objectosphere_weight=0.1,
+    unknown_weight=None,
 ):
     """Returns Eq. 4 for each image, `(batch,)`; see `OpenSetLoss`."""
-    entropy = weighted_cross_entropy(y_true, logits, num_classes, beta)
+    entropy = weighted_cross_entropy(y_true, logits, num_classes, beta, unknown_weight)
     objectosphere = softmax_objectosphere(y_true, logits, num_classes, gamma)
     return entropy + objectosphere_weight * objectosphere

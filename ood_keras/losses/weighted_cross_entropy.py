@@ -24,6 +24,8 @@ class WeightedCrossEntropy(KnownUnknownLoss):
             the weight 1 - beta of its other outputs. `None` means N / (N + 1), which
             balances the one true output with the N others (Zhou et al. 2017, "EAST",
             Eq. 6, from which the notation comes). Defaults to `None`.
+        unknown_weight: Float >= 0, the weight of an unknown image. `None` means the
+            1 / N of Eq. 2. Defaults to `None`.
         reduction: As in `keras.losses.Loss`; `None` keeps one value per image.
         name: Name of the loss. Defaults to `"weighted_cross_entropy"`.
         dtype: Float32 or float64; as in `keras.losses.Loss`. Defaults to float32.
@@ -55,32 +57,41 @@ class WeightedCrossEntropy(KnownUnknownLoss):
         self,
         num_classes,
         beta=None,
+        unknown_weight=None,
         reduction="sum_over_batch_size",
         name="weighted_cross_entropy",
         dtype=None,
     ):
         super().__init__(num_classes, reduction=reduction, name=name, dtype=dtype)
         self.beta = check_beta(beta)
+        self.unknown_weight = check_unknown_weight(unknown_weight)
 
     def call(self, y_true, y_pred):
-        return weighted_cross_entropy(y_true, y_pred, self.num_classes, self.beta)
+        return weighted_cross_entropy(
+            y_true, y_pred, self.num_classes, self.beta, self.unknown_weight
+        )
 
     def get_config(self):
-        return {**super().get_config(), "beta": self.beta}
+        return {
+            **super().get_config(),
+            "beta": self.beta,
+            "unknown_weight": self.unknown_weight,
+        }
 
 
-def weighted_cross_entropy(y_true, logits, num_classes, beta=None):
+def weighted_cross_entropy(y_true, logits, num_classes, beta=None, unknown_weight=None):
     """Returns Eq. 2 for each image, `(batch,)`; see `WeightedCrossEntropy`."""
     logits = check_logits(logits, num_classes, unknown_class=True)
     targets, known = target_indices(y_true, num_classes)
     beta = num_classes / (num_classes + 1) if beta is None else beta
+    unknown_weight = 1 / num_classes if unknown_weight is None else unknown_weight
 
     log_p, log_not_p = log_probabilities(logits)
     is_true = ops.one_hot(targets, num_classes + 1, dtype=logits.dtype)
     true = -ops.sum(is_true * log_p, axis=-1)
     others = -ops.sum((1 - is_true) * log_not_p, axis=-1)
     return ops.where(
-        known, beta * true + (1 - beta) * others, (true + others) / num_classes
+        known, beta * true + (1 - beta) * others, unknown_weight * (true + others)
     )
 
 
@@ -124,3 +135,15 @@ def check_beta(beta):
             f"Received: beta={beta}"
         )
     return float(beta)
+
+
+def check_unknown_weight(unknown_weight):
+    """Returns `unknown_weight` as a float or `None`; raises if it is negative."""
+    if unknown_weight is None:
+        return None
+    if not unknown_weight >= 0:
+        raise ValueError(
+            "`unknown_weight` must be at least 0, the weight of an unknown image. "
+            f"Received: unknown_weight={unknown_weight}"
+        )
+    return float(unknown_weight)

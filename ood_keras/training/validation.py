@@ -15,6 +15,7 @@ class Validation:
             as the output "logits" of a dict.
         data: `(known, unknown)`: images with labels `0..N-1`, images whose labels do
             not matter; each what `ood_keras.batches.iterate` takes, and readable again.
+            `unknown` may be `None`.
         num_classes: N.
         score: Name of a score in `ood_keras.detectors.output_scores`.
 
@@ -36,6 +37,8 @@ class Validation:
         self._accuracy = metrics.KnownAccuracy(num_classes, dtype="float64")
         self._function = None
         for name, part in (("known", self._known), ("unknown", self._unknown)):
+            if name == "unknown" and part is None:
+                continue
             if hasattr(part, "__next__"):
                 raise TypeError(
                     f"the {name} validation data can be read only once, but is read "
@@ -54,16 +57,24 @@ class Validation:
     def measure(self):
         """Returns the metrics of `metrics.evaluate_scores`, and `known_accuracy`.
 
+        Without unknown images: `known_accuracy`, and `known_loss`, the mean
+        cross-entropy over the N known classes.
+
         Raises:
             ValueError: a label is out of range, or the model's output holds NaN.
         """
         self._accuracy.reset_state()
-        known_scores = []
+        known_scores, known_losses = [], []
         for images, labels in batches.iterate(self._known):
             self._check_labels(labels)
             logits, scores = self._run(images)
             self._accuracy.update_state(labels, logits)
             known_scores.append(scores)
+            if self._unknown is None:
+                known_losses.append(self._known_loss(labels, logits))
+        known = {"known_accuracy": float(self._accuracy.result())}
+        if self._unknown is None:
+            return {**known, "known_loss": float(np.mean(np.concatenate(known_losses)))}
         unknown_scores = [
             self._run(images)[1] for images, _ in batches.iterate(self._unknown)
         ]
@@ -71,7 +82,7 @@ class Validation:
             **metrics.evaluate_scores(
                 np.concatenate(known_scores), np.concatenate(unknown_scores)
             ),
-            "known_accuracy": float(self._accuracy.result()),
+            **known,
         }
 
     def _run(self, images):
@@ -88,6 +99,11 @@ class Validation:
         outputs = self._model(images, training=False)
         logits = outputs["logits"] if isinstance(outputs, dict) else outputs
         return tf.cast(logits, tf.float32), self._score(logits, self._num_classes)
+
+    def _known_loss(self, labels, logits):
+        logits = logits[:, : self._num_classes].astype(np.float64)
+        true = np.take_along_axis(logits, labels.reshape(-1, 1).astype(np.int64), 1)
+        return np.logaddexp.reduce(logits, axis=1) - true[:, 0]
 
     def _check_labels(self, labels):
         if labels is None:

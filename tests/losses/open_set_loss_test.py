@@ -12,9 +12,16 @@ def test_is_the_weighted_sum_of_its_parts(scale):
     rng = np.random.default_rng(0)
     labels = rng.integers(-1, 4, 64)
     logits = (scale * rng.uniform(-1, 1, (64, 5))).astype("float32")
-    loss = OpenSetLoss(4, beta=0.6, gamma=0.8, objectosphere_weight=0.3, reduction=None)
+    loss = OpenSetLoss(
+        4,
+        beta=0.6,
+        gamma=0.8,
+        objectosphere_weight=0.3,
+        unknown_weight=0.9,
+        reduction=None,
+    )
     expected = losses_reference.weighted_cross_entropy(
-        labels, logits, 4, 0.6
+        labels, logits, 4, 0.6, 0.9
     ) + 0.3 * losses_reference.objectosphere_on_softmax(labels, logits, 4, 0.8)
     np.testing.assert_allclose(loss(labels, logits), expected, rtol=1e-5, atol=1e-6)
 

@@ -65,3 +65,17 @@ def test_log_probabilities_are_exact_next_to_zero_and_one(logits):
 def test_beta_out_of_range_is_an_error(beta):
     with pytest.raises(ValueError, match=r"`beta` must be a fraction in \[0, 1\]"):
         WeightedCrossEntropy(10, beta=beta)
+
+
+def test_unknown_weight_stands_in_for_one_over_n():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(-1, 4, 64)
+    logits = rng.normal(size=(64, 5)).astype("float32")
+    loss = WeightedCrossEntropy(4, 0.7, unknown_weight=1.5, reduction=None)
+    expected = losses_reference.weighted_cross_entropy(labels, logits, 4, 0.7, 1.5)
+    np.testing.assert_allclose(loss(labels, logits), expected, rtol=1e-5)
+
+
+def test_negative_unknown_weight_is_an_error():
+    with pytest.raises(ValueError, match="`unknown_weight` must be at least 0"):
+        WeightedCrossEntropy(10, unknown_weight=-0.5)

@@ -232,3 +232,27 @@ def test_a_source_in_place_of_a_split_is_explained(make_split):
     source = pipelines.load("uniform_noise", count=3, image_shape=(2, 2, 1))
     with pytest.raises(TypeError, match=r"`source.train`.*uniform_noise"):
         Interleave(make_split(8, 2), source, 2)
+
+
+def test_unknown_per_epoch_is_spread_evenly_over_the_sources(splits):
+    known, unknown = splits
+    mixed = Interleave(known, unknown, 4, unknown_per_epoch=21)
+    images, labels = flat(read(mixed.epoch(0)))
+    used = images[labels == -1]
+    assert ((used < 2000).sum(), (used >= 2000).sum()) == (11, 10)
+    assert mixed.num_unknown == 21
+
+
+def test_known_images_alone_must_be_asked_for(splits):
+    known, unknown = splits
+    mixed = Interleave(known, None, 4)
+    images, labels = flat(read(mixed.epoch(3)))
+    assert mixed.num_unknown == 0 and (labels >= 0).all()
+    assert sorted(images) == sorted(range(len(known)))
+    with pytest.raises(ValueError, match="no unknown images"):
+        Interleave(known, [], 4)
+    for given, options in ((None, {}), (unknown, {"normalize": False})):
+        with pytest.raises(ValueError, match="unknown_per_epoch"):
+            Interleave(known, given, 4, unknown_per_epoch=5, **options)
+    with pytest.raises(ValueError, match="unknown_per_epoch"):
+        Interleave(known, unknown, 4, unknown_per_epoch=0)

@@ -94,3 +94,15 @@ def test_random_shift_moves_whole_pixels_and_fills_with_black():
         framed = np.pad(IMAGES[row], ((3, 3), (3, 3), (0, 0)))
         expected = framed[3 + down : 12 + down, 3 + right : 15 + right]
         np.testing.assert_array_equal(moved[row], expected)
+
+
+def test_random_shift_flip_mirrors_half_of_the_shifted_images():
+    images = tf.constant(np.tile(IMAGES, (40, 1, 1, 1)))
+    seed = [7, 9]
+    moved = preprocessing.random_shift_flip(images, seed).numpy()
+    first, _ = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+    shifted = preprocessing.random_shift(images, first).numpy()
+    as_it_was = (moved == shifted).all((1, 2, 3))
+    mirrored = (moved == shifted[:, :, ::-1]).all((1, 2, 3))
+    assert (as_it_was ^ mirrored).all()
+    assert 0.4 < mirrored.mean() < 0.6

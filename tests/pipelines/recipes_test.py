@@ -71,3 +71,67 @@ def test_loss_takes_the_recipe_s_numbers():
     loss = recipes.get("fast", beta=0.3, gamma=0.5).build_loss(num_classes=3)
     config = loss.get_config()
     assert (config["beta"], config["gamma"], config["num_classes"]) == (0.3, 0.5, 3)
+
+
+# Every loss of `recipes.LOSSES`, and what else changes the network or the loss.
+VARIANTS = {
+    **{loss: {"loss": loss} for loss in recipes.LOSSES},
+    "entropic_open_set": {
+        "loss": "entropic_open_set",
+        "objectosphere_on": "features",
+        "objectosphere_weight": 1e-4,
+    },
+    "entropic_open_set_alone": {
+        "loss": "entropic_open_set",
+        "objectosphere_weight": 0,
+    },
+    "open_set_on_features": {
+        "objectosphere_on": "features",
+        "objectosphere_weight": 1e-4,
+    },
+    "unknown_weight": {"unknown_weight": 1.0},
+    "outlier_exposure_weight": {"loss": "outlier_exposure", "unknown_weight": 5.0},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_loss_trains_a_step(variant):
+    recipe = recipes.get(
+        "demo", filters=[4, 4], hidden_size=8, feature_size=4, **VARIANTS[variant]
+    )
+    assert recipe.filters == (4, 4)
+    model = recipe.build_model((28, 28, 1), num_classes=3)
+    recipe.compile(model, num_classes=3, steps_per_epoch=10)
+    labels = np.array([0, 1, 2, 0] if not recipe.shows_unknown else [0, 1, 2, -1])
+    images = np.random.default_rng(0).random((4, 28, 28, 1), "float32")
+    targets = labels
+    if len(recipe.outputs) > 1:
+        targets = dict.fromkeys(recipe.outputs, labels)
+    before = [weight.numpy() for weight in model.trainable_weights]
+    model.train_on_batch(images, targets)
+    loss = model.train_on_batch(images, targets)
+    assert np.all(np.isfinite(loss))
+    moved = [
+        np.any(old != new.numpy())
+        for old, new in zip(before, model.trainable_weights, strict=True)
+    ]
+    assert np.mean(moved) > 0.8
+    outputs = model(images)
+    logits = outputs["logits"] if isinstance(outputs, dict) else outputs
+    assert logits.shape == (4, 3 + recipe.unknown_class)
+    assert (recipe.score == "unknown_probability") == recipe.unknown_class
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": "openset"}, "'open_set'"),
+        ({"objectosphere_on": "logits"}, "'features'"),
+        ({"loss": "entropic_open_set"}, "objectosphere_on='features'"),
+        ({"loss": "extra_class", "unknown_weight": 1.0}, "leave it None"),
+        ({"synthetic_images": 0}, "positive"),
+    ],
+)
+def test_recipes_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        recipes.get("fast", **changes)

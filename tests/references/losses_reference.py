@@ -34,13 +34,15 @@ def _softmax(logits):
 
 
 @_per_image
-def weighted_cross_entropy(label, logits, num_classes, beta):
+def weighted_cross_entropy(label, logits, num_classes, beta, unknown_weight=None):
     p, not_p = _softmax(logits)
     y = num_classes if label == -1 else label
     true = -p[y].ln()
     others = -sum(not_p[k].ln() for k in range(num_classes + 1) if k != y)
     if label == -1:
-        return (true + others) / num_classes
+        if unknown_weight is None:
+            return (true + others) / num_classes
+        return Decimal(unknown_weight) * (true + others)
     beta = Decimal(beta)
     return beta * true + (1 - beta) * others
 
@@ -69,3 +71,8 @@ def outlier_exposure(label, logits, num_classes, weight):
         uniform = Decimal(1) / num_classes
         return -Decimal(weight) * sum(uniform * p_k.ln() for p_k in p)
     return -p[label].ln()
+
+
+@_per_image
+def extra_class_cross_entropy(label, logits, num_classes):
+    return -_softmax(logits)[0][num_classes if label == -1 else label].ln()
