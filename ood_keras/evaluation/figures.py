@@ -118,6 +118,65 @@ def density(
 
 
 @style.styled
+def score_among(score, known_scores, unknown_scores=(), *, threshold):
+    """Draws where the score of one image lies among those of known images.
+
+    Args:
+        score: `ood_score` of the image; `None` draws the others only.
+        known_scores: `ood_score` of known images, `(num_known,)`.
+        unknown_scores: `ood_score` of unknown images, `(num_unknown,)`; may be empty.
+        threshold: Draws the line `ood_score = threshold`: the image is accepted on its
+            left.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    figure, axes = _figure(1, 1, (6.4, 2.3))
+    axes = axes[0, 0]
+    known_scores, unknown_scores = np.asarray(known_scores), np.asarray(unknown_scores)
+    drawn = [known_scores, unknown_scores]
+    if score is not None:
+        drawn.append(np.array([score]))
+    bins = _score_bins(drawn, threshold)
+    _draw_density(axes, known_scores, unknown_scores, bins, style.UNKNOWN)
+    _draw_threshold(axes, threshold)
+    for text, side, shift in (("accepted", "right", -5), ("rejected", "left", 5)):
+        axes.annotate(
+            text,
+            (threshold, 1),
+            (shift, -3),
+            xycoords=axes.get_xaxis_transform(),
+            textcoords="offset points",
+            ha=side,
+            va="top",
+            fontsize=8,
+            color=style.THRESHOLD,
+        )
+    handles = _density_handles(threshold, unknown="unknown")
+    if not len(unknown_scores):
+        del handles[1]
+    if score is not None:
+        place = np.clip(score, bins[0], bins[-1])
+        line = axes.axvline(
+            place, color=style.MUTED, linewidth=2.4, label="this image", zorder=3
+        )
+        axes.plot(
+            place,
+            0,
+            marker="^",
+            markersize=9,
+            color=style.MUTED,
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
+            zorder=3,
+        )
+        handles.append(line)
+    axes.set(xlabel="ood_score (higher: more likely unknown)", ylabel="share of images")
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
+    return figure
+
+
+@style.styled
 def perturbed_density(known_scores, unknown_scores, *, threshold):
     """Draws known images under perturbations against unknown ones (Figure 3).
 
@@ -500,6 +559,8 @@ def _smallest_share(unknown_scores):
 
 def _draw_density(axes, known, unknown, bins, color):
     for values, fill in ((known, style.KNOWN), (unknown, color)):
+        if not len(values):
+            continue
         counts = np.histogram(np.clip(values, bins[0], bins[-1]), bins)[0]
         axes.stairs(counts / len(values), bins, fill=True, color=fill, alpha=0.45)
         axes.stairs(counts / len(values), bins, color=fill, linewidth=0.8)

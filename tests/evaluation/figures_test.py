@@ -200,3 +200,21 @@ def test_colors_repeat_but_known_is_never_an_unknown_source():
     assert style.KNOWN not in style.SOURCES
     assert style.source_color(len(style.SOURCES)) == style.SOURCES[0]
     assert len(set(style.CLASSES)) == 10
+
+
+def test_one_score_is_marked_among_the_others():
+    figure = figures.score_among(3.5, KNOWN, UNKNOWN["noise"], threshold=2.5)
+    axes = figure.axes[0]
+    threshold, image = (line.get_xdata() for line in axes.lines[:2])
+    assert (threshold, image) == ([2.5, 2.5], [3.5, 3.5])
+    assert {"known", "unknown", "threshold", "this image"} <= set(_texts(figure))
+    _saved(figure)
+
+
+def test_a_score_without_unknown_ones_or_far_outside_is_drawn():
+    figure = figures.score_among(1e30, KNOWN, threshold=2.5)
+    assert "unknown" not in _texts(figure)
+    low, high = figure.axes[0].get_xlim()
+    assert low <= figure.axes[0].lines[1].get_xdata()[0] <= high
+    _saved(figure)
+    _saved(figures.score_among(None, KNOWN, threshold=2.5))
