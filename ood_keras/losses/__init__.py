@@ -5,6 +5,7 @@ from ood_keras.losses.extra_class_cross_entropy import ExtraClassCrossEntropy
 from ood_keras.losses.objectosphere import Objectosphere
 from ood_keras.losses.open_set_loss import OpenSetLoss
 from ood_keras.losses.outlier_exposure import OutlierExposure
+from ood_keras.losses.prior_network import PriorNetwork
 from ood_keras.losses.weighted_cross_entropy import WeightedCrossEntropy
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "Objectosphere",
     "OpenSetLoss",
     "OutlierExposure",
+    "PriorNetwork",
     "WeightedCrossEntropy",
 ]

@@ -22,6 +22,8 @@ _NUM_CLASSES = 4
 _VALUES = {
     "beta": 0.7,
     "capacity": 64,
+    "concentration": 50.0,
+    "direction": "forward",
     "dtype": "float64",
     "filters": 3,
     "gamma": 0.6,

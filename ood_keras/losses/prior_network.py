@@ -1,0 +1,176 @@
+"""The loss of prior networks: a Dirichlet distribution over class probabilities."""
+
+import math
+
+import keras
+from keras import ops
+
+from ood_keras.losses.base import KnownUnknownLoss, check_logits, target_indices
+
+# exp(50) is far beyond any useful concentration, and its square fits into float64.
+_LARGEST_LOGIT = 50.0
+_SHIFT = 8
+
+
+@keras.saving.register_keras_serializable(package="ood_keras")
+class PriorNetwork(KnownUnknownLoss):
+    """Makes the logits a Dirichlet distribution: sharp for known, flat for unknown.
+
+    Use it to train the baseline of Malinin and Gales, "Predictive Uncertainty
+    Estimation via Prior Networks" (NeurIPS 2018), in the form of their "Reverse
+    KL-Divergence Training of Prior Networks" (NeurIPS 2019). The outputs alpha =
+    exp(logits) are the concentrations of Dir(alpha) over the N class probabilities.
+    With the target t_k = 1, and t_y = 1 + concentration for a known image of class y,
+    each image costs
+
+        "reverse":  KL(Dir(alpha) || Dir(t)) / concentration
+        "forward":  KL(Dir(t) || Dir(alpha)) / concentration
+
+    and `weight` times that if it is unknown. The division, which the authors' later
+    code does too, makes learning rates those of other losses. The softmax of the logits
+    is the mean of the distribution, so classification and every softmax score work as
+    usual; `baselines.PriorNetwork` scores by how flat the distribution is.
+
+    Args:
+        num_classes: Integer N >= 2, the number of known classes.
+        concentration: Float > 0, what the target of a known image has more than a flat
+            one. Defaults to `100.0`, the authors' of 2019.
+        weight: Float >= 0, the weight of an unknown image. Defaults to `1.0`.
+        direction: "reverse" (the later paper's; better with many classes) or "forward"
+            (the first paper's). Defaults to `"reverse"`.
+        reduction: As in `keras.losses.Loss`; `None` keeps one value per image.
+        name: Name of the loss. Defaults to `"prior_network"`.
+        dtype: Float32 or float64; as in `keras.losses.Loss`. Defaults to float32.
+
+    Call arguments:
+        y_true: Integer labels `(batch,)` or `(batch, 1)`: 0..N-1 for known images, -1
+            for unknown ones. Any other label counts as unknown too.
+        y_pred: Logits `(batch, N)`, of a model built with `unknown_class=False`.
+        sample_weight: Optional `(batch,)`, multiplies the value of each image.
+
+    Returns:
+        A scalar, or `(batch,)` with `reduction=None`.
+
+    Raises:
+        ValueError: an argument is out of its range; or `y_pred` or `y_true` has the
+            wrong shape.
+
+    Example:
+
+    >>> import numpy as np, ood_keras
+    >>> loss = ood_keras.losses.PriorNetwork(num_classes=4)
+    >>> logits = np.zeros((1, 4), "float32")  # flat, the best for an unknown image
+    >>> abs(round(float(loss([-1], logits)), 4))
+    0.0
+    """
+
+    def __init__(
+        self,
+        num_classes,
+        concentration=100.0,
+        weight=1.0,
+        direction="reverse",
+        reduction="sum_over_batch_size",
+        name="prior_network",
+        dtype=None,
+    ):
+        super().__init__(num_classes, reduction=reduction, name=name, dtype=dtype)
+        if not concentration > 0:
+            raise ValueError(
+                "`concentration` must be above 0, what known images have more than "
+                f"unknown ones. Received: concentration={concentration}"
+            )
+        if not weight >= 0:
+            raise ValueError(
+                "`weight` must be at least 0, the weight of an unknown image. "
+                f"Received: weight={weight}"
+            )
+        if direction not in ("reverse", "forward"):
+            raise ValueError(
+                "`direction` must be 'reverse' or 'forward'. "
+                f"Received: direction={direction!r}"
+            )
+        self.concentration = float(concentration)
+        self.weight = float(weight)
+        self.direction = direction
+
+    def call(self, y_true, y_pred):
+        return prior_network(
+            y_true,
+            y_pred,
+            self.num_classes,
+            self.concentration,
+            self.weight,
+            self.direction,
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "concentration": self.concentration,
+            "weight": self.weight,
+            "direction": self.direction,
+        }
+
+
+def prior_network(
+    y_true, logits, num_classes, concentration=100.0, weight=1.0, direction="reverse"
+):
+    """Returns the loss of each image, `(batch,)`; see `PriorNetwork`."""
+    logits = check_logits(logits, num_classes, unknown_class=False)
+    targets, known = target_indices(y_true, num_classes)
+    # The one-hot row of an unknown label, N, is all zeros.
+    is_true = ops.one_hot(targets, num_classes, dtype="float64")
+    pair = concentrations(logits), 1.0 + concentration * is_true
+    values = dirichlet_divergence(*(pair if direction == "reverse" else pair[::-1]))
+    values = ops.cast(values / concentration, logits.dtype)
+    return ops.where(known, values, weight * values)
+
+
+def concentrations(logits):
+    """`exp(logits)` as float64, finite for all logits."""
+    logits = ops.cast(logits, "float64")
+    return ops.exp(ops.clip(logits, -_LARGEST_LOGIT, _LARGEST_LOGIT))
+
+
+def dirichlet_divergence(left, right):
+    """Returns `KL(Dir(left) || Dir(right))`, `(batch,)`, of two `(batch, N)`.
+
+    With a_0 the sum over k of left and psi the digamma function:
+
+        log G(a_0) - sum_k log G(a_k) - log G(b_0) + sum_k log G(b_k)
+            + sum_k (a_k - b_k) (psi(a_k) - psi(a_0))
+
+    In float64, since large terms cancel.
+    """
+    left, right = ops.cast(left, "float64"), ops.cast(right, "float64")
+    total = ops.sum(left, axis=-1, keepdims=True)
+    expected_log = _digamma(left) - _digamma(total)
+    return (
+        _log_normalizer(right)
+        - _log_normalizer(left)
+        + ops.sum((left - right) * expected_log, axis=-1)
+    )
+
+
+def _log_normalizer(alpha):
+    """Logarithm of the multivariate beta function."""
+    total = ops.sum(alpha, axis=-1)
+    return ops.sum(_log_gamma(alpha), axis=-1) - _log_gamma(total)
+
+
+def _log_gamma(x):
+    """Stirling's series after a shift by 8; an error of 1e-11 for x > 0."""
+    y = x + _SHIFT
+    series = 1 / 12 - (1 / 360 - (1 / 1260 - 1 / 1680 / y**2) / y**2) / y**2
+    shift = sum(ops.log(x + k) for k in range(_SHIFT))
+    return (y - 0.5) * ops.log(y) - y + 0.5 * math.log(2 * math.pi) + series / y - shift
+
+
+def _digamma(x):
+    """The derivative of `_log_gamma`, as accurate."""
+    y = x + _SHIFT
+    square = 1 / y**2
+    series = 1 / 12 - (1 / 120 - (1 / 252 - square / 240) * square) * square
+    shift = sum(1 / (x + k) for k in range(_SHIFT))
+    return ops.log(y) - 0.5 / y - series * square - shift

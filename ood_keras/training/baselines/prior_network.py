@@ -1,0 +1,94 @@
+"""A prior network, scored by how flat its Dirichlet distribution is."""
+
+import math
+
+import keras
+from keras import ops
+
+from ood_keras.conventions import check_count, check_num_classes
+from ood_keras.detectors.compiled import compiled
+from ood_keras.detectors.network import Network
+from ood_keras.losses.prior_network import (
+    PriorNetwork as PriorNetworkLoss,
+)
+from ood_keras.losses.prior_network import concentrations, dirichlet_divergence
+from ood_keras.training.baselines.base import Baseline
+from ood_keras.training.set_seed import set_seed
+
+
+class PriorNetwork(Baseline):
+    """Trains a classifier with `losses.PriorNetwork`; scores by differential entropy.
+
+    Malinin and Gales, "Predictive Uncertainty Estimation via Prior Networks" (NeurIPS
+    2018). A network that was trained with that loss already, by `training.fit` for
+    example, is scored with `scored`.
+
+    Args:
+        num_classes: Integer N >= 2.
+        concentration, weight, direction: As in `losses.PriorNetwork`.
+        epochs: Defaults to `10`.
+        learning_rate: Of Adam. Defaults to `1e-3`.
+        seed: Given to `training.set_seed` before training. Build the model after
+            `training.set_seed`, too.
+
+    Example:
+
+    >>> model = models.se_alexnet(num_classes=10, unknown_class=False)
+    >>> mixed = pipelines.interleave(known.train, unknown.train, num_classes=10)
+    >>> ood_score = PriorNetwork(10).fit(model, mixed).score(test_images)
+    """
+
+    def __init__(
+        self,
+        num_classes,
+        concentration=100.0,
+        weight=1.0,
+        direction="reverse",
+        epochs=10,
+        learning_rate=1e-3,
+        seed=0,
+    ):
+        self.num_classes = check_num_classes(num_classes)
+        self.loss = PriorNetworkLoss(num_classes, concentration, weight, direction)
+        self.epochs = check_count("epochs", epochs)
+        self.learning_rate = learning_rate
+        self.seed = seed
+
+    def fit(self, model, data):
+        """Trains `model`, in place.
+
+        Args:
+            model: A `keras.Model` with N logits.
+            data: `tf.data.Dataset` of batches of images with labels, -1 for unknown.
+
+        Returns:
+            The object itself.
+
+        Raises:
+            ValueError: the model does not have N logits.
+        """
+        set_seed(self.seed)
+        model.compile(
+            keras.optimizers.Adam(self.learning_rate), self.loss, jit_compile=False
+        )
+        model.fit(data, epochs=self.epochs, shuffle=False, verbose=0)
+        return self.scored(model)
+
+    def scored(self, model):
+        """Scores with a model that was trained with `losses.PriorNetwork`."""
+        network = Network(model)
+        self._scorer = compiled(
+            lambda images: differential_entropy(network(images)["logits"])
+        )
+        return self
+
+
+def differential_entropy(logits):
+    """Entropy of Dir(exp(logits)), `(batch,)`: highest, -log (N - 1)!, where flat.
+
+    As KL to the flat distribution, whose density is (N - 1)! everywhere.
+    """
+    alpha = concentrations(logits)
+    flat = ops.ones_like(alpha)
+    values = -dirichlet_divergence(alpha, flat) - math.lgamma(alpha.shape[-1])
+    return ops.cast(values, "float32")

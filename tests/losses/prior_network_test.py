@@ -1,0 +1,77 @@
+"""The loss of prior networks against SciPy's Dirichlet distributions."""
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+
+from ood_keras.losses import prior_network
+from ood_keras.losses.prior_network import PriorNetwork
+
+
+def divergence(left, right):
+    """KL from SciPy's density and moments: E[log p - log q] is linear in E[log x]."""
+    expected_log = scipy.special.digamma(left) - scipy.special.digamma(left.sum())
+    at = np.full(len(left), 1 / len(left))
+    value = scipy.stats.dirichlet.logpdf(at, left)
+    value -= scipy.stats.dirichlet.logpdf(at, right)
+    return value + np.sum((left - right) * (expected_log - np.log(at)))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 4.0])
+@pytest.mark.parametrize("direction", ["reverse", "forward"])
+def test_equals_the_reference(scale, direction):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(-1, 4, 32)
+    logits = (scale * rng.normal(size=(32, 4))).astype("float32")
+    loss = PriorNetwork(4, 20.0, weight=0.3, direction=direction, reduction=None)
+    expected = []
+    for label, row in zip(labels, logits, strict=True):
+        target = np.ones(4)
+        if label >= 0:
+            target[label] += 20.0
+        pair = np.exp(row.astype("float64")), target
+        value = divergence(*(pair if direction == "reverse" else pair[::-1])) / 20.0
+        expected.append(value if label >= 0 else 0.3 * value)
+    np.testing.assert_allclose(loss(labels, logits), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_divergence_is_the_mean_log_ratio_of_samples():
+    left, right = np.array([4.0, 2.0, 3.0]), np.array([1.0, 1.0, 6.0])
+    samples = np.random.default_rng(0).dirichlet(left, 200_000).T
+    ratios = scipy.stats.dirichlet.logpdf(samples, left)
+    ratios -= scipy.stats.dirichlet.logpdf(samples, right)
+    result = prior_network.dirichlet_divergence(left[None], right[None])
+    assert float(result[0]) == pytest.approx(ratios.mean(), abs=0.02)
+
+
+def test_gamma_functions_equal_scipy():
+    x = np.geomspace(1e-20, 1e20, 400)
+    log_gamma = np.asarray(prior_network._log_gamma(x))
+    digamma = np.asarray(prior_network._digamma(x))
+    np.testing.assert_allclose(log_gamma, scipy.special.gammaln(x), 1e-10, 1e-10)
+    np.testing.assert_allclose(digamma, scipy.special.digamma(x), 1e-10, 1e-10)
+
+
+@pytest.mark.parametrize("direction", ["reverse", "forward"])
+def test_is_least_at_the_target(direction):
+    loss = PriorNetwork(3, 50.0, direction=direction, reduction=None)
+    best = np.log([[51.0, 1.0, 1.0], [1.0, 1.0, 1.0]]).astype("float32")
+    np.testing.assert_allclose(loss([0, -1], best), 0, atol=1e-6)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        other = best + rng.normal(size=best.shape).astype("float32")
+        assert np.all(np.asarray(loss([0, -1], other)) > 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"concentration": 0}, "`concentration` must be above 0"),
+        ({"weight": -1}, "`weight` must be at least 0"),
+        ({"direction": "up"}, "'reverse' or 'forward'"),
+    ],
+)
+def test_errors(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PriorNetwork(10, **arguments)
