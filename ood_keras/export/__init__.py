@@ -4,14 +4,14 @@ import importlib
 import sys
 import types
 
-# Loaded on first use, so that `TFLitePredictor` needs no TensorFlow.
+# Loaded on first use, so that TFLite and ONNX models need no TensorFlow.
 _HOMES = {
     "KnownExamples": "known_examples",
     "ONNXPredictor": "onnx_predictor",
     "ParityError": "parity",
     "Predictor": "predictor",
     "TFLitePredictor": "tflite_predictor",
-    "load": "predictor",
+    "load": "loading",
     "next_version": "saved_model",
     "onnx": "onnx",
     "recalibrate": "recalibration",

@@ -1,17 +1,15 @@
 """An exported ONNX file in Python, without TensorFlow."""
 
-import pathlib
-
 import numpy as np
 
 from ood_keras import batches
-from ood_keras.conventions import UNKNOWN_LABEL
-from ood_keras.export import manifest
+from ood_keras.export import answers
+from ood_keras.export.edge_predictor import EdgePredictor
 
 FILE = "model.onnx"
 
 
-class ONNXPredictor:
+class ONNXPredictor(EdgePredictor):
     """An ONNX model that rejects what it does not know.
 
     It needs `onnxruntime`, and neither TensorFlow nor Keras.
@@ -42,22 +40,11 @@ class ONNXPredictor:
 
     def __init__(self, path, num_threads=1):
         runtime = onnxruntime()
-        path = pathlib.Path(path)
-        folder = path.parent if path.suffix == ".onnx" else path
-        file = path if path.suffix == ".onnx" else folder / FILE
-        self.manifest = manifest.read(folder)
-        if file.name not in self.manifest["files"]:
-            raise ValueError(
-                f"the manifest of {folder} does not list {file.name}; expected a "
-                f"folder that ood_keras.export.onnx wrote, with {FILE}"
-            )
-        self.class_names = tuple(self.manifest["class_names"])
-        self.threshold = self.manifest["threshold"]["value"]
-        self.image_shape = tuple(self.manifest["input"]["image"]["shape"][1:])
+        content = self._open(path, FILE)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = num_threads
         self._session = runtime.InferenceSession(
-            file.read_bytes(), options, providers=["CPUExecutionProvider"]
+            content, options, providers=["CPUExecutionProvider"]
         )
         self._outputs = [output.name for output in self._session.get_outputs()]
 
@@ -68,7 +55,8 @@ class ONNXPredictor:
             images: Float images `(num_images, height, width, channels)` in [0, 1], or a
                 dataset of batches of them. NaN, infinite and out-of-range pixels make
                 an image invalid; it is then rejected.
-            threshold: Largest accepted `ood_score`; `None` takes the manifest's.
+            threshold: Largest accepted `ood_score`, a number or the name of an
+                operating point; `None` takes the manifest's.
             batch_size: Images per run, for arrays.
 
         Returns:
@@ -80,27 +68,20 @@ class ONNXPredictor:
             TypeError: images are integers.
             ValueError: images have another shape than the model takes.
         """
-        limit = np.float32(self.threshold if threshold is None else threshold)
-        labels = np.array([*self.class_names, UNKNOWN_LABEL], object)
-        answers = []
-        for batch, _ in batches.iterate(images, batch_size):
-            if batch.shape[1:] != self.image_shape:
-                raise ValueError(
-                    "expected images of shape (num_images, "
-                    f"{', '.join(map(str, self.image_shape))}). Received: {batch.shape}"
-                )
-            answers.append(self._run(batch, limit))
-        if not answers:
-            answers = [self._run(np.zeros((0, *self.image_shape), np.float32), limit)]
-        answer = {
-            name: np.concatenate([part[name] for part in answers])
-            for name in answers[0]
-        }
-        # The unknown has the id -1, and so the last label.
-        return {**answer, "label": labels[answer["class_id"]]}
+        threshold = self.threshold if threshold is None else threshold
+        limit = answers.threshold_value(threshold, self.operating_points)
+        parts = [
+            self._run(answers.check_shape(batch, self.image_shape), limit)
+            for batch, _ in batches.iterate(images, batch_size)
+        ]
+        if not parts:
+            parts = [self._run(np.zeros((0, *self.image_shape), np.float32), limit)]
+        answer = answers.joined(parts)
+        labels = answers.labels_of(answer["class_id"], self.class_names)
+        return {**answer, "label": labels}
 
     def _run(self, batch, limit):
-        inputs = {"image": batch, "threshold": np.array(limit)}
+        inputs = {"image": batch, "threshold": np.array(limit, np.float32)}
         values = self._session.run(self._outputs, inputs)
         return dict(zip(self._outputs, values, strict=True))
 

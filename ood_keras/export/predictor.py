@@ -6,37 +6,11 @@ import numpy as np
 import tensorflow as tf
 
 from ood_keras import batches
-from ood_keras.export import known_examples, manifest
-from ood_keras.export.shipped import locate
-
-
-def load(path):
-    """Opens an exported model after checking that it is whole.
-
-    Args:
-        path: `DIR/VERSION`, a folder that `saved_model` wrote; or, where there is no
-            folder of that name, the name of a model that comes with the package, see
-            `shipped`.
-
-    Returns:
-        A `Predictor`.
-
-    Raises:
-        FileNotFoundError: `path` is not an exported model.
-        ValueError: it is damaged, or was changed after it was exported, or it is a
-            model in another format.
-
-    Example:
-
-    >>> predictor = export.load("saved_models/mnist/1")
-    >>> predictor.predict(images)["label"]
-    array(['7', '__unknown__', '2'], dtype=object)
-    """
-    return Predictor(locate(path))
+from ood_keras.export import answers, known_examples, manifest
 
 
 class Predictor:
-    """A model that rejects what it does not know; made by `load`.
+    """A model that rejects what it does not know; made by `export.load`.
 
     Attributes:
         path: The folder, a `pathlib.Path`.
@@ -59,10 +33,7 @@ class Predictor:
             )
         self.class_names = tuple(self.manifest["class_names"])
         self.threshold = self.manifest["threshold"]["value"]
-        self.operating_points = {
-            name: point["value"]
-            for name, point in self.manifest["operating_points"].items()
-        }
+        self.operating_points = answers.operating_points(self.manifest)
         self.image_shape = tuple(self.manifest["input"]["image"]["shape"][1:])
         self.known_examples = known_examples.read(self.path)
         # The functions of a loaded model live no longer than the model.
@@ -91,28 +62,24 @@ class Predictor:
             ValueError: images have another shape than the model takes, or there is no
                 such operating point.
         """
-        if isinstance(threshold, str):
-            if threshold not in self.operating_points:
-                raise ValueError(
-                    f"unknown operating point {threshold!r}; this model has: "
-                    f"{', '.join(self.operating_points) or 'none'}"
-                )
-            threshold = self.operating_points[threshold]
-        answers = []
+        if threshold is not None:
+            threshold = answers.threshold_value(threshold, self.operating_points)
+        parts = []
         for batch in self._batches(images, batch_size):
             if threshold is None:
-                answers.append(self._run("serving_default", image=batch))
+                parts.append(self._run("serving_default", image=batch))
             else:
                 limits = np.full(len(batch), threshold, np.float32)
-                answers.append(self._run("predict_at", image=batch, threshold=limits))
-        return _joined(answers)
+                parts.append(self._run("predict_at", image=batch, threshold=limits))
+        return answers.joined(parts)
 
-    def predict_bytes(self, contents, batch_size=256):
+    def predict_bytes(self, contents, threshold=None, batch_size=256):
         """Decides for each image file; one that cannot be decoded is invalid.
 
         Args:
             contents: A list of `bytes`, the content of one PNG or JPEG file each, of
                 any size; converted as the manifest says under `input`.
+            threshold: As for `predict`.
             batch_size: Files per run.
 
         Returns:
@@ -122,20 +89,9 @@ class Predictor:
             TypeError: `contents` is not a list of bytes.
             ValueError: the model takes images that no image file holds.
         """
-        if isinstance(contents, (bytes, str)) or not all(
-            isinstance(content, bytes) for content in contents
-        ):
-            raise TypeError(
-                "expected a list of bytes, the content of one image file each. "
-                f"Received: {type(contents).__name__}"
-            )
-        if "predict_bytes" not in self._model.signatures:
-            raise ValueError(
-                "this model has no predict_bytes: image files have 1 or 3 channels, "
-                f"and it takes {self.image_shape[-1]}. Use predict"
-            )
+        answers.check_contents(contents, self.image_shape)
         starts = range(0, max(1, len(contents)), batch_size)
-        return _joined(
+        answer = answers.joined(
             [
                 self._run(
                     "predict_bytes",
@@ -144,6 +100,11 @@ class Predictor:
                 for start in starts
             ]
         )
+        if threshold is None:
+            return answer
+        # There is no `predict_at` for files; scores do not depend on the threshold.
+        threshold = answers.threshold_value(threshold, self.operating_points)
+        return answers.at_threshold(answer, threshold, self.class_names)
 
     def features(self, images, batch_size=256):
         """The layer before the classifier and the logits, all 0 for an invalid image.
@@ -156,7 +117,7 @@ class Predictor:
             A dict of float32 arrays: `features` `(num_images, D)` and `logits`
             `(num_images, K)`.
         """
-        return _joined(
+        return answers.joined(
             [
                 self._run("features", image=batch)
                 for batch in self._batches(images, batch_size)
@@ -167,13 +128,8 @@ class Predictor:
         """Yields batches of the right shape: one empty one if there are no images."""
         empty = True
         for batch, _ in batches.iterate(images, batch_size):
-            if batch.shape[1:] != self.image_shape:
-                raise ValueError(
-                    "expected images of shape (num_images, "
-                    f"{', '.join(map(str, self.image_shape))}). Received: {batch.shape}"
-                )
             empty = False
-            yield batch
+            yield answers.check_shape(batch, self.image_shape)
         if empty:
             yield np.zeros((0, *self.image_shape), np.float32)
 
@@ -187,10 +143,3 @@ class Predictor:
                 [label.decode() for label in answer["label"]], object
             )
         return answer
-
-
-def _joined(answers):
-    return {
-        name: np.concatenate([answer[name] for answer in answers])
-        for name in answers[0]
-    }

@@ -1,17 +1,16 @@
 """An exported TFLite file in Python, without TensorFlow."""
 
-import pathlib
-
 import numpy as np
 
 from ood_keras import batches
 from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
-from ood_keras.export import manifest
+from ood_keras.export import answers
+from ood_keras.export.edge_predictor import EdgePredictor
 
 FILE = "model.tflite"
 
 
-class TFLitePredictor:
+class TFLitePredictor(EdgePredictor):
     """A TFLite model that rejects what it does not know.
 
     It needs `ai-edge-litert`, and neither TensorFlow nor Keras. The decision, with its
@@ -43,24 +42,13 @@ class TFLitePredictor:
     """
 
     def __init__(self, path, num_threads=1):
-        path = pathlib.Path(path)
-        folder = path.parent if path.suffix == ".tflite" else path
-        self.manifest = manifest.read(folder)
-        file = path if path.suffix == ".tflite" else folder / FILE
-        if file.name not in self.manifest["files"]:
-            raise ValueError(
-                f"the manifest of {folder} does not list {file.name}; expected a "
-                f"folder that ood_keras.export.tflite wrote, with {FILE}"
-            )
-        self.class_names = tuple(self.manifest["class_names"])
-        self.threshold = self.manifest["threshold"]["value"]
+        content = self._open(path, FILE)
         image = self.manifest["input"]["image"]
-        self.image_shape = tuple(image["shape"][1:])
         self.dtype = image["dtype"]
         self._tolerance = image["tolerance"]
-        self._run = runner(file.read_bytes(), num_threads)
+        self._run = runner(content, num_threads)
 
-    def predict(self, images):
+    def predict(self, images, threshold=None):
         """Decides for each image: a known class, or unknown.
 
         Images run one at a time, as the file takes them.
@@ -70,6 +58,8 @@ class TFLitePredictor:
                 dataset of batches of them; for a uint8 file also uint8 images. NaN,
                 infinite and out-of-range pixels make an image invalid; it is then
                 rejected. A uint8 file cannot be handed them: they are found before.
+            threshold: Largest accepted `ood_score`, a number or the name of an
+                operating point; `None` takes the one in the file.
 
         Returns:
             A dict of arrays with one row for each image, as `export.load(...).predict`
@@ -81,29 +71,27 @@ class TFLitePredictor:
             ValueError: images have another shape than the model takes.
         """
         if self.dtype == "uint8" and getattr(images, "dtype", None) == np.uint8:
-            return joined(
-                [self._answer(image) for image in self._shaped(np.asarray(images))],
-                len(self.class_names),
-            )
-        answers = []
-        for batch, _ in batches.iterate(images):
-            for image in self._shaped(batch):
-                if self.dtype != "uint8":
-                    answers.append(self._answer(image))
-                elif self._in_range(image):
-                    pixels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
-                    answers.append(self._answer(pixels))
-                else:
-                    answers.append(self._invalid())
-        return joined(answers, len(self.class_names))
+            images = answers.check_shape(np.asarray(images), self.image_shape)
+            parts = [self._answer(image) for image in images]
+        else:
+            parts = [
+                self._answer_float(image)
+                for batch, _ in batches.iterate(images)
+                for image in answers.check_shape(batch, self.image_shape)
+            ]
+        none = {name: value[:0] for name, value in self._invalid().items()}
+        answer = answers.joined([none, *parts])
+        if threshold is None:
+            return answer
+        threshold = answers.threshold_value(threshold, self.operating_points)
+        return answers.at_threshold(answer, threshold, self.class_names)
 
-    def _shaped(self, images):
-        if images.shape[1:] != self.image_shape:
-            raise ValueError(
-                "expected images of shape (num_images, "
-                f"{', '.join(map(str, self.image_shape))}). Received: {images.shape}"
-            )
-        return images
+    def _answer_float(self, image):
+        if self.dtype != "uint8":
+            return self._answer(image)
+        if not self._in_range(image):
+            return self._invalid()
+        return self._answer(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8))
 
     def _in_range(self, image):
         low, high = -self._tolerance, 1 + self._tolerance
@@ -123,7 +111,7 @@ class TFLitePredictor:
             "class_id": np.array([UNKNOWN], np.int32),
             "label": np.array([UNKNOWN_LABEL], object),
             "probabilities": np.zeros((1, len(self.class_names)), np.float32),
-            "ood_score": np.array([np.finfo(np.float32).max]),
+            "ood_score": np.array([np.finfo(np.float32).max], np.float32),
             "accepted": np.array([False]),
             "valid": np.array([False]),
         }
@@ -158,21 +146,3 @@ def interpreter_class():
             "pip install 'ood_keras[tflite]' (or pip install ai-edge-litert)"
         ) from error
     return Interpreter
-
-
-def joined(answers, num_classes):
-    """The answers for single images as arrays with one row for each."""
-    shapes = {
-        "class_id": ((0,), np.int32),
-        "label": ((0,), object),
-        "probabilities": ((0, num_classes), np.float32),
-        "ood_score": ((0,), np.float32),
-        "accepted": ((0,), bool),
-        "valid": ((0,), bool),
-    }
-    return {
-        name: np.concatenate(
-            [np.zeros(shape, dtype), *(answer[name] for answer in answers)]
-        ).astype(dtype, copy=False)
-        for name, (shape, dtype) in shapes.items()
-    }

@@ -8,6 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from ood_keras import calibration, detectors, export
 from ood_keras.export import edge, manifest, parity
@@ -276,8 +277,8 @@ import numpy as np
 from ood_keras import export
 images = np.load({str(tmp_path / "images.npy")!r})
 for predictor in (
-    export.TFLitePredictor({str(tflite / "int8" / "model.tflite")!r}),
-    export.ONNXPredictor({str(onnx)!r}),
+    export.load({str(tflite / "int8" / "model.tflite")!r}),
+    export.load({str(onnx)!r}),
 ):
     print(*predictor.predict(images)["label"])
 rooms = "calibration detectors evaluation layers losses metrics models training"
@@ -461,3 +462,35 @@ def test_noise_is_decided_alike(predictor, saved):
     reference = export.load(saved).predict(images)
     equal = predictor.predict(images)["class_id"] == reference["class_id"]
     assert equal.mean() >= 0.9
+
+
+def test_image_files_are_read_without_tensorflow(predictor, known_and_unknown):
+    pixels = [
+        np.rint(images[:6] * 255).astype(np.uint8) for images in known_and_unknown
+    ]
+    pixels = np.concatenate(pixels)
+    contents = [tf.io.encode_png(image).numpy() for image in pixels]
+    answer = predictor.predict_bytes([*contents, b"", contents[0][:50]])
+    direct = predictor.predict((pixels / 255).astype(np.float32))
+    for name in ("class_id", "label", "accepted", "valid", "ood_score"):
+        np.testing.assert_array_equal(answer[name][:-2], direct[name])
+    assert answer["valid"].tolist() == [True] * 12 + [False] * 2
+    assert answer["class_id"][-2:].tolist() == [-1, -1]
+    with pytest.raises(TypeError, match="list of bytes"):
+        predictor.predict_bytes(contents[0])
+
+
+def test_another_threshold_can_be_asked_for_in_any_format(predictor, known_and_unknown):
+    images = known_and_unknown[0][:20]
+    everything = predictor.predict(images, threshold=np.inf)
+    assert everything["accepted"].all() and (everything["class_id"] >= 0).all()
+    nothing = predictor.predict(images, threshold=-np.inf)
+    assert (nothing["class_id"] == -1).all() and not nothing["accepted"].any()
+    assert set(nothing["label"]) == {"__unknown__"}
+    own = predictor.predict(images, threshold=predictor.threshold)
+    np.testing.assert_array_equal(
+        own["class_id"], predictor.predict(images)["class_id"]
+    )
+    assert not predictor.predict(np.full_like(images, np.nan), np.inf)["accepted"].any()
+    with pytest.raises(ValueError, match="unknown operating point 'lax'"):
+        predictor.predict(images, threshold="lax")

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from ood_keras import export
+from ood_keras.export import manifest
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +124,35 @@ def _remove(path):
     path.unlink()
 
 
+def _replace(path):
+    path.unlink()
+    path.mkdir()
+
+
+def _link(path):
+    path.symlink_to("/etc/hostname")
+
+
+def _nest(path):
+    path.write_text("[" * 100_000)
+
+
+def _unlist(path):
+    manifest = json.loads(path.read_text())
+    manifest["files"] = []
+    path.write_text(json.dumps(manifest))
+
+
+def _forget(path):
+    manifest = json.loads(path.read_text())
+    del manifest["files"]
+    path.write_text(json.dumps(manifest))
+
+
+def _garble(path):
+    path.write_bytes(b"\xff" + path.read_bytes())
+
+
 DATA = "variables/variables.data-00000-of-00001"
 
 
@@ -136,6 +166,16 @@ DATA = "variables/variables.data-00000-of-00001"
         (DATA, _remove, f"{DATA} is missing"),
         ("parity.json", _flip, "parity.json was changed"),
         ("saved_model.cpb", _write, "saved_model.cpb was added"),
+        ("variables/variables.index", _remove, "variables/variables.index is missing"),
+        ("fingerprint.pb", _replace, "fingerprint.pb is missing"),
+        ("serving/models.config", _truncate, "serving/models.config has"),
+        ("variables/variables.data-00001-of-00002", _write, "00001-of-00002 was added"),
+        ("assets/labels.txt", _link, "assets/labels.txt was added"),
+        ("model.tflite", _write, "model.tflite was added"),
+        ("manifest.json", _unlist, "manifest.json was changed"),
+        ("manifest.json", _forget, "manifest.json cannot be read"),
+        ("manifest.json", _nest, "manifest.json cannot be read"),
+        ("manifest.json", _garble, "manifest.json cannot be read"),
         ("manifest.json", _edit, "manifest.json was changed"),
         ("manifest.json", _truncate, "manifest.json cannot be read"),
         ("manifest.json", _write, "manifest.json cannot be read"),
@@ -143,6 +183,7 @@ DATA = "variables/variables.data-00000-of-00001"
 )
 def test_a_damaged_model_is_refused(exported, tmp_path, name, damage, message):
     path = shutil.copytree(exported.path, tmp_path / "1")
+    (path / "assets").mkdir(exist_ok=True)
     damage(path / name)
     with pytest.raises(ValueError, match=rf"damaged or was changed.*{message}"):
         export.load(path)
@@ -154,6 +195,21 @@ def test_a_moved_model_loads_and_hidden_files_do_not_matter(exported, tmp_path):
     answer = export.load(path).predict(exported.images)
     expected = export.load(exported.path).predict(exported.images)
     np.testing.assert_array_equal(answer["class_id"], expected["class_id"])
+
+
+def test_a_model_without_its_manifest_is_refused(exported, tmp_path):
+    path = shutil.copytree(exported.path, tmp_path / "1")
+    (path / "manifest.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"it has no manifest\.json"):
+        export.load(path)
+
+
+def test_a_copy_in_another_format_is_refused(exported, tmp_path):
+    (tmp_path / "model.tflite").write_bytes(b"TFL3")
+    content = json.loads((exported.path / "manifest.json").read_text())
+    manifest.write(tmp_path, {**content, "converted_to": "int8"})
+    with pytest.raises(ValueError, match=r"converted to int8.*TFLitePredictor"):
+        export.Predictor(tmp_path)
 
 
 def test_what_is_no_exported_model_is_refused(exported, tmp_path):
@@ -171,3 +227,29 @@ def test_a_newer_format_is_refused(exported, tmp_path):
     (path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match="newer ood_keras"):
         export.load(path)
+
+
+def test_files_are_decided_at_another_threshold_too(predictor, exported):
+    contents = [tf.io.encode_png(pixels).numpy() for pixels in exported.pixels]
+    for threshold in ("strict", np.inf, -np.inf):
+        answer = predictor.predict_bytes([*contents, b""], threshold=threshold)
+        direct = predictor.predict(exported.images, threshold=threshold)
+        for name in ("class_id", "label", "accepted", "valid"):
+            np.testing.assert_array_equal(answer[name][:-1], direct[name])
+        assert answer["class_id"][-1] == -1 and not answer["accepted"][-1]
+    with pytest.raises(ValueError, match="unknown operating point 'lax'"):
+        predictor.predict_bytes(contents, threshold="lax")
+    with pytest.raises(ValueError, match="Received: NaN"):
+        predictor.predict_bytes(contents, threshold=np.nan)
+
+
+def test_a_model_without_operating_points_says_so(exported, tmp_path):
+    path = shutil.copytree(exported.path, tmp_path / "1")
+    content = manifest.read(path)
+    for key in ("operating_points", "manifest_sha256"):
+        del content[key]
+    manifest.write(path, content)
+    predictor = export.load(path)
+    assert predictor.operating_points == {}
+    with pytest.raises(ValueError, match=r"unknown operating point 'strict'.*: none"):
+        predictor.predict(exported.images, threshold="strict")

@@ -1,0 +1,85 @@
+"""What exported models answer: dicts of arrays with one row for each image."""
+
+import numpy as np
+
+from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
+
+
+def joined(parts):
+    """The answers for several batches as one."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def labels_of(class_id, class_names):
+    """The label of each class id, `UNKNOWN_LABEL` for -1."""
+    return np.array([*class_names, UNKNOWN_LABEL], object)[class_id]
+
+
+def at_threshold(answer, threshold, class_names):
+    """The answer that another threshold gives.
+
+    Args:
+        answer: What a model answered, at any threshold.
+        threshold: Largest accepted `ood_score`, a number.
+        class_names: Labels of the known classes, by class id.
+    """
+    # Without probabilities there is no answer to accept, whatever the threshold.
+    usable = answer["valid"] & answer["probabilities"].any(axis=1)
+    accepted = usable & (answer["ood_score"] <= np.float32(threshold))
+    # The model's own choice goes first: probabilities may be equal by rounding.
+    own, best = answer["class_id"], answer["probabilities"].argmax(axis=1)
+    class_id = np.where(accepted, np.where(own == UNKNOWN, best, own), UNKNOWN)
+    class_id = class_id.astype(np.int32)
+    labels = labels_of(class_id, class_names)
+    return {**answer, "class_id": class_id, "label": labels, "accepted": accepted}
+
+
+def operating_points(manifest):
+    """The thresholds that a model offers, `{name: value}`; older ones offer none."""
+    points = manifest.get("operating_points", {})
+    return {name: point["value"] for name, point in points.items()}
+
+
+def threshold_value(threshold, points):
+    """The number that `threshold` stands for: itself, or an operating point's.
+
+    Raises:
+        ValueError: there is no operating point of this name, or it is NaN.
+    """
+    if isinstance(threshold, str):
+        if threshold not in points:
+            raise ValueError(
+                f"unknown operating point {threshold!r}; this model has: "
+                f"{', '.join(points) or 'none'}. Give the threshold as a number, or "
+                "name operating_points when you export or recalibrate"
+            )
+        return points[threshold]
+    if np.isnan(threshold):
+        raise ValueError("expected a number as threshold. Received: NaN")
+    return threshold
+
+
+def check_shape(images, image_shape):
+    """Returns `images` if they have the axes `(num_images, *image_shape)`."""
+    if images.shape[1:] != image_shape:
+        raise ValueError(
+            "expected images of shape (num_images, "
+            f"{', '.join(map(str, image_shape))}). Received: {images.shape}"
+        )
+    return images
+
+
+def check_contents(contents, image_shape):
+    """Raises unless `contents` are image files that can become such images."""
+    if isinstance(contents, (bytes, str)) or not all(
+        isinstance(content, bytes) for content in contents
+    ):
+        raise TypeError(
+            "expected a list of bytes, the content of one image file each. "
+            f"Received: {type(contents).__name__}"
+        )
+    if image_shape[-1] not in (1, 3):
+        raise ValueError(
+            "this model has no predict_bytes: image files have 1 or 3 channels, "
+            f"and it takes {image_shape[-1]}. Use predict"
+        )

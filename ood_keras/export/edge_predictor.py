@@ -1,0 +1,68 @@
+"""What the predictors without TensorFlow have in common."""
+
+import pathlib
+
+import numpy as np
+
+from ood_keras.export import answers, manifest, pillow_decoder
+
+
+class EdgePredictor:
+    """Opens a converted model and reads image files for it; a base class.
+
+    Attributes:
+        manifest: The content of `manifest.json`, a dict.
+        threshold: Largest accepted `ood_score`, as the manifest states it.
+        operating_points: Other thresholds that the model offers, by name.
+        class_names: Labels of the known classes, by class id.
+        image_shape: `(height, width, channels)` of the images it takes.
+    """
+
+    def _open(self, path, name):
+        """Reads the manifest; returns the content of the file that `path` leads to.
+
+        Args:
+            path: The file, or the folder that holds it as `name`.
+            name: The usual name of the file.
+        """
+        path = pathlib.Path(path)
+        suffix = pathlib.Path(name).suffix
+        file = path if path.suffix == suffix else path / name
+        self.manifest = manifest.read(file.parent)
+        if file.name not in self.manifest["files"]:
+            raise ValueError(
+                f"the manifest of {file.parent} does not list {file.name}; expected a "
+                f"folder that ood_keras.export.{suffix[1:]} wrote, with {name}"
+            )
+        self.class_names = tuple(self.manifest["class_names"])
+        self.threshold = self.manifest["threshold"]["value"]
+        self.operating_points = answers.operating_points(self.manifest)
+        self.image_shape = tuple(self.manifest["input"]["image"]["shape"][1:])
+        return file.read_bytes()
+
+    def predict_bytes(self, contents, threshold=None):
+        """Decides for each image file; one that cannot be decoded is invalid.
+
+        Args:
+            contents: A list of `bytes`, the content of one PNG or JPEG file each, of
+                any size.
+            threshold: As for `predict`.
+
+        Returns:
+            As `predict` does.
+
+        Raises:
+            TypeError: `contents` is not a list of bytes.
+            ValueError: the model takes images that no image file holds.
+        """
+        return self.predict(self.decode(contents), threshold)
+
+    def decode(self, contents):
+        """The image files as images for `predict`: NaN what cannot be decoded."""
+        answers.check_contents(contents, self.image_shape)
+        images = np.full((len(contents), *self.image_shape), np.nan, np.float32)
+        for row, content in enumerate(contents):
+            pixels = pillow_decoder.decode(content, self.image_shape)
+            if pixels is not None:
+                images[row] = pixels.astype(np.float32) / 255
+        return images
