@@ -81,7 +81,7 @@ def test_the_folder_holds_nothing_else(exported):
     assert [path.name for path in exported.path.parent.iterdir()] == ["1"]
     assert {path.name for path in exported.path.iterdir()} <= {
         *("saved_model.pb", "variables", "assets", "fingerprint.pb"),
-        *("manifest.json", "parity.json", "assets.extra", "serving"),
+        *("manifest.json", "MODEL_CARD.md", "parity.json", "assets.extra", "serving"),
     }
 
 
