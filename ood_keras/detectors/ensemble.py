@@ -7,6 +7,7 @@ from ood_keras import batches
 from ood_keras.conventions import UNKNOWN
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.compiled import compiled
+from ood_keras.detectors.network import pooled
 
 
 class Ensemble(Detector):
@@ -14,21 +15,28 @@ class Ensemble(Detector):
 
     Each score is standardised: less its mean and divided by its standard deviation over
     known images, `validation` where `fit` is given some, else `data`. The network runs
-    once for all members that do not change their input. Higher is more unknown.
+    once for all members that do not change their input, even where they read features
+    of different layers. Higher is more unknown.
 
     Args:
         detectors: The members: names, `Detector`s (only their arguments are taken) or
-            dicts `{"name": ..., argument: value}`.
-        **kwargs: `num_classes`, `logits`, `features`, for all members; see `Detector`.
+            dicts `{"name": ..., argument: value}`. A member may have `features` of its
+            own, the name of a layer.
+        **kwargs: `num_classes` and `logits`, for all members, and `features`, for those
+            that have none of their own; see `Detector`.
 
     Raises:
-        ValueError: there is no member.
+        ValueError: there is no member, or one has `num_classes` or `logits` of its own.
 
     Example:
 
     >>> detector = Ensemble(detectors=["energy", "mahalanobis"])
     >>> detector.fit(model, (images, labels), validation)
     >>> ood_score = detector.score(images)
+
+    Neighbours in two layers:
+
+    >>> detector = Ensemble(detectors=["knn", {"name": "knn", "features": "conv_2"}])
     """
 
     name = "ensemble"
@@ -45,14 +53,16 @@ class Ensemble(Detector):
                 f"detectors={detectors!r}"
             )
         common = super().get_config()
+        features = common.pop("features")
         self.detectors = []
         for member in map(registry.build, detectors):
             config = member.get_config()
             if any(config[key] not in (None, common[key]) for key in common):
                 raise ValueError(
-                    "give num_classes, logits and features to the ensemble, for all "
-                    f"its members. Received: detectors={detectors!r}"
+                    "give num_classes and logits to the ensemble, for all its members. "
+                    f"Received: detectors={detectors!r}"
                 )
+            config["features"] = config["features"] or features
             self.detectors.append(type(member).from_config({**config, **common}))
 
     @property
@@ -106,9 +116,23 @@ class Ensemble(Detector):
         return [
             member.call(images)["ood_score"]
             if member.changes_input
-            else member.score_outputs(outputs)
+            else member.score_outputs(self._outputs_of(member, outputs))
             for member in self.detectors
         ]
+
+    def _outputs_of(self, member, outputs):
+        """`outputs` with the features that a member reads."""
+        if not self._has_own_features(member):
+            return outputs
+        return {**outputs, "features": pooled(outputs["layers"][member._features_name])}
+
+    def _has_own_features(self, member):
+        return member._features_name != self._features_name
+
+    def _network_of(self, member, network):
+        if not self._has_own_features(member):
+            return network
+        return network.with_features(member._features_name)
 
     def _mean(self, scores):
         scores = ops.stack(scores, axis=-1)
@@ -117,14 +141,17 @@ class Ensemble(Detector):
 
     def _choose_layers(self, network):
         shared = [member for member in self.detectors if not member.changes_input]
-        return tuple(sorted({name for member in shared for name in member.layers}))
+        names = {name for member in shared for name in member.layers}
+        own = filter(self._has_own_features, shared)
+        return tuple(sorted(names | {member._features_name for member in own}))
 
     def _infer_num_classes(self, network, data):
         return self.detectors[0].num_classes
 
     def _fit_network(self, network, data, validation):
         for member in self.detectors:
-            member._fit_network(network, data, validation)
+            own_network = self._network_of(member, network)
+            member._fit_network(own_network, data, validation)
         return super()._fit_network(network, data, validation)
 
     def _fit(self, network, data, validation):
@@ -163,6 +190,6 @@ class Ensemble(Detector):
                 for name, array in arrays.items()
                 if name.startswith(prefix)
             }
-            member._restore(network, inner, num_classes)
+            member._restore(self._network_of(member, network), inner, num_classes)
         own = {name: array for name, array in arrays.items() if "/" not in name}
         return super()._restore(network, own, num_classes)

@@ -6,13 +6,14 @@ from keras import ops
 from ood_keras.detectors.statistics import whitening
 
 
-def fit(sums, num_classes, shrinkage):
+def fit(sums, num_classes, shrinkage, cutoff):
     """Class means under one pooled covariance, ready for `squared_distances`.
 
     Args:
         sums: A `ClassSums`.
         num_classes: N.
         shrinkage: See `whitening`.
+        cutoff: See `whitening`.
 
     Returns:
         Float32 arrays: `mean` `(D,)`, the common mean; `whitening` `(D, rank)`; and
@@ -22,7 +23,7 @@ def fit(sums, num_classes, shrinkage):
         ValueError: a class has no images.
     """
     mean = sums.mean()
-    matrix = whitening(sums.pooled_covariance(), shrinkage)
+    matrix = whitening(sums.pooled_covariance(), shrinkage, cutoff)
     class_means = (sums.class_means(num_classes) - mean) @ matrix
     return {
         "mean": mean.astype(np.float32),

@@ -19,12 +19,15 @@ class Gram(Detector):
     Sastry and Oore, "Detecting Out-of-Distribution Examples with Gram Matrices", ICML
     2020, with the row sums of the Gram matrices as in the authors' code. For each layer
     with maps F `(channels, positions)` and each power p, the statistic of channel i is
-    the p-th root of `sum_j sum_s F_is^p F_js^p`. Its usual range over the known
-    training images of each predicted class is kept, from the `quantile` to `1 -
-    quantile`. The score adds up by how much an image's statistics leave that range,
-    relative to it; each layer's sum is divided by its mean over known images that the
-    range was not taken from: `validation` where `fit` is given some, else every tenth
-    image of `data`. Higher is more unknown.
+    the p-th root of `sum_j sum_s F_is^p F_js^p`. Its usual range for each class is
+    kept, from the `quantile` to `1 - quantile`, over the known training images that are
+    correctly classified as it: labelled so and predicted so. Without labels, or for a
+    class of which none is, it is over all that are predicted so; for a class that is
+    never predicted, over all classes. A new image is held against the range of its
+    predicted class. The score adds up by how much an image's statistics leave that
+    range, relative to it; each layer's sum is divided by its mean over known images
+    that the range was not taken from: `validation` where `fit` is given some, else
+    every tenth image of `data`. Higher is more unknown.
 
     The authors take the smallest and the largest value (`quantile=0`) and powers up to
     10. With many training images nearly all known ones then score exactly 0.
@@ -84,9 +87,11 @@ class Gram(Detector):
 
     def _fit(self, network, data, validation):
         sample, held_out, num_images = None, None, 0
-        for outputs, _ in self._known_batches(network, data, self._read):
+        for outputs, labels in self._known_batches(network, data, self._read):
             rows = {str(i): layer for i, layer in enumerate(outputs["statistics"])}
             rows["predicted"] = outputs["predicted"]
+            predicted = rows["predicted"].argmax(axis=1)
+            rows["correct"] = predicted == (predicted if labels is None else labels)
             if sample is None:
                 row_bytes = sum(values[0].nbytes for values in rows.values())
                 capacity = max(_SAMPLE_BYTES // row_bytes, 1)
@@ -99,9 +104,13 @@ class Gram(Detector):
             sample.add(**{name: values[~aside] for name, values in rows.items()})
             held_out.add(**{name: values[aside] for name, values in rows.items()})
         rows = sample.rows()
-        classes = rows.pop("predicted").argmax(axis=1)
+        classes, correct = rows.pop("predicted").argmax(axis=1), rows.pop("correct")
+        has_correct = np.bincount(classes[correct], minlength=self.num_classes) > 0
+        used = correct | ~has_correct[classes]
         for index, values in rows.items():
-            limits = _limits(values, classes, self.num_classes, self.quantile)
+            limits = _limits(
+                values[used], classes[used], self.num_classes, self.quantile
+            )
             self.arrays[f"low_{index}"], self.arrays[f"high_{index}"] = limits
         self.arrays["scale"] = self._usual_deviations(network, held_out, validation)
 
@@ -114,7 +123,7 @@ class Gram(Detector):
                     "`gram` sets every tenth image of `data` aside. Expected at least "
                     "10 images, or known images as `validation`"
                 )
-            predicted = rows.pop("predicted")
+            predicted, _ = rows.pop("predicted"), rows.pop("correct")
             batches = [self._deviations(list(rows.values()), predicted)]
         else:
             batches = (

@@ -29,7 +29,11 @@ class Mahalanobis(Detector):
             spatial axes are averaged over them.
         perturbation: Length of the step, in the units of the images; 0 leaves it out.
         shrinkage: s in [0, 1): the covariance is `(1 - s) C + s v I`, v its mean
-            variance. With 0, directions without variance are left out.
+            variance, which gives directions of little variance a weight with bounds.
+        cutoff: In [0, 1): directions whose variance, after shrinkage, is at most this
+            fraction of the largest are left out: their inverse would weigh noise more
+            than all else. The default is a standard deviation of 1 % of the largest; 0
+            leaves out only what has none.
         **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
 
     Raises:
@@ -45,7 +49,9 @@ class Mahalanobis(Detector):
     learns = True
     needs_labels = True
 
-    def __init__(self, *, layers=None, perturbation=0.0, shrinkage=0.0, **kwargs):
+    def __init__(
+        self, *, layers=None, perturbation=0.0, shrinkage=0.0, cutoff=1e-4, **kwargs
+    ):
         super().__init__(**kwargs)
         if not perturbation >= 0:
             raise ValueError(
@@ -54,6 +60,7 @@ class Mahalanobis(Detector):
         self._layers = check_layers(layers)
         self.perturbation = float(perturbation)
         self.shrinkage = check_fraction("shrinkage", shrinkage)
+        self.cutoff = check_fraction("cutoff", cutoff)
 
     @property
     def changes_input(self):
@@ -69,6 +76,7 @@ class Mahalanobis(Detector):
             "layers": self._layers,
             "perturbation": self.perturbation,
             "shrinkage": self.shrinkage,
+            "cutoff": self.cutoff,
         }
 
     def call(self, images):
@@ -130,7 +138,9 @@ class Mahalanobis(Detector):
                 layer_sums.add(layer, labels)
         ranks = []
         for index, layer_sums in enumerate(sums):
-            fitted = gaussian.fit(layer_sums, self.num_classes, self.shrinkage)
+            fitted = gaussian.fit(
+                layer_sums, self.num_classes, self.shrinkage, self.cutoff
+            )
             ranks.append(fitted["whitening"].shape[1])
             self.arrays |= {f"{name}_{index}": array for name, array in fitted.items()}
         weights = 1.0 / np.maximum(ranks, 1) if len(ranks) > 1 else np.ones(1)

@@ -65,7 +65,9 @@ class Network:
             )
         self.model = model
         self._compiled = {}
-        images = ops.convert_to_tensor(_sample(model, sample))
+        self._sample = _sample(model, sample)
+        self._logits_name = logits
+        images = ops.convert_to_tensor(self._sample)
         self.image_shape = tuple(images.shape[1:])
         # The first call builds an unbuilt model, so that its layers can be listed.
         model(images, training=False)
@@ -154,6 +156,15 @@ class Network:
         for images, labels in batches.iterate(data, batch_size):
             if len(images):
                 yield self._compiled[key](images), labels
+
+    def with_features(self, features):
+        """The same network with the output of another layer, by name, as features."""
+        return Network(
+            self.model,
+            logits=self._logits_name,
+            features=features,
+            sample=self._sample,
+        )
 
     @property
     def variables(self):

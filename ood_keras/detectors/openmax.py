@@ -24,13 +24,20 @@ class OpenMax(Detector):
     of the corrected logits. Distances are Euclidean, over the known logits. Higher is
     more unknown.
 
+    The tail is shifted before the fit, so that its smallest distance becomes `shift`.
+    The Weibull law depends on it. With a large shift it becomes a Gumbel law, which has
+    no lower end and does not change with the unit of the logits; with a small one, all
+    distances below the tail less the shift have `F = 0`.
+
     Args:
         tail_size: Images in the tail of each class.
         num_top: How many of the largest logits are corrected; all if there are fewer.
+        shift: Positive. 10,000 is the default of the authors' library, libMR; their
+            later code, VAST, takes 1.
         **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
 
     Raises:
-        ValueError: an argument is not positive.
+        ValueError: an argument is not positive, or, on `fit`, a class has no images.
 
     Example:
 
@@ -42,16 +49,23 @@ class OpenMax(Detector):
     learns = True
     needs_labels = True
 
-    def __init__(self, *, tail_size=20, num_top=10, **kwargs):
+    def __init__(self, *, tail_size=20, num_top=10, shift=10_000.0, **kwargs):
         super().__init__(**kwargs)
         self.tail_size = check_count("tail_size", tail_size)
         self.num_top = check_count("num_top", num_top)
+        if not 0 < shift < np.inf:
+            raise ValueError(
+                "`shift` must be a positive number, in the units of the logits. "
+                f"Received: shift={shift!r}"
+            )
+        self.shift = float(shift)
 
     def get_config(self):
         return {
             **super().get_config(),
             "tail_size": self.tail_size,
             "num_top": self.num_top,
+            "shift": self.shift,
         }
 
     def score_outputs(self, outputs):
@@ -70,9 +84,10 @@ class OpenMax(Detector):
         products = ops.matmul(known, ops.transpose(means))
         squares = squares + (ops.sum(ops.square(means), axis=-1) - 2.0 * products)
         distances = ops.sqrt(ops.maximum(squares, 0.0))
-        shifted = ops.maximum(distances - self._tensor("shift"), 1e-30)
+        # In units of the shift and around 1, so that a large shift costs no digits.
+        beyond = (distances - self._tensor("start")) / self.shift
         exponent = self._tensor("shape") * (
-            ops.log(shifted) - self._tensor("log_scale")
+            ops.log1p(ops.maximum(beyond, _LOWER_END)) - self._tensor("log_scale")
         )
         return -ops.expm1(-ops.exp(exponent))
 
@@ -90,17 +105,18 @@ class OpenMax(Detector):
         check_no_empty_class(np.bincount(labels, minlength=self.num_classes))
         distances = np.linalg.norm(rows["logits"][used] - means[labels], axis=1)
         tails = _largest_of_class(distances, labels, self.num_classes, self.tail_size)
-        # As the authors' library does: the smallest of a tail is moved to 1.
-        shift = np.nanmin(tails, axis=1) - 1.0
-        shape, log_scale = _weibull(tails - shift[:, None])
+        start = np.nanmin(tails, axis=1)
+        shape, log_scale = _weibull(np.log1p((tails - start[:, None]) / self.shift))
         self.arrays = {
             "means": means.astype(np.float32),
-            "shift": shift.astype(np.float32),
+            "start": start.astype(np.float32),
             "shape": shape.astype(np.float32),
             "log_scale": log_scale.astype(np.float32),
         }
 
 
+# Just above -1, where the law ends and its logarithm is -inf.
+_LOWER_END = -1.0 + 1e-7
 # The logits of so many training images are kept during `fit`, a random sample.
 _SAMPLE_SIZE = 100_000
 
@@ -117,10 +133,13 @@ def _largest_of_class(values, classes, num_classes, size):
     return largest
 
 
-def _weibull(rows):
-    """Maximum-likelihood shape and log scale of each row, by bisection; skips NaN."""
-    logs = np.log(rows)
-    low, high = np.full(len(rows), 1e-3), np.full(len(rows), 1e6)
+def _weibull(logs):
+    """Maximum-likelihood shape and log scale of each row, by bisection; skips NaN.
+
+    Args:
+        logs: Logarithms of what the law is fitted to, `(rows, tail)`.
+    """
+    low, high = np.full(len(logs), 1e-3), np.full(len(logs), 1e9)
     for _ in range(100):
         shape = np.sqrt(low * high)
         weights = np.exp(shape[:, None] * (logs - np.nanmax(logs, axis=1)[:, None]))

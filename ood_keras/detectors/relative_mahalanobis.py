@@ -5,7 +5,7 @@ from keras import ops
 
 from ood_keras.detectors import gaussian
 from ood_keras.detectors.base import Detector, check_fraction
-from ood_keras.detectors.statistics import ClassSums, whitening
+from ood_keras.detectors.statistics import ClassSums
 
 
 class RelativeMahalanobis(Detector):
@@ -17,12 +17,18 @@ class RelativeMahalanobis(Detector):
     is strange in directions that tell no class from another cancels. Higher is more
     unknown.
 
+    S_0 is S plus the covariance of the class means, so the two distances differ only
+    within the space that the whitened class means span, of at most N - 1 directions.
+    Just that space is kept, and the rest cancels exactly, not up to rounding.
+
     Args:
-        shrinkage: s in [0, 1), for both covariances; see `Mahalanobis`.
+        shrinkage: s in [0, 1), of S; see `Mahalanobis`.
+        cutoff: In [0, 1), of S; see `Mahalanobis`. Directions that it leaves out are
+            left out of both distances.
         **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
 
     Raises:
-        ValueError: `shrinkage` is out of range.
+        ValueError: an argument is out of range.
 
     Example:
 
@@ -34,30 +40,48 @@ class RelativeMahalanobis(Detector):
     learns = True
     needs_labels = True
 
-    def __init__(self, *, shrinkage=0.0, **kwargs):
+    def __init__(self, *, shrinkage=0.0, cutoff=1e-4, **kwargs):
         super().__init__(**kwargs)
         self.shrinkage = check_fraction("shrinkage", shrinkage)
+        self.cutoff = check_fraction("cutoff", cutoff)
 
     def get_config(self):
-        return {**super().get_config(), "shrinkage": self.shrinkage}
+        return {
+            **super().get_config(),
+            "shrinkage": self.shrinkage,
+            "cutoff": self.cutoff,
+        }
 
     def score_outputs(self, outputs):
-        distances = gaussian.squared_distances(
-            outputs["features"],
-            self._tensor("mean"),
-            self._tensor("whitening"),
-            self._tensor("class_means"),
-        )
+        class_means = self._tensor("class_means")
         centred = outputs["features"] - self._tensor("mean")
-        background = ops.matmul(centred, self._tensor("background_whitening"))
-        return ops.min(distances, axis=-1) - ops.sum(ops.square(background), axis=-1)
+        place = ops.matmul(centred, self._tensor("projection"))
+        # The squares of `place` in both distances, and their difference.
+        common = ops.sum(ops.square(place) * self._tensor("difference"), axis=-1)
+        products = ops.matmul(place, ops.transpose(class_means))
+        offsets = ops.sum(ops.square(class_means), axis=-1)
+        return common + ops.min(offsets - 2.0 * products, axis=-1)
 
     def _fit(self, network, data, validation):
         sums = ClassSums(self.num_classes, network.feature_size)
         for outputs, labels in self._known_batches(network, data):
             sums.add(outputs["features"], labels)
-        background = whitening(sums.covariance(), self.shrinkage)
+        fitted = gaussian.fit(sums, self.num_classes, self.shrinkage, self.cutoff)
+        class_means = fitted["class_means"].astype(np.float64)
+        share = sums.counts / sums.counts.sum()
+        # Whitened, S is the identity and S_0 the identity plus the square of this.
+        spread = np.sqrt(share)[:, None] * class_means
+        _, lengths, directions = np.linalg.svd(spread, full_matrices=False)
+        kept = lengths > _NO_LENGTH * lengths.max(initial=0.0)
+        lengths, directions = lengths[kept], directions[kept].T
         self.arrays = {
-            **gaussian.fit(sums, self.num_classes, self.shrinkage),
-            "background_whitening": background.astype(np.float32),
+            "mean": fitted["mean"],
+            "projection": (fitted["whitening"] @ directions).astype(np.float32),
+            "class_means": (class_means @ directions).astype(np.float32),
+            "difference": (1.0 - 1.0 / (1.0 + lengths**2)).astype(np.float32),
         }
+
+
+# The common mean lies among the class means, so one direction fewer than there are
+# classes is left, up to float32 rounding of the means.
+_NO_LENGTH = 1e-5

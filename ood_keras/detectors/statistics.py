@@ -152,22 +152,25 @@ def check_no_empty_class(counts):
         )
 
 
-def whitening(covariance, shrinkage=0.0):
+def whitening(covariance, shrinkage=0.0, cutoff=0.0):
     """A matrix W, `(D, rank)`, with `W W^T` the (pseudo-)inverse of the covariance.
 
     So `||(x - m) W||^2` is the squared Mahalanobis distance. Directions that have no
-    variance, up to the rounding of float32 features, are left out.
+    variance, up to the rounding of float32 features, are always left out.
 
     Args:
         covariance: `(D, D)`, float64.
         shrinkage: s in [0, 1): the covariance is taken as `(1 - s) C + s v I`, v the
             mean variance, which gives directions without variance a finite weight.
+        cutoff: In [0, 1): directions whose variance, after shrinkage, is at most this
+            fraction of the largest are left out too.
     """
     size = len(covariance)
     shrunk = (1.0 - shrinkage) * covariance
     shrunk += shrinkage * (np.trace(covariance) / size) * np.eye(size)
     values, vectors = np.linalg.eigh(shrunk)
-    kept = values > _NO_VARIANCE * max(values.max(), np.finfo(np.float32).tiny)
+    largest = max(values.max(), np.finfo(np.float32).tiny)
+    kept = values > max(cutoff, _NO_VARIANCE) * largest
     return vectors[:, kept] / np.sqrt(values[kept])
 
 

@@ -45,7 +45,7 @@ def test_class_sums(stream):
 def test_squared_distances_far_from_the_origin(stream):
     features, labels = stream
     sums = summed(features, labels)
-    distances = gaussian.squared_distances(features, **gaussian.fit(sums, 4, 0.0))
+    distances = gaussian.squared_distances(features, **gaussian.fit(sums, 4, 0.0, 0.0))
     inverse = np.linalg.inv(sums.pooled_covariance())
     for label, mean in enumerate(sums.class_means(4)):
         gaps = features - mean
@@ -63,6 +63,8 @@ def test_whitening_leaves_directions_without_variance_out():
         matrix @ matrix.T, np.linalg.pinv(covariance, rcond=1e-10), atol=1e-9
     )
     assert whitening(covariance, shrinkage=0.1).shape == (5, 5)
+    assert whitening(covariance, cutoff=0.1).shape == (5, 2)
+    assert whitening(covariance, shrinkage=0.1, cutoff=0.1).shape == (5, 2)
     assert whitening(np.zeros((2, 2))).shape == (2, 0)
 
 

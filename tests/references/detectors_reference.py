@@ -116,11 +116,11 @@ def shrink(covariance, shrinkage):
     return (1 - shrinkage) * covariance + shrinkage * target
 
 
-def mahalanobis(train_features, labels, features, shrinkage=0.0):
+def mahalanobis(train_features, labels, features, shrinkage=0.0, cutoff=1e-4):
     """The squared distance to the nearest class mean."""
     means = class_means(train_features, labels)
     covariance = shrink(pooled_covariance(train_features, labels), shrinkage)
-    inverse = np.linalg.pinv(covariance, rcond=1e-10, hermitian=True)
+    inverse = np.linalg.pinv(covariance, rcond=max(cutoff, 1e-10), hermitian=True)
     return np.array(
         [
             min((row - mean) @ inverse @ (row - mean) for mean in means)
@@ -129,12 +129,18 @@ def mahalanobis(train_features, labels, features, shrinkage=0.0):
     )
 
 
-def relative_mahalanobis(train_features, labels, features):
+def relative_mahalanobis(train_features, labels, features, shrinkage=0.0, cutoff=1e-4):
+    """Both distances within the directions that the covariance of classes keeps."""
+    pooled = pooled_covariance(train_features, labels)
+    within = shrink(pooled, shrinkage)
+    between = np.cov(train_features.astype(np.float64).T, bias=True) - pooled
+    values, vectors = np.linalg.eigh(within)
+    basis = vectors[:, values > max(cutoff, 1e-10) * values.max()]
     mean = np.mean(train_features, axis=0, dtype=np.float64)
-    covariance = np.cov(train_features.astype(np.float64).T, bias=True)
-    inverse = np.linalg.pinv(covariance, rcond=1e-10, hermitian=True)
-    background = [(row - mean) @ inverse @ (row - mean) for row in features]
-    return mahalanobis(train_features, labels, features) - np.array(background)
+    inverse = np.linalg.inv(basis.T @ (within + between) @ basis)
+    centred = [(row - mean) @ basis for row in features.astype(np.float64)]
+    background = np.array([row @ inverse @ row for row in centred])
+    return mahalanobis(train_features, labels, features, shrinkage, cutoff) - background
 
 
 def unit(row):
@@ -198,7 +204,10 @@ def gram_statistics(maps, num_powers):
 
 
 def gram(train, validation, test, num_powers, quantile):
-    """Each of the three is `(list of maps of a layer, predicted classes)`."""
+    """Each of the three is `(list of maps of a layer, predicted classes)`.
+
+    Those of `train` are classes that images are both labelled and predicted as.
+    """
     num_layers = len(train[0])
     per_layer = []
     for layer in range(num_layers):
@@ -224,7 +233,8 @@ def gram(train, validation, test, num_powers, quantile):
     return np.sum(per_layer, axis=0)
 
 
-def openmax(train_logits, labels, logits, num_classes, tail_size, num_top):
+def openmax(train_logits, labels, logits, num_classes, tail_size, num_top, shift=None):
+    """Without `shift`, the limit of a large one: a Gumbel law, fitted as such."""
     from scipy import stats
 
     train_logits = train_logits[:, :num_classes].astype(np.float64)
@@ -233,15 +243,18 @@ def openmax(train_logits, labels, logits, num_classes, tail_size, num_top):
         rows = train_logits[(labels == label) & (train_logits.argmax(1) == label)]
         mean = rows.mean(axis=0)
         tail = sorted(np.linalg.norm(row - mean) for row in rows)[-tail_size:]
-        shape, _, scale = stats.weibull_min.fit(np.array(tail) - tail[0] + 1, floc=0)
-        models.append((mean, tail[0] - 1, shape, scale))
+        if shift is None:
+            law = stats.gumbel_l(*stats.gumbel_l.fit(tail))
+        else:
+            shape, _, scale = stats.weibull_min.fit(tail - tail[0] + shift, floc=0)
+            law = stats.weibull_min(shape, loc=tail[0] - shift, scale=scale)
+        models.append((mean, law))
     scores = []
     for row in logits[:, :num_classes].astype(np.float64):
         corrected, unknown = row.copy(), 0.0
         for rank, label in enumerate(np.argsort(-row)[:num_top]):
-            mean, shift, shape, scale = models[label]
-            distance = np.linalg.norm(row - mean) - shift
-            probability = stats.weibull_min.cdf(distance, shape, scale=scale)
+            mean, law = models[label]
+            probability = law.cdf(np.linalg.norm(row - mean))
             weight = 1 - (num_top - rank) / num_top * probability
             corrected[label] = row[label] * weight
             unknown += row[label] * (1 - weight)
