@@ -45,7 +45,12 @@ _PAGE = """\
 
 serves the newest version in the folder above: REST on port 8501, gRPC on port 8500, on
 this machine only, since the server asks nobody for a password. A new version is picked
-up within seconds. `../manifest.json` says what the model is, takes and answers.
+up within seconds. `curl localhost:8501/v1/models/{name}` says whether it is up, and
+`.../{name}/metadata` lists its signatures; `../MODEL_CARD.md` and `../manifest.json`
+say what the model is, takes and answers.
+
+It was written by TensorFlow {version}. Use a server of this version or a later one;
+TF_SERVING_IMAGE names another image than `tensorflow/serving:latest`.
 
 Every export is opened through a TensorFlow Session, as the server opens it, and
 compared with the original; see `../parity.json`. The server itself is not run then.
@@ -76,8 +81,18 @@ reply = stub.Predict(request, timeout=10)
 print({{name: tf.make_ndarray(value) for name, value in reply.outputs.items()}})
 ```
 
-`predict_at` takes a second input `threshold`, float32, one for each image. `features`
-answers with `features` and `logits`.
+`predict_at` takes a second input: the `threshold` to decide by, one for each image. The
+operating points in `../manifest.json` are such thresholds. After the lines above:
+
+```python
+limits = np.full(len(images), 0.5, np.float32)
+request.model_spec.signature_name = "predict_at"
+request.inputs["threshold"].CopyFrom(tf.make_tensor_proto(limits))
+reply = stub.Predict(request, timeout=10)
+print(tf.make_ndarray(reply.outputs["label"]))
+```
+
+`features` answers with `features` and `logits`.
 
 ## Batching
 
@@ -140,6 +155,7 @@ def write(folder, path, image_shape):
     page = _PAGE.format(
         name=name,
         shape=(1, *image_shape),
+        version=tf.__version__,
         files=_FILES.format(name=name) if takes_files else "",
     )
     for file, content in {

@@ -38,6 +38,11 @@ def server(exported, apis):
     server.close()
 
 
+def test_the_page_names_the_version_that_wrote_the_model(exported):
+    page = (exported.path / "serving" / "README.md").read_text()
+    assert f"written by TensorFlow {tf.__version__}." in page
+
+
 def test_warm_up_requests_are_read_and_answered(exported, apis):
     run = Session(exported.path)
     signatures = set()
@@ -115,7 +120,7 @@ def run_example(command, server, folder, exported):
 
 def test_the_examples_of_the_page_work(exported, server, tmp_path):
     (curl,) = examples(exported, "sh")
-    with_files, with_pixels = examples(exported, "python")
+    with_files, with_pixels, at_threshold = examples(exported, "python")
     label = Session(exported.path)("serving_default", image=exported.images[:1])[
         "label"
     ]
@@ -128,6 +133,12 @@ def test_the_examples_of_the_page_work(exported, server, tmp_path):
         [sys.executable, "-c", with_pixels], server, tmp_path, exported
     )
     assert "'class_id': array" in answer
+    both = with_pixels.replace("np.zeros", "np.ones") + at_threshold
+    answer = run_example([sys.executable, "-c", both], server, tmp_path, exported)
+    ones = np.ones((1, *exported.images.shape[1:]), np.float32)
+    limit = np.array([0.5], np.float32)
+    label = Session(exported.path)("predict_at", image=ones, threshold=limit)["label"]
+    assert answer.splitlines()[-1] == str(label)
 
 
 def test_garbage_over_rest_gets_an_answer_that_is_json(exported, server):
