@@ -35,7 +35,10 @@ class PriorNetwork(KnownUnknownLoss):
         num_classes: Integer N >= 2, the number of known classes.
         concentration: Float > 0, what the target of a known image has more than a flat
             one. Defaults to `100.0`, the authors' of 2019.
-        weight: Float >= 0, the weight of an unknown image. Defaults to `1.0`.
+        weight: Float >= 0, the weight of an unknown image. `None` means N: where there
+            is one unknown image to N known ones, as in the paper that this package
+            follows, both kinds then weigh alike, as they do in the authors' training.
+            Defaults to `None`.
         direction: "reverse" (the later paper's; better with many classes) or "forward"
             (the first paper's). Defaults to `"reverse"`.
         reduction: As in `keras.losses.Loss`; `None` keeps one value per image.
@@ -68,7 +71,7 @@ class PriorNetwork(KnownUnknownLoss):
         self,
         num_classes,
         concentration=100.0,
-        weight=1.0,
+        weight=None,
         direction="reverse",
         reduction="sum_over_batch_size",
         name="prior_network",
@@ -80,7 +83,7 @@ class PriorNetwork(KnownUnknownLoss):
                 "`concentration` must be above 0, what known images have more than "
                 f"unknown ones. Received: concentration={concentration}"
             )
-        if not weight >= 0:
+        if weight is not None and not weight >= 0:
             raise ValueError(
                 "`weight` must be at least 0, the weight of an unknown image. "
                 f"Received: weight={weight}"
@@ -91,7 +94,7 @@ class PriorNetwork(KnownUnknownLoss):
                 f"Received: direction={direction!r}"
             )
         self.concentration = float(concentration)
-        self.weight = float(weight)
+        self.weight = None if weight is None else float(weight)
         self.direction = direction
 
     def call(self, y_true, y_pred):
@@ -114,7 +117,7 @@ class PriorNetwork(KnownUnknownLoss):
 
 
 def prior_network(
-    y_true, logits, num_classes, concentration=100.0, weight=1.0, direction="reverse"
+    y_true, logits, num_classes, concentration=100.0, weight=None, direction="reverse"
 ):
     """Returns the loss of each image, `(batch,)`; see `PriorNetwork`."""
     logits = check_logits(logits, num_classes, unknown_class=False)
@@ -124,6 +127,7 @@ def prior_network(
     pair = concentrations(logits), 1.0 + concentration * is_true
     values = dirichlet_divergence(*(pair if direction == "reverse" else pair[::-1]))
     values = ops.cast(values / concentration, logits.dtype)
+    weight = num_classes if weight is None else weight
     return ops.where(known, values, weight * values)
 
 

@@ -29,8 +29,8 @@ class ConfidentClassifier(keras.Model):
     unsure of, and the classifier learns to be unsure there. Two things are read freely.
     As in the authors' code, the generator maximises log D(G(z)) and does not minimise
     log(1 - D(G(z))). Known and generated images pass the classifier as one batch:
-    their networks have no batch normalisation; one that normalised the two apart could
-    tell them by their batch's statistics, and would know neither at test time.
+    theirs has no batch normalisation; one that normalised the two apart could tell them
+    by their batch's statistics, and would know neither at test time.
 
     Calling the model calls the classifier. Only the classifier belongs to the compiled
     optimizer; the GAN has its own, Adam with the authors' beta_1 = 0.5. All their state

@@ -36,6 +36,14 @@ def test_equals_the_reference(scale, direction):
     np.testing.assert_allclose(loss(labels, logits), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_by_default_n_known_images_weigh_as_one_unknown():
+    logits = np.array([[2.0, 0.0, 1.0]], "float32")
+    loss = PriorNetwork(3, direction="forward")
+    assert loss.get_config()["weight"] is None
+    once = PriorNetwork(3, weight=1.0, direction="forward")([-1], logits)
+    assert float(loss([-1], logits)) == pytest.approx(3 * float(once), rel=1e-6)
+
+
 def test_divergence_is_the_mean_log_ratio_of_samples():
     left, right = np.array([4.0, 2.0, 3.0]), np.array([1.0, 1.0, 6.0])
     samples = np.random.default_rng(0).dirichlet(left, 200_000).T

@@ -74,7 +74,8 @@ def fit(name, classifier):
         options = {"hidden_size": 16, "epochs": 3, "learning_rate": 0.003}
         return baselines.LearnedConfidence(**options).fit(classifier, data)
     if name == "one_class_svm":
-        return baselines.OneClassSVM(max_images=150).fit(classifier, data)
+        validation = known_images(60, seed=4)[0], unknown_images(60, seed=5)
+        return baselines.OneClassSVM().fit(classifier, data, validation)
     if name == "likelihood_ratio":
         options = {"latent_size": 2, "hidden_size": 24, "epochs": 25}
         options["batch_size"] = 20
@@ -83,7 +84,7 @@ def fit(name, classifier):
     labels = np.concatenate([data[1], np.full(60, -1)])
     mixed = tf.data.Dataset.from_tensor_slices((images, labels))
     mixed = mixed.shuffle(260, seed=0, reshuffle_each_iteration=False).batch(20)
-    options = {"concentration": 10.0, "epochs": 20, "learning_rate": 0.01}
+    options = {"concentration": 10.0, "epochs": 10, "learning_rate": 0.02}
     return baselines.PriorNetwork(NUM_CLASSES, **options).fit(network(), mixed)
 
 
@@ -175,9 +176,25 @@ def test_learned_confidence_regresses_the_true_class_probability():
 def test_one_class_svm_rejects_the_share_nu_of_its_training_images(classifier):
     images, labels = known_images(400, seed=1)
     for nu in (0.05, 0.3):
-        baseline = baselines.OneClassSVM(nu=nu).fit(classifier, (images, labels))
+        baseline = baselines.OneClassSVM(nu=nu, gamma=0.02, max_images=400)
+        baseline.fit(classifier, (images, labels))
         outside = np.mean(baseline.score(images) > 0)
         assert outside == pytest.approx(nu, abs=0.04)
+
+
+def test_one_class_svm_takes_the_gamma_that_is_best_on_validation(classifier):
+    data = known_images(200, seed=1)
+    known, unknown = known_images(60, seed=4)[0], unknown_images(60, seed=5)
+    chosen = baselines.OneClassSVM().fit(classifier, data, (known, unknown))
+    values = {}
+    for gamma in (2.0**-9, 2.0**-7, 2.0**-5, 2.0**-3, 2.0**-1):
+        machine = baselines.OneClassSVM(gamma=gamma).fit(classifier, data)
+        scores = [machine.score(images) for images in (known, unknown)]
+        labels = np.repeat([0, 1], 60)
+        values[gamma] = sklearn.metrics.roc_auc_score(labels, np.concatenate(scores))
+    assert values[chosen.gamma] == max(values.values()) > min(values.values())
+    with pytest.raises(ValueError, match="expected `validation`"):
+        baselines.OneClassSVM().fit(classifier, data)
 
 
 def test_elbo_equals_the_reference():
@@ -241,7 +258,7 @@ def test_a_prior_network_trained_elsewhere_is_scored_alike():
 
 def test_errors_say_what_was_expected(classifier):
     images, labels = known_images(10, seed=0)
-    for baseline in (baselines.LearnedConfidence(), baselines.OneClassSVM()):
+    for baseline in (baselines.LearnedConfidence(), baselines.OneClassSVM(gamma=0.1)):
         with pytest.raises(RuntimeError, match="call `fit` before"):
             baseline.score(images)
         with pytest.raises(ValueError, match="known images with labels"):

@@ -42,7 +42,7 @@ class PriorNetwork(Baseline):
         self,
         num_classes,
         concentration=100.0,
-        weight=1.0,
+        weight=None,
         direction="reverse",
         epochs=10,
         learning_rate=1e-3,
