@@ -16,6 +16,8 @@ _HOMES = {
     "onnx": "onnx",
     "recalibrate": "recalibration",
     "saved_model": "saved_model",
+    "score": "batch_scoring",
+    "score_to_file": "batch_scoring",
     "shipped": "shipped",
     "tflite": "tflite",
 }
@@ -30,6 +32,8 @@ __all__ = [
     "onnx",
     "recalibrate",
     "saved_model",
+    "score",
+    "score_to_file",
     "shipped",
     "tflite",
 ]

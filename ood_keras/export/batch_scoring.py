@@ -1,0 +1,511 @@
+"""Scores any number of images with an exported model, in constant memory, resumably."""
+
+import concurrent.futures
+import contextlib
+import csv
+import errno
+import fcntl
+import io
+import itertools
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+import time
+
+import numpy as np
+
+from ood_keras import files
+from ood_keras._version import __version__
+from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
+from ood_keras.export import answers, inputs
+
+FORMATS = (".csv", ".jsonl", ".parquet")
+COLUMNS = (
+    "path",
+    "index",
+    "class_id",
+    "label",
+    "ood_score",
+    "accepted",
+    "valid",
+    "error",
+)
+UNDECODABLE = "no PNG or JPEG image, or damaged, or larger than is read"
+_NO_ANSWER = "the model gives no finite answer"
+
+_BATCH_SIZE = 256
+_BATCH_BYTES = 2**26
+_SAVE_EVERY = 2  # Seconds.
+_ROW_GROUP = 2**16
+
+
+def score(predictor, paths, *, threshold=None, feature=None, raw_records=False):
+    """Yields a row for every image, in constant memory.
+
+    Args:
+        predictor: What `export.load` returns: of a SavedModel, a TFLite or an ONNX
+            file.
+        paths: Image files (PNG, JPEG), IDX files of unsigned bytes, TFRecord files, the
+            latter two gzip'd if they end in .gz, folders, which are searched at any
+            depth, and globs.
+        threshold: Largest accepted `ood_score`, a number or the name of an operating
+            point of the model; `None` takes the model's own.
+        feature: Of `tf.train.Example`s in TFRecord files, the bytes feature that holds
+            the encoded image; `None` takes `image/encoded`, else `image`.
+        raw_records: Whether records of TFRecord files are the encoded images
+            themselves.
+
+    Yields:
+        A dict: `path`, `index` within an IDX or TFRecord file or `None`, `class_id`
+        (-1 when rejected), `label`, `ood_score` (higher means more likely unknown;
+        `None` where there is none), `accepted`, `valid` (whether there was an image to
+        look at), `error` (why not, or `None`), `probabilities` (a list of N floats).
+
+    Raises:
+        FileNotFoundError: a path does not exist, or leads to no images.
+        ValueError: an IDX file among `paths` holds other images than the model takes,
+            or there is no such operating point.
+
+    Example:
+
+    >>> predictor = export.load("saved_models/mnist/1")
+    >>> for row in export.score(predictor, ["pictures/", "more/*.png"]):
+    ...     print(row["path"], row["label"], row["error"] or row["ood_score"])
+    """
+    options = {"feature": feature, "raw_records": raw_records}
+    _check_first(predictor, paths, threshold, options)
+    with tempfile.TemporaryDirectory() as folder:
+        listing = pathlib.Path(folder) / "listing.jsonl"
+        inputs.write_listing(listing, paths)
+        for rows, _ in _scored(predictor, listing, (0, 0), threshold, options):
+            yield from rows
+
+
+def score_to_file(
+    predictor,
+    paths,
+    output,
+    *,
+    threshold=None,
+    feature=None,
+    raw_records=False,
+    probabilities=False,
+    progress=False,
+):
+    """Writes a row for every image to a file; a killed run goes on where it was.
+
+    Until it is done everything is in the folder `OUTPUT.partial`; the same call again
+    continues there and ends with the same file as a run that was never stopped. What is
+    to be read is listed at the beginning: images added later are not in the output.
+
+    Args:
+        predictor, paths, threshold, feature, raw_records: As for `score`.
+        output: A file that does not exist, `*.csv`, `*.jsonl` or `*.parquet`.
+        probabilities: Whether to write the probability of each class too.
+        progress: Whether to show a progress bar, on a terminal.
+
+    Returns:
+        `{"images", "accepted", "rejected", "unreadable", "images_per_second"}`, the
+        counts for the whole output, the speed of this call.
+
+    Raises:
+        BlockingIOError: another process is writing this output.
+        FileExistsError: `output` exists.
+        FileNotFoundError: a path does not exist, or leads to no images.
+        ImportError: `pyarrow`, which writes Parquet, is not installed.
+        ValueError: as for `score`; or `output` has no known extension; or the output
+            was begun with another model or other arguments.
+
+    Example:
+
+    >>> predictor = export.load("saved_models/mnist/1")
+    >>> export.score_to_file(predictor, ["pictures/"], "answers.csv")
+    {'images': 10000, 'accepted': 9512, 'rejected': 486, 'unreadable': 2, ...}
+    """
+    output = pathlib.Path(output)
+    options = {"feature": feature, "raw_records": raw_records}
+    _check_output(output)
+    relative = not all(os.path.isabs(path) for path in paths)
+    settings = {
+        "model": predictor.manifest["manifest_sha256"],
+        "paths": [os.fspath(path) for path in paths],
+        "folder": os.getcwd() if relative else None,
+        "threshold": threshold,
+        **options,
+        "probabilities": probabilities,
+        "ood_keras": __version__,
+    }
+    with _partial(output) as partial:
+        state = partial.state(settings)
+        if state is None:
+            _check_first(predictor, paths, threshold, options)
+            total = inputs.write_listing(partial.listing, settings["paths"])
+            head = _head(output.suffix, predictor.class_names, probabilities)
+            state = partial.begin(settings, total, head)
+        start, done = time.monotonic(), sum(state["counts"].values())
+        position = tuple(state["position"])
+        batches = _scored(predictor, partial.listing, position, threshold, options)
+        with _bar(progress, state["total"], done) as bar, partial.rows(state) as file:
+            for rows, position in batches:
+                file.write(_encoded(output.suffix, rows, probabilities))
+                for row in rows:
+                    state["counts"][_outcome(row)] += 1
+                state["position"] = position
+                partial.save_now_and_then(state, file)
+                bar.update(len(rows))
+            partial.save(state, file)
+        images = sum(state["counts"].values())
+        seconds = max(time.monotonic() - start, 1e-9)
+        partial.finish(probabilities)
+    return {
+        "images": images,
+        **state["counts"],
+        "images_per_second": (images - done) / seconds,
+    }
+
+
+def summary(counts):
+    """The counts that `score_to_file` returns, in a sentence."""
+    return (
+        f"{counts['images']:,} images: {counts['accepted']:,} accepted, "
+        f"{counts['rejected']:,} rejected, {counts['unreadable']:,} unreadable; "
+        f"{counts['images_per_second']:,.0f} images/s"
+    )
+
+
+def counted(rows, counts):
+    """Yields the rows on, and adds them up in the dict `counts` as they pass."""
+    start = time.monotonic()
+    counts |= {"images": 0, "accepted": 0, "rejected": 0, "unreadable": 0}
+    for row in rows:
+        counts["images"] += 1
+        counts[_outcome(row)] += 1
+        yield row
+    seconds = max(time.monotonic() - start, 1e-9)
+    counts["images_per_second"] = counts["images"] / seconds
+
+
+def _outcome(row):
+    if row["valid"]:
+        return "accepted" if row["accepted"] else "rejected"
+    return "unreadable"
+
+
+def _check_first(predictor, paths, threshold, options):
+    """Raises now what would otherwise be found in the middle."""
+    if threshold is not None:
+        answers.threshold_value(threshold, predictor.operating_points)
+    if options["feature"] is not None and options["raw_records"]:
+        raise ValueError(
+            "records are either tf.train.Examples with a feature or encoded images "
+            f"themselves. Received: feature={options['feature']!r} and raw_records"
+        )
+    inputs.check(paths)
+    inputs.check_shapes(paths, predictor.image_shape)
+
+
+def _scored(predictor, listing, position, threshold, options):
+    """Yields `(rows, position after them)`, batch by batch."""
+    image_bytes = 4 * int(np.prod(predictor.image_shape))
+    size = max(1, min(_BATCH_SIZE, _BATCH_BYTES // image_bytes))
+    stream = inputs.items(listing, position, predictor.image_shape, **options)
+    prepared = (
+        (batch, _prepared(predictor, batch)) for batch in inputs.batched(stream, size)
+    )
+    for batch, contents in _ahead(prepared):
+        rows = [_row_of_error(item, predictor) for item in batch]
+        readable = [row for row, item in enumerate(batch) if item.error is None]
+        if readable:
+            if isinstance(contents, list):
+                answer = predictor.predict_bytes(contents, threshold=threshold)
+            else:
+                answer = predictor.predict(contents, threshold=threshold)
+            for row, found in zip(readable, _rows(answer), strict=True):
+                rows[row] |= found
+        yield rows, batch[-1].position
+
+
+def _prepared(predictor, batch):
+    """What the model is given for a batch: images, or a list of files to decode."""
+    contents = [item.content for item in batch if item.error is None]
+    if contents and isinstance(contents[0], np.ndarray):
+        return np.stack(contents).astype(np.float32) / 255
+    return predictor.decode(contents) if hasattr(predictor, "decode") else contents
+
+
+def _ahead(iterator):
+    """Yields from an iterator whose next value a thread makes meanwhile."""
+    iterator = iter(iterator)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, iterator, None)
+        while (value := coming.result()) is not None:
+            coming = pool.submit(next, iterator, None)
+            yield value
+
+
+def _rows(answer):
+    """The answer for a batch as one dict for each image, without numpy's types."""
+    # By way of the text, the shortest number that means this float32 is written.
+    scores = answer["ood_score"].astype(str).astype(np.float64).tolist()
+    probabilities = answer["probabilities"].astype(str).astype(np.float64).tolist()
+    usable = answer["probabilities"].any(axis=1).tolist()
+    for row, valid in enumerate(answer["valid"].tolist()):
+        yield {
+            "class_id": int(answer["class_id"][row]),
+            "label": answer["label"][row],
+            "ood_score": scores[row] if usable[row] else None,
+            "accepted": bool(answer["accepted"][row]),
+            "valid": valid,
+            "error": None if usable[row] else _NO_ANSWER if valid else UNDECODABLE,
+            "probabilities": probabilities[row],
+        }
+
+
+def _row_of_error(item, predictor):
+    return {
+        "path": item.path,
+        "index": item.index,
+        "class_id": UNKNOWN,
+        "label": UNKNOWN_LABEL,
+        "ood_score": None,
+        "accepted": False,
+        "valid": False,
+        "error": item.error,
+        "probabilities": [0.0] * len(predictor.class_names),
+    }
+
+
+def printable(path):
+    """A file's name as text: bytes that are none become `\\udcXX`."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def _head(suffix, class_names, probabilities):
+    if suffix != ".csv":
+        return b""
+    names = [f"probability_{name}" for name in class_names] if probabilities else []
+    return _csv_lines([[*COLUMNS, *names]])
+
+
+def _encoded(suffix, rows, probabilities):
+    """The rows as the bytes of CSV or JSON lines."""
+    names = (*COLUMNS, "probabilities") if probabilities else COLUMNS
+    rows = [
+        {
+            **row,
+            "path": printable(row["path"]),
+            "error": row["error"] and printable(row["error"]),
+        }
+        for row in rows
+    ]
+    if suffix != ".csv":
+        lines = (
+            json.dumps({name: row[name] for name in names}, ensure_ascii=False)
+            for row in rows
+        )
+        return "".join(f"{line}\n" for line in lines).encode()
+    for row in rows:
+        for name in ("accepted", "valid"):
+            row[name] = str(row[name]).lower()
+    return _csv_lines(
+        [
+            *(row[name] for name in COLUMNS),
+            *(row["probabilities"] if probabilities else ()),
+        ]
+        for row in rows
+    )
+
+
+def _csv_lines(rows):
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def _check_output(output):
+    if output.suffix not in FORMATS:
+        raise ValueError(
+            f"the extension of the output says its format: {', '.join(FORMATS)}. "
+            f"Received: {output}"
+        )
+    if os.path.lexists(output):
+        raise FileExistsError(
+            f"{output} exists already and is never overwritten. Choose another name, "
+            "or remove it first"
+        )
+    if output.suffix == ".parquet":
+        _pyarrow()
+
+
+def _pyarrow():
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(
+            "Parquet files need pyarrow, which is not installed: pip install "
+            "'ood_keras[parquet]' (or pip install pyarrow); or write .csv or .jsonl"
+        ) from error
+    return pyarrow
+
+
+def _bar(progress, total, done):
+    if not progress:
+        return contextlib.nullcontext(_NoBar)
+    from tqdm import tqdm
+
+    # None: only on a terminal.
+    return tqdm(total=total, initial=done, unit="image", smoothing=0.1, disable=None)
+
+
+class _NoBar:
+    @staticmethod
+    def update(count):
+        pass
+
+
+class _Partial:
+    """The folder of an output that is being written.
+
+    `rows` grows at its end; `state.json`, replaced as a whole, says how many bytes of
+    it count, and where in `listing.jsonl` to read on after them.
+    """
+
+    def __init__(self, folder, output):
+        self.listing = folder / "listing.jsonl"
+        self._folder, self._output = folder, output
+        self._state, self._rows = folder / "state.json", folder / "rows"
+        self._saved = time.monotonic()
+
+    def state(self, settings):
+        """What an earlier run left; `None` if this is the first."""
+        if not self._state.is_file():
+            return None
+        state = json.loads(self._state.read_text())
+        # Through JSON, as the other went.
+        settings = json.loads(json.dumps(settings))
+        if settings != state["settings"]:
+            raise ValueError(
+                f"{self._folder} was begun with other settings: "
+                f"{_differences(state['settings'], settings)}. Run it with the same "
+                "model and arguments, or remove that folder to begin again"
+            )
+        if not self._rows.is_file() or self._rows.stat().st_size < state["bytes"]:
+            raise ValueError(
+                f"{self._rows} is shorter than it was; remove {self._folder} to begin "
+                "again"
+            )
+        return state
+
+    def begin(self, settings, total, head):
+        with open(self._rows, "wb") as file:
+            file.write(head)
+            state = {
+                "settings": settings,
+                "total": total,
+                "counts": {"accepted": 0, "rejected": 0, "unreadable": 0},
+                "position": (0, 0),
+            }
+            self.save(state, file)
+        return state
+
+    @contextlib.contextmanager
+    def rows(self, state):
+        """Opens the rows behind the last one that counts."""
+        try:
+            with open(self._rows, "r+b") as file:
+                file.truncate(state["bytes"])
+                file.seek(state["bytes"])
+                yield file
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise _explained(error, self._rows) from error
+
+    def save_now_and_then(self, state, file):
+        if time.monotonic() - self._saved >= _SAVE_EVERY:
+            self.save(state, file)
+
+    def save(self, state, file):
+        file.flush()
+        os.fsync(file.fileno())
+        state["bytes"] = file.tell()
+        files.write_json(self._state, state)
+        self._saved = time.monotonic()
+
+    def finish(self, probabilities):
+        """Makes the output of the rows."""
+        if self._output.suffix == ".parquet":
+            with files.atomic_file(self._output) as temporary:
+                _write_parquet(self._rows, temporary, probabilities)
+        else:
+            os.replace(self._rows, self._output)
+        shutil.rmtree(self._folder)
+
+
+@contextlib.contextmanager
+def _partial(output):
+    """Yields the `_Partial` of an output, locked; an untouched one is removed again."""
+    folder = output.with_name(f"{output.name}.partial")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise _explained(error, folder) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        partial = _Partial(folder, output)
+        yield partial
+    except BlockingIOError as error:
+        raise BlockingIOError(
+            error.errno, f"another process is writing {output}; wait until it ends"
+        ) from error
+    finally:
+        if not (folder / "state.json").is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _explained(error, path):
+    return OSError(
+        error.errno,
+        f"could not write {path}: {error.strerror}. Free space or choose a writable "
+        "folder, then run the same command again; it goes on where it was",
+    )
+
+
+def _differences(before, now):
+    if before["model"] != now["model"]:
+        return "the model was changed, or is another one"
+    return "; ".join(
+        f"{name} was {before.get(name)!r} and is {now[name]!r}"
+        for name in now
+        if before.get(name) != now[name]
+    )
+
+
+def _write_parquet(rows, path, probabilities):
+    """Turns JSON lines into a Parquet file, a row group at a time."""
+    pyarrow = _pyarrow()
+    types = {
+        "path": pyarrow.string(),
+        "index": pyarrow.int64(),
+        "class_id": pyarrow.int32(),
+        "label": pyarrow.string(),
+        "ood_score": pyarrow.float32(),
+        "accepted": pyarrow.bool_(),
+        "valid": pyarrow.bool_(),
+        "error": pyarrow.string(),
+    }
+    if probabilities:
+        types["probabilities"] = pyarrow.list_(pyarrow.float32())
+    schema = pyarrow.schema(types)
+    with (
+        open(rows, encoding="utf-8") as file,
+        pyarrow.parquet.ParquetWriter(path, schema) as writer,
+    ):
+        while lines := list(itertools.islice(file, _ROW_GROUP)):
+            table = pyarrow.Table.from_pylist(list(map(json.loads, lines)), schema)
+            writer.write_table(table)

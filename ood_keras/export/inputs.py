@@ -1,0 +1,377 @@
+"""Images from files, folders, globs, IDX and TFRecord files, in constant memory.
+
+What there is to read is first listed on disk, so that neither the number of images nor
+a change of the folder on the way matters. A file that cannot be read is an item that
+says why; nothing that a file holds raises.
+"""
+
+import contextlib
+import fnmatch
+import glob
+import gzip
+import heapq
+import itertools
+import json
+import math
+import os
+import re
+import stat
+import tempfile
+import typing
+import zlib
+
+import numpy as np
+
+from ood_keras import idx_header
+from ood_keras.export import tfrecords
+
+SUFFIXES = (".jpeg", ".jpg", ".png")
+# No image that is decoded at all is larger, even without compression.
+MAX_BYTES = 2**27
+
+_IDX = re.compile(r"(idx([1-4])-ubyte|\.idx([1-4]?))(\.gz)?$")
+_UNREADABLE = (OSError, ValueError, EOFError, zlib.error)
+# A batch ends at so many bytes; and so many names of a listing are sorted in memory.
+_BATCH_BYTES = 2**26
+_SORTED_AT_ONCE = 2**18
+
+
+class WrongShapeError(ValueError):
+    """A file of images that the model does not take."""
+
+
+class Item(typing.NamedTuple):
+    """One image, or what stands in its place.
+
+    Attributes:
+        path: The file.
+        index: Its number within an IDX or TFRecord file, else `None`.
+        content: `bytes` of an image file, or uint8 pixels, or `None`.
+        error: Why there is no content, or `None`.
+        position: Where to read on from after it.
+    """
+
+    path: str
+    index: int | None
+    content: object
+    error: str | None
+    position: tuple
+
+
+def write_listing(listing, paths):
+    """Lists on disk all that is to be read.
+
+    Args:
+        listing: The file to write.
+        paths: Image, IDX (`*-idx3-ubyte`, `*.idx`) and TFRecord (`*.tfrecord*`) files,
+            folders and globs, in this order. What lies in a folder, at any depth, or
+            matches a glob is sorted by its name. Links to folders are not followed;
+            hidden files and those of other kinds are left out.
+
+    Returns:
+        How many images there are; `None` if TFRecord files are among them, which do not
+        say.
+
+    Raises:
+        FileNotFoundError: a path does not exist, or leads to no images.
+    """
+    check(paths)
+    total = 0
+    # It counts only when all of it was written, so it need not be there whole or not.
+    with open(listing, "w") as file:
+        for path in paths:
+            lines = (json.dumps(entry) + "\n" for entry in _found(path))
+            empty = True
+            for line in _sorted(lines):
+                empty = False
+                file.write(line)
+                count = _count(*json.loads(line))
+                total = None if None in (total, count) else total + count
+            if empty:
+                raise FileNotFoundError(
+                    f"no images in {path}. Expected files that end in "
+                    f"{', '.join(SUFFIXES)}, IDX or TFRecord files"
+                )
+        file.flush()
+        os.fsync(file.fileno())
+    return total
+
+
+def check(paths):
+    """Raises a FileNotFoundError that names all paths that lead nowhere."""
+    missing = [
+        path for path in paths if not os.path.lexists(path) and not glob.has_magic(path)
+    ]
+    if missing:
+        raise FileNotFoundError(f"no such image file: {', '.join(missing)}")
+
+
+def check_shapes(paths, image_shape):
+    """Raises a ValueError if an IDX file among the paths holds other images."""
+    for path in paths:
+        if _kind(path) != "idx":
+            continue
+        try:
+            with _open(path) as file:
+                _num_images(file, path, image_shape)
+        except WrongShapeError:
+            raise
+        except _UNREADABLE:
+            continue  # It becomes a row that says so.
+
+
+def items(listing, position, image_shape, feature=None, raw_records=False):
+    """Yields an `Item` for every image from a position on.
+
+    Args:
+        listing: What `write_listing` wrote.
+        position: `(0, 0)`, or that of the last item.
+        image_shape: `(height, width, channels)` that images of IDX files must have.
+        feature, raw_records: See `batch_scoring.score`.
+    """
+    offset, start = position
+    with open(listing, "rb") as file:
+        file.seek(offset)
+        while line := file.readline():
+            path, kind = json.loads(line)
+            after = (file.tell(), 0)
+            contents = (
+                _unreadable_folder(path)
+                if kind == "folder"
+                else _contents(path, start, image_shape, feature, raw_records)
+            )
+            index = start
+            try:
+                for content, error in contents:
+                    if kind == "image":
+                        yield Item(path, None, content, error, after)
+                    else:
+                        yield Item(path, index, content, error, (offset, index + 1))
+                    index += 1
+            except _UNREADABLE as error:
+                reason = getattr(error, "strerror", None) or str(error)
+                number = index if kind in ("idx", "tfrecord") else None
+                yield Item(path, number, None, reason, after)
+            offset, start = after
+
+
+def read_again(path, index, image_shape, feature=None, raw_records=False):
+    """The content of one image that was read before."""
+    contents = _contents(path, index or 0, image_shape, feature, raw_records)
+    return next(contents)[0]
+
+
+def batched(stream, size):
+    """Yields lists of at most `size` items that can be scored together."""
+    batch, kinds, num_bytes = [], set(), 0
+    for item in stream:
+        kind, length = _kind_and_bytes(item.content)
+        if batch and (
+            len(batch) == size
+            or num_bytes + length > _BATCH_BYTES
+            or (kind and kinds - {kind})
+        ):
+            yield batch
+            batch, kinds, num_bytes = [], set(), 0
+        batch.append(item)
+        kinds |= {kind} - {None}
+        num_bytes += length
+    if batch:
+        yield batch
+
+
+def _kind_and_bytes(content):
+    if content is None:
+        return None, 0
+    return type(content), getattr(content, "nbytes", None) or len(content)
+
+
+def _found(path):
+    """Yields `(path, kind)` for all that a path of the user leads to."""
+    if os.path.isdir(path):
+        yield from _in_folder(path)
+    elif os.path.lexists(path):
+        yield path, _kind(path) or "image"
+    else:
+        parts = [part for part in path.split(os.sep) if part]
+        known = list(itertools.takewhile(lambda part: not glob.has_magic(part), parts))
+        top = os.path.join(os.sep if os.path.isabs(path) else "", *known)
+        yield from _matching(top, parts[len(known) :], recursive="**" in parts)
+
+
+def _matching(folder, parts, recursive):
+    """Yields `(path, kind)` for what matches a glob's parts below a folder."""
+    part, *rest = parts
+    if part == "**":
+        rest = list(itertools.dropwhile("**".__eq__, rest))
+        if not rest:
+            yield from _in_folder(folder or ".")
+        for inner in _folders(folder) if rest else ():
+            yield from _matching(inner, rest, recursive)
+        return
+    with contextlib.suppress(OSError), os.scandir(folder or ".") as entries:
+        for entry in entries:
+            hidden = entry.name.startswith(".") and not part.startswith(".")
+            if hidden or not fnmatch.fnmatchcase(entry.name, part):
+                continue
+            path = os.path.join(folder, entry.name)
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if rest:
+                if is_folder:
+                    yield from _matching(path, rest, recursive)
+            elif not is_folder:
+                yield path, _kind(path) or "image"
+            elif not recursive:
+                yield from _in_folder(path)
+
+
+def _in_folder(top):
+    """Yields `(path, kind)` for the images below a folder, and unreadable folders."""
+    for folder in _folders(top):
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    kind = _kind(entry.name)
+                    if (
+                        kind
+                        and not entry.name.startswith(".")
+                        and not _holds_labels(entry.name)
+                        and not entry.is_dir(follow_symlinks=False)
+                    ):
+                        yield os.path.join(folder, entry.name), kind
+        except OSError:
+            yield folder, "folder"
+
+
+def _folders(top):
+    """Yields a folder and all below it; links and hidden ones are not followed."""
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        yield folder
+        with contextlib.suppress(OSError), os.scandir(folder or ".") as entries:
+            waiting += [
+                os.path.join(folder, entry.name)
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False) and entry.name[0] != "."
+            ]
+
+
+def _kind(path):
+    name = os.path.basename(path).lower()
+    if _IDX.search(name):
+        return "idx"
+    if ".tfrecord" in name:
+        return "tfrecord"
+    return "image" if name.endswith(SUFFIXES) else None
+
+
+def _holds_labels(name):
+    found = _IDX.search(name.lower())
+    return found is not None and (found[2] or found[3]) in ("1", "2")
+
+
+def _sorted(lines):
+    """Yields strings in order, in constant memory: sorted pieces on disk, merged."""
+    with contextlib.ExitStack() as stack:
+        pieces = []
+        while piece := sorted(itertools.islice(lines, _SORTED_AT_ONCE)):
+            if not pieces and len(piece) < _SORTED_AT_ONCE:
+                yield from piece
+                return
+            file = stack.enter_context(tempfile.TemporaryFile("w+"))
+            file.writelines(piece)
+            file.seek(0)
+            pieces.append(file)
+        yield from heapq.merge(*pieces)
+
+
+def _count(path, kind):
+    """How many items a file makes, as far as that is known beforehand."""
+    if kind != "idx":
+        return None if kind == "tfrecord" else 1
+    try:
+        with _open(path) as file:
+            return idx_header.read(file, path)[0]
+    except _UNREADABLE:
+        return 1
+
+
+def _contents(path, start, image_shape, feature, raw_records):
+    """Yields `(content, error)` for the images in a file, from number `start` on."""
+    kind = _kind(path)
+    if kind == "idx":
+        return _pixels(path, start, image_shape)
+    if kind == "tfrecord":
+        return _records(path, start, feature, raw_records)
+    return _content(path)
+
+
+def _content(path):
+    with _open(path, unpack=False) as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"the file has more than the {MAX_BYTES} bytes that are read")
+    yield content, None
+
+
+def _pixels(path, start, image_shape):
+    with _open(path) as file:
+        num_images = _num_images(file, path, image_shape)
+        size = math.prod(image_shape)
+        file.seek(start * size, 1)
+        for number in range(start, num_images):
+            content = file.read(size)
+            if len(content) < size:
+                raise ValueError(
+                    f"{path} is truncated: its header says {num_images} images, and it "
+                    f"ends within number {number}"
+                )
+            yield np.frombuffer(content, np.uint8).reshape(image_shape), None
+        if file.read(1):
+            raise ValueError(f"{path} is longer than its header says")
+
+
+def _num_images(file, path, image_shape):
+    """Reads the header of an IDX file."""
+    shape = idx_header.read(file, path)
+    if (*shape, 1)[1:4] != image_shape:
+        raise WrongShapeError(
+            f"{path} holds an array of shape {shape}, and the model takes images of "
+            f"shape {image_shape}: expected (num_images, "
+            f"{', '.join(map(str, image_shape))})"
+        )
+    return shape[0]
+
+
+def _records(path, start, feature, raw_records):
+    with _open(path) as file:
+        for record in tfrecords.read(file, path, start=start, max_bytes=MAX_BYTES):
+            if raw_records:
+                yield record, None
+                continue
+            try:
+                content, error = tfrecords.image_in(record, feature), None
+            except ValueError as problem:
+                content, error = None, str(problem)
+            yield content, error
+
+
+def _unreadable_folder(path):
+    os.scandir(path).close()
+    raise ValueError("the folder could not be read when the images were listed")
+    yield
+
+
+@contextlib.contextmanager
+def _open(path, unpack=True):
+    """Opens a regular file, unpacked if it ends in .gz; never waits for a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is no regular file")
+        if unpack and path.lower().endswith(".gz"):
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield unpacked
+        else:
+            yield file

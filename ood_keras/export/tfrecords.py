@@ -1,0 +1,152 @@
+"""TFRecord files and the images in them, without TensorFlow.
+
+The format: https://www.tensorflow.org/tutorials/load_data/tfrecord. Reading it here
+means that a length that lies is an error, where TensorFlow's reader reserves what it is
+told to.
+"""
+
+import functools
+import struct
+
+import numpy as np
+
+_BLOCK = 4096
+_BYTES_FIELD = 2  # Protocol buffers' wire type of a field with a length.
+
+
+def read(file, path, *, start=0, max_bytes):
+    """Yields the records of a TFRecord file from number `start` on, as `bytes`.
+
+    Args:
+        file: The file, opened in binary, at its start.
+        path: What error messages call it.
+        start: How many records to pass over.
+        max_bytes: The longest record that is read.
+
+    Raises:
+        ValueError: the file is corrupt or truncated, or a record is too long.
+    """
+    number = 0
+    while header := file.read(12):
+        if len(header) < 12 or not _is_sound(header[:8], header[8:]):
+            raise ValueError(f"{path} is corrupt or truncated at record {number}")
+        (length,) = struct.unpack_from("<Q", header)
+        if length > max_bytes:
+            raise ValueError(
+                f"record {number} of {path} has {length} bytes; at most {max_bytes} "
+                "are read"
+            )
+        if number < start:
+            file.seek(length + 4, 1)
+        else:
+            content = file.read(length)
+            if not _is_sound(content, file.read(4)):
+                raise ValueError(f"{path} is corrupt or truncated at record {number}")
+            yield content
+        number += 1
+
+
+def image_in(record, feature=None):
+    """The encoded image in a serialised `tf.train.Example`.
+
+    Args:
+        record: `bytes`.
+        feature: Name of the bytes feature; `None` takes `image/encoded`, else `image`.
+
+    Raises:
+        ValueError: it is no Example, or has no such feature with one value.
+    """
+    try:
+        found = dict(_features(record))
+    except (IndexError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(
+            "the record is no tf.train.Example. If records are encoded images "
+            "themselves, give --raw_records"
+        ) from error
+    names = ("image/encoded", "image") if feature is None else (feature,)
+    for name in names:
+        if len(found.get(name, ())) == 1:
+            return found[name][0]
+    raise ValueError(
+        f"the Example has no bytes feature {' or '.join(map(repr, names))} with one "
+        f"value; it has: {', '.join(sorted(found)) or 'none'}. Name it with --feature"
+    )
+
+
+def _features(record):
+    """Yields name and values of the bytes features of a `tf.train.Example`."""
+    for features in _fields(record, 1):
+        for entry in _fields(features, 1):
+            name = b"".join(_fields(entry, 1)).decode()
+            for value in _fields(entry, 2):
+                for values in _fields(value, 1):
+                    yield name, list(_fields(values, 1))
+
+
+def _fields(message, number):
+    """Yields the contents of those fields of a message that have this number."""
+    position = 0
+    while position < len(message):
+        key, position = _varint(message, position)
+        if key & 7 != _BYTES_FIELD:
+            raise ValueError("not a field with a length")
+        length, position = _varint(message, position)
+        content = message[position : position + length]
+        if len(content) < length:
+            raise ValueError("the message is truncated")
+        position += length
+        if key >> 3 == number:
+            yield content
+
+
+def _varint(message, position):
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = message[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise ValueError("a number is too long")
+
+
+def _is_sound(content, checksum):
+    """Whether a masked CRC-32C, as TFRecords have it, fits."""
+    if len(checksum) < 4:
+        return False
+    value = crc32c(content)
+    masked = ((value >> 15 | value << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    return masked == struct.unpack("<I", checksum)[0]
+
+
+def crc32c(content):
+    """The Castagnoli checksum of `bytes`, RFC 3720.
+
+    It is linear, so each byte's part, which depends on how many bytes follow, is looked
+    up, and the parts are added (which is xor): in blocks, a state of four bytes being
+    added to the first four of the next block.
+    """
+    table = _table()
+    state = 0xFFFFFFFF
+    values = np.frombuffer(content, np.uint8)
+    for start in range(0, len(values), _BLOCK):
+        block = values[start : start + _BLOCK].copy()
+        num = min(4, len(block))
+        block[:num] ^= np.frombuffer(struct.pack("<I", state), np.uint8)[:num]
+        following = np.arange(len(block) - 1, -1, -1)
+        state >>= 8 * num
+        state ^= int(np.bitwise_xor.reduce(table[following, block]))
+    return state ^ 0xFFFFFFFF
+
+
+@functools.cache
+def _table():
+    """`table[n, b]`: the part of byte `b` when `n` bytes follow it."""
+    first = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        first = np.where(first & 1, first >> 1 ^ 0x82F63B78, first >> 1)
+    table = np.empty((_BLOCK, 256), np.uint32)
+    table[0] = first
+    for row in range(1, _BLOCK):
+        table[row] = table[row - 1] >> 8 ^ first[table[row - 1] & 0xFF]
+    return table
