@@ -153,19 +153,21 @@ class Flatbuffer:
         return list(found.values())
 
     def _logits(self, makers):
-        """The tensor of the logits, before those of useless images are blanked."""
+        """The tensor of the logits, that of an unknown class included."""
         index = self._output("probabilities")
-        for kind in ("SOFTMAX", "SELECT_V2"):
-            while index in makers and self._kind(makers[index]) != kind:
-                # A select has the values in its second place, all others in the first.
-                is_select = self._kind(makers[index]).startswith("SELECT")
-                index = makers[index].inputs[1 if is_select else 0]
-            if index not in makers:
-                raise ValueError(
-                    "found no logits in this TFLite file; expected the graph of an "
-                    "exported model"
-                )
-            index = makers[index].inputs[1 if kind == "SELECT_V2" else 0]
+        while index in makers and self._kind(makers[index]) != "SOFTMAX":
+            # A select has the values in its second place, all others in the first.
+            is_select = self._kind(makers[index]).startswith("SELECT")
+            index = makers[index].inputs[1 if is_select else 0]
+        if index not in makers:
+            raise ValueError(
+                "found no logits in this TFLite file; expected the graph of an "
+                "exported model"
+            )
+        index = makers[index].inputs[0]
+        # The known ones are cut out of the logits, where there are more.
+        if index in makers and self._kind(makers[index]) in ("STRIDED_SLICE", "SLICE"):
+            index = makers[index].inputs[0]
         return index
 
     def _can_be_halved(self, index):

@@ -11,6 +11,8 @@ RANGE_TOLERANCE = 1e-3
 # The `ood_score` of what must never be accepted: the largest float32 and not infinity,
 # which JSON, and so the REST interface of a server, cannot carry.
 REJECTED_SCORE = float(np.finfo(np.float32).max)
+# A pixel that no image has.
+_OUT_OF_RANGE = 2.0
 
 
 def save(folder, detector, threshold, class_names, image_shape):
@@ -61,7 +63,9 @@ def save(folder, detector, threshold, class_names, image_shape):
 
     def features(image):
         seen = look(image)
-        return {"features": seen["features"], "logits": seen["logits"]}
+        return {
+            name: _where_usable(seen, seen[name]) for name in ("features", "logits")
+        }
 
     signatures = {
         "serving_default": _signature(serving_default, image),
@@ -96,45 +100,47 @@ def _variables(function):
 def _look(detector, image):
     """What network and detector make of each image, and whether it may be believed."""
     image = tf.ensure_shape(image, (None, *image.shape[1:]))
+    # Conditions on NaN itself survive the conversion to ONNX; others do not.
+    image = tf.where(tf.math.is_nan(image), _OUT_OF_RANGE, image)
+    # The extremes say it with less work than a comparison of every pixel.
+    lowest, highest = (
+        extreme(image, axis=(1, 2, 3)) for extreme in (tf.reduce_min, tf.reduce_max)
+    )
+    valid = (lowest >= -RANGE_TOLERANCE) & (highest <= 1.0 + RANGE_TOLERANCE)
     rows = tf.shape(image)[0]
     # An empty batch crashes oneDNN's convolutions, so it gets a row that is cut off.
     extra = tf.cast(tf.equal(rows, 0), tf.int32)
     image = tf.pad(image, [[0, extra], [0, 0], [0, 0], [0, 0]])
-    in_range = (image >= -RANGE_TOLERANCE) & (image <= 1.0 + RANGE_TOLERANCE)
-    valid = tf.reduce_all(tf.math.is_finite(image) & in_range, axis=(1, 2, 3))
-    # Conditions on NaN itself survive the conversion to ONNX; others do not.
-    clean = tf.clip_by_value(tf.where(tf.math.is_nan(image), 0.0, image), 0.0, 1.0)
     outputs = {
-        name: tf.cast(output, tf.float32)
-        for name, output in detector.call(clean).items()
+        name: tf.cast(output, tf.float32)[:rows]
+        for name, output in detector.call(tf.clip_by_value(image, 0.0, 1.0)).items()
     }
-    usable = valid & tf.math.is_finite(outputs["ood_score"])
+    # One NaN or infinite number among them, and the sum is no finite number.
+    total = outputs["ood_score"]
     for name in ("logits", "features"):
-        usable &= tf.reduce_all(tf.math.is_finite(outputs[name]), axis=-1)
-    answer = {
-        "valid": valid,
-        "usable": usable,
-        "ood_score": tf.where(usable, outputs["ood_score"], REJECTED_SCORE),
-        "logits": tf.where(usable[:, tf.newaxis], outputs["logits"], 0.0),
-        "features": tf.where(usable[:, tf.newaxis], outputs["features"], 0.0),
-    }
-    return {name: output[:rows] for name, output in answer.items()}
+        total += tf.reduce_sum(outputs[name], axis=-1)
+    return {**outputs, "valid": valid, "usable": valid & tf.math.is_finite(total)}
 
 
 def _decide(seen, threshold, class_names):
     """The decision for each image, given what was seen and what to accept."""
-    accepted = seen["usable"] & (seen["ood_score"] <= threshold)
+    usable = seen["usable"]
+    score = tf.where(usable, seen["ood_score"], REJECTED_SCORE)
+    accepted = usable & (score <= threshold)
     known = seen["logits"][:, : len(class_names)]
     best = tf.argmax(known, axis=-1, output_type=tf.int32)
     class_id = tf.where(accepted, best, UNKNOWN)
-    labels = tf.constant([*class_names, UNKNOWN_LABEL])
+    labels = tf.constant([UNKNOWN_LABEL, *class_names])
     return {
         "class_id": class_id,
-        "label": tf.gather(labels, tf.where(accepted, best, len(class_names))),
-        "probabilities": tf.where(
-            seen["usable"][:, tf.newaxis], tf.nn.softmax(known), 0.0
-        ),
-        "ood_score": seen["ood_score"],
+        "label": tf.gather(labels, class_id - UNKNOWN),
+        "probabilities": _where_usable(seen, tf.nn.softmax(known)),
+        "ood_score": score,
         "accepted": accepted,
         "valid": seen["valid"],
     }
+
+
+def _where_usable(seen, values):
+    """`values` `(batch, ...)`, and 0 where there is no answer."""
+    return tf.where(tf.expand_dims(seen["usable"], 1), values, 0.0)
