@@ -35,6 +35,19 @@ _DETECTORS = flags.DEFINE_list(
     "The detectors to compare.",
     flag_values=_FLAGS,
 )
+_VALIDATION_UNKNOWN = flags.DEFINE_string(
+    "validation_unknown",
+    None,
+    "The sources whose validation images select and tune, separated by commas; "
+    "default: those that the run was trained with.",
+    flag_values=_FLAGS,
+)
+_TUNE = flags.DEFINE_bool(
+    "tune",
+    False,
+    "Tune odin and mahalanobis on validation images; takes minutes.",
+    flag_values=_FLAGS,
+)
 
 
 def _evaluate(positional):
@@ -45,6 +58,8 @@ def _evaluate(positional):
         unknown=app.split_specs(_UNKNOWN.value),
         data_dir=_DATA_DIR.value,
         detectors=_DETECTORS.value,
+        validation_unknown=app.split_specs(_VALIDATION_UNKNOWN.value) or None,
+        tune=_TUNE.value,
     )
     print(report)
     print(

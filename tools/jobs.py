@@ -115,29 +115,49 @@ def train(
     )
 
 
-def evaluate(*, run_dir, unknown, data_dir=None, detectors=DETECTORS):
+def evaluate(
+    *,
+    run_dir,
+    unknown,
+    data_dir=None,
+    detectors=DETECTORS,
+    validation_unknown=None,
+    tune=False,
+):
     """Measures the run's model on test images and writes the result into the run.
 
     The detector is selected on validation data alone: known images, and unknown images
-    of the sources that the run was trained with.
+    of the sources that the run was trained with, or of `validation_unknown`.
 
     Args:
         run_dir: A finished run.
         unknown: Specs of the unknown test sources.
         data_dir: The folder of the data sets; default: the run's.
         detectors: Names of the detectors to compare.
+        validation_unknown: Specs of the sources whose validation images select and tune
+            in place of those that the run was trained with; a run that was trained with
+            known images alone needs it.
+        tune: Whether to tune "odin" and "mahalanobis" on the validation images.
 
     Returns:
-        The `evaluation.Report`.
+        The `evaluation.Report`; to its metrics, `metrics.json` adds "data", the
+        fingerprints of the test images.
     """
     run_dir = pathlib.Path(run_dir)
     settings = _settings(run_dir)
     exposed = settings["unknown"]
+    judges = exposed if validation_unknown is None else list(validation_unknown)
+    if not judges:
+        raise ValueError(
+            f"{run_dir} was trained with known images alone, so nothing can select a "
+            "detector. Name unknown sources, whose validation images then do, as "
+            "--validation_unknown; their test images count as not seen in training"
+        )
     data_dir = data_dir or settings["data_dir"]
     known_source = pipelines.load(settings["known"], data_dir=data_dir)
-    exposed_sources = _load_unknown(exposed, known_source, data_dir, settings["seed"])
+    judge_sources = _load_unknown(judges, known_source, data_dir, settings["seed"])
     test_sources = _load_unknown(unknown, known_source, data_dir)
-    known_validation, unknown_validation = _validation(known_source, exposed_sources)
+    known_validation, unknown_validation = _validation(known_source, judge_sources)
     tests = {
         spec: source.test for spec, source in zip(unknown, test_sources, strict=True)
     }
@@ -155,26 +175,30 @@ def evaluate(*, run_dir, unknown, data_dir=None, detectors=DETECTORS):
         [known_source.train, known_validation, *unknown_validation],
     )
     model = keras.models.load_model(run_dir / "model.keras")
+    judging = {
+        "known": known_validation.dataset(),
+        "unknown": _concatenated(unknown_validation),
+    }
     fitted = {
-        name: detector_room.get(name, num_classes=known_source.num_classes).fit(
-            model, known_source.train.dataset()
-        )
+        name: _fitted(name, model, known_source, judging if tune else None)
         for name in detectors
     }
     report = evaluation.evaluate(
         fitted,
         known=(settings["known"], known_source.test.dataset()),
         unknown={spec: split.dataset() for spec, split in tests.items()},
-        validation_known=known_validation.dataset(),
-        validation_unknown=_concatenated(unknown_validation),
+        validation_known=judging["known"],
+        validation_unknown=judging["unknown"],
         seen=_seen(unknown, exposed),
         class_names=settings["class_names"],
         protocol={
             "recipe": settings["recipe"]["name"],
             "seed": settings["seed"],
-            "trained with unknowns from": ", ".join(exposed),
+            "trained with unknowns from": ", ".join(exposed) or "nowhere",
+            "selected with unknowns from": ", ".join(judges),
         },
     )
+    report.metrics["data"] = _fingerprints([known_source.test, *tests.values()])
     for detector in fitted.values():
         detector_room.save(detector, run_dir / "detectors")
     write_samples(run_dir / "samples", [known_source.test, *tests.values()])
@@ -182,6 +206,25 @@ def evaluate(*, run_dir, unknown, data_dir=None, detectors=DETECTORS):
     # Last, since `export` takes a run with metrics.json for one that has the rest.
     report.save(run_dir)
     return report
+
+
+def _fitted(name, model, known_source, judging):
+    """Returns the detector `name`, tuned on `judging` unless that is `None`."""
+    num_classes, data = known_source.num_classes, known_source.train.dataset()
+    if judging is None or name not in ("odin", "mahalanobis"):
+        return detector_room.get(name, num_classes=num_classes).fit(model, data)
+    if name == "odin":
+        return evaluation.tune_odin(model, num_classes=num_classes, **judging)
+    activations = [
+        layer.name for layer in model.layers if isinstance(layer, keras.layers.ReLU)
+    ]
+    return evaluation.tune_mahalanobis(
+        model,
+        data,
+        num_classes=num_classes,
+        layer_sets=(None, [*activations[1::2], "features"]),
+        **judging,
+    )
 
 
 def export(
@@ -440,7 +483,8 @@ def _fingerprints(splits):
 def _check_same_data(run_dir, recorded, splits):
     """Raises if a split is not the one that the run was trained or selected with."""
     for name, found in _fingerprints(splits).items():
-        if found != recorded[name]:
+        # A source that selects need not be one that was trained with.
+        if name in recorded and found != recorded[name]:
             raise ValueError(
                 f"{name} is not the data that {run_dir} was trained with: there were "
                 f"{recorded[name]['images']} images with sha256 "

@@ -25,8 +25,8 @@ _KNOWN = flags.DEFINE_string(
 _UNKNOWN = flags.DEFINE_string(
     "unknown",
     None,
-    "The sources of unknown images to train with, separated by commas.",
-    required=True,
+    "The sources of unknown images to train with, separated by commas; none for a "
+    "recipe whose loss learns from known images alone.",
     flag_values=_FLAGS,
 )
 _RUN_DIR = flags.DEFINE_string(

@@ -6,6 +6,7 @@ from ood_keras.evaluation.examples import load_examples, record_examples
 from ood_keras.evaluation.report import Report
 from ood_keras.evaluation.selection import select_detector
 from ood_keras.evaluation.table import format_table
+from ood_keras.evaluation.tuning import tune_mahalanobis, tune_odin
 
 __all__ = [
     "Report",
@@ -16,4 +17,6 @@ __all__ = [
     "record_examples",
     "robustness",
     "select_detector",
+    "tune_mahalanobis",
+    "tune_odin",
 ]

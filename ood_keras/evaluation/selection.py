@@ -42,8 +42,9 @@ def best(known_scores, unknown_scores):
         for name in known_scores
     }
 
-    def rank(name):
-        row = table[name]
-        return row["fpr95_known_positive"], row["detection_error"], -row["auroc"]
+    return min(table, key=lambda name: rank(table[name])), table
 
-    return min(table, key=rank), table
+
+def rank(row):
+    """What `select_detector` sorts by: lower is better."""
+    return row["fpr95_known_positive"], row["detection_error"], -row["auroc"]

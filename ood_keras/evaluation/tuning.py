@@ -1,0 +1,122 @@
+"""Hyper-parameters of detectors, chosen from a small grid on validation images."""
+
+import itertools
+
+import numpy as np
+
+from ood_keras import batches, detectors
+from ood_keras.evaluation.selection import rank, select_detector
+
+# From the grids of Lee et al. 2018, in the units of the images, [0, 1].
+TEMPERATURES = (1.0, 10.0, 100.0, 1000.0)
+ODIN_STEPS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.05)
+MAHALANOBIS_STEPS = (0.0, 0.0005, 0.001, 0.002, 0.005, 0.01)
+
+
+def tune_odin(
+    model,
+    *,
+    num_classes,
+    known,
+    unknown,
+    temperatures=TEMPERATURES,
+    steps=ODIN_STEPS,
+    num_images=1000,
+):
+    """Returns ODIN with the temperature and the step that are best on validation.
+
+    The protocol of Liang et al. 2018 and Lee et al. 2018: every pair of the grid is
+    tried on a thousand known and a thousand unknown images, and the best one is taken
+    as `select_detector` takes the best detector.
+
+    Args:
+        model: A trained `keras.Model`.
+        num_classes: N, the number of known classes.
+        known: Known validation images, as anything that `ood_keras.batches.iterate`
+            takes; labels are not read.
+        unknown: Unknown validation images, never of a source that is tested on as
+            unseen.
+        temperatures: Of the softmax.
+        steps: Lengths of the step, in the units of the images.
+        num_images: How many images of each kind to look at, at equal distances.
+
+    Returns:
+        A fitted `detectors.ODIN`.
+
+    Example:
+
+    >>> detector = evaluation.tune_odin(
+    ...     model, num_classes=10, known=x_known, unknown=x_unknown
+    ... )
+    >>> detector.epsilon
+    0.002
+    """
+    candidates = [
+        detectors.get(
+            "odin", num_classes=num_classes, temperature=temperature, epsilon=step
+        ).fit(model)
+        for temperature, step in itertools.product(temperatures, steps)
+    ]
+    return _best(candidates, _some(known, num_images), _some(unknown, num_images))
+
+
+def tune_mahalanobis(
+    model,
+    data,
+    *,
+    num_classes,
+    known,
+    unknown,
+    layer_sets=(None,),
+    steps=MAHALANOBIS_STEPS,
+    num_images=1000,
+):
+    """Returns Mahalanobis with the layers and the step that are best on validation.
+
+    The protocol of Lee et al. 2018: for every step, a logistic regression over the
+    layers is fitted on the validation images, and the best combination is taken as
+    `select_detector` takes the best detector.
+
+    Args:
+        model: A trained `keras.Model`.
+        data: Labelled known training images, from which the Gaussians are learnt.
+        num_classes: N, the number of known classes.
+        known: Known validation images; see `tune_odin`.
+        unknown: Unknown validation images; see `tune_odin`.
+        layer_sets: Lists of layers to try, each as `detectors.Mahalanobis` takes it.
+        steps: Lengths of the perturbation, in the units of the images.
+        num_images: How many images of each kind to look at, at equal distances.
+
+    Returns:
+        A fitted `detectors.Mahalanobis`.
+    """
+    known, unknown = _some(known, num_images), _some(unknown, num_images)
+    candidates = []
+    for layers in layer_sets:
+        config = {"num_classes": num_classes, "layers": layers}
+        learnt = detectors.get("mahalanobis", **config).fit(model, data).get_arrays()
+        for step in steps:
+            candidate = detectors.get("mahalanobis", perturbation=step, **config)
+            candidate.restore(model, learnt, num_classes)
+            if layers is not None and len(layers) > 1:
+                candidate.weigh_layers(known, unknown)
+            candidates.append(candidate)
+    return _best(candidates, known, unknown)
+
+
+def _best(candidates, known, unknown):
+    # One after the other: in one graph for all, each candidate's gradients would hold
+    # their share of the memory at once.
+    tables = {}
+    for index, candidate in enumerate(candidates):
+        _, table = select_detector({index: candidate}, known=known, unknown=unknown)
+        tables |= table
+    return candidates[min(tables, key=lambda index: rank(tables[index]))]
+
+
+def _some(data, num_images):
+    """At most `num_images` images of `data`, at equal distances, as one array."""
+    images = np.concatenate([images for images, _ in batches.iterate(data)])
+    if len(images) <= num_images:
+        return images
+    return images[np.arange(num_images) * len(images) // num_images]

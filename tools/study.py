@@ -1,0 +1,107 @@
+"""Runs a study, a grid of trainings, one after the other; resumes one that was stopped.
+
+  ood-study --study=table1 --data_dir=DIR --output_dir=results/table1 --list
+  ood-study --study=table1 --data_dir=DIR --output_dir=results/table1
+  ood-study --study=table1 --output_dir=results/table1 --summary
+
+table1 is the paper's Table 1 with its baselines and its ablation: about ten minutes a
+run on two cores. What is finished is not run again; a run that was stopped, even
+killed, goes on; a run that fails is recorded and the next one begins. summary.json in
+--output_dir is rewritten after each run and valid at any time.
+"""
+
+from absl import flags
+
+from ood_keras.tools import app
+
+_FLAGS = app.new_flags()
+_STUDY = flags.DEFINE_enum(
+    "study", None, ["table1"], "The study.", required=True, flag_values=_FLAGS
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "The folder that holds the data sets.", flag_values=_FLAGS
+)
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir",
+    None,
+    "The folder of the results: JSON and other small files.",
+    required=True,
+    flag_values=_FLAGS,
+)
+_RUNS_DIR = flags.DEFINE_string(
+    "runs_dir",
+    None,
+    "The folder of weights, checkpoints and logs; default: runs/STUDY.",
+    flag_values=_FLAGS,
+)
+_ONLY = flags.DEFINE_string(
+    "only",
+    None,
+    "The runs to take, such as mnist/ours or *synthetic*/seed_0; several are separated "
+    "by commas.",
+    flag_values=_FLAGS,
+)
+_SEEDS = flags.DEFINE_list(
+    "seeds", None, "The seeds to take; default: all.", flag_values=_FLAGS
+)
+_LIST = flags.DEFINE_bool(
+    "list", False, "Show all runs and where they stand, and end.", flag_values=_FLAGS
+)
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run",
+    False,
+    "Show what would be run, in this order and with which recipe, and end.",
+    flag_values=_FLAGS,
+)
+_SUMMARY = flags.DEFINE_bool(
+    "summary",
+    False,
+    "Rewrite summary.json, count the cells that meet or beat the paper, and end.",
+    flag_values=_FLAGS,
+)
+
+
+def _study(positional):
+    if positional:
+        raise ValueError(f"ood-study takes flags only; received: {positional}")
+    app.load_jobs()
+    from ood_keras.tools import study_engine, study_summary, table1
+
+    study = {"table1": table1.TABLE1}[_STUDY.value]
+    output_dir = _OUTPUT_DIR.value
+    seeds = None if _SEEDS.value is None else [int(seed) for seed in _SEEDS.value]
+    if _SUMMARY.value:
+        print(study_summary.format_summary(study_summary.write(study, output_dir)))
+        return
+    if _LIST.value or _DRY_RUN.value:
+        for run in study.runs(_ONLY.value, seeds):
+            status = study_summary.status(run, output_dir)
+            if _LIST.value:
+                print(f"{status:<9} {run.name}")
+            elif status != "finished":
+                job = run.job()
+                print(f"{run.name}\n  unknown: {', '.join(job['unknown']) or 'none'}")
+                print(f"  {run.recipe}")
+        return
+    failed = study_engine.run_study(
+        study,
+        data_dir=_DATA_DIR.value,
+        output_dir=output_dir,
+        runs_dir=_RUNS_DIR.value or f"runs/{study.name}",
+        only=_ONLY.value,
+        seeds=seeds,
+    )
+    if failed:
+        raise RuntimeError(
+            f"{len(failed)} runs failed: {', '.join(failed)}. Their logs say why; give "
+            "the same command again to try again"
+        )
+
+
+def main():
+    """The command `ood-study`."""
+    app.run("ood-study", __doc__, _FLAGS, _study)
+
+
+if __name__ == "__main__":
+    main()

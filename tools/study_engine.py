@@ -1,0 +1,142 @@
+"""Runs a study: one run at a time, each in a process of its own."""
+
+import fcntl
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+from ood_keras import files
+from ood_keras.tools import study_summary
+
+WORKER = (sys.executable, "-m", "ood_keras.tools.study_worker")
+
+# How long a run may still be held by a process that is ending.
+_PATIENCE_SECONDS = 10
+
+
+def run_study(
+    study,
+    *,
+    data_dir,
+    output_dir,
+    runs_dir,
+    only=None,
+    seeds=None,
+    worker=WORKER,
+    say=print,
+):
+    """Runs all that is not finished, and writes `summary.json` after each run.
+
+    A run that fails leaves `failure.json`, and the next one begins; a run that another
+    process holds is left to it. After a kill, the same call goes on where it was.
+
+    Args:
+        study: A `study_grid.Study`.
+        data_dir: The folder of the data sets.
+        output_dir: Receives small results.
+        runs_dir: Receives weights, checkpoints and logs.
+        only: Patterns of the runs' names; see `Study.runs`.
+        seeds: The seeds to run; `None` for all.
+        worker: The command that does one run.
+        say: Where progress goes, a function of a line.
+
+    Returns:
+        The names of the runs that failed.
+    """
+    output_dir, runs_dir = pathlib.Path(output_dir), pathlib.Path(runs_dir)
+    chosen = study.runs(only, seeds)
+    waiting = [
+        run for run in chosen if study_summary.status(run, output_dir) != "finished"
+    ]
+    say(
+        f"{study.name}: {len(chosen)} runs, of which {len(chosen) - len(waiting)} were "
+        f"finished before. Logs: {runs_dir}/KNOWN/TRAINING/seed_K.log"
+    )
+    study_summary.write(study, output_dir)
+    failed, started, epochs_done = [], time.monotonic(), 0
+    epochs_left = sum(run.recipe.epochs for run in waiting)
+    for number, run in enumerate(waiting, start=1):
+        began = time.monotonic()
+        error = _execute(run, data_dir, output_dir, runs_dir, worker)
+        epochs_left -= run.recipe.epochs
+        if error is None:
+            outcome = "finished"
+            epochs_done += run.recipe.epochs
+        elif isinstance(error, BlockingIOError):
+            outcome = "left to another process that is at it"
+        else:
+            outcome = f"FAILED ({error})"
+            failed.append(run.name)
+        study_summary.write(study, output_dir)
+        now = time.monotonic()
+        line = f"[{number}/{len(waiting)}] {run.name}: {outcome}"
+        line += f"; {_duration(now - began)}, {_duration(now - started)} in all"
+        if epochs_done and epochs_left:
+            rest = (now - started) / epochs_done * epochs_left
+            line += f", about {_duration(rest)} to go"
+        say(line)
+    return failed
+
+
+def _execute(run, data_dir, output_dir, runs_dir, worker):
+    """Returns `None`, or what went wrong."""
+    output = output_dir / run.name
+    log = runs_dir / f"{run.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    request = {
+        "job": run.job(),
+        "data_dir": None if data_dir is None else str(data_dir),
+        "run_dir": str(runs_dir / run.name),
+        "output_dir": str(output),
+    }
+    with open(log, "a+", encoding="utf-8", errors="replace") as file:
+        # The worker inherits the lock: a run is held as long as anyone is at it.
+        if not _locked(file):
+            return BlockingIOError(f"{run.name} is held by another process")
+        process = subprocess.Popen(
+            worker, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT
+        )
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            process.wait()
+        except BrokenPipeError:
+            process.wait()
+        finally:
+            # Its end is what ends a worker that is still there.
+            process.stdin.close()
+            process.wait()
+        failure = output / "failure.json"
+        if process.returncode == 0:
+            failure.unlink(missing_ok=True)
+            return None
+        error = _last_line(log) or f"exit status {process.returncode}"
+        files.write_json(failure, {"error": error})
+        return error
+
+
+def _locked(file):
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
+
+
+def _last_line(path):
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _duration(seconds):
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"

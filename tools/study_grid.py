@@ -1,0 +1,180 @@
+"""What a study is made of: known sets, trainings, methods, the order of the runs."""
+
+import dataclasses
+import fnmatch
+import json
+
+from ood_keras.pipelines import recipes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method:
+    """One score of a training.
+
+    Attributes:
+        name: The method's name in all results.
+        title: The name that a table shows.
+        detector: A name of `detectors.names()`.
+        description: How the method is used, in a sentence.
+    """
+
+    name: str
+    title: str
+    detector: str
+    description: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """One recipe, to be trained on every known set with every seed.
+
+    Attributes:
+        name: The training's name, of its folder too.
+        methods: The methods that score it.
+        exposure: What it is shown as unknown: "real" for the known set's exposure
+            source, or a spec such as "synthetic".
+        changes: Fields of the recipe that differ from the known set's.
+        recipe: Name of a recipe to start from in place of the known set's.
+        group: "main", "ablation", "other families" or "paper".
+        description: What is particular to it, in a sentence.
+    """
+
+    name: str
+    methods: tuple[Method, ...]
+    exposure: tuple[str, ...] = ("real",)
+    changes: dict = dataclasses.field(default_factory=dict)
+    recipe: str | None = None
+    group: str = "main"
+    description: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Known:
+    """A known set.
+
+    Attributes:
+        spec: Its source.
+        exposure: Source of the real unknown images.
+        test_unknown: Sources of the unknown test images.
+        recipe: The recipe that all trainings on it start from.
+    """
+
+    spec: str
+    exposure: str
+    test_unknown: tuple[str, ...]
+    recipe: recipes.Recipe
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training on one known set with one seed."""
+
+    known: Known
+    training: Training
+    seed: int
+
+    @property
+    def name(self):
+        """Such as `mnist/ours/seed_0`; also its place in a folder of results."""
+        known = self.known.spec.replace("/", "_")
+        return f"{known}/{self.training.name}/seed_{self.seed}"
+
+    @property
+    def recipe(self):
+        base = self.known.recipe
+        if self.training.recipe is not None:
+            base = recipes.get(self.training.recipe)
+        return dataclasses.replace(
+            base, name=self.training.name, **self.training.changes
+        )
+
+    def job(self):
+        """Everything that decides the run's result, as plain JSON values."""
+        unknown = [
+            self.known.exposure if source == "real" else source
+            for source in self.training.exposure
+        ]
+        job = {
+            "name": self.name,
+            "training": self.training.name,
+            "known": self.known.spec,
+            "unknown": unknown,
+            "validation_unknown": unknown or [self.known.exposure],
+            "test_unknown": self.known.test_unknown,
+            "seed": self.seed,
+            "recipe": dataclasses.asdict(self.recipe),
+            "methods": {
+                method.name: method.detector for method in self.training.methods
+            },
+        }
+        return json.loads(json.dumps(job))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study:
+    """A grid of runs.
+
+    Attributes:
+        name: The study's name.
+        known: The known sets.
+        trainings: The trainings, in the order of a table.
+        order: `(trainings, known sets, seeds)` by name: what is run after what.
+        protocol: `{topic: sentence}`, what a reader of the results must know.
+    """
+
+    name: str
+    known: tuple[Known, ...]
+    trainings: tuple[Training, ...]
+    order: tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]], ...]
+    protocol: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def methods(self):
+        """`{name: (method, training)}`, in the order of a table."""
+        return {
+            method.name: (method, training)
+            for training in self.trainings
+            for method in training.methods
+        }
+
+    def runs(self, only=None, seeds=None):
+        """Returns the runs, the most wanted ones first.
+
+        Args:
+            only: Patterns of names with `*` and `?`, separated by commas; a pattern
+                without them also takes all that lies below it: `mnist/ours`.
+            seeds: The seeds to run; `None` for all.
+
+        Raises:
+            ValueError: nothing is left; the message lists the names.
+        """
+        known = {each.spec: each for each in self.known}
+        trainings = {each.name: each for each in self.trainings}
+        every = {}
+        for names, specs, numbers in self.order:
+            for seed in numbers:
+                for name in names:
+                    for spec in specs:
+                        run = Run(
+                            known=known[spec], training=trainings[name], seed=seed
+                        )
+                        every[run.name] = run
+        chosen = [
+            run
+            for run in every.values()
+            if _matches(run.name, only) and (seeds is None or run.seed in seeds)
+        ]
+        if not chosen:
+            raise ValueError(
+                f"no run of the study {self.name!r} matches only={only!r} and "
+                f"seeds={seeds}; its runs are: {', '.join(every)}"
+            )
+        return chosen
+
+
+def _matches(name, only):
+    patterns = [pattern.strip() for pattern in (only or "*").split(",")]
+    return any(
+        fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern}/")
+        for pattern in patterns
+    )

@@ -1,0 +1,265 @@
+"""What a study found so far: a JSON file, and a text that counts against the paper."""
+
+import dataclasses
+import json
+import pathlib
+import statistics
+from decimal import Decimal
+
+from ood_keras import files, metrics
+from ood_keras.pipelines import recipes
+
+_LOWER_IS_BETTER = ("fpr95_known_positive", "fpr95_unknown_positive", "detection_error")
+_PAPER_METRICS = (
+    "fpr95_known_positive",
+    "detection_error",
+    "auroc",
+    "aupr_in",
+    "aupr_out",
+)
+
+
+def status(run, output_dir):
+    """Returns "finished", "failed", "changed" (made with other settings) or "missing".
+
+    Args:
+        run: A `study_grid.Run`.
+        output_dir: The study's folder of results.
+    """
+    folder = pathlib.Path(output_dir) / run.name
+    if (folder / "failure.json").is_file():
+        return "failed"
+    if not (folder / "metrics.json").is_file():
+        return "missing"
+    found, wanted = _read(folder / "run.json"), run.job()
+    # A field that came later had its default before.
+    defaults = {
+        field.name: field.default for field in dataclasses.fields(recipes.Recipe)
+    }
+    found["recipe"] = {**_as_json(defaults), **found["recipe"]}
+    found["methods"] = {
+        name: method["detector"] for name, method in found["methods"].items()
+    }
+    same = all(found[key] == value for key, value in wanted.items())
+    return "finished" if same else "changed"
+
+
+def summarise(study, output_dir):
+    """Returns the content of `summary.json`; see `results/table1/README.md`."""
+    output_dir = pathlib.Path(output_dir)
+    cells, accuracies, seen, seeds = {}, {}, {}, {}
+    runs, measured, versions, machines = {}, {}, {}, []
+    for run in sorted(study.runs(), key=lambda run: run.seed):
+        runs[run.name] = {"status": status(run, output_dir)}
+        folder = output_dir / run.name
+        if runs[run.name]["status"] == "failed":
+            runs[run.name] |= _read(folder / "failure.json")
+        if runs[run.name]["status"] != "finished":
+            continue
+        record, result = _read(folder / "run.json"), _read(folder / "metrics.json")
+        runs[run.name]["minutes"] = record["minutes"]
+        measured[run.name] = {**result, "data": None}
+        if record["machine"] not in machines:
+            machines.append(record["machine"])
+        for name, version in record["run"]["versions"].items():
+            if version not in versions.setdefault(name, []):
+                versions[name].append(version)
+        for method, rows in result["detectors"].items():
+            key = run.known.spec, method
+            seeds.setdefault(key, []).append(run.seed)
+            accuracies.setdefault(key, []).append(result["known"]["accuracy"])
+            seen[key] = [name for name, row in rows["unknown"].items() if row["seen"]]
+            for unknown, row in rows["unknown"].items():
+                for metric, value in row.items():
+                    if metric != "seen":
+                        cell = cells.setdefault(key, {}).setdefault(unknown, {})
+                        cell.setdefault(metric, []).append(value)
+    results = {
+        key: {
+            unknown: {metric: _spread(values) for metric, values in row.items()}
+            for unknown, row in rows.items()
+        }
+        for key, rows in cells.items()
+    }
+    results = _nested(study, results)
+    return {
+        "study": study.name,
+        "results": results,
+        "known_accuracy": _nested(
+            study, {key: _spread(values) for key, values in accuracies.items()}
+        ),
+        "seen": _nested(study, seen),
+        "seeds": _nested(study, seeds),
+        "methods": {
+            name: {
+                "title": method.title,
+                "group": training.group,
+                "training": training.name,
+                "detector": method.detector,
+                "description": method.description,
+            }
+            for name, (method, training) in study.methods.items()
+        },
+        "trainings": {
+            training.name: {
+                "description": training.description,
+                "exposure": list(training.exposure),
+                "changes": training.changes,
+                "recipe": {
+                    run.known.spec: run.job()["recipe"]
+                    for run in study.runs()
+                    if run.training == training
+                },
+            }
+            for training in study.trainings
+        },
+        "against_paper": {
+            method: against_paper(results, method)
+            for method in study.methods
+            if any(method in rows for rows in results.values())
+        },
+        "inconsistencies": [str(each) for each in metrics.check_consistency(measured)],
+        "runs": {run.name: runs[run.name] for run in study.runs()},
+        "protocol": study.protocol,
+        "versions": versions,
+        "machines": machines,
+    }
+
+
+def write(study, output_dir):
+    """Writes `summary.json`, whole or not at all, and returns its content."""
+    summary = summarise(study, output_dir)
+    files.write_json(pathlib.Path(output_dir) / "summary.json", summary)
+    return summary
+
+
+def against_paper(results, method):
+    """Counts the cells of the paper's "Ours" that the mean of a method meets or beats.
+
+    Args:
+        results: "results" of a summary.
+        method: The method to compare.
+
+    Returns:
+        Dict of `cells`, how many the paper has; `measured`; `met`, with the mean
+        rounded to the digits that the paper prints; `met_unrounded`; and `missed`, a
+        list of the others: `known`, `unknown`, `metric`, `value` in percent or `None`,
+        `paper` as printed.
+    """
+    counts = {"cells": 0, "measured": 0, "met": 0, "met_unrounded": 0}
+    missed = []
+    for row in metrics.paper_table():
+        if row["detector"] != "modified_senet":
+            continue
+        unknowns = results.get(row["known"], {}).get(method, {})
+        for metric in _PAPER_METRICS:
+            cell = unknowns.get(row["unknown"], {}).get(metric)
+            value = None if cell is None else 100 * cell["mean"]
+            counts["cells"] += 1
+            counts["measured"] += value is not None
+            met = value is not None and _meets(value, row[metric], metric, True)
+            counts["met"] += met
+            counts["met_unrounded"] += value is not None and _meets(
+                value, row[metric], metric, False
+            )
+            if not met:
+                missed.append(
+                    {
+                        "known": row["known"],
+                        "unknown": row["unknown"],
+                        "metric": metric,
+                        "value": None if value is None else round(value, 4),
+                        "paper": row[metric],
+                    }
+                )
+    return {**counts, "missed": missed}
+
+
+def format_summary(summary):
+    """Returns the text of `ood-study --summary`."""
+    states = [run["status"] for run in summary["runs"].values()]
+    counted = ", ".join(
+        f"{states.count(state)} {state}" for state in dict.fromkeys(states)
+    )
+    lines = [f"Study {summary['study']}: {len(states)} runs, {counted}.", ""]
+    lines += [
+        f"  {name}: {run['status']}: {run['error']}"
+        for name, run in summary["runs"].items()
+        if "error" in run
+    ]
+    lines.append(
+        'Cells of the paper\'s Table 1 ("Ours") that the mean over the seeds meets or '
+        "beats, at the printed digits (without rounding), of those measured; accuracy:"
+    )
+    for name, count in summary["against_paper"].items():
+        method = summary["methods"][name]
+        accuracies = ", ".join(
+            f"{known} {100 * rows[name]['mean']:.2f} % "
+            f"({len(rows[name]['values'])} seeds)"
+            for known, rows in summary["known_accuracy"].items()
+            if name in rows
+        )
+        lines.append(
+            f"  {method['title']} [{name}]: {count['met']} ({count['met_unrounded']}) "
+            f"of {count['measured']} of {count['cells']}; {accuracies}"
+        )
+    for name, count in summary["against_paper"].items():
+        rows = {}
+        for cell in count["missed"]:
+            if cell["value"] is not None:
+                rows.setdefault((cell["known"], cell["unknown"]), []).append(
+                    f"{cell['metric']} {cell['value']:.2f} ({cell['paper']})"
+                )
+        if rows and summary["methods"][name]["group"] == "main":
+            lines += ["", f"{summary['methods'][name]['title']} misses (paper):"]
+            lines += [
+                f"  {known} / {unknown}: {', '.join(cells)}"
+                for (known, unknown), cells in rows.items()
+            ]
+    found = summary["inconsistencies"]
+    lines += ["", f"Inconsistent results: {len(found) or 'none'}"]
+    lines += [f"  {text}" for text in found]
+    return "\n".join(lines)
+
+
+def _meets(value, printed, metric, rounded):
+    """Whether a percentage is at least as good as one that was printed."""
+    value, paper = Decimal(repr(value)), Decimal(printed)
+    if rounded:
+        # A bare "100" stands in columns of two decimals.
+        digits = -paper.as_tuple().exponent or 2
+        value = round(value, digits)
+    return value <= paper if metric in _LOWER_IS_BETTER else value >= paper
+
+
+def _spread(values):
+    return {
+        "mean": statistics.fmean(values),
+        "std": statistics.stdev(values) if len(values) > 1 else None,
+        "values": values,
+    }
+
+
+def _nested(study, by_key):
+    """`{known: {method: value}}` in the order of the study."""
+    return {
+        known.spec: {
+            method: by_key[known.spec, method]
+            for method in study.methods
+            if (known.spec, method) in by_key
+        }
+        for known in study.known
+    }
+
+
+def _as_json(value):
+    # A field without a default is always recorded.
+    return {
+        name: json.loads(json.dumps(default))
+        for name, default in value.items()
+        if default is not dataclasses.MISSING
+    }
+
+
+def _read(path):
+    return json.loads(path.read_text(encoding="utf-8"))

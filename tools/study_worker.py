@@ -1,0 +1,142 @@
+"""One run of a study in a process of its own; `study_engine` starts it.
+
+The job comes as one line of JSON on the standard input, which stays open: when it ends,
+the study has ended, however that came about, and so does this process.
+"""
+
+import json
+import os
+import pathlib
+import platform
+import sys
+import threading
+import time
+
+
+def work(job, data_dir, run_dir, output_dir):
+    """Trains and measures one run and writes its small files, `metrics.json` last.
+
+    Args:
+        job: What `study_grid.Run.job` returns.
+        data_dir: The folder of the data sets.
+        run_dir: Receives everything, weights too; a run that was begun there goes on.
+        output_dir: Receives what is worth keeping; see `results/table1/README.md`.
+    """
+    import numpy as np
+
+    from ood_keras import files
+    from ood_keras.pipelines import recipes
+    from ood_keras.tools import jobs
+
+    run_dir, output_dir = pathlib.Path(run_dir), pathlib.Path(output_dir)
+    history = jobs.train(
+        known=job["known"],
+        unknown=job["unknown"],
+        run_dir=run_dir,
+        data_dir=data_dir,
+        recipe=recipes.Recipe(**job["recipe"]),
+        seed=job["seed"],
+    )
+    started = time.monotonic()
+    report = jobs.evaluate(
+        run_dir=run_dir,
+        unknown=job["test_unknown"],
+        data_dir=data_dir,
+        detectors=list(job["methods"].values()),
+        validation_unknown=job["validation_unknown"],
+        tune=True,
+    )
+    print(report, flush=True)
+    method_of = {detector: method for method, detector in job["methods"].items()}
+    run = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
+    # Where the data lies says nothing to others; its fingerprints do.
+    run["settings"].pop("data_dir")
+    methods = {}
+    for method, detector in job["methods"].items():
+        saved = json.loads((run_dir / "detectors" / f"{detector}.json").read_text())
+        methods[method] = {"detector": detector, "config": saved["config"]}
+    minutes = {
+        "training": sum(row["seconds"] for row in history) / 60,
+        "evaluation": (time.monotonic() - started) / 60,
+    }
+    output_dir.mkdir(parents=True, exist_ok=True)
+    (output_dir / "metrics.json").unlink(missing_ok=True)
+    files.write_text(
+        output_dir / "history.csv", (run_dir / "history.csv").read_text("utf-8")
+    )
+    files.write_json(
+        output_dir / "run.json",
+        {
+            **job,
+            "methods": methods,
+            "run": run,
+            "machine": _machine(),
+            "minutes": {name: round(value, 2) for name, value in minutes.items()},
+        },
+    )
+    with files.atomic_file(output_dir / "scores.npz") as path:
+        np.savez_compressed(path, **_scores(report.scores, method_of))
+    metrics = report.metrics
+    files.write_json(
+        output_dir / "metrics.json",
+        {
+            **metrics,
+            "detectors": {
+                method_of[detector]: result
+                for detector, result in metrics["detectors"].items()
+            },
+            "selected_detector": method_of[metrics["selected_detector"]],
+        },
+    )
+
+
+def _scores(scores, method_of):
+    """The arrays to keep of `Report.scores`, by the names of the methods."""
+    kept = {name: scores[name] for name in ("labels/known", "predictions/known")}
+    for name, array in scores.items():
+        data, _, detector = name.rpartition("/")
+        if data == "known" or (data.startswith("unknown/") and detector in method_of):
+            kept[f"{data}/{method_of[detector]}"] = array
+    return kept
+
+
+def _machine():
+    processor = platform.processor() or platform.machine()
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                processor = line.partition(":")[2].strip()
+                break
+    return {
+        "processor": processor,
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _end_with_the_study():
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+def main():
+    """Reads the job, does it, and says in the last line what went wrong."""
+    request = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_the_study, daemon=True).start()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        work(**request)
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc(file=sys.stdout)
+        print(f"{type(error).__name__}: {' '.join(str(error).split())}", flush=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
