@@ -78,6 +78,7 @@ def main():
     result["ratio"] = {
         detector: ratios(speeds) for detector, speeds in result["per_second"].items()
     }
+    result["ratio_limit"] = ratio_limits(result["per_second"])
     result["differences"] = differences(result["auroc"])
     result["notes"] = notes.NOTES
     result["sizes"] = {
@@ -143,6 +144,8 @@ def run_setting(setting, sides, arguments, folder, result):
         result["versions"][name] = loaded["versions"]
         check_logits(name, side, paths["known"], logits, folder)
 
+    if setting == TIMED_SETTING:
+        time_images("network", "logits", sides, paths["known"], arguments, result)
     aurocs = result["auroc"][setting] = {spec: {} for spec in SETTINGS[setting]}
     for detector in arguments.detectors or names["ours"]:
         print(f"{setting}: {detector}", flush=True)
@@ -177,10 +180,7 @@ def check_logits(name, side, images, logits, folder):
 
 def time_detector(detector, sides, images, arguments, folder, result):
     """Adds the speed of one detector, which all sides have fitted, to `result`."""
-    num_timed = min(arguments.num_timed, arguments.num_test)
-    result["per_second"][detector] = time_sides(
-        sides, arguments.rounds, num_timed, "score", images=images, first=num_timed
-    )
+    time_images(detector, "score", sides, images, arguments, result)
     if detector == "mahalanobis":
         size = (NUM_FEATURE_ROWS, network.NUM_FEATURES)
         features = np.random.default_rng(0).normal(size=size).astype(np.float32)
@@ -191,6 +191,14 @@ def time_detector(detector, sides, images, arguments, folder, result):
             "score_features",
             features=save(folder, "features", features),
         )
+
+
+def time_images(row, command, sides, images, arguments, result):
+    """Adds how many images per second go through a command on each side."""
+    num_timed = min(arguments.num_timed, arguments.num_test)
+    result["per_second"][row] = time_sides(
+        sides, arguments.rounds, num_timed, command, images=images, first=num_timed
+    )
 
 
 def score_all(side, detector, fit_paths, paths, folder):
@@ -226,6 +234,15 @@ def ratios(speeds):
         name: round(speeds["ours"] / speed, 2)
         for name, speed in speeds.items()
         if name != "ours"
+    }
+
+
+def ratio_limits(per_second):
+    """The ratios of a detector of ours that would cost nothing beyond the network."""
+    return {
+        row: ratios({**speeds, "ours": per_second["network"]["ours"]})
+        for row, speeds in per_second.items()
+        if row not in ("network", "mahalanobis_features")
     }
 
 
@@ -298,6 +315,7 @@ def report(result):
     for detector, speeds in result["per_second"].items():
         values = "  ".join(f"{name} {value:,.0f}" for name, value in speeds.items())
         print(f"  {detector:22} {values}  ratios {result['ratio'][detector]}")
+    print("ratios at most, on this network:", result["ratio_limit"])
     print("failures:", result["failures"] or "none")
     unexplained = [
         cell

@@ -11,6 +11,7 @@ NUM_FEATURES = 128
 LAYERS = ("conv_1", "conv_2", "features", "logits")
 # What Gram reads: every layer with weights before the one that makes the logits.
 INNER_LAYERS = LAYERS[:-1]
+LAYER_BEFORE_FEATURES = "flat"
 
 
 def build(num_classes):

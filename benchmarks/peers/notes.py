@@ -14,7 +14,7 @@ _PERTURBS = (
 )
 _FLOAT32_PINV = (
     "It inverts a float32 covariance and drops directions whose variance is below "
-    "1.5e-4 of the largest; ours is float64 and keeps all that have any."
+    "1.5e-4 of the largest; ours is float64 and drops those below 1e-4."
 )
 _LIMITED = "The exponent of our factor is limited, so that it cannot overflow."
 
@@ -55,10 +55,8 @@ NOTES = {
     "openmax": {
         "pytorch_ood": (
             "It fits the class means and tails on all training images, ours on the "
-            "correctly classified ones as the paper says. It shifts distances by "
-            "10,000 before the Weibull fit, which in effect fits a Gumbel law; ours "
-            "shifts by 1, the default of the authors' library, libMR. Its score is a "
-            "probability that rounds to 1, ours log-odds."
+            "correctly classified ones as the paper says. Its score is a probability "
+            "that rounds to 1, ours log-odds. Both shift distances by 10,000."
         ),
     },
     "mahalanobis": {
@@ -79,9 +77,9 @@ NOTES = {
     },
     "relative_mahalanobis": {
         "oodeel": (
-            f"{_FLOAT32_PINV} Here it drops more directions of the background than of "
-            "the classes, so the difference of the two distances is another score, "
-            "better or worse as chance has it."
+            f"{_FLOAT32_PINV} It drops more directions of the background than of the "
+            "classes, so what is strange there does not cancel; ours leaves the same "
+            "directions out of both distances. Better or worse as chance has it."
         ),
         "oodeel_defaults": f"{_PERTURBS} Also as oodeel without it.",
         "pytorch_ood": (
@@ -90,8 +88,14 @@ NOTES = {
         ),
     },
     "knn": {
-        "oodeel": "Its squared float32 distances lose digits where known images lie.",
-        "pytorch_ood": "Distances in float32 from products, without our last step.",
+        "oodeel": (
+            "It keeps all training images, ours a sample of 10,000. Its squared "
+            "float32 distances lose digits where known images lie."
+        ),
+        "pytorch_ood": (
+            "It keeps all training images, ours a sample of 10,000. Distances in "
+            "float32 from products, without our last step."
+        ),
     },
     "vim": {
         "oodeel": (
@@ -113,15 +117,16 @@ NOTES = {
     },
     "gram": {
         "oodeel": (
-            "Another method by its own account: the 1 % and 99 % quantiles in place of "
-            "the smallest and largest value, rows of half the matrix, and layers "
-            "divided by a standard deviation over the training images themselves."
+            "Another method by its own account: ranges of images predicted so, right "
+            "or wrong, from the 1 % to the 99 % quantile, rows of half the matrix, and "
+            "layers divided by a standard deviation over the training images "
+            "themselves."
         ),
         "oodeel_defaults": "Also, powers 1 to 5 in place of 1 to 10.",
         "pytorch_ood": (
-            "It learns the ranges of a class from images labelled so; the authors' "
-            "code, oodeel and we from images predicted so. It sets aside a random "
-            "tenth."
+            "It learns the ranges of a class from images labelled so, ours from those "
+            "labelled and predicted so. It keeps the smallest and the largest value, "
+            "ours the 5 % and 95 % quantiles. It sets aside a random tenth."
         ),
     },
     "nnguide": {

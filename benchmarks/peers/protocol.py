@@ -52,8 +52,8 @@ def serve(library):
     def fit(detector, images, labels, batch_size):
         return timed(library.fit, detector, read(images), read(labels), batch_size)
 
-    def logits(images, batch_size, output):
-        return timed(library.logits, read(images), batch_size, output=output)
+    def logits(images, batch_size, output=None, first=None):
+        return timed(library.logits, read(images)[:first], batch_size, output=output)
 
     def score(images, batch_size, output=None, first=None):
         return timed(library.score, read(images)[:first], batch_size, output=output)

@@ -66,14 +66,15 @@ class Oodeel:
 
     def load(self, weights):
         self.weights = weights
+        # As oodeel's own feature extractor runs it.
+        self._logits = tf.function(network.from_weights(weights))
 
     def names(self):
         return list(self.detectors)
 
     def logits(self, images, batch_size):
-        model = network.from_weights(self.weights)
         return protocol.in_batches(
-            lambda batch: model(tf.constant(batch)), images, batch_size
+            lambda batch: self._logits(tf.constant(batch)), images, batch_size
         )
 
     def fit(self, name, images, labels, batch_size):

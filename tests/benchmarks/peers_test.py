@@ -90,6 +90,8 @@ class TestProtocol:
         np.testing.assert_array_equal(np.load(output), [11, 15, 19])
         side.ask("score", images=images, batch_size=2, output=output, first=1)
         np.testing.assert_array_equal(np.load(output), [11])
+        side.ask("logits", images=images, batch_size=2, output=output, first=1)
+        np.testing.assert_array_equal(np.load(output), [[0, 2]])
 
     def test_an_error_is_told_and_the_side_goes_on(self, peers, side, tmp_path):
         side.ask("load", weights=tmp_path / "weights.npz")
@@ -144,6 +146,14 @@ class TestCompare:
         assert peers["compare"].ratios(speeds) == {"peer": 2.5}
         assert asked == ["ours", "peer", "peer", "ours"] * 2
 
+    def test_the_network_alone_limits_the_ratios(self, peers):
+        speeds = {
+            "network": {"ours": 20.0, "peer": 18.0},
+            "knn": {"ours": 10.0, "peer": 5.0},
+            "mahalanobis_features": {"ours": 900.0, "peer": 9.0},
+        }
+        assert peers["compare"].ratio_limits(speeds) == {"knn": {"peer": 4.0}}
+
     def test_a_side_with_other_logits_is_refused(self, peers, side, tmp_path):
         side.ask("load", weights=tmp_path / "weights.npz")
         images = np.load(tmp_path / "images.npy")
@@ -167,6 +177,8 @@ class TestNetwork:
         labels = np.arange(60) % 3
         ours = peers["ours"].Ours()
         ours.load(network.get_weights(network.build(3)))
+        ours.fit("knn_two_layers", images, labels, 32)
+        assert ours.score(images, 32).shape == (60,)
         ours.fit("mahalanobis", images, labels, 32)
         features = random.random((5, network.NUM_FEATURES), np.float32)
         assert ours.logits(images, 32).shape == (60, 3)
