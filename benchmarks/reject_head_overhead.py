@@ -10,7 +10,7 @@ run in the same ways as the model that rejects: SavedModel signature in Python, 
 callable, ONNX Runtime and TFLite on one thread each. The two take turns, call by call,
 and swap who goes first, so that whatever else the machine does hits both; the ratio is
 that of the medians, and `ratio_in_blocks` says how far it varied over the run. TFLite
-files take one image at a time, so they are measured with batch 1 only. Meant for a quiet
+files take one image at a time, so they are measured with batch 1 only. For a quiet
 machine: the head's share of a batch of one is a tenth of a millisecond.
 """
 

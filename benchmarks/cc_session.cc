@@ -1,11 +1,13 @@
 // Opens an exported model with the C++ loader that TensorFlow Serving is built on.
 //
-//   cc_session FOLDER IMAGES NUM HEIGHT WIDTH CHANNELS FILE...
+//   cc_session FOLDER IMAGES NUM HEIGHT WIDTH CHANNELS BATCH_SIZE FILE...
 //
 // Prints one line for each image (float32, from the file IMAGES) and each image FILE:
 // class_id, accepted, valid, ood_score, label. Then what became of a batch of wrongly
-// shaped images, of bytes instead of floats, and of an empty batch.
+// shaped images, of bytes instead of floats, and of an empty batch. cc_session.py
+// builds and runs it.
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -70,19 +72,28 @@ int main(int argc, char** argv) {
             channels = std::atoi(argv[6]);
   std::vector<Tensor> outputs;
 
-  Tensor images(tensorflow::DT_FLOAT,
-                {std::atoi(argv[3]), height, width, channels});
-  const std::string pixels = Read(argv[2]);
-  std::memcpy(images.data(), pixels.data(), images.TotalBytes());
-  Check(Run(bundle, "serving_default", "image", images, &outputs));
-  Print(outputs);
-
-  Tensor files(tensorflow::DT_STRING, {argc - 7});
-  for (int row = 0; row < argc - 7; ++row) {
-    files.vec<tensorflow::tstring>()(row) = Read(argv[7 + row]);
+  std::ifstream pixels(argv[2], std::ios::binary);
+  const int num_images = std::atoi(argv[3]), batch_size = std::atoi(argv[7]);
+  for (int start = 0; start < num_images; start += batch_size) {
+    Tensor images(tensorflow::DT_FLOAT, {std::min(batch_size, num_images - start),
+                                         height, width, channels});
+    pixels.read(static_cast<char*>(images.data()), images.TotalBytes());
+    if (!pixels) {
+      std::cerr << "too few pixels in " << argv[2] << std::endl;
+      return 1;
+    }
+    Check(Run(bundle, "serving_default", "image", images, &outputs));
+    Print(outputs);
   }
-  Check(Run(bundle, "predict_bytes", "image_bytes", files, &outputs));
-  Print(outputs);
+
+  if (argc > 8) {
+    Tensor files(tensorflow::DT_STRING, {argc - 8});
+    for (int row = 0; row < argc - 8; ++row) {
+      files.vec<tensorflow::tstring>()(row) = Read(argv[8 + row]);
+    }
+    Check(Run(bundle, "predict_bytes", "image_bytes", files, &outputs));
+    Print(outputs);
+  }
 
   Tensor tall(tensorflow::DT_FLOAT, {2, height + 1, width, channels});
   tall.flat<float>().setZero();
