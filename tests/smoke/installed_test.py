@@ -42,6 +42,20 @@ def test_one_name_in_site_packages(tmp_path):
     assert "No module named 'pipelines'" in result.stderr
 
 
+def test_shipped_models_go_by_their_name(tmp_path):
+    code = "from ood_keras.export.shipped import names; print('names', *names())"
+    result = run(sys.executable, "-c", code, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    names = result.stdout.rpartition("names")[2].split()
+    if not names:
+        pytest.skip("no model is shipped with this version")
+    (tmp_path / "junk.png").write_bytes(b"not an image")
+    for name in names:
+        result = run(BIN / "ood-predict", f"--model={name}", "junk.png", cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert "__unknown__" in result.stdout
+
+
 def test_main_job_from_another_folder(tmp_path):
     run_dir = tmp_path / "run"
     steps = [

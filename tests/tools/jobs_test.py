@@ -7,6 +7,8 @@ import re
 import numpy as np
 import pytest
 
+from ood_keras import export as exporting
+from ood_keras import pipelines
 from ood_keras.pipelines import recipes
 from ood_keras.tools import evaluate, jobs
 
@@ -76,14 +78,43 @@ def test_export_takes_the_selected_detector_and_the_next_version(run_dir, export
     assert np.mean(validation <= threshold.value) >= 0.95
 
 
+def test_the_model_card_tells_what_the_exported_model_does(exported):
+    path, _ = exported
+    predictor = exporting.load(path)
+    content = predictor.manifest
+    digits = pipelines.load("digits")
+    answer = predictor.predict(digits.test.dataset())
+    right = (answer["class_id"] == digits.test.labels)[answer["accepted"]]
+    known = content["at_threshold"]["known"]
+    assert known["images"] == len(digits.test)
+    assert known["accepted"] == pytest.approx(answer["accepted"].mean())
+    assert known["accuracy_of_accepted"] == pytest.approx(right.mean())
+    glyphs = pipelines.load("glyphs", image_shape=(28, 28, 1)).test
+    rejected = ~predictor.predict(glyphs.dataset())["accepted"]
+    entry = content["at_threshold"]["unknown"]["glyphs"]
+    assert entry == {"images": len(glyphs), "rejected": pytest.approx(rejected.mean())}
+    page = (path / "MODEL_CARD.md").read_text()
+    assert f"{100 * known['accepted']:.2f} % of the\n{len(digits.test)} known" in page
+    assert "`digits`: CC BY 4.0" in page and "epochs 2" in page
+    training = json.dumps(content["training"])
+    assert "data_dir" not in training and digits.train.fingerprint() in training
+
+
+def test_a_detector_named_by_hand_was_not_chosen_on_validation(run_dir, tmp_path):
+    path, _ = jobs.export(run_dir=run_dir, output=tmp_path / "m", detector="energy")
+    page = (path / "MODEL_CARD.md").read_text()
+    assert "checkpoint and threshold chosen on validation" in page
+
+
 def test_calibrate_writes_the_next_version(exported):
     path, threshold = exported
     new, loose = jobs.calibrate(model=path, known="digits", target_acceptance=0.99)
     assert new == path.parent / "2"
     assert loose.value > threshold.value
-    assert json.loads((new / "manifest.json").read_text())["threshold"]["value"] == (
-        pytest.approx(loose.value)
-    )
+    manifest = json.loads((new / "manifest.json").read_text())
+    assert manifest["threshold"]["value"] == pytest.approx(loose.value)
+    assert manifest["at_threshold"] is None
+    assert "anew for version 1" in (new / "MODEL_CARD.md").read_text()
 
 
 def test_predict_prints_a_line_per_file(run_dir, exported, tmp_path):
