@@ -9,6 +9,7 @@ import pytest
 
 COMMANDS = [
     "ood-calibrate",
+    "ood-demo",
     "ood-evaluate",
     "ood-export",
     "ood-predict",
