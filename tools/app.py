@@ -90,7 +90,12 @@ def run(name, doc, flag_values, main, argv=None):
 
 
 def load_jobs():
-    """Returns `ood_keras.tools.jobs`, without what TensorFlow prints when it starts.
+    """Returns `ood_keras.tools.jobs`, as `load` does."""
+    return load("jobs")
+
+
+def load(name):
+    """Returns a module of `ood_keras.tools`, without what TensorFlow prints at first.
 
     TensorFlow's libraries write about CPU features and missing GPUs to the process's
     error stream before any log level holds; if the import fails, all of it is shown.
@@ -100,7 +105,7 @@ def load_jobs():
         stderr = os.dup(2)
         os.dup2(muted.fileno(), 2)
         try:
-            return importlib.import_module("ood_keras.tools.jobs")
+            return importlib.import_module(f"ood_keras.tools.{name}")
         except BaseException:
             muted.seek(0)
             os.write(stderr, muted.read())

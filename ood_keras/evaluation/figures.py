@@ -13,6 +13,8 @@ from ood_keras.evaluation import style
 
 _NUM_BINS = 80
 _LINES = ("-", "--", ":", "-.")
+# Decreasing, so that curves which cover each other are all seen.
+_WIDTHS = (3.4, 2.2, 1.0)
 
 
 @style.styled
@@ -131,7 +133,9 @@ def score_among(score, known_scores, unknown_scores=(), *, threshold):
     Returns:
         A `matplotlib.figure.Figure`.
     """
-    figure, axes = _figure(1, 1, (6.4, 2.3))
+    from matplotlib.ticker import NullLocator
+
+    figure, axes = _figure(1, 1, (6.4, 1.9))
     axes = axes[0, 0]
     known_scores, unknown_scores = np.asarray(known_scores), np.asarray(unknown_scores)
     drawn = [known_scores, unknown_scores]
@@ -152,20 +156,21 @@ def score_among(score, known_scores, unknown_scores=(), *, threshold):
             fontsize=8,
             color=style.THRESHOLD,
         )
+    axes.yaxis.set_minor_locator(NullLocator())
     handles = _density_handles(threshold, unknown="unknown")
     if not len(unknown_scores):
         del handles[1]
     if score is not None:
         place = np.clip(score, bins[0], bins[-1])
         line = axes.axvline(
-            place, color=style.MUTED, linewidth=2.4, label="this image", zorder=3
+            place, color=style.SOURCES[0], linewidth=2.4, label="this image", zorder=3
         )
         axes.plot(
             place,
             0,
             marker="^",
             markersize=9,
-            color=style.MUTED,
+            color=style.SOURCES[0],
             transform=axes.get_xaxis_transform(),
             clip_on=False,
             zorder=3,
@@ -463,6 +468,7 @@ def robustness(networks):
                         line,
                         color=color,
                         marker=".",
+                        linewidth=_WIDTHS[index % len(_WIDTHS)],
                         label=label if len(networks) > 1 or row else "network",
                     )
     for panels, name in zip(axes.T, names, strict=True):
@@ -470,10 +476,12 @@ def robustness(networks):
         panels[-1].set_xlabel("strength (pixel range 1)")
         for panel in panels:
             panel.grid(True)
-            panel.set_ylim(-0.03, 1.03)
             _percent_ticks(panel.yaxis, False)
-    for panel, label in zip(axes[:, 0], rows, strict=True):
-        panel.set_ylabel(label)
+    for panels, label in zip(axes, rows, strict=True):
+        panels[0].set_ylabel(label)
+        # A share that is small everywhere is drawn larger.
+        top = 1.0 if label != "accepted, wrong class" else panels[0].get_ylim()[1]
+        panels[0].set_ylim(-0.03 * max(top, 0.05), 1.03 * max(top, 0.05))
     for panel in axes[:2, -1]:
         panel.legend(loc="upper left", bbox_to_anchor=(1.02, 1.05))
     return figure

@@ -1,0 +1,316 @@
+"""The page of `ood-demo`: its answers, and a real browser that draws and uploads."""
+
+import base64
+import contextlib
+import io
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ood_keras import calibration, export
+from ood_keras.tools import demo_answers, demo_page
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SHAPE = (12, 10, 1)
+
+
+class Model:
+    """Accepts what is bright; the features are the image."""
+
+    image_shape = SHAPE
+    class_names = ("dark", "<b>bright</b>")
+
+    def __init__(self, known_examples):
+        self.known_examples = known_examples
+        points = {
+            name: calibration.Threshold(value, "quantile", f"{name}: half.", 9, 0.5)
+            for name, value in {"usual": -0.25, "strict": -0.75}.items()
+        }
+        self.manifest = {
+            "threshold": points["usual"].to_dict(),
+            "operating_points": {"strict": points["strict"].to_dict()},
+        }
+
+    def predict(self, images, threshold):
+        brightness = np.asarray(images, np.float32).reshape(len(images), -1).max(axis=1)
+        valid = ~np.isnan(brightness)
+        bright = np.nan_to_num(brightness)
+        return {
+            "probabilities": np.stack([1 - bright, bright], axis=1),
+            "ood_score": -bright,
+            "accepted": valid & (-bright <= threshold),
+            "valid": valid,
+        }
+
+    def predict_bytes(self, contents, threshold):
+        images = [export.pillow_decoder.decode(content, SHAPE) for content in contents]
+        images = [np.full(SHAPE, 255 * np.nan) if i is None else i for i in images]
+        return self.predict(np.stack(images) / 255, threshold)
+
+    def features(self, images):
+        return {"features": np.reshape(images, (len(images), -1))}
+
+
+def known_examples(background=0):
+    images = np.full((3, *SHAPE), background, np.uint8)
+    images[0, 2:4, 2:8], images[1, 2:10, 2:4], images[2, 5:7, 4:6] = 200, 200, 90
+    return export.KnownExamples(images, [1, 1, 0], np.linspace(-1, 0, 50))
+
+
+@pytest.fixture
+def demo(monkeypatch):
+    monkeypatch.setattr(export, "Predictor", Model)
+    monkeypatch.setattr(export, "load", lambda path: Model(known_examples()))
+    return demo_answers.Demo("a model")
+
+
+def png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def test_a_file_goes_to_the_model_as_it_is(demo):
+    content = png(demo.examples.images[1, ..., 0])
+    answer = demo.file(content)
+    np.testing.assert_array_equal(
+        answer.image, demo.examples.images[1] / np.float32(255)
+    )
+    assert (answer.valid, answer.accepted) == (True, True)
+    assert answer.label == "<b>bright</b>"
+    assert answer.ood_score == pytest.approx(-200 / 255)
+    assert answer.nearest == 1
+    assert answer.similarity == pytest.approx(1)
+
+
+def test_a_drawing_is_centred_and_its_ink_made_bright(demo):
+    paper = np.full((280, 280), 255)
+    paper[10:60, 200:220] = 0
+    answer = demo.drawing(png(paper))
+    assert answer.image.shape == SHAPE
+    assert (answer.image[0, 0, 0], answer.image.max()) == (0, 1)
+    assert answer.accepted
+    assert demo.drawing(png(np.full((280, 280), 255))) is None
+
+
+def test_ink_is_dark_where_the_known_images_are(monkeypatch):
+    monkeypatch.setattr(export, "Predictor", Model)
+    monkeypatch.setattr(export, "load", lambda path: Model(known_examples(255)))
+    assert demo_answers.Demo("a model").dark_ink
+
+
+def test_an_operating_point_decides(demo):
+    content = png(np.full((12, 10), 128))
+    assert list(demo.points) == ["default", "strict"]
+    assert demo.file(content).accepted
+    assert not demo.file(content, "strict").accepted
+
+
+def test_garbage_is_no_image(demo):
+    answer = demo.file(b"garbage")
+    assert (answer.valid, answer.accepted, answer.nearest) == (False, False, None)
+    html = demo_page._result(demo, "default", lambda point: answer)
+    assert "not a readable image" in html
+    assert "Probabilities" not in html
+
+
+def test_the_result_says_what_was_decided_and_escapes_names(demo):
+    content = png(np.full((12, 10), 128))
+    accepted, rejected = (
+        demo_page._result(demo, point, lambda point: demo.file(content, point))
+        for point in ("default", "strict")
+    )
+    assert "<b>accepted</b>: score" in accepted
+    assert "&lt;b&gt;bright&lt;/b&gt;" in accepted
+    assert "<b>bright" not in accepted
+    assert "<b>rejected</b>: score" in rejected
+    assert "strict: half." in rejected
+    assert "nearest known" in rejected
+
+
+def test_a_model_without_examples_or_with_odd_channels(monkeypatch):
+    monkeypatch.setattr(export, "Predictor", Model)
+    monkeypatch.setattr(export, "load", lambda path: Model(None))
+    demo = demo_answers.Demo("a model")
+    answer = demo.file(png(np.full((12, 10), 255)))
+    assert (answer.accepted, answer.nearest) == (True, None)
+    assert "chart" not in demo_page._result(demo, "default", lambda point: answer)
+    monkeypatch.setattr(Model, "image_shape", (12, 10, 2))
+    with pytest.raises(ValueError, match=r"1 or 3 channels.* of 2"):
+        demo_answers.Demo("a model")
+    monkeypatch.setattr(export, "load", lambda path: object())
+    with pytest.raises(ValueError, match="SavedModel"):
+        demo_answers.Demo("model.tflite")
+
+
+def test_a_taken_port_is_an_error_that_helps():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(OSError, match="another --port"):
+            demo_page._check_free(*taken.getsockname())
+
+
+# From here on: a real model, a real server, a real browser.
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The shipped digit model, with an operating point that rejects everything."""
+    shipped = os.environ.get("OOD_KERAS_DEMO_MODEL", ROOT / "saved_models" / "mnist/1")
+    if not pathlib.Path(shipped, "manifest.json").is_file():
+        pytest.skip(f"no trained digit model in {shipped} (or OOD_KERAS_DEMO_MODEL)")
+    copy = tmp_path_factory.mktemp("demo") / "mnist" / "1"
+    shutil.copytree(shipped, copy)
+    strict = calibration.Threshold(-1e6, "quantile", "Accepts nothing.", 1, 0.0)
+    content = export.manifest.read(copy)
+    content["operating_points"]["strict"] = strict.to_dict()
+    export.manifest.write(copy, content)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def address(model):
+    pytest.importorskip("nicegui", reason="needs the extra `demo`")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "ood_keras.tools.demo", f"--model={model}"]
+    command += [f"--port={port}", "--nobrowser"]
+    # NiceGUI serves otherwise where it believes to be part of a test.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
+    with subprocess.Popen(command, env=environment) as server:
+        address = f"http://127.0.0.1:{port}"
+        try:
+            for _ in range(600):
+                assert server.poll() is None, "ood-demo ended"
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(address, timeout=5).close()
+                    break
+                time.sleep(0.2)
+            yield address
+        finally:
+            server.terminate()
+
+
+@pytest.fixture(scope="module")
+def page(address):
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    browser = next(
+        filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None
+    )
+    if browser is None:
+        pytest.skip("no browser is installed: looked for chromium and google-chrome")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(
+            executable_path=browser,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        page = browser.new_page(viewport={"width": 1060, "height": 780})
+        page.set_default_timeout(30_000)
+        page.asked = []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.goto(address)
+        page.wait_for_selector("#sheet")
+        yield page
+        browser.close()
+
+
+@pytest.fixture
+def sheet(page):
+    """`sheet(*strokes)` draws them with the mouse, each a list of (x, y)."""
+    page.wait_for_function("window.listenForFiles && document.readyState == 'complete'")
+    page.wait_for_function("document.getElementById('clear').onclick !== null")
+    page.click("#clear")
+    page.wait_for_selector("#verdict.waiting")
+    box = page.locator("#sheet").bounding_box()
+
+    def draw(*strokes):
+        for stroke in strokes:
+            for index, (x, y) in enumerate(stroke):
+                page.mouse.move(box["x"] + x, box["y"] + y, steps=5)
+                if index == 0:
+                    page.mouse.down()
+            page.mouse.up()
+
+    return draw
+
+
+ONE = [(150, 50), (135, 230)]
+TURNS = np.linspace(0, 2 * np.pi, 40)
+ZERO = [(140 + 55 * np.sin(turn), 140 - 85 * np.cos(turn)) for turn in TURNS]
+SCRIBBLE = [(40, 60), (240, 220), (40, 200), (230, 50), (140, 20), (60, 140)]
+SCRIBBLE += [(250, 130), (120, 250), (150, 40)]
+
+
+def verdict(page, expected):
+    page.wait_for_selector(f"#verdict:has-text('{expected}')")
+    return page.locator("#verdict .class").inner_text()
+
+
+@pytest.mark.parametrize(("stroke", "label"), [(ONE, "1"), (ZERO, "0")])
+def test_a_drawn_digit_is_accepted(page, sheet, stroke, label):
+    sheet(stroke)
+    assert verdict(page, "accepted") == label
+    assert page.locator("#verdict figure").count() == 2
+    assert f"nearest known: {label}" in page.locator("#verdict").inner_text()
+    assert page.locator("img.chart").is_visible()
+
+
+def test_a_scribble_is_rejected(page, sheet):
+    sheet(SCRIBBLE)
+    assert verdict(page, "rejected") == "unknown"
+    assert "it was rejected" in page.locator("h2").inner_text()
+
+
+def test_another_operating_point_can_be_chosen(page, sheet):
+    sheet(ONE)
+    verdict(page, "accepted")
+    for point, expected in (("strict", "rejected"), ("default", "accepted")):
+        page.locator(".point").click()
+        page.get_by_role("option", name=point).click()
+        verdict(page, expected)
+
+
+def test_a_file_is_accepted_and_garbage_is_not_read(page, sheet, model):
+    examples = export.known_examples.read(model)
+    content = png(examples.images[0, ..., 0])
+    upload = page.locator("input[type=file]")
+    upload.set_input_files({"name": "a.png", "mimeType": "", "buffer": content})
+    assert verdict(page, "score") in {str(examples.labels[0]), "unknown"}
+    assert "cosine 1.000" in page.locator("#verdict").inner_text()
+    upload.set_input_files({"name": "b.png", "mimeType": "", "buffer": b"garbage"})
+    assert verdict(page, "readable") == "not a readable image"
+
+
+def test_a_file_can_be_dropped(page, sheet, model):
+    content = png(export.known_examples.read(model).images[0, ..., 0])
+    page.evaluate(
+        """async (text) => {
+            const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([bytes], "dropped.png"));
+            document.getElementById("sheet").dispatchEvent(
+                new DragEvent("drop", {dataTransfer, bubbles: true, cancelable: true})
+            );
+        }""",
+        base64.b64encode(content).decode(),
+    )
+    verdict(page, "score")
+    assert "cosine 1.000" in page.locator("#verdict").inner_text()
+
+
+def test_the_page_asks_nobody_else(page, address):
+    here = address.removeprefix("http://")
+    elsewhere = [url for url in page.asked if here not in url and url[:5] != "data:"]
+    assert page.asked
+    assert not elsewhere

@@ -1,0 +1,54 @@
+"""Serves a page on this machine to try an exported model on.
+
+  ood-demo --model=saved_models/mnist/1
+
+Draw on the page, or drop a PNG or JPEG file there, and see the class or "unknown", the
+score against the threshold among the scores of known images, the probabilities, and the
+nearest known example. A drawing is cropped and centred as MNIST's digits were; files
+are left as they are. Nothing leaves the machine and nothing is stored. Needs
+pip install 'ood_keras[demo]'.
+"""
+
+from absl import flags
+
+from ood_keras.tools import app
+
+_FLAGS = app.new_flags()
+_MODEL = flags.DEFINE_string(
+    "model", None, "The version folder of a model.", required=True, flag_values=_FLAGS
+)
+_HOST = flags.DEFINE_string(
+    "host",
+    "127.0.0.1",
+    "The address to listen at; 0.0.0.0 lets others on the network use the page, which "
+    "asks nobody for a password.",
+    flag_values=_FLAGS,
+)
+_PORT = flags.DEFINE_integer(
+    "port",
+    8080,
+    "The port to listen at.",
+    lower_bound=1,
+    upper_bound=65535,
+    flag_values=_FLAGS,
+)
+_BROWSER = flags.DEFINE_bool(
+    "browser", True, "Open the page in a browser.", flag_values=_FLAGS
+)
+
+
+def _demo(positional):
+    if positional:
+        raise ValueError(f"ood-demo takes flags only; received: {positional}")
+    app.load("demo_page").serve(
+        _MODEL.value, host=_HOST.value, port=_PORT.value, browser=_BROWSER.value
+    )
+
+
+def main():
+    """The command `ood-demo`."""
+    app.run("ood-demo", __doc__, _FLAGS, _demo)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""What the page of `ood-demo` asks a model, without the page."""
+
+import dataclasses
+import io
+
+import numpy as np
+
+from ood_keras import export as exporting
+from ood_keras.calibration import Threshold
+from ood_keras.export import pillow_decoder
+from ood_keras.pipelines import drawing
+
+DEFAULT_POINT = "default"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Answer:
+    """What a model says about one image.
+
+    Args:
+        image: What the model saw, float32 `(height, width, channels)` in [0, 1];
+            `None` if it is not `valid`.
+        valid: Whether it was an image at all.
+        accepted: Whether `ood_score <= threshold`.
+        label: The most likely known class, also of a rejected image.
+        probabilities: Over the known classes, `(N,)`.
+        ood_score: Higher means more likely unknown.
+        nearest: Index of the nearest known example, or `None`.
+        similarity: Cosine of the features of both, at most 1; `None` without example.
+    """
+
+    image: np.ndarray | None
+    valid: bool
+    accepted: bool
+    label: str
+    probabilities: np.ndarray
+    ood_score: float
+    nearest: int | None = None
+    similarity: float | None = None
+
+
+class Demo:
+    """An exported model that answers about drawings and files, one at a time.
+
+    Args:
+        model: What `export.load` takes.
+
+    Attributes:
+        model: The `export.Predictor`.
+        points: The thresholds it offers, `{name: calibration.Threshold}`.
+        examples: Its `export.KnownExamples`, or `None`.
+        dark_ink: Whether its known images are dark on bright.
+
+    Raises:
+        ValueError: the model is no SavedModel, or no picture shows what it takes.
+    """
+
+    def __init__(self, model):
+        self.model = exporting.load(model)
+        if not isinstance(self.model, exporting.Predictor):
+            raise ValueError(
+                f"the page needs the features of a SavedModel. Received: {model}; give "
+                "the folder DIR/VERSION that ood-export wrote"
+            )
+        channels = self.model.image_shape[-1]
+        if channels not in (1, 3):
+            raise ValueError(
+                "the page shows images of 1 or 3 channels. This model takes images of "
+                f"{channels}"
+            )
+        manifest = self.model.manifest
+        self.points = {
+            name: Threshold.from_dict(fields)
+            for name, fields in {
+                DEFAULT_POINT: manifest["threshold"],
+                **manifest["operating_points"],
+            }.items()
+        }
+        self.examples = self.model.known_examples
+        self.dark_ink = False
+        self._directions = None
+        if self.examples is not None and len(self.examples.images):
+            known = self.examples.images / np.float32(255)
+            self._directions = _directions(self.model.features(known)["features"])
+            edge = np.ones(known.shape[1:3], bool)
+            edge[1:-1, 1:-1] = False
+            self.dark_ink = bool(np.median(known[:, edge]) > 0.5)
+        # Each way into the model takes seconds the first time.
+        self.file(b"")
+        self.model.predict(np.zeros((1, *self.model.image_shape)), threshold=0.0)
+
+    def drawing(self, content, point=DEFAULT_POINT):
+        """Answers about a drawing, brought into the form of handwritten digits.
+
+        Args:
+            content: A PNG file, `bytes`: dark ink on bright paper.
+            point: Name of an operating point.
+
+        Returns:
+            An `Answer`, or `None` for an empty sheet.
+        """
+        from PIL import Image
+
+        paper = np.asarray(Image.open(io.BytesIO(content)).convert("L"), np.float32)
+        image = drawing.centered(
+            1 - paper / 255, self.model.image_shape, dark_ink=self.dark_ink
+        )
+        if image is None:
+            return None
+        limit = self.points[point].value
+        return self._answer(image, self.model.predict(image[None], threshold=limit))
+
+    def file(self, content, point=DEFAULT_POINT):
+        """Answers about an image file, which goes to the model as it is.
+
+        Args:
+            content: The file, `bytes`; not `valid` if it is no PNG or JPEG.
+            point: Name of an operating point.
+
+        Returns:
+            An `Answer`.
+        """
+        limit = self.points[point].value
+        answers = self.model.predict_bytes([content], threshold=limit)
+        pixels = pillow_decoder.decode(content, self.model.image_shape)
+        image = None if pixels is None else pixels / np.float32(255)
+        return self._answer(image, answers)
+
+    def _answer(self, image, answers):
+        probabilities = answers["probabilities"][0]
+        answer = Answer(
+            image=image,
+            valid=bool(answers["valid"][0]),
+            accepted=bool(answers["accepted"][0]),
+            label=self.model.class_names[int(probabilities.argmax())],
+            probabilities=probabilities,
+            ood_score=float(answers["ood_score"][0]),
+        )
+        if image is None or self._directions is None:
+            return answer
+        (direction,) = _directions(self.model.features(image[None])["features"])
+        cosines = self._directions @ direction
+        nearest = int(cosines.argmax())
+        return dataclasses.replace(
+            answer, nearest=nearest, similarity=float(cosines[nearest])
+        )
+
+
+def _directions(features):
+    """Features of length 1; of no length if they are all 0."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.where(lengths > 0, lengths, 1)
