@@ -6,9 +6,18 @@ import sys
 import pytest
 from absl import flags
 
-from ood_keras.tools import app, calibrate, evaluate, export, predict, quickstart, train
+from ood_keras.tools import (
+    app,
+    calibrate,
+    demo,
+    evaluate,
+    export,
+    predict,
+    quickstart,
+    train,
+)
 
-TOOLS = [calibrate, evaluate, export, predict, quickstart, train]
+TOOLS = [calibrate, demo, evaluate, export, predict, quickstart, train]
 
 
 @pytest.mark.parametrize(
