@@ -4,9 +4,7 @@ import importlib
 import pathlib
 import re
 
-import pytest
-
-from ood_keras.tools import quote_results
+from ood_keras.tools import write_results
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -14,12 +12,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_results_are_quoted_from_the_committed_files(monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert quote_results.quoted(README, "results/fast_mnist") == README
-
-
-def test_results_without_their_place_are_refused():
-    with pytest.raises(ValueError, match="results: results/other"):
-        quote_results.quoted(README, "results/other")
+    assert write_results.quoted(README) == README
 
 
 def test_links_and_pictures_lead_somewhere():

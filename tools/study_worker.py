@@ -24,7 +24,7 @@ def work(job, data_dir, run_dir, output_dir):
     """
     import numpy as np
 
-    from ood_keras import files
+    from ood_keras import evaluation, files
     from ood_keras.pipelines import recipes
     from ood_keras.tools import jobs
 
@@ -76,6 +76,8 @@ def work(job, data_dir, run_dir, output_dir):
     )
     with files.atomic_file(output_dir / "scores.npz") as path:
         np.savez_compressed(path, **_scores(report.scores, method_of))
+    if job["seed"] == 0:
+        evaluation.record_examples(report, output_dir / "examples.npz")
     metrics = report.metrics
     files.write_json(
         output_dir / "metrics.json",

@@ -142,5 +142,6 @@ def mistake_rows(mistakes, threshold, class_names=None):
             f"score {data['scores'][row]:.2f}"
             for row in np.flatnonzero(wrong)
         ]
-        rows[f"{title}, worst first"] = data["images"][wrong], captions
+        title += ", worst first" if captions else ""
+        rows[title] = data["images"][wrong], captions
     return rows

@@ -468,7 +468,7 @@ def robustness(networks):
                         line,
                         color=color,
                         marker=".",
-                        linewidth=_WIDTHS[index % len(_WIDTHS)],
+                        linewidth=_WIDTHS[index % len(_WIDTHS)] if row else None,
                         label=label if len(networks) > 1 or row else "network",
                     )
     for panels, name in zip(axes.T, names, strict=True):

@@ -41,6 +41,13 @@ SOURCES = (
 
 DPI = 150
 
+# Networks by what stands in the block's place, as recipes name it.
+BLOCKS = {
+    "none": "without the block",
+    "se": "with plain squeeze-and-excitation",
+    "modified_se": "with the modified block",
+}
+
 _SETTINGS = {
     "font.family": "DejaVu Sans",  # Ships with Matplotlib: the same picture everywhere.
     "font.size": 9,

@@ -14,10 +14,22 @@ from ood_keras.tools import (
     export,
     predict,
     quickstart,
+    robustness,
     train,
+    write_results,
 )
 
-TOOLS = [calibrate, demo, evaluate, export, predict, quickstart, train]
+TOOLS = [
+    calibrate,
+    demo,
+    evaluate,
+    export,
+    predict,
+    quickstart,
+    robustness,
+    train,
+    write_results,
+]
 
 
 @pytest.mark.parametrize(

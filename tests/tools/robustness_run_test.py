@@ -1,0 +1,117 @@
+"""`ood-robustness` on untrained networks, and the page made of what it writes."""
+
+import json
+import pathlib
+
+import keras
+import pytest
+
+from ood_keras.tools import robustness_page, robustness_run, write_results
+
+UNKNOWN = ["glyphs", "uniform_noise"]
+
+
+def make_run(folder, *, block="modified_se", known="digits", seed=0):
+    folder.mkdir(parents=True)
+    keras.utils.set_random_seed(seed)
+    keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(4, name="features"),
+            keras.layers.Dense(11, name="logits"),
+        ]
+    ).save(folder / "model.keras")
+    settings = {
+        "known": known,
+        "unknown": ["synthetic"],
+        "data_dir": None,
+        "class_names": [f"class {index}" for index in range(10)],
+        "recipe": {"name": "made up", "block": block},
+    }
+    run = {"settings": settings, "seed": seed}
+    (folder / "run.json").write_text(json.dumps(run))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("robustness")
+    output = folder / "results/robustness/digits"
+    result = robustness_run.measure(
+        run_dirs=[
+            make_run(folder / "with"),
+            make_run(folder / "without", block="none", seed=1),
+        ],
+        unknown=UNKNOWN,
+        output=output,
+        detectors=["unknown_probability", "energy"],
+        num_images=20,
+    )
+    return folder, result
+
+
+def test_files_hold_what_is_returned(measured):
+    folder, result = measured
+    output = folder / "results/robustness/digits"
+    assert json.loads((output / "robustness.json").read_text()) == result
+    assert {path.name for path in output.iterdir()} == {
+        "robustness.json",
+        "curves.png",
+        "densities.png",
+        "inputs.png",
+    }
+
+
+def test_every_network_and_detector_is_measured(measured):
+    _, result = measured
+    assert result["known"] == {"source": "digits", "images": 20}
+    assert list(result["networks"]) == ["with the modified block", "without the block"]
+    accuracies = set()
+    for network in result["networks"].values():
+        assert list(network["detectors"]) == ["unknown_probability", "energy"]
+        for one in network["detectors"].values():
+            assert set(one["unknown_rejected"]) == set(UNKNOWN)
+            strengths = [point["strength"] for point in one["perturbations"]["pgd"]]
+            assert strengths == [0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3]
+            points = one["perturbations"]["white_noise"]
+            accuracies.add(tuple(point["known"]["accuracy"] for point in points))
+    # One for each network, whatever the detector.
+    assert len(accuracies) == 2
+
+
+def test_page_shows_the_numbers_and_the_pictures(measured, monkeypatch):
+    folder, result = measured
+    monkeypatch.chdir(folder)
+    page = robustness_page.page(pathlib.Path("results/robustness"))
+    assert "20 test images" in page
+    assert "![" in page and "](../results/robustness/digits/curves.png)" in page
+    network = result["networks"]["without the block"]["detectors"]
+    pgd = network["unknown_probability"]["perturbations"]["pgd"][-1]["known"]
+    (line,) = [
+        line
+        for line in page.partition("network without the block")[2].splitlines()
+        if line.startswith("| PGD | 0.3 |")
+    ]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    shares = (pgd["accuracy"], pgd["rejected"], pgd["accepted_wrong"])
+    assert cells[2:5] == [f"{100 * share:.2f}" for share in shares]
+    pathlib.Path("README.md").write_text("<!-- results: run -->\n<!-- end -->")
+    monkeypatch.setattr(write_results, "quoted", lambda text: text)
+    assert write_results.pages()[pathlib.Path("docs/robustness.md")] == page
+
+
+def test_runs_of_one_kind_are_told_apart_by_their_folders(tmp_path):
+    arguments = {"unknown": ["uniform_noise"], "output": tmp_path, "num_images": 4}
+    first = make_run(tmp_path / "a/run")
+    with pytest.raises(ValueError, match="folders of different names"):
+        robustness_run.measure(
+            run_dirs=[first, make_run(tmp_path / "b/run")], **arguments
+        )
+    with pytest.raises(ValueError, match=r"the same known images.*glyphs"):
+        robustness_run.measure(
+            run_dirs=[first, make_run(tmp_path / "c/other", known="glyphs")],
+            **arguments,
+        )
+    with pytest.raises(FileNotFoundError, match="ood-train"):
+        robustness_run.measure(run_dirs=[tmp_path / "none"], **arguments)

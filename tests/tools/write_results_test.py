@@ -1,0 +1,306 @@
+"""Pages that are written from results: what they say, and that the committed ones do.
+
+Numbers here are invented; the committed pages are compared with the committed results.
+"""
+
+import json
+import pathlib
+
+import made_up_study
+import pytest
+
+from ood_keras.tools import (
+    study_summary,
+    table1_page,
+    table1_pictures,
+    write_results,
+)
+from ood_keras.tools.table1 import TABLE1
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A repository with a README and a study, as working directory."""
+    monkeypatch.chdir(tmp_path)
+    made_up_study.write(pathlib.Path("results/table1"))
+    pathlib.Path("README.md").write_text(
+        "before\n<!-- results: results/table1 -->\nold\n<!-- end -->\nafter\n"
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def page(root):
+    return table1_page.results_page("results/table1", pathlib.Path("docs/images"))
+
+
+def section(page, title):
+    """The lines between a heading that starts so and the next one."""
+    (_, _, rest) = page.partition(f"\n{title}")
+    assert rest, title
+    return rest.partition("\n#")[0].splitlines()[1:]
+
+
+def cells(lines, first):
+    (line,) = [line for line in lines if line.startswith(f"| {first} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")][1:]
+
+
+def run(*arguments):
+    write_results._FLAGS.unparse_flags()
+    write_results._FLAGS(["write_results", *arguments])
+    write_results._write([])
+
+
+def test_the_committed_pages_say_what_the_committed_results_say(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for path, text in write_results.pages().items():
+        assert path.read_text() == text, f"{path}: run ood_keras.tools.write_results"
+
+
+def test_numbers_are_percent_with_their_spread(page):
+    lines = section(page, "### mnist: AUROC")
+    header = cells(lines, "method")
+    ours = dict(zip(header, cells(lines, "Ours"), strict=True))
+    # Sample deviation of 99.70 and 99.80.
+    assert ours["kmnist"] == "99.75 ± 0.07"
+    assert ours["emnist/letters"] == "**99.91 ± 0.01**\\*"
+    assert ours["uniform_noise"] == "**100.00 ± 0.00**"
+
+
+def test_best_is_the_lowest_where_lower_is_better(page):
+    lines = section(page, "### mnist: FPR95 known+")
+    header = cells(lines, "method")
+    column = header.index("kmnist")
+    assert cells(lines, "Ours + synthetic (seed 0 only)")[column] == "**0.15**"
+    assert cells(lines, "Ours")[column] == "0.25 ± 0.07"
+
+
+def test_marks_tell_seen_from_noise_that_is_no_longer_unseen_in_spirit(page):
+    lines = section(page, "### mnist: AUROC")
+    header = cells(lines, "method")
+    with_synthetic = cells(lines, "Ours + synthetic (seed 0 only)")
+    row = dict(zip(header, with_synthetic, strict=True))
+    assert row["emnist/letters"] == "99.85\\*"
+    assert row["kmnist"] == "**99.85**"
+    assert row["uniform_noise"] == "99.85†"
+    assert "†" not in " ".join(cells(lines, "Ours"))
+    assert "no longer unseen in spirit" in page
+
+
+def test_the_papers_row_is_as_printed(page):
+    lines = section(page, "### mnist: AUROC")
+    header = cells(lines, "method")
+    paper = dict(zip(header, cells(lines, '*the paper\'s "Ours"*'), strict=True))
+    assert paper["emnist/letters"] == "99.88\\*"
+    assert paper["omniglot"] == "99.80"
+
+
+def test_what_was_not_measured_is_a_dash(page):
+    lines = section(page, "### mnist: AUROC")
+    odin = cells(lines, "ODIN (seed 0 only)")
+    column = cells(lines, "method").index("kmnist")
+    assert odin[column] == "–"  # noqa: RUF001
+    assert "## Ablation" in page
+    # No method of this group has results.
+    assert "## Other families" not in page
+
+
+def test_all_versions_are_named(page):
+    assert "* **versions**: ood_keras 0.1.0 and 0.2.0" in page
+
+
+def test_partial_grids_say_so(root, page):
+    assert "**Partial: 2 of 4 runs are finished** (1 missing, 1 failed)" in page
+    assert "`mnist/vae/seed_0` failed: no disk" in page
+    summary = json.loads((root / "results/table1/summary.json").read_text())
+    for study_run in summary["runs"].values():
+        study_run["status"] = "finished"
+    made_up_study.write_summary(root / "results/table1", summary)
+    done = table1_page.results_page("results/table1", pathlib.Path("docs/images"))
+    assert "Partial" not in done
+
+
+def test_exposure_is_read_from_the_runs(page):
+    lines = section(page, "## Known: mnist")
+    assert cells(lines, "Ours + synthetic")[1] == "6,000 emnist/letters, synthetic"
+
+
+def test_cells_met_are_those_of_the_summary(page):
+    lines = section(page, "## Cells that meet or beat the paper")
+    assert cells(lines, "Ours") == ["70", "20", "19", "18"]
+
+
+def test_inconsistencies_are_shown(root, page):
+    assert "finds no numbers here that contradict" in page
+    summary = json.loads((root / "results/table1/summary.json").read_text())
+    summary["inconsistencies"] = ["ours: impossible"]
+    made_up_study.write_summary(root / "results/table1", summary)
+    page = table1_page.results_page("results/table1", pathlib.Path("docs/images"))
+    assert "* ours: impossible" in page
+
+
+@pytest.mark.parametrize("missing", ["ours", "odin", "ours_synthetic", "paper"])
+def test_a_method_without_results_leaves_its_rows_out(root, missing):
+    summary = json.loads((root / "results/table1/summary.json").read_text())
+    for part in ("results", "known_accuracy", "seen", "seeds"):
+        for known in summary[part].values():
+            known.pop(missing, None)
+    del summary["against_paper"][missing]
+    made_up_study.write_summary(root / "results/table1", summary)
+    title = summary["methods"][missing]["title"]
+    page = table1_page.results_page("results/table1", pathlib.Path("docs/images"))
+    assert f"\n| {title} |" not in page and f"\n| {title} (" not in page
+    assert "| 70 |" in page
+    assert table1_page.quote("results/table1")
+    assert table1_page.published_page("results/table1")
+
+
+def test_an_empty_study_says_that_nothing_is_finished(root):
+    summary = json.loads((root / "results/table1/summary.json").read_text())
+    for part in ("results", "known_accuracy", "seen", "seeds", "against_paper"):
+        summary[part] = {}
+    made_up_study.write_summary(root / "results/table1", summary)
+    assert "Partial" in table1_page.results_page(
+        "results/table1", pathlib.Path("docs/images")
+    )
+    assert table1_page.published_page("results/table1")
+    assert table1_page.quote("results/table1")
+
+
+def test_what_the_study_itself_writes_can_be_read(root):
+    folder = pathlib.Path("results/table1")
+    (run,) = [run for run in TABLE1.runs() if run.name == "mnist/ours/seed_0"]
+    record = {
+        **run.job(),
+        "methods": {"ours": {"detector": "unknown_probability", "config": {}}},
+        "run": {"versions": {"ood_keras": "0.1.0"}, "settings": {"data": {}}},
+        "machine": {"processor": "made up", "cores": 2},
+        "minutes": {"training": 8.0, "evaluation": 1.0},
+    }
+    row = {metric: 0.9990 for metric in made_up_study.METRICS[:3]}
+    row |= {metric: 0.0010 for metric in made_up_study.METRICS[3:]}
+    metrics = {
+        "known": {"source": "mnist", "accuracy": 0.9967},
+        "detectors": {"ours": {"unknown": {"kmnist": {"seen": False, **row}}}},
+        "selected_detector": "ours",
+    }
+    (folder / run.name).mkdir(parents=True)
+    for name, content in (("run", record), ("metrics", metrics)):
+        (folder / run.name / f"{name}.json").write_text(json.dumps(content))
+    study_summary.write(TABLE1, folder)
+    page = table1_page.results_page(folder, pathlib.Path("docs/images"))
+    assert "**Partial: 1 of" in page
+    assert cells(section(page, "### mnist: AUROC"), "Ours")[1] == "**99.90**"
+    assert cells(section(page, "## Known: mnist"), "Ours")[-1] == "99.67"
+    published = table1_page.published_page(folder)
+    assert "| kmnist | AUROC | 99.83 | 99.90 (+0.07) ✓ |" in published
+    assert table1_pictures.draw(folder, root) == []
+
+
+def test_published_page_compares_every_cell(root):
+    page = table1_page.published_page("results/table1")
+    lines = section(page, "## Known: mnist")
+    rows = [line for line in lines if line.startswith("| kmnist | AUROC |")]
+    assert rows == [
+        "| kmnist | AUROC | 99.83 | 99.75 (-0.08) ✗ | 99.85 (+0.02) ✗ | "
+        "96.00 (-3.83) ✗ |"
+    ]
+    letters = [
+        line for line in lines if line.startswith("| emnist/letters\\* | AUROC |")
+    ]
+    assert "| 99.88 | 99.91 (+0.03) ✓ |" in letters[0]
+    assert sum(line.count(" | ") > 0 for line in lines) == 2 + 35
+
+
+def test_published_page_names_the_five_impossible_rows(root):
+    page = table1_page.published_page("results/table1")
+    found = section(page, "## Published cells that cannot be right")
+    named = [line.split(":")[0] for line in found if line.startswith("* ")]
+    assert named == [
+        "* mnist, emnist/letters, odin",
+        "* mnist, emnist/letters, confident_classifier",
+        "* fashion_mnist, emnist/letters, odin",
+        "* fashion_mnist, mnist, odin",
+        "* fashion_mnist, mnist, confident_classifier",
+    ]
+    baselines = section(page, "## The baselines")
+    published = [line for line in baselines if "| odin | published |" in line]
+    assert "| 25.7 | 94.4 | 94.4 | 94.3 | 94.1 |" in published[0]
+    measured = [line for line in baselines if "| odin | measured |" in line]
+    assert (
+        "| mnist | emnist/letters | odin | measured | 8.00 | 8.00 | 92.00"
+        in (measured[0])
+    )
+
+
+def test_readme_quotes_the_study(root):
+    quoted = write_results.quoted(pathlib.Path("README.md").read_text())
+    assert quoted.startswith("before\n<!-- results: results/table1 -->\n**Partial")
+    assert quoted.endswith("<!-- end -->\nafter\n")
+    assert cells(quoted.splitlines(), "Ours") == [
+        "19 of 70",
+        "99.65 ± 0.07",
+        "94.00",
+        "99.75 ± 0.07",
+        "–",  # noqa: RUF001
+    ]
+
+
+def test_command_writes_all_pages_and_then_finds_no_difference(root, capsys):
+    with pytest.raises(
+        ValueError, match=r"README\.md.*docs/results\.md.*write_results"
+    ):
+        run("--check")
+    assert not pathlib.Path("docs").exists()
+    run()
+    assert set(capsys.readouterr().out.split()) == {
+        "README.md",
+        "docs/results.md",
+        "docs/published_table.md",
+    }
+    run("--check")
+    page = pathlib.Path("README.md")
+    page.write_text(page.read_text().replace("19 of 70", "70 of 70"))
+    with pytest.raises(ValueError, match=r"^README\.md does not say"):
+        run("--check")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nothing", "found 0 of the first kind"),
+        ("<!-- results: results/table1 -->\n", "found 1 of the first kind and 0"),
+        ("<!-- results: results/no -->\n<!-- end -->", "results/no holds no results"),
+    ],
+)
+def test_wrong_markers_teach(root, text, message):
+    with pytest.raises(ValueError, match=message):
+        write_results.quoted(text)
+
+
+def test_pictures_are_drawn_from_what_is_there_and_shown(root, capsys):
+    study, images = root / "results/table1", root / "docs/images"
+    assert table1_pictures.draw(study, images) == []
+    made_up_study.write_scores(study)
+    made_up_study.write_scores(study, method="two", training="two")
+    made_up_study.write_scores(study, method="without_block", training="without_block")
+    (study / "mnist/without_block/seed_0/examples.npz").unlink()
+    made_up_study.write_scores(study, method="paper", training="paper")
+    run("--pictures")
+    names = {path.name for path in images.iterdir()}
+    assert names == {
+        "results_mnist_ours_roc.png",
+        "results_mnist_ours_density.png",
+        "results_mnist_ours_grid.png",
+        "results_mnist_ours_mistakes.png",
+        "results_mnist_without_block_roc.png",
+        "results_mnist_without_block_density.png",
+        "results_mnist_features.png",
+        "results_paper_recipe.png",
+    }
+    page = pathlib.Path("docs/results.md").read_text()
+    for name in names:
+        assert f"](images/{name})" in page

@@ -1,0 +1,107 @@
+"""What the docs say about robustness, from the files of `ood-robustness`."""
+
+import json
+
+from ood_keras.evaluation import figures, style
+from ood_keras.tools import markdown
+
+
+def page(folder):
+    """Returns the text of `docs/robustness.md`.
+
+    Args:
+        folder: `pathlib.Path` with a folder for each known source, as the page should
+            name it from the repository's root.
+    """
+    lines = [
+        "# Robustness: noise and attacks on known images",
+        "",
+        "<!-- Written by `python -m ood_keras.tools.write_results` from "
+        f"{folder}; do not edit. -->",
+        "",
+        "Section 3.4 of the paper adds white noise, Gaussian noise and FGSM to known "
+        "test images. It reports that noise hardly changes the accuracy, and that FGSM "
+        "above epsilon 0.1 costs accuracy while known and unknown can still be told "
+        "apart. Here are the curves, with PGD in ten steps. Unknown images stay as "
+        "they are. The attacks know the classifier and make it err; they do not aim at "
+        "the detector, and an attacker who does may do more damage than is shown. "
+        "Strengths are in units of the pixel range: half the width of the white noise, "
+        "the deviation of the Gaussian, epsilon of the attacks. A known image that is "
+        "misread does no harm where it is rejected: watch the share that is accepted "
+        "with a wrong class.",
+        "",
+    ]
+    for path in sorted(folder.glob("*/robustness.json")):
+        result = json.loads(path.read_text())
+        place = f"../{path.parent}"
+        known = result["known"]
+        lines += [f"## Known: {known['source']}", "", _protocol(result), ""]
+        for name, text in (
+            ("curves", "Accuracy, rejection and AUROC over the strength"),
+            ("inputs", "What the network was shown, and the first detector's answers"),
+            ("densities", "Scores of known images as they are and perturbed"),
+        ):
+            if (path.parent / f"{name}.png").is_file():
+                lines += [f"![{text}]({place}/{name}.png)", "", f"*{text}*", ""]
+        lines += _tables(result)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _tables(result):
+    """A table for each network: the first detector whole, AUROC of the others."""
+    lines = []
+    for title, network in result["networks"].items():
+        detectors = network["detectors"]
+        first, *others = detectors
+        rows = []
+        for name, points in detectors[first]["perturbations"].items():
+            for index, point in enumerate(points):
+                shares = point["known"]
+                row = [style.title(name), f"{point['strength']:g}"]
+                row += [
+                    markdown.percent(shares[key])
+                    for key in ("accuracy", "rejected", "accepted_wrong")
+                ]
+                row += [
+                    markdown.percent(
+                        figures.mean_auroc(
+                            detectors[detector]["perturbations"][name][index]
+                        )
+                    )
+                    for detector in (first, *others)
+                ]
+                rows.append(row)
+        header = ["perturbation", "strength", "accuracy", "rejected"]
+        header += ["accepted with a wrong class"]
+        header += [f"AUROC, {detector}" for detector in detectors]
+        rejected = ", ".join(
+            f"{source} {markdown.percent(share)}"
+            for source, share in detectors[first]["unknown_rejected"].items()
+        )
+        lines += [
+            f"### {result['known']['source']}: network {title}",
+            "",
+            f"In percent; rejection by `{first}`. AUROC is the mean over the unknown "
+            f"sources, of which the same threshold rejects: {rejected}.",
+            "",
+            *markdown.table(header, rows),
+            "",
+        ]
+    return lines
+
+
+def _protocol(result):
+    runs = []
+    for title, network in result["networks"].items():
+        run = network["run"]
+        shown = ", ".join(run["unknown"]) or "nowhere"
+        runs.append(
+            f"{title}: recipe `{run['recipe']}`, seed {run['seed']}, trained with "
+            f"unknowns from {shown}"
+        )
+    versions = ", ".join(f"{name} {v}" for name, v in result["versions"].items())
+    return (
+        f"{result['known']['images']:,} test images. Networks {'; '.join(runs)}. "
+        f"Thresholds accept {100 * result['target_acceptance']:g} % of the known "
+        f"validation images as they are. {versions}."
+    )

@@ -1,0 +1,137 @@
+"""The job behind `ood-robustness`: perturbed test images against trained runs."""
+
+import pathlib
+
+import keras
+
+from ood_keras import calibration, pipelines
+from ood_keras import detectors as detector_room
+from ood_keras.evaluation import figures, page, robustness, style
+from ood_keras.files import atomic_file, write_json
+from ood_keras.tools import jobs
+
+_TARGET_ACCEPTANCE = 0.95
+
+
+def measure(
+    *,
+    run_dirs,
+    unknown,
+    output,
+    data_dir=None,
+    detectors=jobs.DETECTORS,
+    num_images=2000,
+):
+    """Measures what perturbed known images do to runs, side by side.
+
+    Thresholds accept 95 % of the known validation images.
+
+    Args:
+        run_dirs: Finished runs on the same known source, such as two whose networks
+            differ by the block.
+        unknown: Specs of the unknown test sources.
+        output: Receives `robustness.json`, `curves.png`, `densities.png` and
+            `inputs.png`.
+        data_dir: The folder of the data sets; default: the first run's.
+        detectors: Names of the detectors; densities and inputs are those of the first.
+        num_images: How many test images of each source to take.
+
+    Returns:
+        The content of `robustness.json`: `{"known", "networks": {TITLE: {"run",
+        "detectors"}}, "target_acceptance", "versions"}`, with "known" and "detectors"
+        as in `evaluation.robustness.Robustness.metrics`.
+
+    Raises:
+        FileNotFoundError: a run is not finished.
+        ValueError: the runs have different known sources, or are alike.
+    """
+    settings = {
+        str(run_dir): jobs._settings(pathlib.Path(run_dir)) for run_dir in run_dirs
+    }
+    first = next(iter(settings.values()))
+    if len({one["known"] for one in settings.values()}) > 1:
+        raise ValueError(
+            "runs are compared on the same known images. Received: "
+            + ", ".join(f"{name} on {one['known']}" for name, one in settings.items())
+        )
+    titles = {
+        name: style.BLOCKS[one["recipe"]["block"]] for name, one in settings.items()
+    }
+    if len(set(titles.values())) < len(titles):
+        titles = {name: pathlib.Path(name).name for name in titles}
+    if len(set(titles.values())) < len(run_dirs):
+        raise ValueError(
+            "runs that are compared need folders of different names. Received: "
+            f"{[str(run_dir) for run_dir in run_dirs]}"
+        )
+    known = pipelines.load(first["known"], data_dir=data_dir or first["data_dir"])
+    sources = jobs._load_unknown(unknown, known, data_dir or first["data_dir"])
+    tests = {spec: source.test for spec, source in zip(unknown, sources, strict=True)}
+    pipelines.check_roles(
+        known={
+            "train": known.train,
+            "validation": known.validation,
+            "test": known.test,
+        },
+        unknown={"test": list(tests.values())},
+    )
+
+    def some(split):
+        return split.take(min(num_images, len(split))).dataset()
+
+    measured = {}
+    for run_dir, title in titles.items():
+        model = keras.models.load_model(pathlib.Path(run_dir) / "model.keras")
+        fitted = {
+            name: detector_room.get(name, num_classes=known.num_classes).fit(
+                model, known.train.dataset()
+            )
+            for name in detectors
+        }
+        thresholds = {
+            name: calibration.quantile(
+                detector.score(known.validation.dataset()), _TARGET_ACCEPTANCE
+            )
+            for name, detector in fitted.items()
+        }
+        measured[title] = robustness.evaluate(
+            fitted,
+            thresholds,
+            known=(first["known"], some(known.test)),
+            unknown={spec: some(split) for spec, split in tests.items()},
+            class_names=first["class_names"],
+        )
+    networks = {title: one.metrics for title, one in measured.items()}
+    result = {
+        "known": next(iter(networks.values()))["known"],
+        "networks": {
+            titles[run_dir]: {
+                "run": {
+                    "recipe": one["recipe"]["name"],
+                    "block": one["recipe"]["block"],
+                    "seed": one["seed"],
+                    "unknown": one["unknown"],
+                },
+                "detectors": networks[titles[run_dir]]["detectors"],
+            }
+            for run_dir, one in settings.items()
+        },
+        "target_acceptance": _TARGET_ACCEPTANCE,
+        "versions": page.versions(),
+    }
+    shown = next(iter(measured.values())).figures()
+    rows = {
+        f"{row}, {title}" if len(measured) > 1 else row: pictured
+        for title, one in measured.items()
+        for row, pictured in one.pictures.items()
+    }
+    output = pathlib.Path(output)
+    for name, figure in (
+        ("curves", figures.robustness(networks)),
+        ("densities", shown["robustness_density"]),
+        ("inputs", figures.pictures(rows)),
+    ):
+        with atomic_file(output / f"{name}.png") as path:
+            figure.savefig(path)
+    write_json(output / "robustness.json", result)
+    return result

@@ -1,0 +1,572 @@
+"""What the docs say about the study of Table 1, from the files that it wrote."""
+
+import dataclasses
+import json
+import pathlib
+
+from ood_keras import metrics
+from ood_keras.metrics.descriptions import HIGHER_IS_BETTER, METRICS
+from ood_keras.tools import markdown
+
+# In the order of the paper's columns.
+MEASURES = (
+    "fpr95_known_positive",
+    "detection_error",
+    "auroc",
+    "aupr_in",
+    "aupr_out",
+)
+OURS = "ours"
+_OURS = (OURS, "ours_synthetic", "synthetic_only")
+_PUBLISHED_OURS = "modified_senet"
+_NOISE = ("uniform_noise", "gaussian_noise")
+_SEEN, _SYNTHETIC = "\\*", "†"
+_GENERATED = (
+    "<!-- Written by `python -m ood_keras.tools.write_results` from {folder}; do not "
+    "edit. -->"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A folder that `ood-study` wrote.
+
+    Attributes:
+        folder: Its path.
+        summary: The content of its `summary.json`.
+    """
+
+    folder: pathlib.Path
+    summary: dict
+
+    @classmethod
+    def read(cls, folder):
+        """Reads `summary.json`."""
+        folder = pathlib.Path(folder)
+        return cls(folder, json.loads((folder / "summary.json").read_text()))
+
+    def methods(self, *groups):
+        """Names of the methods of some groups, in the order of the tables."""
+        return [
+            name
+            for name, method in self.summary["methods"].items()
+            if method["group"] in groups
+        ]
+
+    def title(self, method):
+        """What a method is called in tables."""
+        return self.summary["methods"][method]["title"]
+
+    def training(self, method):
+        """The name of a method's training."""
+        return self.summary["methods"][method]["training"]
+
+    def unknowns(self, known):
+        """The unknown sources of a known one, in the paper's order."""
+        listed = [
+            row["unknown"]
+            for row in metrics.paper_table()
+            if row["known"] == known and row["detector"] == _PUBLISHED_OURS
+        ]
+        for by_unknown in self.summary["results"].get(known, {}).values():
+            listed += [name for name in by_unknown if name not in listed]
+        return listed
+
+    def cell(self, known, method, unknown, metric):
+        """`{"mean", "std", "values"}`, or `None` where nothing was measured."""
+        by_unknown = self.summary["results"].get(known, {}).get(method, {})
+        return by_unknown.get(unknown, {}).get(metric)
+
+    def accuracy(self, known, method):
+        """Known accuracy as a cell, or `None`."""
+        return self.summary["known_accuracy"].get(known, {}).get(method)
+
+    def measured(self, known, *groups):
+        """The methods of some groups that have results."""
+        results = self.summary["results"].get(known, {})
+        return [method for method in self.methods(*groups) if results.get(method)]
+
+    def seeds(self, known, method):
+        """The seeds that a method was measured with."""
+        return self.summary["seeds"].get(known, {}).get(method, [])
+
+    def is_seen(self, known, method, unknown):
+        """Whether training was shown other images of an unknown source."""
+        return unknown in self.summary["seen"].get(known, {}).get(method, [])
+
+    def run_dir(self, known, training, seed=0):
+        """The folder of one run."""
+        return self.folder / known.replace("/", "_") / training / f"seed_{seed}"
+
+    def shows_synthetic(self, method):
+        """Whether training was shown synthetic outliers."""
+        training = self.summary["trainings"][self.training(method)]
+        return "synthetic" in training["exposure"]
+
+    def exposure(self, known, method):
+        """`{source: number of images or None}` that training was shown."""
+        training = self.training(method)
+        for seed in self.seeds(known, method):
+            path = self.run_dir(known, training, seed) / "run.json"
+            if path.is_file():
+                run = json.loads(path.read_text())
+                data = run.get("run", {}).get("settings", {}).get("data", {})
+                return {
+                    source: data.get(f"{source}/train", {}).get("images")
+                    for source in run["unknown"]
+                }
+        return {}
+
+
+def results_page(folder, images):
+    """Returns the text of `docs/results.md`.
+
+    Args:
+        folder: The study's, as the page should name it from the repository's root.
+        images: Folder of the pictures; those that are there are shown.
+    """
+    study = Study.read(folder)
+    summary = study.summary
+    lines = [
+        "# Results of the study of Table 1",
+        "",
+        _GENERATED.format(folder=folder),
+        "",
+        *_status(study),
+        *_protocol(study),
+        *_counts(study),
+    ]
+    for known in summary["results"]:
+        lines += _known(study, known, images)
+    for title, group, base, text in (
+        (
+            "Ablation",
+            "ablation",
+            [OURS],
+            "One change at a time from the first row.",
+        ),
+        (
+            "Other families",
+            "other families",
+            ["softmax_threshold", OURS],
+            "One representative of each other family that the paper names.",
+        ),
+        (
+            "The paper's own recipe",
+            "paper",
+            [OURS],
+            "SGD with learning rate 0.01 and no momentum, as section 3.6 of the paper "
+            "says.",
+        ),
+    ):
+        lines += _group(study, title, group, base, text)
+        if group == "paper":
+            lines += markdown.picture(
+                images,
+                "results_paper_recipe.png",
+                "The paper's recipe on validation images, epoch by epoch",
+            )
+    lines += _linted(study)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def published_page(folder):
+    """Returns the text of `docs/published_table.md`: the paper's cells against ours.
+
+    Args:
+        folder: The study's, as the page should name it from the repository's root.
+    """
+    study = Study.read(folder)
+    rows = metrics.paper_table()
+    ours = [method for method in study.methods("main") if method in _OURS]
+    compared = [*ours, *study.methods("paper")]
+    lines = [
+        "# Against the published Table 1, cell by cell",
+        "",
+        _GENERATED.format(folder=folder),
+        "",
+        *_status(study),
+        'The paper\'s row "Ours" beside the means over our seeds, in percent, with the '
+        "difference (ours minus the paper's). ✓: met, rounded to the digits that the "
+        "paper prints; ✗: not met; "
+        f"{markdown.MISSING}: not measured yet. {_SEEN}: a source that the paper's "
+        "training, and every method here that was shown real unknowns, had seen.",
+        "",
+        *_counts_lines(study, compared),
+    ]
+    for known in _knowns(rows):
+        lines += [f"## Known: {known}", ""]
+        cells = []
+        for row in rows:
+            if row["known"] != known or row["detector"] != _PUBLISHED_OURS:
+                continue
+            for metric in MEASURES:
+                name = row["unknown"] + (_SEEN if row["seen"] else "")
+                cells.append(
+                    [name, METRICS[metric][0], row[metric]]
+                    + [
+                        _against(study, known, method, row["unknown"], metric, row)
+                        for method in compared
+                    ]
+                )
+        header = ["unknown", "metric", "paper", *map(study.title, compared)]
+        lines += [*markdown.table(header, cells, num_texts=2), ""]
+    lines += _baselines(study, rows)
+    lines += _impossible(rows)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def quote(folder):
+    """Returns the lines that the README quotes.
+
+    Args:
+        folder: The study's, as the page should name it from the repository's root.
+    """
+    study = Study.read(folder)
+    knowns = list(study.summary["results"])
+    rows = []
+    for method in study.methods("main"):
+        if not any(study.measured(known, "main") for known in knowns):
+            continue
+        counted = study.summary["against_paper"].get(method)
+        rows.append(
+            [
+                study.title(method),
+                f"{counted['met']} of {counted['cells']}"
+                if counted
+                else markdown.MISSING,
+                *(_shown(study.accuracy(known, method)) for known in knowns),
+                *(_worst_unseen(study, known, method) for known in knowns),
+            ]
+        )
+    header = [
+        "method",
+        "cells that meet the paper's",
+        *(f"accuracy, {known}" for known in knowns),
+        *(f"lowest AUROC on an unseen unknown, {known}" for known in knowns),
+    ]
+    lines = [
+        *_status(study),
+        "Table 1 of the paper, run again: mean and spread over the seeds, in percent "
+        "([all numbers and the protocol](docs/results.md), [cell by cell against the "
+        "paper](docs/published_table.md)).",
+        "",
+        *markdown.table(header, rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _status(study):
+    """Says which runs are missing, if any are."""
+    runs = study.summary["runs"]
+    unfinished = {}
+    for name, run in runs.items():
+        if run["status"] != "finished":
+            unfinished.setdefault(run["status"], []).append(name)
+    if not unfinished:
+        return []
+    done = len(runs) - sum(map(len, unfinished.values()))
+    parts = [f"{len(names)} {status}" for status, names in unfinished.items()]
+    lines = [
+        f"**Partial: {done} of {len(runs)} runs are finished** ({', '.join(parts)}). "
+        "Where seeds are missing, the method's name says which are there.",
+        "",
+    ]
+    failed = [
+        f"* `{name}` failed: {runs[name]['error']}"
+        for name in unfinished.get("failed", [])
+    ]
+    return lines + failed + [""] * bool(failed)
+
+
+def _protocol(study):
+    summary = study.summary
+    versions = ", ".join(
+        f"{name} {' and '.join(found)}" for name, found in summary["versions"].items()
+    )
+    lines = ["## How it was measured", ""]
+    lines += [f"* **{name}**: {text}" for name, text in summary["protocol"].items()]
+    lines += [
+        f"* **machine**: {_machine(machine)}" for machine in summary["machines"]
+    ] + [
+        f"* **versions**: {versions}",
+        f"* **numbers**: percent, mean ± sample standard deviation over the seeds. "
+        f"Bold: the best mean of a column. {_SEEN}: other images of this source were "
+        f"seen in training; all else is new to the network. {_SYNTHETIC}: unseen, but "
+        "training was shown synthetic outliers, noise at all scales among them, so "
+        "that this row is no longer unseen in spirit.",
+        "",
+        "[The files and the command](../" + str(study.folder) + "/README.md), "
+        "[every cell against the paper's](published_table.md).",
+        "",
+    ]
+    return lines
+
+
+def _machine(machine):
+    if isinstance(machine, str):
+        return machine
+    return ", ".join(f"{name} {value}" for name, value in machine.items())
+
+
+def _counts(study):
+    return [
+        "## Cells that meet or beat the paper",
+        "",
+        *_counts_lines(study, study.methods("main", "paper")),
+    ]
+
+
+def _counts_lines(study, methods):
+    rows = []
+    for method in methods:
+        counted = study.summary["against_paper"].get(method)
+        if counted:
+            rows.append(
+                [
+                    study.title(method),
+                    *(
+                        str(counted[key])
+                        for key in ("cells", "measured", "met", "met_unrounded")
+                    ),
+                ]
+            )
+    header = ["method", "cells", "measured", "met", "met without rounding"]
+    return [*markdown.table(header, rows), ""]
+
+
+def _known(study, known, images):
+    methods = study.measured(known, "main")
+    if not methods:
+        return []
+    rows = [
+        [
+            study.title(method),
+            study.summary["methods"][method]["description"],
+            _exposed(study.exposure(known, method)),
+            ", ".join(map(str, study.seeds(known, method))),
+            _shown(study.accuracy(known, method)),
+        ]
+        for method in methods
+    ]
+    header = ["method", "what it is", "unknowns in training", "seeds", "known accuracy"]
+    lines = [f"## Known: {known}", "", *markdown.table(header, rows, num_texts=4), ""]
+    for metric in MEASURES:
+        lines += [f"### {known}: {_heading(metric)}", ""]
+        lines += _matrix(study, known, methods, metric, published=True)
+    stem = f"results_{known.replace('/', '_')}"
+    for name, text in (
+        ("features", "2-D features without and with the block"),
+        ("without_block_roc", "Without the block: ROC of each unknown"),
+        ("without_block_density", "Without the block: confidence and score"),
+        ("ours_roc", "Ours: ROC of each unknown"),
+        ("ours_density", "Ours: confidence and score of known and unknown images"),
+        ("ours_grid", "Ours: features, ROC and density of each unknown"),
+        ("ours_mistakes", "Ours, seed 0: worst rejected knowns and accepted unknowns"),
+    ):
+        lines += markdown.picture(images, f"{stem}_{name}.png", f"{known}. {text}")
+    return lines
+
+
+def _group(study, title, group, base, text):
+    """One section: a table of each known set, with rows to compare with first."""
+    lines = []
+    for known in study.summary["results"]:
+        measured = study.measured(known, group)
+        if not measured:
+            continue
+        first = [
+            method for method in base if method in study.measured(known, "main", group)
+        ]
+        methods = first + [method for method in measured if method not in first]
+        for metric in ("auroc", "fpr95_known_positive"):
+            lines += [f"### {known}: {_heading(metric)}", ""]
+            lines += _matrix(study, known, methods, metric, with_accuracy=True)
+    return [f"## {title}", "", text, "", *lines] if lines else []
+
+
+def _matrix(study, known, methods, metric, *, published=False, with_accuracy=False):
+    """Methods in rows, unknown sources in columns."""
+    unknowns = study.unknowns(known)
+    cells = {
+        (method, unknown): study.cell(known, method, unknown, metric)
+        for method in methods
+        for unknown in unknowns
+    }
+    rows = []
+    for method in methods:
+        row = [_labelled(study, known, method)]
+        if with_accuracy:
+            row.append(_shown(study.accuracy(known, method)))
+        synthetic = study.shows_synthetic(method)
+        for unknown in unknowns:
+            column = [cells[other, unknown] for other in methods]
+            cell = cells[method, unknown]
+            text = _shown(cell)
+            if cell and _rounded(cell) == _best(column, metric):
+                text = f"**{text}**"
+            if study.is_seen(known, method, unknown):
+                text += _SEEN
+            elif cell and synthetic and unknown in _NOISE:
+                text += _SYNTHETIC
+            row.append(text)
+        rows.append(row)
+    if published:
+        paper = {
+            row["unknown"]: row
+            for row in metrics.paper_table()
+            if row["known"] == known and row["detector"] == _PUBLISHED_OURS
+        }
+        if paper:
+            rows.append(
+                ['*the paper\'s "Ours"*']
+                + [
+                    f"{paper[u][metric]}{_SEEN * paper[u]['seen']}"
+                    if u in paper
+                    else markdown.MISSING
+                    for u in unknowns
+                ]
+            )
+    header = ["method", *["accuracy"] * with_accuracy, *unknowns]
+    return [*markdown.table(header, rows), ""]
+
+
+def _heading(metric):
+    arrow = "↑" if metric in HIGHER_IS_BETTER else "↓"
+    name, meaning = METRICS[metric]
+    return f"{name} {arrow} ({meaning})"
+
+
+def _labelled(study, known, method):
+    """The title, with the seeds where there are fewer than others have."""
+    full = max(
+        (study.seeds(known, other) for other in study.measured(known, "main")),
+        key=len,
+        default=[],
+    )
+    seeds = study.seeds(known, method)
+    title = study.title(method)
+    if len(seeds) >= len(full):
+        return title
+    return f"{title} (seed {', '.join(map(str, seeds))} only)"
+
+
+def _exposed(exposure):
+    return (
+        ", ".join(
+            f"{number:,} {source}" if number else source
+            for source, number in exposure.items()
+        )
+        or "none"
+    )
+
+
+def _shown(cell):
+    if cell is None or cell["mean"] is None:
+        return markdown.MISSING
+    mean = markdown.percent(cell["mean"])
+    return mean if cell["std"] is None else f"{mean} ± {markdown.percent(cell['std'])}"
+
+
+def _rounded(cell):
+    return round(100 * cell["mean"], 2)
+
+
+def _best(cells, metric):
+    means = [_rounded(cell) for cell in cells if cell]
+    return max(means) if metric in HIGHER_IS_BETTER else min(means)
+
+
+def _worst_unseen(study, known, method):
+    cells = [
+        study.cell(known, method, unknown, "auroc")
+        for unknown in study.unknowns(known)
+        if not study.is_seen(known, method, unknown)
+    ]
+    cells = [cell for cell in cells if cell]
+    return _shown(min(cells, key=lambda cell: cell["mean"], default=None))
+
+
+def _knowns(rows):
+    return list(dict.fromkeys(row["known"] for row in rows))
+
+
+def _against(study, known, method, unknown, metric, row):
+    cell = study.cell(known, method, unknown, metric)
+    if cell is None:
+        return markdown.MISSING
+    missed = {
+        (miss["known"], miss["unknown"], miss["metric"])
+        for miss in study.summary["against_paper"][method]["missed"]
+    }
+    mark = "✗" if (known, unknown, metric) in missed else "✓"
+    value = 100 * cell["mean"]
+    return f"{value:.2f} ({value - float(row[metric]):+.2f}) {mark}"
+
+
+def _baselines(study, rows):
+    """The baselines as the paper quotes them and as they came out here."""
+    lines = [
+        "## The baselines, as published and as measured",
+        "",
+        "The paper quotes the baselines from elsewhere: other networks, other test "
+        "images. Here they share network, data and protocol with ours. In percent.",
+        "",
+    ]
+    table = []
+    for row in rows:
+        method = row["detector"]
+        if method == _PUBLISHED_OURS:
+            continue
+        name = [row["known"], row["unknown"], method.replace("_", " ")]
+        table.append(
+            [*name, "published", *(row[m] or markdown.MISSING for m in MEASURES)]
+        )
+        cells = [study.cell(row["known"], method, row["unknown"], m) for m in MEASURES]
+        if any(cells):
+            table.append([*name, "measured", *map(_shown, cells)])
+    header = ["known", "unknown", "baseline", "", *(METRICS[m][0] for m in MEASURES)]
+    return [*lines, *markdown.table(header, table, num_texts=4), ""]
+
+
+def _impossible(rows):
+    found = metrics.check_consistency(
+        {
+            f"{row['known']}, {row['unknown']}, {row['detector']}": {
+                metric: row[metric] for metric in MEASURES
+            }
+            for row in rows
+        },
+        unit="percent",
+    )
+    by_row = {}
+    for one in found:
+        values = ", ".join(
+            f"{METRICS[name][0]} {value}" for name, value in one.values.items()
+        )
+        by_row.setdefault(one.where, []).append(f"{values}, but always `{one.rule}`")
+    return [
+        "## Published cells that cannot be right",
+        "",
+        f"{len(by_row)} rows of the published table break relations that hold for any "
+        "detector on any data; `metrics.check_consistency` finds them. All are "
+        "baselines. A row whose numbers contradict each other has at least one that is "
+        "wrong; which one cannot be told from the table.",
+        "",
+        *(f"* {where}: {'; '.join(texts)}" for where, texts in by_row.items()),
+    ]
+
+
+def _linted(study):
+    found = study.summary["inconsistencies"]
+    return [
+        "## Consistency",
+        "",
+        *(
+            [f"* {text}" for text in found]
+            or [
+                "`metrics.check_consistency` finds no numbers here that contradict "
+                "each other."
+            ]
+        ),
+    ]

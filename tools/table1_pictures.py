@@ -1,0 +1,160 @@
+"""The pictures of the study of Table 1, from its committed scores and examples."""
+
+import csv
+
+import numpy as np
+
+from ood_keras import evaluation, files
+from ood_keras.evaluation import examples, figures, style
+from ood_keras.tools.table1_page import OURS, Study
+
+
+def draw(folder, images):
+    """Draws every picture whose data is there.
+
+    Args:
+        folder: The study's folder.
+        images: Receives `results_*.png`.
+
+    Returns:
+        The paths that were written.
+    """
+    study = Study.read(folder)
+    written = []
+
+    def save(name, figure):
+        with files.atomic_file(images / f"results_{name}.png") as path:
+            figure.savefig(path)
+        written.append(images / f"results_{name}.png")
+
+    for known in study.summary["results"]:
+        stem = known.replace("/", "_")
+        for name, method in (("ours", OURS), ("without_block", _without_block(study))):
+            for kind, figure in _of_method(study, known, method).items():
+                if name == "ours" or kind in ("roc", "density"):
+                    save(f"{stem}_{name}_{kind}", figure)
+        networks = _two_dimensional(study, known)
+        if networks:
+            save(f"{stem}_features", figures.features_compared(networks))
+    curves = _paper_curves(study)
+    if curves:
+        title = "The paper's recipe, SGD 0.01 without momentum"
+        save("paper_recipe", figures.training_curve(curves, title=title))
+    return written
+
+
+def _without_block(study):
+    """The ablation in which only the block is gone, or `None`."""
+    return _method_with(study, {"block": "none"})
+
+
+def _method_with(study, changes):
+    for method in study.methods("ablation"):
+        training = study.summary["trainings"][study.training(method)]
+        if training["changes"] == changes:
+            return method
+    return None
+
+
+def _of_method(study, known, method):
+    """`{name: Figure}` of seed 0 of one method; empty without its scores."""
+    if method is None or method not in study.summary["methods"]:
+        return {}
+    run_dir = study.run_dir(known, study.training(method))
+    if not (run_dir / "scores.npz").is_file():
+        return {}
+    with np.load(run_dir / "scores.npz", allow_pickle=False) as arrays:
+        known_scores = arrays[f"known/{method}"]
+        unknown_scores = {
+            source: arrays[f"unknown/{source}/{method}"]
+            for source in study.unknowns(known)
+            if f"unknown/{source}/{method}" in arrays
+        }
+    seen = [s for s in unknown_scores if study.is_seen(known, method, s)]
+    drawn = {"roc": figures.roc(known_scores, unknown_scores, seen=seen)}
+    kept = _examples(run_dir)
+    if kept is None:
+        drawn["density"] = figures.density(known_scores, unknown_scores, seen=seen)
+        return drawn
+    common = {"threshold": kept["threshold"], "seen": seen}
+    sets = {source: kept["unknown"][source] for source in unknown_scores}
+    drawn["density"] = figures.density(
+        known_scores,
+        unknown_scores,
+        known_confidence=kept["known"]["confidence"],
+        unknown_confidence={s: one["confidence"] for s, one in sets.items()},
+        **common,
+    )
+    drawn["grid"] = figures.grid(
+        known_scores,
+        unknown_scores,
+        kept["known"]["features"],
+        kept["known"]["feature_labels"],
+        {source: one["features"] for source, one in sets.items()},
+        what=kept["plane"],
+        class_names=kept["class_names"],
+        **common,
+    )
+    mistakes = {"known": kept["known"]}
+    mistakes |= {f"unknown/{source}": one for source, one in sets.items()}
+    drawn["mistakes"] = figures.pictures(
+        examples.mistake_rows(mistakes, kept["threshold"], kept["class_names"])
+    )
+    return drawn
+
+
+def _examples(run_dir):
+    path = run_dir / "examples.npz"
+    return evaluation.load_examples(path) if path.is_file() else None
+
+
+def _two_dimensional(study, known):
+    """The networks with two features, by what stands in the block's place."""
+    networks = {}
+    for block, title in style.BLOCKS.items():
+        for name, training in study.summary["trainings"].items():
+            recipe = training["recipe"].get(known, {})
+            if recipe.get("feature_size") != 2 or recipe.get("block") != block:
+                continue
+            kept = _examples(study.run_dir(known, name))
+            if kept is None or title in networks:
+                continue
+            networks[title] = (
+                kept["known"]["features"],
+                kept["known"]["feature_labels"],
+                _shown_in_training(study, known, name, kept["unknown"]),
+            )
+    return networks
+
+
+def _shown_in_training(study, known, training, unknown):
+    """Features of the sources that the paper draws: those that training had seen.
+
+    Of all sources if it had seen none.
+    """
+    methods = [m for m in study.summary["methods"] if study.training(m) == training]
+    seen = {
+        source: data["features"]
+        for source, data in unknown.items()
+        if any(study.is_seen(known, method, source) for method in methods)
+    }
+    return seen or {source: data["features"] for source, data in unknown.items()}
+
+
+def _paper_curves(study):
+    """Validation FPR95 and error of the paper's recipe, epoch by epoch."""
+    curves = {}
+    for known in study.summary["results"]:
+        for training in {study.training(m) for m in study.methods("paper")}:
+            path = study.run_dir(known, training) / "history.csv"
+            if not path.is_file():
+                continue
+            with path.open() as file:
+                rows = list(csv.DictReader(file))
+            epochs = [int(row["epoch"]) for row in rows]
+            for label, value in (
+                ("FPR95", lambda row: float(row["val_fpr95_known_positive"])),
+                ("known images misread", lambda r: 1 - float(r["val_known_accuracy"])),
+            ):
+                curves[f"{known}: {label}"] = epochs, list(map(value, rows))
+    return curves
