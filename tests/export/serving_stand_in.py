@@ -39,9 +39,7 @@ class StandIn(prediction_service_pb2_grpc.PredictionServiceServicer):
     def Predict(self, request, context):
         spec = request.model_spec
         try:
-            inputs = {
-                key: tf.make_ndarray(value) for key, value in request.inputs.items()
-            }
+            inputs = {key: _array(value) for key, value in request.inputs.items()}
             outputs = self._answer(spec.name, spec.signature_name, inputs)
         except LookupError as error:
             context.abort(grpc.StatusCode.NOT_FOUND, str(error))
@@ -118,6 +116,13 @@ class StandIn(prediction_service_pb2_grpc.PredictionServiceServicer):
                 pass
 
         return Handler
+
+
+def _array(value):
+    # NumPy takes any negative size for "as many as there are".
+    if any(dimension.size < 0 for dimension in value.tensor_shape.dim):
+        raise ValueError("a dimension is negative")
+    return tf.make_ndarray(value)
 
 
 def _decoded(value):
