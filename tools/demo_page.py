@@ -239,9 +239,9 @@ cosine {{ "%.3f" | format(answer.similarity) }}</figcaption></figure>{% endif %}
 {% if chart %}
 <img class="chart" src="{{ chart }}" alt="scores of known images">
 {% endif %}
-<p class="note">{% if chart %}Shown are images that training held out;
-unknown ones from sources that it saw.{% endif %}
-Threshold: {{ threshold.guarantee }}</p>
+<p class="note">{{ threshold.guarantee }}
+{%- if chart %} Shown above are images held out from training; the unknown
+ones are of the kinds that it saw.{% endif %}</p>
 {% if rows %}
 <h2>Probabilities {% if answer.accepted %}of the classes{% else %}if it had to be one of
 the classes; it was rejected{% endif %}</h2>

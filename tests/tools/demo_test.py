@@ -17,6 +17,8 @@ import pytest
 from PIL import Image
 
 from ood_keras import calibration, export
+from ood_keras.export import known_examples as examples_file
+from ood_keras.export import manifest, pillow_decoder
 from ood_keras.tools import demo_answers, demo_page
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -52,7 +54,7 @@ class Model:
         }
 
     def predict_bytes(self, contents, threshold):
-        images = [export.pillow_decoder.decode(content, SHAPE) for content in contents]
+        images = [pillow_decoder.decode(content, SHAPE) for content in contents]
         images = [np.full(SHAPE, 255 * np.nan) if i is None else i for i in images]
         return self.predict(np.stack(images) / 255, threshold)
 
@@ -172,9 +174,9 @@ def model(tmp_path_factory):
     copy = tmp_path_factory.mktemp("demo") / "mnist" / "1"
     shutil.copytree(shipped, copy)
     strict = calibration.Threshold(-1e6, "quantile", "Accepts nothing.", 1, 0.0)
-    content = export.manifest.read(copy)
+    content = manifest.read(copy)
     content["operating_points"]["strict"] = strict.to_dict()
-    export.manifest.write(copy, content)
+    manifest.write(copy, content)
     return copy
 
 
@@ -215,7 +217,7 @@ def page(address):
             executable_path=browser,
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
-        page = browser.new_page(viewport={"width": 1060, "height": 780})
+        page = browser.new_page(viewport={"width": 1060, "height": 800})
         page.set_default_timeout(30_000)
         page.asked = []
         page.on("request", lambda request: page.asked.append(request.url))
@@ -248,6 +250,7 @@ def sheet(page):
 ONE = [(150, 50), (135, 230)]
 TURNS = np.linspace(0, 2 * np.pi, 40)
 ZERO = [(140 + 55 * np.sin(turn), 140 - 85 * np.cos(turn)) for turn in TURNS]
+SEVEN = [(80, 60), (200, 60), (130, 230)]
 SCRIBBLE = [(40, 60), (240, 220), (40, 200), (230, 50), (140, 20), (60, 140)]
 SCRIBBLE += [(250, 130), (120, 250), (150, 40)]
 
@@ -272,6 +275,23 @@ def test_a_scribble_is_rejected(page, sheet):
     assert "it was rejected" in page.locator("h2").inner_text()
 
 
+def test_the_page_can_be_pictured(page, sheet, tmp_path):
+    """docs/demo.md says how this makes its picture."""
+    shots = []
+    for strokes, expected in (([SEVEN], "accepted"), ([SCRIBBLE], "rejected")):
+        page.click("#clear")
+        page.wait_for_selector("#verdict.waiting")
+        sheet(*strokes)
+        verdict(page, expected)
+        shots.append(Image.open(io.BytesIO(page.screenshot())))
+    both = Image.new("RGB", (sum(shot.width for shot in shots), shots[0].height))
+    for index, shot in enumerate(shots):
+        both.paste(shot, (index * shot.width, 0))
+    path = os.environ.get("OOD_KERAS_DEMO_PICTURE", tmp_path / "demo.png")
+    both.quantize(128).save(path, optimize=True)
+    assert both.getpixel((0, 0)) == (255, 255, 255)
+
+
 def test_another_operating_point_can_be_chosen(page, sheet):
     sheet(ONE)
     verdict(page, "accepted")
@@ -282,7 +302,7 @@ def test_another_operating_point_can_be_chosen(page, sheet):
 
 
 def test_a_file_is_accepted_and_garbage_is_not_read(page, sheet, model):
-    examples = export.known_examples.read(model)
+    examples = examples_file.read(model)
     content = png(examples.images[0, ..., 0])
     upload = page.locator("input[type=file]")
     upload.set_input_files({"name": "a.png", "mimeType": "", "buffer": content})
@@ -293,7 +313,7 @@ def test_a_file_is_accepted_and_garbage_is_not_read(page, sheet, model):
 
 
 def test_a_file_can_be_dropped(page, sheet, model):
-    content = png(export.known_examples.read(model).images[0, ..., 0])
+    content = png(examples_file.read(model).images[0, ..., 0])
     page.evaluate(
         """async (text) => {
             const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
