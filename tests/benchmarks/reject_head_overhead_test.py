@@ -64,7 +64,9 @@ def test_every_runtime_is_measured(benchmark, tmp_path):
             )
 
 
-@pytest.mark.parametrize("name", ["reject_head_overhead"])
+@pytest.mark.parametrize(
+    "name", ["export_parity", "reject_head_overhead", "serving_load"]
+)
 def test_help_teaches_at_once(name):
     done = subprocess.run(
         [sys.executable, FOLDER / f"{name}.py", "--help"],
