@@ -9,6 +9,7 @@ import pytest
 
 from ood_keras import export as exporting
 from ood_keras import pipelines
+from ood_keras import export
 from ood_keras.pipelines import recipes
 from ood_keras.tools import evaluate, jobs
 
@@ -104,6 +105,16 @@ def test_a_detector_named_by_hand_was_not_chosen_on_validation(run_dir, tmp_path
     path, _ = jobs.export(run_dir=run_dir, output=tmp_path / "m", detector="energy")
     page = (path / "MODEL_CARD.md").read_text()
     assert "checkpoint and threshold chosen on validation" in page
+
+
+def test_known_examples_travel_with_the_export(run_dir, exported):
+    examples = export.load(exported[0]).known_examples
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    with np.load(run_dir / "scores.npz", allow_pickle=False) as scores:
+        known = scores[f"validation/known/{metrics['selected_detector']}"]
+    np.testing.assert_array_equal(examples.known_scores, np.sort(known))
+    assert set(examples.labels) == set(range(10))
+    assert len(examples.unknown_scores)
 
 
 def test_calibrate_writes_the_next_version(exported):
