@@ -224,7 +224,8 @@ def format_summary(summary):
 
 def _meets(value, printed, metric, rounded):
     """Whether a percentage is at least as good as one that was printed."""
-    value, paper = Decimal(repr(value)), Decimal(printed)
+    # Nine digits leave out what only float arithmetic put there.
+    value, paper = Decimal(repr(round(value, 9))), Decimal(printed)
     if rounded:
         # A bare "100" stands in columns of two decimals.
         digits = -paper.as_tuple().exponent or 2

@@ -15,6 +15,7 @@ from ood_keras.tools import (
     predict,
     quickstart,
     robustness,
+    study,
     train,
     write_results,
 )
@@ -27,6 +28,7 @@ TOOLS = [
     predict,
     quickstart,
     robustness,
+    study,
     train,
     write_results,
 ]

@@ -1,0 +1,374 @@
+"""The engine of studies, its summary, and the grid of Table 1."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import fake_study_worker
+import numpy as np
+import pytest
+
+from ood_keras import metrics
+from ood_keras.pipelines import recipes
+from ood_keras.tools import jobs, study_engine, study_summary, study_worker
+from ood_keras.tools.study_grid import Known, Method, Study, Training
+from ood_keras.tools.table1 import TABLE1
+
+WORKER = (sys.executable, fake_study_worker.__file__)
+RECIPE = recipes.get(
+    "demo",
+    epochs=1,
+    filters=(4, 4),
+    hidden_size=8,
+    synthetic_images=200,
+    unknown_images=200,
+)
+OURS = Method(name="ours", title="Ours", detector="unknown_probability")
+MSP = Method(name="softmax", title="Softmax threshold", detector="msp")
+
+
+def make_study(*names, seeds=(0,), known="digits"):
+    trainings = tuple(Training(name=name, methods=(OURS,)) for name in names)
+    block = Known(
+        spec=known,
+        exposure="glyphs",
+        test_unknown=("glyphs", "uniform_noise"),
+        recipe=RECIPE,
+    )
+    return Study(
+        name="micro",
+        known=(block,),
+        trainings=trainings,
+        order=((names, (known,), seeds),),
+    )
+
+
+def run_study(study, folder, **options):
+    lines = []
+    failed = study_engine.run_study(
+        study,
+        data_dir=None,
+        output_dir=folder / "out",
+        runs_dir=folder / "runs",
+        worker=WORKER,
+        say=lines.append,
+        **options,
+    )
+    return failed, lines
+
+
+def read_summary(folder):
+    return json.loads((folder / "out" / "summary.json").read_text())
+
+
+def tries(folder, name):
+    return len((folder / "runs" / name / "tries").read_text())
+
+
+def test_finished_runs_are_not_run_again_and_failed_ones_are(tmp_path):
+    study = make_study("ours", "broken", "other")
+    failed, lines = run_study(study, tmp_path)
+    assert failed == ["digits/broken/seed_0"]
+    assert lines[0].startswith("micro: 3 runs, of which 0 were finished before")
+    assert lines[1].startswith("[1/3] digits/ours/seed_0: finished; ")
+    assert "to go" in lines[1]
+    assert "FAILED (ValueError: the data are gone)" in lines[2]
+    assert lines[3].startswith("[3/3] digits/other/seed_0: finished; ")
+    summary = read_summary(tmp_path)
+    assert {name: run["status"] for name, run in summary["runs"].items()} == {
+        "digits/ours/seed_0": "finished",
+        "digits/broken/seed_0": "failed",
+        "digits/other/seed_0": "finished",
+    }
+    assert summary["runs"]["digits/broken/seed_0"]["error"] == (
+        "ValueError: the data are gone"
+    )
+    text = study_summary.format_summary(summary)
+    assert "3 runs, 2 finished, 1 failed" in text
+    assert "the data are gone" in text
+
+    failed, lines = run_study(study, tmp_path)
+    assert failed == ["digits/broken/seed_0"]
+    assert len(lines) == 2
+    assert tries(tmp_path, "digits/ours/seed_0") == 1
+    assert tries(tmp_path, "digits/broken/seed_0") == 2
+
+
+def test_a_killed_study_goes_on(tmp_path):
+    # In a process of its own, to be killed while its worker waits.
+    code = (
+        "import pathlib, study_test\n"
+        "study = study_test.make_study('ours', 'slow')\n"
+        f"study_test.run_study(study, pathlib.Path({str(tmp_path)!r}))\n"
+    )
+    folder = pathlib.Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    begun = tmp_path / "runs" / "digits" / "slow" / "seed_0" / "tries"
+    deadline = time.monotonic() + 120
+    while not begun.exists() and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    runs = read_summary(tmp_path)["runs"]
+    assert [run["status"] for run in runs.values()] == ["finished", "missing"]
+
+    failed, lines = run_study(make_study("ours", "slow"), tmp_path)
+    assert not failed
+    assert lines[1].startswith("[1/1] digits/slow/seed_0: finished; ")
+    assert tries(tmp_path, "digits/ours/seed_0") == 1
+    assert tries(tmp_path, "digits/slow/seed_0") == 2
+
+
+def test_a_run_that_another_process_holds_is_left_to_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(study_engine, "_PATIENCE_SECONDS", 0)
+    study = make_study("ours")
+    log = tmp_path / "runs" / "digits" / "ours" / "seed_0.log"
+    log.parent.mkdir(parents=True)
+    with log.open("a") as file:
+        assert study_engine._locked(file)
+        failed, lines = run_study(study, tmp_path)
+    assert not failed
+    assert "left to another process" in lines[1]
+    assert run_study(study, tmp_path)[1][1].startswith("[1/1] digits/ours/seed_0: fin")
+
+
+def test_summary_against_numbers_worked_by_hand(tmp_path):
+    study = make_study("ours", seeds=(0, 2, 1))
+    run_study(study, tmp_path)
+    summary = read_summary(tmp_path)
+    auroc = summary["results"]["digits"]["ours"]["glyphs"]["auroc"]
+    assert auroc["values"] == [0.9, 0.91, 0.92]
+    assert auroc["mean"] == pytest.approx(0.91)
+    assert auroc["std"] == pytest.approx(0.01)
+    assert summary["seeds"]["digits"]["ours"] == [0, 1, 2]
+    assert summary["seen"]["digits"]["ours"] == ["glyphs"]
+    accuracy = summary["known_accuracy"]["digits"]["ours"]
+    assert accuracy["mean"] == pytest.approx(statistics.fmean([0.97, 0.98, 0.99]))
+    assert summary["versions"] == {"keras": ["3"]}
+    assert [machine["processor"] for machine in summary["machines"]] == ["abacus"]
+    assert summary["inconsistencies"] == []
+    one = study_summary.summarise(make_study("ours", seeds=(1,)), tmp_path / "out")
+    assert one["results"]["digits"]["ours"]["glyphs"]["auroc"]["std"] is None
+
+
+def test_impossible_numbers_are_listed(tmp_path):
+    study = make_study("ours")
+    run_study(study, tmp_path)
+    path = tmp_path / "out" / "digits" / "ours" / "seed_0" / "metrics.json"
+    path.write_text(path.read_text().replace('"auroc": 0.9', '"auroc": 0.3'))
+    summary = study_summary.write(study, tmp_path / "out")
+    assert any("auroc" in text for text in summary["inconsistencies"])
+    assert "Inconsistent results: none" not in study_summary.format_summary(summary)
+
+
+def test_a_run_of_another_recipe_is_left_out(tmp_path):
+    study = make_study("ours")
+    run_study(study, tmp_path)
+    known = dataclasses.replace(
+        study.known[0], recipe=dataclasses.replace(RECIPE, gamma=0.5)
+    )
+    other = dataclasses.replace(study, known=(known,))
+    (run,) = other.runs()
+    assert study_summary.status(run, tmp_path / "out") == "changed"
+    assert study_summary.summarise(other, tmp_path / "out")["results"]["digits"] == {}
+
+
+def test_a_field_that_a_recipe_got_later_had_its_default(tmp_path):
+    study = make_study("ours")
+    run_study(study, tmp_path)
+    path = tmp_path / "out" / "digits" / "ours" / "seed_0" / "run.json"
+    record = json.loads(path.read_text())
+    del record["recipe"]["confidence_weight"]
+    path.write_text(json.dumps(record))
+    (run,) = study.runs()
+    assert study_summary.status(run, tmp_path / "out") == "finished"
+
+
+def made_up_results(change):
+    """The paper's own numbers as those of a method "copy", changed by a function."""
+    results = {}
+    for row in metrics.paper_table():
+        if row["detector"] == "modified_senet":
+            cells = {
+                metric: {"mean": change(metric, float(row[metric])) / 100}
+                for metric in study_summary._PAPER_METRICS
+            }
+            results.setdefault(row["known"], {}).setdefault("copy", {})[
+                row["unknown"]
+            ] = cells
+    return results
+
+
+def test_the_paper_meets_itself_in_all_seventy_cells():
+    count = study_summary.against_paper(made_up_results(lambda _, value: value), "copy")
+    assert (count["cells"], count["measured"], count["met"]) == (70, 70, 70)
+    assert count["missed"] == []
+
+
+def test_lower_is_better_for_errors_only():
+    def more(metric, value):
+        return value + 0.3
+
+    count = study_summary.against_paper(made_up_results(more), "copy")
+    assert count["met"] == 14 * 3
+    assert {cell["metric"] for cell in count["missed"]} == {
+        "fpr95_known_positive",
+        "detection_error",
+    }
+
+
+def test_rounding_is_to_the_printed_digits():
+    # 0.04 % rounds to the printed 0.0 %, and no FPR of the paper is below that.
+    def slightly_more(metric, value):
+        return value + 0.04 * (metric == "fpr95_known_positive")
+
+    count = study_summary.against_paper(made_up_results(slightly_more), "copy")
+    assert (count["met"], count["met_unrounded"]) == (70, 56)
+
+    # A bare 100 stands for 100.00, so that 99.9 does not meet it.
+    def slightly_less(metric, value):
+        return value - 0.1 * (metric in ("auroc", "aupr_in", "aupr_out"))
+
+    count = study_summary.against_paper(made_up_results(slightly_less), "copy")
+    assert count["met"] == 28
+    seen = [cell for cell in count["missed"] if cell["paper"] == "100"]
+    assert [cell["value"] for cell in seen] == [99.9, 99.9, 99.9]
+
+
+def test_what_was_not_measured_is_not_met():
+    results = made_up_results(lambda _, value: value)
+    del results["fashion_mnist"]
+    count = study_summary.against_paper(results, "copy")
+    assert (count["cells"], count["measured"], count["met"]) == (70, 35, 35)
+    assert {cell["value"] for cell in count["missed"]} == {None}
+
+
+def test_patterns_choose_runs():
+    study = make_study("ours", "other", seeds=(0, 1))
+    names = [run.name for run in study.runs()]
+    assert names == [
+        "digits/ours/seed_0",
+        "digits/other/seed_0",
+        "digits/ours/seed_1",
+        "digits/other/seed_1",
+    ]
+    assert [run.name for run in study.runs("digits/ours")] == names[::2]
+    assert [run.name for run in study.runs("*/seed_1", [1])] == names[2:]
+    assert [run.name for run in study.runs("*other*, digits/ours", [0])] == names[:2]
+    with pytest.raises(ValueError, match="digits/other/seed_0"):
+        study.runs("mnist/*")
+
+
+def test_table_1_is_the_paper_s():
+    rows = [row for row in metrics.paper_table() if row["detector"] == "modified_senet"]
+    for known in TABLE1.known:
+        unknown = [row["unknown"] for row in rows if row["known"] == known.spec]
+        seen = [
+            row["unknown"] for row in rows if row["known"] == known.spec and row["seen"]
+        ]
+        assert sorted(known.test_unknown) == sorted(unknown)
+        assert seen == [known.exposure]
+
+
+def test_every_run_of_table_1_can_be_made():
+    runs = TABLE1.runs()
+    assert len({run.name for run in runs}) == len(runs)
+    assert {run.training.name for run in runs} == {
+        training.name for training in TABLE1.trainings
+    }
+    for run in runs:
+        job = run.job()
+        assert recipes.Recipe(**job["recipe"]) == run.recipe
+        assert run.recipe.shows_unknown == bool(job["unknown"])
+        assert job["validation_unknown"]
+        detectors = set(job["methods"].values())
+        assert len(detectors) == len(job["methods"])
+        assert ("unknown_probability" in detectors) == run.recipe.unknown_class
+    ours = next(run for run in runs if run.name == "mnist/ours/seed_0").job()
+    assert ours["unknown"] == ["emnist/letters"]
+    none = next(run for run in runs if run.name == "mnist/synthetic_only/seed_0").job()
+    assert none["unknown"] == none["validation_unknown"] == ["synthetic"]
+
+
+@pytest.fixture(scope="module")
+def real_run(tmp_path_factory):
+    """A run without unknown images, by the real worker, in this process."""
+    folder = tmp_path_factory.mktemp("study")
+    training = Training(
+        name="plain",
+        methods=(MSP,),
+        exposure=(),
+        changes={"loss": "cross_entropy", "augment": "random_shift_flip"},
+    )
+    study = make_study("plain")
+    study = dataclasses.replace(study, trainings=(training,))
+    (run,) = study.runs()
+    study_worker.work(run.job(), None, folder / "runs" / run.name, folder / run.name)
+    return study, run, folder
+
+
+def test_worker_leaves_the_promised_files(real_run):
+    study, run, folder = real_run
+    assert study_summary.status(run, folder) == "finished"
+    output = folder / run.name
+    assert {path.name for path in output.iterdir()} == {
+        "run.json",
+        "history.csv",
+        "metrics.json",
+        "scores.npz",
+    }
+    record = json.loads((output / "run.json").read_text())
+    assert record["methods"]["softmax"]["detector"] == "msp"
+    assert record["run"]["settings"]["known"] == "digits"
+    assert str(folder) not in json.dumps(record)
+    result = json.loads((output / "metrics.json").read_text())
+    assert result["selected_detector"] == "softmax"
+    rows = result["detectors"]["softmax"]["unknown"]
+    assert not rows["glyphs"]["seen"]
+    assert set(result["data"]) == {"digits/test", "glyphs/test", "uniform_noise/test"}
+    with np.load(output / "scores.npz", allow_pickle=False) as scores:
+        assert set(scores) == {
+            "known/softmax",
+            "unknown/glyphs/softmax",
+            "unknown/uniform_noise/softmax",
+            "labels/known",
+            "predictions/known",
+        }
+        assert scores["known/softmax"].dtype == np.float32
+        accuracy = np.mean(scores["labels/known"] == scores["predictions/known"])
+        auroc = metrics.auroc(scores["known/softmax"], scores["unknown/glyphs/softmax"])
+    assert accuracy == result["known"]["accuracy"]
+    assert auroc == rows["glyphs"]["auroc"]
+    summary = study_summary.summarise(study, folder)
+    assert summary["results"]["digits"]["softmax"]["glyphs"]["auroc"]["mean"] == auroc
+
+
+def test_run_without_unknowns_needs_someone_to_select_with(real_run):
+    _, run, folder = real_run
+    run_dir = folder / "runs" / run.name
+    with pytest.raises(ValueError, match="--validation_unknown"):
+        jobs.evaluate(run_dir=run_dir, unknown=["uniform_noise"], detectors=["msp"])
+
+
+def test_known_images_alone_take_no_unknown_source(tmp_path):
+    recipe = dataclasses.replace(RECIPE, loss="cross_entropy")
+    with pytest.raises(ValueError, match="known images alone"):
+        jobs.train(known="digits", unknown=["glyphs"], run_dir=tmp_path, recipe=recipe)
+
+
+@pytest.mark.slow
+def test_a_real_study_in_processes_of_their_own(tmp_path):
+    study = make_study("ours")
+    failed = study_engine.run_study(
+        study, data_dir=None, output_dir=tmp_path / "out", runs_dir=tmp_path / "runs"
+    )
+    assert not failed
+    assert read_summary(tmp_path)["runs"]["digits/ours/seed_0"]["status"] == "finished"
