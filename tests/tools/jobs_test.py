@@ -9,7 +9,6 @@ import pytest
 
 from ood_keras import export as exporting
 from ood_keras import pipelines
-from ood_keras import export
 from ood_keras.pipelines import recipes
 from ood_keras.tools import evaluate, jobs
 
@@ -108,7 +107,7 @@ def test_a_detector_named_by_hand_was_not_chosen_on_validation(run_dir, tmp_path
 
 
 def test_known_examples_travel_with_the_export(run_dir, exported):
-    examples = export.load(exported[0]).known_examples
+    examples = exporting.load(exported[0]).known_examples
     metrics = json.loads((run_dir / "metrics.json").read_text())
     with np.load(run_dir / "scores.npz", allow_pickle=False) as scores:
         known = scores[f"validation/known/{metrics['selected_detector']}"]
