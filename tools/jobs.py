@@ -19,6 +19,7 @@ from ood_keras import export as exporting
 from ood_keras.files import atomic_file
 from ood_keras.pipelines import recipes
 from ood_keras.pipelines.sources.licences import licence
+from ood_keras.tools import prediction
 
 DETECTORS = ("unknown_probability", "msp", "max_logit", "energy", "objectosphere")
 
@@ -26,7 +27,6 @@ DETECTORS = ("unknown_probability", "msp", "max_logit", "energy", "objectosphere
 _MAX_VALIDATION_UNKNOWN = 5000
 _NUM_SAMPLES = 64
 _SYNTHETIC = "synthetic"
-_MAX_DRAWN = 14
 _KNOWN_IMAGES = "known_images.npz"
 # Pixel values that travel with an exported model: 204 images of 28 x 28.
 _MAX_EXAMPLE_VALUES = 160_000
@@ -365,52 +365,18 @@ def calibrate(
 
 
 def predict(*, model, paths, picture=None):
-    """Classifies image files with an exported model.
+    """Classifies images with an exported model.
 
     Args:
-        model: The version folder of an exported model.
-        paths: PNG or JPEG files.
-        picture: Where to draw the images with their answers, or `None`.
+        model: The version folder of an exported model, or another that `export.load`
+            opens.
+        paths: Images in files, folders or globs, see `export.score`.
+        picture: Where to draw the first images with their answers, or `None`.
 
     Returns:
-        The predictions as a table to print, one line per file.
+        The predictions as a table to print: one line per image, and a summary.
     """
-    files = [pathlib.Path(path) for path in paths]
-    missing = [str(path) for path in files if not path.is_file()]
-    if missing:
-        raise FileNotFoundError(f"no such image file: {', '.join(missing)}")
-    predictor = exporting.load(model)
-    answers = predictor.predict_bytes([path.read_bytes() for path in files])
-    if picture is not None:
-        _draw_answers(picture, files, answers)
-    width = max(len(str(path)) for path in files)
-    lines = [f"{'image':<{width}}  {'label':<12}  ood_score"]
-    for path, label, score, valid in zip(
-        files, answers["label"], answers["ood_score"], answers["valid"], strict=True
-    ):
-        shown = f"{score:9.4g}" if valid else "no readable image"
-        lines.append(f"{path!s:<{width}}  {label:<12}  {shown}")
-    return "\n".join(lines)
-
-
-def _draw_answers(path, files, answers):
-    """Draws the readable images, those accepted above those rejected."""
-    from PIL import Image
-
-    rows = {}
-    for title, chosen in (
-        ("accepted", answers["accepted"]),
-        ("rejected as unknown", answers["valid"] & ~answers["accepted"]),
-    ):
-        images, captions = [], []
-        for row in np.flatnonzero(chosen)[:_MAX_DRAWN]:
-            grey = Image.open(files[row]).convert("L").resize((56, 56))
-            images.append(np.asarray(grey)[..., None] / 255)
-            label = answers["label"][row] if answers["accepted"][row] else "unknown"
-            captions.append(f"{label}\nscore {answers['ood_score'][row]:.1f}")
-        rows[title] = images, captions
-    with atomic_file(path) as temporary:
-        evaluation.figures.pictures(rows).savefig(temporary, dpi=150)
+    return "\n".join(prediction.table(model=model, paths=paths, picture=picture))
 
 
 _CALIBRATIONS = {

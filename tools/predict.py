@@ -1,10 +1,19 @@
-"""Classifies image files with an exported model, or rejects them.
+"""Classifies images with an exported model, or rejects them.
 
-  ood-predict --model=saved_models/mnist/1 IMAGE...
+  ood-predict --model=saved_models/mnist/1 PATH...
+  ood-predict --model=saved_models/mnist/1 --output=answers.csv PICTURES/
 
-Prints one line per PNG or JPEG file: the class, or __unknown__ when the model rejects
-the image; its ood_score (higher means more likely unknown); and whether the file could
-be read as an image at all.
+A PATH is a PNG or JPEG file; an IDX file (*-idx3-ubyte, *.idx) or a TFRecord file
+(*.tfrecord*), which may be gzip'd (*.gz); a folder, which is searched at any depth; or
+a glob in quotes. There may be any number of images: they pass in constant memory.
+
+Prints one line per image: the class, or __unknown__ when the model rejects the image;
+its ood_score (higher means more likely unknown); and whether there was an image at all.
+With --output the answers go to a file, and a run that was stopped goes on where it was
+when the same command is given again. A file that cannot be read is a row that says so.
+
+The model is a version folder, a TFLite or an ONNX file, or the name of a model that
+comes with the package. TFLite files need ai-edge-litert and no TensorFlow.
 """
 
 from absl import flags
@@ -13,12 +22,53 @@ from ood_keras.tools import app
 
 _FLAGS = app.new_flags()
 _MODEL = flags.DEFINE_string(
-    "model", None, "The version folder of a model.", required=True, flag_values=_FLAGS
+    "model",
+    None,
+    "The version folder of a model, or model.tflite, or model.onnx.",
+    required=True,
+    flag_values=_FLAGS,
+)
+_OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "A new file for the answers: FILE.csv, FILE.jsonl (JSON lines) or FILE.parquet.",
+    flag_values=_FLAGS,
+)
+_PROBABILITIES = flags.DEFINE_bool(
+    "probabilities",
+    False,
+    "Write the probability of each class to the output too.",
+    flag_values=_FLAGS,
+)
+_THRESHOLD = flags.DEFINE_float(
+    "threshold",
+    None,
+    "Largest accepted ood_score; without it, the model's own.",
+    flag_values=_FLAGS,
+)
+_OPERATING_POINT = flags.DEFINE_string(
+    "operating_point",
+    None,
+    "Name of another threshold that the model offers.",
+    flag_values=_FLAGS,
+)
+_FEATURE = flags.DEFINE_string(
+    "feature",
+    None,
+    "In TFRecord files of tf.train.Example, the bytes feature that holds the encoded "
+    "image; without it, image/encoded or else image.",
+    flag_values=_FLAGS,
+)
+_RAW_RECORDS = flags.DEFINE_bool(
+    "raw_records",
+    False,
+    "The records of TFRecord files are encoded images, not tf.train.Examples.",
+    flag_values=_FLAGS,
 )
 _PICTURE = flags.DEFINE_string(
     "picture",
     None,
-    "Where to draw the images with their answers, a PNG, PDF or SVG file.",
+    "Where to draw the first images with their answers, a PNG, PDF or SVG file.",
     flag_values=_FLAGS,
 )
 
@@ -28,11 +78,46 @@ def _predict(positional):
         raise ValueError(
             "no image was given; try ood-predict --model=DIR/1 a.png b.png"
         )
-    print(
-        app.load_jobs().predict(
-            model=_MODEL.value, paths=positional, picture=_PICTURE.value
+    if _THRESHOLD.value is not None and _OPERATING_POINT.value is not None:
+        raise ValueError("give --threshold or --operating_point, not both")
+    options = {
+        "threshold": (
+            _THRESHOLD.value
+            if _OPERATING_POINT.value is None
+            else _OPERATING_POINT.value
+        ),
+        "feature": _FEATURE.value,
+        "raw_records": _RAW_RECORDS.value,
+    }
+    from ood_keras.export import loading
+
+    if loading.kind_of(_MODEL.value) == "saved_model":
+        app.load_jobs()  # Starts TensorFlow without what it prints.
+    from ood_keras.tools import prediction
+
+    if _OUTPUT.value is None:
+        if _PROBABILITIES.value:
+            raise ValueError("--probabilities go to a file: give --output too")
+        lines = prediction.table(
+            model=_MODEL.value, paths=positional, picture=_PICTURE.value, **options
         )
+        for line in lines:
+            print(line)
+        return
+    if _PICTURE.value is not None:
+        raise ValueError("--picture draws what is printed; leave out --output")
+    from ood_keras import export
+    from ood_keras.export import batch_scoring
+
+    counts = export.score_to_file(
+        export.load(_MODEL.value),
+        positional,
+        _OUTPUT.value,
+        probabilities=_PROBABILITIES.value,
+        progress=True,
+        **options,
     )
+    print(f"{batch_scoring.summary(counts)}\nDone: {_OUTPUT.value}")
 
 
 def main():

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 import time
@@ -35,6 +36,7 @@ COLUMNS = (
 UNDECODABLE = "no PNG or JPEG image, or damaged, or larger than is read"
 _NO_ANSWER = "the model gives no finite answer"
 
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _BATCH_SIZE = 256
 _BATCH_BYTES = 2**26
 _SAVE_EVERY = 2  # Seconds.
@@ -277,9 +279,12 @@ def _row_of_error(item, predictor):
     }
 
 
-def printable(path):
-    """A file's name as text: bytes that are none become `\\udcXX`."""
-    return path.encode("utf-8", "backslashreplace").decode()
+def printable(text):
+    """Names without what no table holds: line ends, and bytes that are no text.
+
+    These become `\\n`, `\\udcff` and so on.
+    """
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _head(suffix, class_names, probabilities):

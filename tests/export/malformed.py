@@ -1,6 +1,8 @@
-"""Makes malformed image files and image tensors, by the thousand and reproducibly."""
+"""Makes malformed image files, tensors and folders, by the thousand, reproducibly."""
 
+import gzip
 import io
+import os
 import struct
 import zlib
 
@@ -43,6 +45,155 @@ def images(count, image_shape, seed=0):
         where.flat[generator.integers(where.size)] = True
         image[where] = bad[index % len(bad)]
         yield image
+
+
+def may_be_an_image(content):
+    """Whether a file may be taken for an image: no PNG whose checksums are wrong."""
+    # A JPEG can be damaged and still decode.
+    if content.startswith(b"\xff\xd8\xff"):
+        return True
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+            picture.load()
+    except Exception:
+        return False
+    return True
+
+
+def folder(top, count, image_shape, write_record, seed=0):
+    """Fills a folder with `count` malformed inputs for `ood-predict`.
+
+    Args:
+        top: The folder to make.
+        count: How many files, links and folders.
+        image_shape: `(height, width, 1)` of the model.
+        write_record: Serialises bytes as one record of a TFRecord file.
+        seed: Decides everything.
+
+    Returns:
+        `{path: (kind, judge)}`, the paths as text: `judge(index)` says whether image
+        number `index` of the file may be taken for an image.
+    """
+    generator = np.random.default_rng(seed)
+    top.mkdir()
+    made = {}
+    makers = (
+        [_strangely_named] * 4
+        + [_idx_file] * 2
+        + [_record_file] * 2
+        + [_no_file, _far_down]
+    )
+    for number, (kind, content) in enumerate(files(count, seed)):
+        make = makers[number % len(makers)]
+        name, kind, judge = make(
+            generator, top, number, kind, content, image_shape, write_record
+        )
+        made[os.fsdecode(os.path.join(os.fsencode(top), name))] = (kind, judge)
+    return made
+
+
+_NAMES = (
+    b"new\nline",
+    b"car\rriage",
+    "\u00fcn\u00ef \U0001f642".encode(),
+    b"raw\xff\xfe",
+    b"-flag",
+    b"[a-z]*?",
+    b"'quo\"te,;",
+    b"=cmd|x",
+    b"\x1b[31mred\x07",
+    b" ",
+    b"%s%n",
+    b"long" * 55,
+)
+
+
+def _strangely_named(generator, top, number, kind, content, *_):
+    name = _NAMES[generator.integers(len(_NAMES))] + b"%d" % number
+    name += (b".png", b".jpg", b".JPEG", b".PnG")[generator.integers(4)]
+    with open(os.path.join(os.fsencode(top), name), "wb") as file:
+        file.write(content)
+    return name, f"file_{kind}", lambda _: may_be_an_image(content)
+
+
+def _idx_file(generator, top, number, kind, content, image_shape, _):
+    """An IDX file that is truncated, lies in its header, or is noise."""
+    size = int(np.prod(image_shape))
+    whole = int(generator.integers(4))
+    shape = [whole, *image_shape[:2]]
+    damage = ("truncated", "lying", "wrong_shape", "noise")[generator.integers(4)]
+    if damage == "truncated":
+        shape[0] += 1
+    elif damage == "lying":
+        shape[0] = int(generator.integers(whole + 1, 2**32))
+    elif damage == "wrong_shape":
+        shape[1 + generator.integers(2)] = int(generator.integers(2**32))
+        whole = 0
+    header = bytes([0, 0, 8, 3]) + struct.pack(">3I", *shape)
+    pixels = generator.bytes(whole * size + int(generator.integers(size)))
+    content = content if damage == "noise" else header + pixels
+    whole = 0 if damage == "noise" else whole
+    name = b"%d-idx3-ubyte" % number
+    if generator.integers(2):
+        name += b".gz"
+        content = gzip.compress(content)
+        cut = int(generator.integers(2)) * int(generator.integers(1, len(content)))
+        content = content[: len(content) - cut]
+    with open(os.path.join(os.fsencode(top), name), "wb") as file:
+        file.write(content)
+    return name, f"idx_{damage}", lambda index: index < whole
+
+
+def _record_file(generator, top, number, kind, content, _, write_record):
+    """A TFRecord file with a flipped byte, a cut, a lying length, or of noise."""
+    inside = [content, *(one for _, one in files(3, number))]
+    stored = b"".join(map(write_record, inside))
+    damage = ("flipped", "truncated", "noise", "malformed")[generator.integers(4)]
+    if damage == "flipped":
+        stored = bytearray(stored)
+        stored[generator.integers(len(stored))] ^= 1 << int(generator.integers(8))
+    elif damage == "truncated":
+        stored = stored[: generator.integers(len(stored))]
+    elif damage == "noise":
+        stored = content
+    name = b"%d.tfrecord" % number
+    with open(os.path.join(os.fsencode(top), name), "wb") as file:
+        file.write(stored)
+    images = [may_be_an_image(one) for one in inside] * (damage != "noise")
+    return name, f"tfrecord_{damage}", lambda index: (images + [False] * 5)[index]
+
+
+def _no_file(generator, top, number, *_):
+    """Something else that has the name of an image."""
+    name = f"{number}.png"
+    path = top / name
+    kind = ("empty", "loop", "dangling", "folder_link", "pipe", "huge", "unreadable")[
+        generator.integers(7)
+    ]
+    if kind == "loop":
+        path.symlink_to(name)
+    elif kind == "dangling":
+        path.symlink_to("nowhere")
+    elif kind == "folder_link":
+        path.symlink_to(top, target_is_directory=True)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(b"")
+        if kind == "huge":
+            os.truncate(path, 2**40)
+        elif kind == "unreadable":
+            path.chmod(0)
+    return name.encode(), f"no_file_{kind}", lambda _: False
+
+
+def _far_down(generator, top, number, kind, content, *_):
+    """A file in folders that are called like images."""
+    inner = top.joinpath(*[f"{number}.png"] * int(generator.integers(1, 30)))
+    inner.mkdir(parents=True)
+    (inner / "a.jpg").write_bytes(content)
+    name = os.fsencode((inner / "a.jpg").relative_to(top))
+    return name, f"in_folders_{kind}", lambda _: may_be_an_image(content)
 
 
 def _good(generator):

@@ -136,9 +136,10 @@ def test_predict_prints_a_line_per_file(run_dir, exported, tmp_path):
     table = jobs.predict(model=path, paths=[digit, junk], picture=picture)
     lines = table.splitlines()
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert "no readable image" in lines[2]
     assert "__unknown__" in lines[2]
+    assert lines[3].startswith("2 images: ") and "1 unreadable" in lines[3]
 
 
 def test_predict_names_missing_files(exported):

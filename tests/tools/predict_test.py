@@ -1,0 +1,169 @@
+"""The command `ood-predict`, as it is typed."""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from export.small_export import Exported
+from PIL import Image
+
+from ood_keras import export
+from ood_keras.export import loading
+from ood_keras.tools import predict, prediction
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    return Exported(tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture(scope="module")
+def edge(exported, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("edge")
+    known = {"known_images": exported.images}
+    export.tflite(exported.path, folder / "tflite", formats=["int8"], **known)
+    export.onnx(exported.path, folder / "onnx", **known)
+    return {
+        "tflite": folder / "tflite/int8/model.tflite",
+        "onnx": folder / "onnx/model.onnx",
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(exported, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    for row in range(10):
+        Image.fromarray(exported.pixels[row, ..., 0]).save(folder / f"{row}.png")
+    (folder / "junk.png").write_bytes(b"junk")
+    return folder
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr("sys.argv", ["ood-predict", *map(str, arguments)])
+    try:
+        predict.main()
+        status = 0
+    except SystemExit as stop:
+        status = stop.code
+    finally:
+        predict._FLAGS.unparse_flags()
+        for name in predict._FLAGS:
+            predict._FLAGS[name].unparse()
+    return status, *capsys.readouterr()
+
+
+def test_it_prints_a_line_per_image_and_a_summary(
+    exported, folder, monkeypatch, capsys, tmp_path
+):
+    picture = tmp_path / "answers.png"
+    status, out, error = run(
+        monkeypatch, capsys, f"--model={exported.path}", f"--picture={picture}", folder
+    )
+    assert status == 0, error
+    lines = out.splitlines()
+    assert len(lines) == 13 and lines[0].split() == ["image", "label", "ood_score"]
+    assert "no readable image" in lines[11] and "__unknown__" in lines[11]
+    accepted = export.load(exported.path).predict(exported.images[:10])["accepted"]
+    assert lines[12].startswith(
+        f"11 images: {accepted.sum()} accepted, {(~accepted).sum()} rejected, "
+        "1 unreadable; "
+    )
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_it_writes_a_file_at_an_operating_point(
+    exported, folder, monkeypatch, capsys, tmp_path
+):
+    output = tmp_path / "answers.csv"
+    status, out, error = run(
+        monkeypatch,
+        capsys,
+        f"--model={exported.path}",
+        f"--output={output}",
+        "--operating_point=strict",
+        "--probabilities",
+        f"{folder}/*.png",
+    )
+    assert status == 0 and "11 images" in out and str(output) in out
+    assert "images/s" not in error  # The progress bar is for terminals.
+    with open(output, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    expected = export.load(exported.path).predict(exported.images[:10], "strict")
+    assert [row["label"] for row in rows[:10]] == list(expected["label"])
+    assert float(rows[0]["probability_δύο"]) == pytest.approx(
+        expected["probabilities"][0, 2], abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model={model}"], "no image was given"),
+        (["--model={model}", "gone.png"], "no such image file: gone.png"),
+        (["--model={folder}", "{folder}"], "is not an exported model"),
+        (["--model={model}", "--output=a.xls", "{folder}"], ".parquet"),
+        (["--model={model}", "--operating_point=lax", "{folder}"], "has: strict"),
+        (
+            ["--model={model}", "--operating_point=strict", "--threshold=1", "x"],
+            "not both",
+        ),
+        (["--model={model}", "--probabilities", "{folder}"], "give --output too"),
+        (
+            ["--model={model}", "--output=a.csv", "--picture=a.png", "{folder}"],
+            "leave out --output",
+        ),
+    ],
+)
+def test_mistakes_are_one_line(
+    exported, folder, monkeypatch, capsys, arguments, message
+):
+    arguments = [
+        argument.format(model=exported.path, folder=folder) for argument in arguments
+    ]
+    status, _, error = run(monkeypatch, capsys, *arguments)
+    assert status == 1 and message in error
+    assert error.startswith("ood-predict: error: ") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["tflite", "onnx"])
+def test_files_for_devices_need_no_tensorflow(kind, edge, folder, exported, tmp_path):
+    assert loading.kind_of(edge[kind]) == loading.kind_of(edge[kind].parent) == kind
+    output = tmp_path / "answers.csv"
+    code = (
+        "import sys\n"
+        "class Blocked:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name in ('tensorflow', 'keras'):\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Blocked())\n"
+        "from ood_keras.tools.predict import main\n"
+        "main()\n"
+        "print(*sys.modules)\n"
+    )
+    arguments = (f"--model={edge[kind]}", f"--output={output}", folder)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert not {"scipy", "sklearn", "matplotlib"} & loaded
+    assert not {"tensorflow", "keras"} & loaded
+    with open(output, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["valid"] for row in rows] == ["true"] * 10 + ["false"]
+    expected = export.load(edge[kind]).predict(exported.images[:10])
+    assert [row["label"] for row in rows[:10]] == list(expected["label"])
+    scores = np.array([row["ood_score"] for row in rows[:10]], np.float32)
+    np.testing.assert_allclose(scores, expected["ood_score"], atol=1e-5)
+
+
+def test_any_name_fits_into_a_line(exported, tmp_path):
+    (tmp_path / "a\n\x1b[31m.png").write_bytes(b"")
+    lines = list(prediction.table(model=exported.path, paths=[tmp_path]))
+    assert len(lines) == 3 and r"a\n\x1b[31m.png" in lines[1]
+    assert all(line.isprintable() for line in lines)
