@@ -1,11 +1,8 @@
 """The grid of the paper's Table 1: ours, the baselines, the ablation."""
 
-import dataclasses
-
 from ood_keras.pipelines import recipes
 from ood_keras.tools.study_grid import Known, Method, Study, Training
 
-_RECIPE = recipes.get("fast")
 _SEEDS = (0, 1, 2)
 
 _MNIST = Known(
@@ -20,7 +17,7 @@ _MNIST = Known(
         "uniform_noise",
         "gaussian_noise",
     ),
-    recipe=_RECIPE,
+    recipe=recipes.get("fast"),
 )
 _FASHION_MNIST = Known(
     spec="fashion_mnist",
@@ -34,7 +31,7 @@ _FASHION_MNIST = Known(
         "uniform_noise",
         "gaussian_noise",
     ),
-    recipe=dataclasses.replace(_RECIPE, augment="random_shift_flip"),
+    recipe=recipes.get("wide"),
 )
 
 
@@ -175,6 +172,12 @@ _ABLATION = (
     _ablation("lambda_0.01", "lambda = 0.01", objectosphere_weight=0.01),
     _ablation("lambda_1", "lambda = 1", objectosphere_weight=1.0),
     _ablation("features_2", "2 features", feature_size=2),
+    _ablation(
+        "features_2_no_block",
+        "Plain AlexNet, 2 features",
+        block="none",
+        feature_size=2,
+    ),
     _ablation("unknown_600", "600 unknown images", unknown_images=600),
     _ablation("unknown_2000", "2,000 unknown images", unknown_images=2000),
 )

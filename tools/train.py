@@ -42,7 +42,8 @@ _DATA_DIR = flags.DEFINE_string(
 _RECIPE = flags.DEFINE_string(
     "recipe",
     "fast",
-    "fast (minutes), paper (section 3.6: 150 epochs) or demo (seconds).",
+    "fast (ten minutes; characters), wide (half an hour; things), paper (section 3.6: "
+    "150 epochs) or demo (seconds).",
     flag_values=_FLAGS,
 )
 _OVERRIDE = flags.DEFINE_multi_string(

@@ -106,3 +106,16 @@ def test_random_shift_flip_mirrors_half_of_the_shifted_images():
     mirrored = (moved == shifted[:, :, ::-1]).all((1, 2, 3))
     assert (as_it_was ^ mirrored).all()
     assert 0.4 < mirrored.mean() < 0.6
+
+
+def test_random_shift_flip_erase_blackens_one_rectangle_of_half_the_images():
+    images, seed = tf.ones((400, 28, 20, 1)), tf.constant([3, 4])
+    moved = preprocessing.random_shift_flip_erase(images, seed, max_pixels=0).numpy()
+    erased = moved[..., 0] == 0
+    shares = erased.mean(axis=(1, 2))
+    assert 0.4 < np.mean(shares > 0) < 0.6
+    assert shares.max() <= 0.25 + 0.05
+    for image in erased[shares > 0]:
+        rows, columns = image.any(axis=1), image.any(axis=0)
+        np.testing.assert_array_equal(image, np.outer(rows, columns))
+        assert np.flatnonzero(np.diff(np.flatnonzero(rows)) > 1).size == 0
