@@ -19,6 +19,7 @@ from ood_keras.files import write_json
 
 COMMANDS = [
     "ood-calibrate",
+    "ood-convert",
     "ood-evaluate",
     "ood-export",
     "ood-predict",
