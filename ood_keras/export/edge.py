@@ -6,10 +6,12 @@ import time
 import numpy as np
 
 from ood_keras import batches, calibration, detectors, metrics
-from ood_keras.conventions import UNKNOWN
+from ood_keras.export import answers as answering
 from ood_keras.export import manifest
 from ood_keras.export.parity import ParityError
 from ood_keras.export.predictor import Predictor
+from ood_keras.export.saved_model import described
+from ood_keras.export.shipped import locate
 
 # What rounding may amount to in float32, relative to the value or to 1, whichever is
 # larger; a float32 file may decide otherwise only within this of the threshold.
@@ -27,7 +29,7 @@ class Source:
     """The SavedModel that is converted, and what it says about the images.
 
     Args:
-        path: `DIR/VERSION`.
+        path: `DIR/VERSION`, or the name of a model that comes with the package.
         target: "tflite" or "onnx", the format to convert to.
         known_images, unknown_images: Image data; `unknown_images` may be `None`.
         target_acceptance: Fraction of the known images to accept; `None` keeps the
@@ -36,6 +38,7 @@ class Source:
     Attributes:
         manifest: That of the model.
         threshold: The `calibration.Threshold` that a float32 copy decides with.
+        operating_points: Those of a float32 copy, `{name: calibration.Threshold}`.
         known, unknown: The images, float32 arrays; `unknown` may be `None`.
 
     Raises:
@@ -43,11 +46,16 @@ class Source:
     """
 
     def __init__(self, path, target, known_images, unknown_images, target_acceptance):
+        path = locate(path)
         self.manifest = manifest.read(path)
         _check_detector(self.manifest["detector"], target)
         self.path = path
         self.image_shape = tuple(self.manifest["input"]["image"]["shape"][1:])
         self.threshold = calibration.Threshold.from_dict(self.manifest["threshold"])
+        self.operating_points = {
+            name: calibration.Threshold.from_dict(point)
+            for name, point in self.manifest.get("operating_points", {}).items()
+        }
         self._target_acceptance = target_acceptance
         if target_acceptance is None and self.threshold.method not in _METHODS:
             raise ValueError(
@@ -73,15 +81,26 @@ class Source:
                     "infinite or out-of-range pixels; expected values in [0, 1]"
                 )
         if target_acceptance is not None:
-            self.threshold = self.recalibrated(self.answers["known"]["ood_score"])
+            scores = self.answers["known"]["ood_score"]
+            self.threshold, self.operating_points = self.recalibrated(scores)
 
     def recalibrated(self, scores):
-        """The threshold for other `scores` of the known images, chosen alike."""
-        target = self._target_acceptance
-        if target is None:
-            target = self.threshold.target_acceptance
-        method = _METHODS.get(self.threshold.method, calibration.conformal)
-        return method(scores, target)
+        """Threshold and operating points for other `scores` of the known images.
+
+        They are chosen alike. Operating points whose choice cannot be repeated are
+        dropped, and all if another share of known images is to be accepted.
+        """
+        target, points = self._target_acceptance, self.operating_points
+        if target is not None:
+            method = _METHODS.get(self.threshold.method, calibration.conformal)
+            return method(scores, target), {}
+        return _METHODS[self.threshold.method](
+            scores, self.threshold.target_acceptance
+        ), {
+            name: _METHODS[point.method](scores, point.target_acceptance)
+            for name, point in points.items()
+            if point.method in _METHODS
+        }
 
     def ask(self, predict):
         """What `predict` answers, `{"known": ..., "unknown": ...}`."""
@@ -111,7 +130,7 @@ class Source:
             },
         }
 
-    def manifest_of_copy(self, name, threshold, inputs):
+    def manifest_of_copy(self, name, threshold, operating_points, inputs):
         """The manifest of a converted model, before files and versions are added."""
         kept = ("class_names", "unknown_label", "detector", "metrics")
         output = self.manifest["output"]
@@ -120,7 +139,7 @@ class Source:
             **{key: self.manifest[key] for key in kept},
             "converted_to": name,
             "converted_from": {key: self.manifest[key] for key in made_from},
-            "threshold": threshold.to_dict(),
+            **described(threshold, operating_points),
             "input": inputs,
             "output": {
                 key: output[key] for key in output if key not in ("features", "logits")
@@ -141,7 +160,7 @@ class Source:
             ParityError: the file does not decide by its own scores and threshold.
         """
         for answer in answers.values():
-            if not np.array_equal(_decisions(answer, threshold), answer["class_id"]):
+            if not np.array_equal(self._decided(answer, threshold), answer["class_id"]):
                 raise ParityError(
                     "the converted model does not decide by its own scores and "
                     "threshold; nothing was written. The runtime is broken"
@@ -149,7 +168,7 @@ class Source:
         report = {"threshold": threshold.value, **self.quality(answers)}
         for key, limit in (("before", self.threshold), ("after", threshold)):
             equal = {
-                name: self._decided(name) == _decisions(answer, limit)
+                name: self._expected(name) == self._decided(answer, limit)
                 for name, answer in answers.items()
             }
             report[f"equal_decisions_{key}"] = float(
@@ -189,8 +208,13 @@ class Source:
                 f"and not by rounding, for example {clear[0]}. Nothing was written"
             )
 
-    def _decided(self, name):
-        return _decisions(self.answers[name], self.threshold)
+    def _expected(self, name):
+        return self._decided(self.answers[name], self.threshold)
+
+    def _decided(self, answer, threshold):
+        """Class ids, or -1, for these scores under a `Threshold`."""
+        names = self.manifest["class_names"]
+        return answering.at_threshold(answer, threshold.value, names)["class_id"]
 
     def _differing(self, answers, most=_MOST_LISTED):
         """The images that are decided otherwise, and what their decision hangs on."""
@@ -199,7 +223,7 @@ class Source:
             reference = self.answers[name]
             scores = reference["ood_score"]
             best = np.sort(reference["probabilities"], axis=1)
-            for row in np.flatnonzero(self._decided(name) != answer["class_id"]):
+            for row in np.flatnonzero(self._expected(name) != answer["class_id"]):
                 limit = self.threshold.value
                 distance = abs(float(scores[row]) - limit) / max(1, abs(limit))
                 found.append(
@@ -258,15 +282,6 @@ def latency_ms(run, num_runs=50):
         run()
         times.append(time.perf_counter() - start)
     return statistics.median(times[5:]) * 1000
-
-
-def _decisions(answer, threshold):
-    """Class ids, or -1, for these scores under a `Threshold`."""
-    best = answer["probabilities"].argmax(axis=1)
-    # The graph's own choice goes first: probabilities may be equal by rounding.
-    best = np.where(answer["class_id"] == UNKNOWN, best, answer["class_id"])
-    accepted = answer["valid"] & threshold.accepts(answer["ood_score"])
-    return np.where(accepted, best, UNKNOWN)
 
 
 def _check_detector(description, target):

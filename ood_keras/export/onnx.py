@@ -30,7 +30,8 @@ def onnx(
     `unknown_label` and `threshold`, and in `manifest.json`.
 
     Args:
-        saved_model_path: `DIR/VERSION`, as `saved_model` wrote it.
+        saved_model_path: `DIR/VERSION`, as `saved_model` wrote it, or the name of a
+            model that comes with the package.
         output_dir: A new folder. It receives `model.onnx`, `manifest.json` and
             `parity.json`, the comparison with the SavedModel.
         known_images, unknown_images: Image data on which to compare, floats in [0, 1],
@@ -65,7 +66,9 @@ def onnx(
         path.write_bytes(_converted(source, converter))
         image = source.manifest["input"]["image"]
         inputs = {"image": image, "threshold": "float32 scalar: largest ood_score"}
-        content = source.manifest_of_copy("onnx", source.threshold, inputs)
+        content = source.manifest_of_copy(
+            "onnx", source.threshold, source.operating_points, inputs
+        )
         content["output"].pop("label")
         manifest.write(folder, content)
         predictor = onnx_predictor.ONNXPredictor(folder)

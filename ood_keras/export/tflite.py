@@ -37,10 +37,11 @@ def tflite(
 
     Rounding moves the scores, so the threshold of each quantised file is calibrated
     anew, on its own scores of `known_images`, by the method of the SavedModel's
-    threshold. The float32 file keeps the SavedModel's threshold.
+    threshold. So are its operating points. The float32 file keeps the SavedModel's.
 
     Args:
-        saved_model_path: `DIR/VERSION`, as `saved_model` wrote it.
+        saved_model_path: `DIR/VERSION`, as `saved_model` wrote it, or the name of a
+            model that comes with the package.
         output_dir: A new folder. It receives `FORMAT/model.tflite` and
             `FORMAT/manifest.json` for each format, and `parity.json`.
         known_images: Image data, floats in [0, 1], labels are ignored: the known
@@ -97,11 +98,12 @@ def _write(folder, name, source, float32):
         "dynamic_range": lambda: _converted(source, small=True),
         "int8": lambda: _integer(source),
     }[name]()
-    predictor = _store(folder, name, content, source, source.threshold)
-    threshold = source.threshold
+    threshold, points = source.threshold, source.operating_points
+    predictor = _store(folder, name, content, source, threshold, points)
     if name != "float32":
-        threshold = source.recalibrated(predictor.predict(source.known)["ood_score"])
-        predictor = _store(folder, name, content, source, threshold)
+        scores = predictor.predict(source.known)["ood_score"]
+        threshold, points = source.recalibrated(scores)
+        predictor = _store(folder, name, content, source, threshold, points)
     answers = source.ask(predictor.predict)
     if name == "float32":
         source.check_float32(answers)
@@ -118,7 +120,7 @@ def _write(folder, name, source, float32):
     }
 
 
-def _store(folder, name, content, source, threshold):
+def _store(folder, name, content, source, threshold, operating_points):
     """Writes file and manifest; returns the predictor for them."""
     flatbuffer = Flatbuffer(content)
     if flatbuffer.has_custom_operators():
@@ -132,7 +134,10 @@ def _store(folder, name, content, source, threshold):
     image = {**source.manifest["input"]["image"], "shape": [1, *source.image_shape]}
     if name == "int8":
         image |= {"dtype": "uint8", "range": [0, 255]}
-    manifest.write(folder, source.manifest_of_copy(name, threshold, {"image": image}))
+    manifest.write(
+        folder,
+        source.manifest_of_copy(name, threshold, operating_points, {"image": image}),
+    )
     return tflite_predictor.TFLitePredictor(folder)
 
 

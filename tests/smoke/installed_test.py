@@ -9,6 +9,7 @@ import pytest
 
 COMMANDS = [
     "ood-calibrate",
+    "ood-convert",
     "ood-demo",
     "ood-evaluate",
     "ood-export",

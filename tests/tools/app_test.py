@@ -9,6 +9,7 @@ from absl import flags
 from ood_keras.tools import (
     app,
     calibrate,
+    convert,
     demo,
     evaluate,
     export,
@@ -22,6 +23,7 @@ from ood_keras.tools import (
 
 TOOLS = [
     calibrate,
+    convert,
     demo,
     evaluate,
     export,

@@ -1,0 +1,142 @@
+"""The job behind `ood-convert`: an exported model as TFLite and ONNX files."""
+
+import functools
+import json
+import pathlib
+
+from ood_keras import export, pipelines
+from ood_keras.export import manifest
+from ood_keras.export.shipped import locate
+from ood_keras.files import atomic_directory
+
+TFLITE_FORMATS = ("float32", "float16", "dynamic_range", "int8")
+FORMATS = (*TFLITE_FORMATS, "onnx")
+# Enough to see a difference of a tenth of a percent; more would only cost time.
+_MAX_UNKNOWN = 5000
+
+
+def convert(
+    *,
+    model,
+    output,
+    known=None,
+    unknown=(),
+    data_dir=None,
+    formats=FORMATS,
+    target_acceptance=None,
+):
+    """Converts an exported model to TFLite and ONNX files, thresholds recalibrated.
+
+    Args:
+        model: The version folder of an exported model, or the name of one that comes
+            with the package.
+        output: A new folder. It receives `tflite/FORMAT/model.tflite` and
+            `onnx/model.onnx`, each beside its manifest, and `tflite/parity.json` and
+            `onnx/parity.json`.
+        known: Spec of the known source, whose validation split is scored; default: the
+            one that the model was trained with.
+        unknown: Specs of unknown sources, whose validation splits the reports judge by;
+            default: those that the model was trained with, where `known` is its own.
+        data_dir: The folder of the data sets.
+        formats: Some of `FORMATS`.
+        target_acceptance: Share of known images to accept; `None` keeps the model's.
+
+    Returns:
+        `(path, table)`: `output`, and the reports as a table to print.
+    """
+    _check_formats(formats)
+    path = locate(model)
+    training = manifest.read(path).get("training") or {}
+    if known is None:
+        if "known" not in training:
+            raise ValueError(
+                f"{path} does not say what it was trained on; give --known=SPEC, the "
+                "source of the known images that the threshold was chosen on"
+            )
+        known, unknown = training["known"], unknown or training["unknown"]
+    images = {"known_images": _validation([known], data_dir, path)}
+    if unknown:
+        images["unknown_images"] = _validation(unknown, data_dir, path, known)
+    images["target_acceptance"] = target_acceptance
+    tflite = [name for name in formats if name != "onnx"]
+    with atomic_directory(output) as folder:
+        if tflite:
+            export.tflite(path, folder / "tflite", formats=tflite, **images)
+        if "onnx" in formats:
+            export.onnx(path, folder / "onnx", **images)
+        reports = [
+            json.loads(report.read_text())
+            for report in sorted(folder.glob("*/parity.json"))
+        ]
+    return pathlib.Path(output), table(reports)
+
+
+def table(reports):
+    """What `parity.json` says about each file, lines to print.
+
+    Args:
+        reports: Contents of `parity.json`, of the same images.
+    """
+    percent = "{:.2%}".format
+    rows = [
+        ("file", "KiB", "equal before", "after", "AUROC", "FPR95", "accepted", "ms")
+    ]
+    entries = {"SavedModel": reports[0]["saved_model"]}
+    for report in reports:
+        entries |= report["files"]
+    for name, entry in entries.items():
+        converted = "bytes" in entry
+        judged = "auroc" in entry
+        rows.append(
+            (
+                name,
+                f"{entry['bytes'] / 1024:,.0f}" if converted else "",
+                percent(entry["equal_decisions_before"]) if converted else "",
+                percent(entry["equal_decisions_after"]) if converted else "",
+                percent(entry["auroc"]) if judged else "",
+                percent(entry["fpr95_known_positive"]) if judged else "",
+                percent(entry["accepted_known"]) if converted else "",
+                f"{entry['latency_ms']:.2f}" if converted else "",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    report = reports[0]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"On {report['num_known']:,} known and {report['num_unknown']:,} unknown "
+            "validation images. equal: decided as by the SavedModel, before and after "
+            "the threshold was calibrated anew; accepted: of the known images; FPR95: "
+            "known positive; ms: one image on one thread of this machine.",
+        ]
+    )
+
+
+def _validation(specs, data_dir, model, known=None):
+    """The validation images of all sources as one dataset, in the model's shape."""
+    shape = tuple(manifest.read(model)["input"]["image"]["shape"][1:])
+    load = functools.partial(pipelines.load, data_dir=data_dir, image_shape=shape)
+    if known is not None:
+        load = functools.partial(load, known=load(known))
+    splits = [load(spec).validation for spec in specs]
+    if known is not None:
+        share = _MAX_UNKNOWN // len(splits)
+        splits = [split.take(min(share, len(split))) for split in splits]
+    datasets = [split.dataset() for split in splits]
+    return functools.reduce(lambda first, second: first.concatenate(second), datasets)
+
+
+def _check_formats(formats):
+    if not formats or not set(formats) <= set(FORMATS):
+        raise ValueError(
+            f"--formats takes some of {','.join(FORMATS)}. Received: "
+            f"{','.join(formats) or 'nothing'}"
+        )
