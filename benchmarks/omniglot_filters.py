@@ -1,7 +1,7 @@
 """What the filter that reduces Omniglot to 28x28 is worth in AUROC.
 
-  python benchmarks/omniglot_filters.py --run_dir=runs/mnist --data_dir=DIR \\
-      --output=results/fast_mnist/omniglot_filters.json
+  python benchmarks/omniglot_filters.py --run_dir=runs/table1/mnist/ours/seed_0 \\
+      --data_dir=DIR --output=results/omniglot_filters.json
 
 Omniglot's drawings have 105x105 pixels, and published results seldom say how they were
 reduced. This scores the same drawings with the run's model and its selected detector,

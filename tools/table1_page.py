@@ -226,13 +226,13 @@ def quote(folder):
     knowns = list(study.summary["results"])
     rows = []
     for method in study.methods("main"):
-        if not any(study.measured(known, "main") for known in knowns):
+        if not any(method in study.measured(known, "main") for known in knowns):
             continue
         counted = study.summary["against_paper"].get(method)
         rows.append(
             [
                 study.title(method),
-                f"{counted['met']} of {counted['cells']}"
+                f"{counted['met']} of {counted['measured']}"
                 if counted
                 else markdown.MISSING,
                 *(_shown(study.accuracy(known, method)) for known in knowns),
@@ -241,7 +241,7 @@ def quote(folder):
         )
     header = [
         "method",
-        "cells that meet the paper's",
+        "measured cells that meet the paper's",
         *(f"accuracy, {known}" for known in knowns),
         *(f"lowest AUROC on an unseen unknown, {known}" for known in knowns),
     ]

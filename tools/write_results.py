@@ -9,7 +9,6 @@ results/robustness; with --pictures, docs/images/results_*.png too. With --check
 only fails if a page says something else than the results.
 """
 
-import json
 import pathlib
 import re
 
@@ -28,12 +27,6 @@ _TABLE1 = pathlib.Path("results/table1")
 _ROBUSTNESS = pathlib.Path("results/robustness")
 _IMAGES = pathlib.Path("docs/images")
 _QUOTE = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_COLUMNS = {
-    "AUROC": "auroc",
-    "FPR95, known positive": "fpr95_known_positive",
-    "FPR95, unknown positive": "fpr95_unknown_positive",
-    "detection error": "detection_error",
-}
 
 
 def pages():
@@ -84,54 +77,10 @@ def _lines(folder):
 
     if (folder / "summary.json").is_file():
         return table1_page.quote(folder)
-    if (folder / "metrics.json").is_file():
-        return _run(folder)
     raise ValueError(
-        f"{folder} holds no results: expected summary.json of a study or metrics.json "
-        "of a run. Run this in the repository's root, or correct the page's marker"
+        f"{folder} holds no results: expected summary.json of a study. Run this in the "
+        "repository's root, or correct the page's marker"
     )
-
-
-def _run(folder):
-    """The table of one run."""
-    from ood_keras.tools import markdown
-
-    metrics = json.loads((folder / "metrics.json").read_text())
-    run = json.loads((folder / "run.json").read_text())
-    epochs = (folder / "history.csv").read_text().splitlines()
-    seconds = epochs[0].split(",").index("seconds")
-    minutes = sum(float(epoch.split(",")[seconds]) for epoch in epochs[1:]) / 60
-    detector = metrics["selected_detector"]
-    rows = [
-        [
-            source,
-            "yes" if row["seen"] else "no",
-            *(markdown.percent(row[key]) for key in _COLUMNS.values()),
-        ]
-        for source, row in metrics["detectors"][detector]["unknown"].items()
-    ]
-    lines = [
-        f"Accuracy {markdown.percent(metrics['known']['accuracy'])} % on the test "
-        f"images of {metrics['known']['source']}. Detector `{detector}`, selected on "
-        f"validation data; seed {run['seed']}; trained in {minutes:.1f} minutes "
-        f"([machine, splits and commands]({folder}/README.md)). In percent:",
-        "",
-        *markdown.table(["unknown", "seen in training", *_COLUMNS], rows, num_texts=2),
-    ]
-    filters = folder / "omniglot_filters.json"
-    if filters.is_file():
-        by_filter = json.loads(filters.read_text())["filters"]
-        lines += [
-            "",
-            "How Omniglot's drawings are reduced to 28x28 decides its row: AUROC is "
-            + ", ".join(
-                f"{markdown.percent(row['auroc'])} with {name}"
-                for name, row in by_filter.items()
-            )
-            + ". The table's is bilinear; [the choice](docs/decisions/omniglot.md) was "
-            "made after seeing test scores.",
-        ]
-    return "\n".join(lines) + "\n"
 
 
 def _write(positional):

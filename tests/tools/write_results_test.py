@@ -241,7 +241,7 @@ def test_readme_quotes_the_study(root):
     assert quoted.startswith("before\n<!-- results: results/table1 -->\n**Partial")
     assert quoted.endswith("<!-- end -->\nafter\n")
     assert cells(quoted.splitlines(), "Ours") == [
-        "19 of 70",
+        "19 of 20",
         "99.65 ± 0.07",
         "94.00",
         "99.75 ± 0.07",
@@ -263,7 +263,7 @@ def test_command_writes_all_pages_and_then_finds_no_difference(root, capsys):
     }
     run("--check")
     page = pathlib.Path("README.md")
-    page.write_text(page.read_text().replace("19 of 70", "70 of 70"))
+    page.write_text(page.read_text().replace("19 of 20", "20 of 20"))
     with pytest.raises(ValueError, match=r"^README\.md does not say"):
         run("--check")
 
