@@ -87,9 +87,10 @@ class OpenMax(Detector):
         # In units of the shift and around 1, so that a large shift costs no digits.
         beyond = (distances - self._tensor("start")) / self.shift
         exponent = self._tensor("shape") * (
-            ops.log1p(ops.maximum(beyond, _LOWER_END)) - self._tensor("log_scale")
+            output_scores.log1p(ops.maximum(beyond, _LOWER_END))
+            - self._tensor("log_scale")
         )
-        return -ops.expm1(-ops.exp(exponent))
+        return -output_scores.expm1(-ops.exp(exponent))
 
     def _fit(self, network, data, validation):
         sums = CorrectMeans(self.num_classes, self.num_classes)

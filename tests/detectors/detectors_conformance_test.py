@@ -101,6 +101,41 @@ def test_call_gives_score_logits_and_features_in_a_graph(case, data):
     )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onnx", "tflite"])
+def test_it_converts_to_the_formats_it_names(case, data, kind):
+    detector, _ = case
+    if kind not in detector.exports:
+        pytest.skip("does not say so")
+    images = np.concatenate([data.known, data.unknown])
+    score = tf.function(lambda images: detector.call(images)["ood_score"])
+    scores = {"onnx": onnx_scores, "tflite": tflite_scores}[kind](score, images)
+    expected = detector.score(images)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-4 * scale)
+
+
+def onnx_scores(score, images):
+    tf2onnx = pytest.importorskip("tf2onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    spec = tf.TensorSpec((None, *images.shape[1:]), tf.float32, name="image")
+    model, _ = tf2onnx.convert.from_function(score, [spec], opset=18)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return session.run(None, {"image": images})[0]
+
+
+def tflite_scores(score, images):
+    interpreters = pytest.importorskip("ai_edge_litert.interpreter")
+    function = score.get_concrete_function(tf.TensorSpec(images.shape, tf.float32))
+    # Without operations beyond the built-in ones, which is the default.
+    content = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
+    interpreter = interpreters.Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+
 def test_one_strange_image_leaves_its_neighbours_alone(case, data):
     detector, _ = case
     strange = data.known.copy()

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 from references import detectors_reference as reference
 
@@ -96,3 +97,17 @@ def test_errors_say_what_was_expected():
         score("unknown_probability", np.zeros((1, 3)), 3)
     with pytest.raises(ValueError, match=r"\(batch, 3\), or \(batch, 4\)"):
         score("energy", np.zeros((1, 5)), 3)
+
+
+@pytest.mark.parametrize("name", ["expm1", "log1p"])
+def test_no_digit_is_lost_near_0(name):
+    x = np.concatenate([10.0 ** np.arange(-12, 1.0), -(10.0 ** np.arange(-12, 0.0))])
+    x = np.append(x, [0.0, -0.5, -0.999, 30.0]).astype(np.float32)
+    values = tf.function(getattr(output_scores, name))(tf.constant(x)).numpy()
+    expected = getattr(np, name)(x.astype(np.float64))
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
+def test_expm1_has_its_limits():
+    values = output_scores.expm1(tf.constant([-np.inf, -200.0, 200.0]))
+    np.testing.assert_array_equal(values, [-1.0, -1.0, np.inf])
