@@ -1,1 +1,1 @@
-"""Trained models that come with the package; `ood_keras.export.load` knows their names."""
+"""Trained models that come with the package; `ood_keras.export.load` names them."""
