@@ -322,6 +322,7 @@ def test_worker_leaves_the_promised_files(real_run):
     assert {path.name for path in output.iterdir()} == {
         "run.json",
         "history.csv",
+        "examples.npz",
         "metrics.json",
         "scores.npz",
     }
