@@ -103,6 +103,7 @@ def _converted(source, converter):
     graph, _ = converter.convert.from_function(
         serve, input_signature=[image, limit], opset=OPSET
     )
+    _join_clips(graph.graph)
     for name, value in {
         "class_names": json.dumps(source.manifest["class_names"], ensure_ascii=False),
         "unknown_label": UNKNOWN_LABEL,
@@ -110,6 +111,29 @@ def _converted(source, converter):
     }.items():
         graph.metadata_props.add(key=name, value=value)
     return graph.SerializeToString()
+
+
+def _join_clips(graph):
+    """Makes one Clip of each Max(Min(x, high), low).
+
+    ONNX Runtime takes ten times as long for the pair, which the converter makes of
+    `tf.clip_by_value`, as for the one.
+    """
+    scalars = {tensor.name for tensor in graph.initializer if not tensor.dims}
+    makers = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        inner = makers.get(node.input[0]) if node.op_type == "Max" else None
+        if inner is None or inner.op_type != "Min":
+            continue
+        low, high = node.input[1:], inner.input[1:]
+        if len(low) == len(high) == 1 and scalars.issuperset([*low, *high]):
+            node.op_type = "Clip"
+            node.input[:] = [inner.input[0], *low, *high]
+    used = {name for node in graph.node for name in node.input}
+    used |= {output.name for output in graph.output}
+    for node in [node for node in graph.node if node.op_type == "Min"]:
+        if used.isdisjoint(node.output):
+            graph.node.remove(node)
 
 
 def _converter():

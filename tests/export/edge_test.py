@@ -319,6 +319,24 @@ def test_onnx_takes_the_threshold_and_carries_the_labels(
     assert float(notes["threshold"]) == predictor.threshold
 
 
+def test_onnx_clips_with_one_operation_what_is_nearly_in_range(
+    onnx, saved, known_and_unknown
+):
+    import onnx as package
+
+    kinds = [node.op_type for node in package.load(onnx / "model.onnx").graph.node]
+    assert "Clip" in kinds
+    assert not {"Min", "Max"} & set(kinds)
+    images = known_and_unknown[0][:20].copy()
+    images[::2, 0, 0] = -5e-4
+    images[1::2, 0, 0] = 1.0005
+    seen = export.ONNXPredictor(onnx).predict(images)
+    wanted = export.load(saved).predict(images)
+    assert seen["valid"].all()
+    np.testing.assert_allclose(seen["ood_score"], wanted["ood_score"], rtol=1e-5)
+    np.testing.assert_array_equal(seen["accepted"], wanted["accepted"])
+
+
 def test_another_target_calibrates_every_file(saved, known_and_unknown, tmp_path):
     known, _ = known_and_unknown
     folder = export.tflite(
