@@ -5,11 +5,14 @@
       --output=benchmarks/results/peers.json
 
 README.md beside this file says how to make the two environments and what the result
-holds. A side whose interpreter is not given is left out.
+holds. A side whose interpreter is not given is left out. With --work_dir, what is done
+is kept there: the same command, stopped and given again, goes on where it was.
 """
 
 import argparse
+import contextlib
 import itertools
+import json
 import os
 import pathlib
 import platform
@@ -45,6 +48,9 @@ NUM_FEATURE_ROWS = 100 * BATCH_SIZE
 # Two libraries may differ by this much in AUROC and still count as equal: rounding.
 SAME_AUROC = 0.0005
 SAME_LOGITS = 1e-4
+RESULT_PARTS = ("accuracy", "auroc", "failures", "per_second", "versions")
+# A work folder holds what was made with the same values of these.
+SIZES = ("epochs", "num_fit", "num_test", "num_timed", "rounds")
 # Oodeel perturbs its input by default in detectors that are not meant to. So it plays
 # twice: with the arguments that make both sides do the same, and as it comes.
 SCRIPTS = {
@@ -68,27 +74,23 @@ def main():
         for name, python in pythons.items()
         if python
     }
-    parts = ("accuracy", "auroc", "failures", "per_second", "versions")
-    result = {part: {} for part in parts}
-    with tempfile.TemporaryDirectory() as folder:
+    result = {part: {} for part in RESULT_PARTS}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.work_dir or pathlib.Path(temporary)
+        check_work_dir(folder, arguments)
         for setting in arguments.settings:
-            run_setting(setting, sides, arguments, pathlib.Path(folder), result)
+            run_setting(setting, sides, arguments, folder / setting, result)
     for side in sides.values():
         side.close()
     result["ratio"] = {
         detector: ratios(speeds) for detector, speeds in result["per_second"].items()
     }
-    result["ratio_limit"] = ratio_limits(result["per_second"])
+    if result["per_second"]:
+        result["ratio_limit"] = ratio_limits(result["per_second"])
     result["differences"] = differences(result["auroc"])
     result["notes"] = notes.NOTES
-    result["sizes"] = {
-        "fit": arguments.num_fit,
-        "test": arguments.num_test,
-        "timed": arguments.num_timed,
-        "batch": BATCH_SIZE,
-        "rounds": arguments.rounds,
-        "epochs": arguments.epochs,
-    }
+    result["sizes"] = {name: getattr(arguments, name) for name in SIZES}
+    result["sizes"]["batch"] = BATCH_SIZE
     result["machine"] = {
         "processor": processor(),
         "cores": os.cpu_count(),
@@ -109,16 +111,91 @@ def parse():
         "--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS)
     )
     parser.add_argument("--detectors", nargs="+", help="only these")
+    parser.add_argument(
+        "--work_dir", type=pathlib.Path, help="keeps what is done, to go on from there"
+    )
+    parser.add_argument(
+        "--no_speed",
+        action="store_true",
+        help="no timing, which needs a machine that does nothing else",
+    )
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--num_fit", type=int, default=50_000)
-    parser.add_argument("--num_test", type=int, default=10_000)
-    parser.add_argument("--num_timed", type=int, default=5_120)
+    parser.add_argument("--num_test", type=int, default=5_000)
+    parser.add_argument("--num_timed", type=int, default=5_000)
     parser.add_argument("--rounds", type=int, default=7)
     return parser.parse_args()
 
 
+def check_work_dir(folder, arguments):
+    """Raises if the work folder was made with other sizes than those asked for."""
+    sizes = {name: getattr(arguments, name) for name in SIZES}
+    path = folder / "sizes.json"
+    if path.exists():
+        earlier = json.loads(path.read_text())
+        if earlier != sizes:
+            raise SystemExit(
+                f"{folder} was made with {earlier}, this command asks for {sizes}: "
+                "give another --work_dir or the same sizes"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, sizes)
+
+
 def run_setting(setting, sides, arguments, folder, result):
     """Trains a network, and adds what all sides make of it to `result`."""
+    folder.mkdir(exist_ok=True)
+    fit_paths, paths, labels = save_images(setting, arguments, folder)
+    weights = folder / "weights.npz"
+    if weights.exists():
+        with np.load(weights) as file:
+            model = network.from_weights(dict(file))
+    else:
+        model = network.train(
+            np.load(fit_paths["images"]),
+            np.load(fit_paths["labels"]),
+            int(labels.max()) + 1,
+            arguments.epochs,
+        )
+        np.savez(weights, **network.get_weights(model))
+    known = np.load(paths["known"])
+    logits = model.predict(known, batch_size=BATCH_SIZE, verbose=0)
+    result["accuracy"][setting] = float(np.mean(logits.argmax(axis=1) == labels))
+
+    names = {}
+    for name, side in sides.items():
+        loaded = side.ask("load", weights=weights)
+        names[name] = loaded["names"]
+        result["versions"][name] = loaded["versions"]
+        check_logits(name, side, paths["known"], logits, folder)
+
+    timed = setting == TIMED_SETTING and not arguments.no_speed
+    if timed:
+        with kept(folder / "network.json") as row:
+            if "per_second" not in row:
+                speeds = time_images("logits", sides, paths["known"], arguments)
+                row["per_second"] = {"network": speeds}
+        result["per_second"].update(row["per_second"])
+    aurocs = result["auroc"][setting] = {spec: {} for spec in SETTINGS[setting]}
+    for detector in arguments.detectors or names["ours"]:
+        having = {name: side for name, side in sides.items() if detector in names[name]}
+        with kept(folder / f"detector_{detector}.json") as row:
+            run_detector(detector, having, fit_paths, paths, timed, arguments, row)
+        for spec, cell in row["auroc"].items():
+            if cell:
+                aurocs[spec][detector] = cell
+        if row["failures"]:
+            result["failures"].setdefault(setting, {})[detector] = row["failures"]
+        result["per_second"].update(row.get("per_second", {}))
+
+
+def save_images(setting, arguments, folder):
+    """Writes the images that the sides read.
+
+    Returns:
+        Paths of the `images` and `labels` to fit; `{"known" or spec: path}` of the test
+        images; labels of the known ones.
+    """
     known = pipelines.load(setting, data_dir=arguments.data_dir)
     fit = at_most(known.train, arguments.num_fit)
     test = at_most(known.test, arguments.num_test)
@@ -131,39 +208,41 @@ def run_setting(setting, sides, arguments, folder, result):
         "images": save(folder, "fit_images", floats(fit)),
         "labels": save(folder, "fit_labels", fit.labels.astype(np.int64)),
     }
-    model = network.train(floats(fit), fit.labels, known.num_classes, arguments.epochs)
-    weights = folder / "weights.npz"
-    np.savez(weights, **network.get_weights(model))
-    logits = model.predict(floats(test), batch_size=BATCH_SIZE, verbose=0)
-    result["accuracy"][setting] = float(np.mean(logits.argmax(axis=1) == test.labels))
+    return fit_paths, paths, test.labels
 
-    names = {}
+
+@contextlib.contextmanager
+def kept(path):
+    """A dict that is read from a file, if it is there, and written to it at the end."""
+    content = json.loads(path.read_text()) if path.exists() else {}
+    yield content
+    write_json(path, content)
+
+
+def run_detector(detector, sides, fit_paths, paths, timed, arguments, row):
+    """Adds to `row` what it lacks of one detector: AUROC, failures, speed."""
+    scored = "auroc" in row
+    if scored and (not timed or "per_second" in row):
+        return
+    print(f"{paths['known'].parent.name}: {detector}", flush=True)
+    aurocs = {spec: {} for spec in paths if spec != "known"}
+    failures, ready = {}, {}
     for name, side in sides.items():
-        loaded = side.ask("load", weights=weights)
-        names[name] = loaded["names"]
-        result["versions"][name] = loaded["versions"]
-        check_logits(name, side, paths["known"], logits, folder)
-
-    if setting == TIMED_SETTING:
-        time_images("network", "logits", sides, paths["known"], arguments, result)
-    aurocs = result["auroc"][setting] = {spec: {} for spec in SETTINGS[setting]}
-    for detector in arguments.detectors or names["ours"]:
-        print(f"{setting}: {detector}", flush=True)
-        ready = {}
-        for name, side in sides.items():
-            if detector not in names[name]:
-                continue
-            try:
-                scores = score_all(side, detector, fit_paths, paths, folder)
-                for spec in aurocs:
+        try:
+            side.ask("fit", detector=detector, batch_size=BATCH_SIZE, **fit_paths)
+            if not scored:
+                scores = score_all(side, paths)
+                for spec, cell in aurocs.items():
                     auroc = metrics.auroc(scores["known"], scores[spec])
-                    aurocs[spec].setdefault(detector, {})[name] = round(auroc, 5)
+                    cell[name] = round(auroc, 5)
+            if name not in row.get("failures", {}):
                 ready[name] = side
-            except (protocol.SideError, ValueError) as error:
-                failures = result["failures"].setdefault(setting, {})
-                failures.setdefault(detector, {})[name] = str(error).split(". ")[0]
-        if setting == TIMED_SETTING:
-            time_detector(detector, ready, paths["known"], arguments, folder, result)
+        except (protocol.SideError, ValueError) as error:
+            failures[name] = str(error).split(". ")[0]
+    if not scored:
+        row.update(auroc=aurocs, failures=failures)
+    if timed:
+        row["per_second"] = time_detector(detector, ready, paths["known"], arguments)
 
 
 def check_logits(name, side, images, logits, folder):
@@ -178,35 +257,35 @@ def check_logits(name, side, images, logits, folder):
         )
 
 
-def time_detector(detector, sides, images, arguments, folder, result):
-    """Adds the speed of one detector, which all sides have fitted, to `result`."""
-    time_images(detector, "score", sides, images, arguments, result)
+def time_detector(detector, sides, images, arguments):
+    """`{row: {side: per second}}` of one detector, which all sides have fitted."""
+    rows = {detector: time_images("score", sides, images, arguments)}
     if detector == "mahalanobis":
         size = (NUM_FEATURE_ROWS, network.NUM_FEATURES)
         features = np.random.default_rng(0).normal(size=size).astype(np.float32)
-        result["per_second"]["mahalanobis_features"] = time_sides(
+        rows["mahalanobis_features"] = time_sides(
             sides,
             arguments.rounds,
             NUM_FEATURE_ROWS,
             "score_features",
-            features=save(folder, "features", features),
+            features=save(images.parent, "features", features),
         )
+    return rows
 
 
-def time_images(row, command, sides, images, arguments, result):
-    """Adds how many images per second go through a command on each side."""
+def time_images(command, sides, images, arguments):
+    """How many images per second go through a command on each side."""
     num_timed = min(arguments.num_timed, arguments.num_test)
-    result["per_second"][row] = time_sides(
+    return time_sides(
         sides, arguments.rounds, num_timed, command, images=images, first=num_timed
     )
 
 
-def score_all(side, detector, fit_paths, paths, folder):
-    """Fits one detector on one side; its scores of every data set."""
-    side.ask("fit", detector=detector, batch_size=BATCH_SIZE, **fit_paths)
+def score_all(side, paths):
+    """The scores of every data set by the detector that a side has fitted."""
     scores = {}
     for name, images in paths.items():
-        output = folder / "scores.npy"
+        output = images.parent / "scores.npy"
         side.ask("score", images=images, batch_size=BATCH_SIZE, output=output)
         scores[name] = np.load(output)
     return scores
@@ -315,7 +394,7 @@ def report(result):
     for detector, speeds in result["per_second"].items():
         values = "  ".join(f"{name} {value:,.0f}" for name, value in speeds.items())
         print(f"  {detector:22} {values}  ratios {result['ratio'][detector]}")
-    print("ratios at most, on this network:", result["ratio_limit"])
+    print("ratios at most, on this network:", result.get("ratio_limit"))
     print("failures:", result["failures"] or "none")
     unexplained = [
         cell

@@ -97,6 +97,10 @@ NOTES = {
             "float32 from products, without our last step."
         ),
     },
+    "knn_whole_bank": {
+        "oodeel": "Its squared float32 distances lose digits where known images lie.",
+        "pytorch_ood": "Distances in float32 from products, without our last step.",
+    },
     "vim": {
         "oodeel": (
             "It centres the features at their mean. The paper's origin, which "

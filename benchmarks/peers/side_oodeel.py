@@ -29,6 +29,7 @@ DETECTORS = {
     "mahalanobis_perturbed": (lambda: methods.Mahalanobis(eps=0.002), FEATURES),
     "relative_mahalanobis": (lambda: methods.RMDS(eps=0.0), FEATURES),
     "knn": (lambda: methods.DKNN(nearest=50), FEATURES),
+    "knn_whole_bank": (lambda: methods.DKNN(nearest=50), FEATURES),
     "vim": (lambda: methods.VIM(princ_dims=64, pca_origin="pseudo"), FEATURES),
     "she": (lambda: methods.SHE(eps=0.0), FEATURES),
     "gram": (

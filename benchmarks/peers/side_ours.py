@@ -23,6 +23,8 @@ DETECTORS = {
     "relative_mahalanobis": ("relative_mahalanobis", {}),
     # Its bank holds 10,000 of the 50,000 images that the peers keep: the same share.
     "knn": ("knn", {"k": 10}),
+    # All that the peers keep.
+    "knn_whole_bank": ("knn", {"k": 50, "bank_size": 50_000}),
     "knn_two_layers": (
         "ensemble",
         {

@@ -126,6 +126,7 @@ DETECTORS = {
     ),
     "relative_mahalanobis": lambda twin: methods.RMD(twin.encode),
     "knn": lambda twin: methods.KNN(twin.encode, k=50),
+    "knn_whole_bank": lambda twin: methods.KNN(twin.encode, k=50),
     "vim": lambda twin: methods.ViM(
         twin.encode, d=64, w=twin.head.weight, b=twin.head.bias
     ),

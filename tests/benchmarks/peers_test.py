@@ -2,6 +2,7 @@ import json
 import pathlib
 import sys
 import textwrap
+import types
 
 import numpy as np
 import pytest
@@ -161,6 +162,81 @@ class TestCompare:
         check("fake", side, tmp_path / "images.npy", 2 * images, tmp_path)
         with pytest.raises(RuntimeError, match="not run the same network"):
             check("fake", side, tmp_path / "images.npy", 2.01 * images, tmp_path)
+
+
+class FakeSide:
+    """Scores by the sum of an image and remembers what it was asked."""
+
+    def __init__(self, fails=False):
+        self.fails = fails
+        self.asked = []
+
+    def ask(self, command, images, output=None, **arguments):
+        self.asked.append(command)
+        if command == "fit" and self.fails:
+            raise ValueError("no inverse. It was singular.")
+        if output is not None:
+            np.save(output, np.load(images).sum(axis=1))
+        return {"seconds": 2.0}
+
+
+class TestResume:
+    @pytest.fixture
+    def paths(self, tmp_path):
+        paths = {"known": tmp_path / "known.npy", "noise": tmp_path / "noise.npy"}
+        np.save(paths["known"], np.zeros((4, 2), np.float32))
+        np.save(paths["noise"], np.ones((4, 2), np.float32))
+        return paths
+
+    @pytest.fixture
+    def run(self, peers, paths):
+        sizes = types.SimpleNamespace(num_timed=4, num_test=4, rounds=1)
+        fit_paths = {"images": paths["known"], "labels": paths["known"]}
+
+        def run(sides, timed, row):
+            peers["compare"].run_detector(
+                "knn", sides, fit_paths, paths, timed, sizes, row
+            )
+
+        return run
+
+    def test_scores_first_and_speed_later(self, run):
+        row, side = {}, FakeSide()
+        run({"ours": side}, False, row)
+        assert row == {"auroc": {"noise": {"ours": 1.0}}, "failures": {}}
+        assert side.asked == ["fit", "score", "score"]
+        run({"ours": side}, False, row)
+        assert len(side.asked) == 3  # nothing was missing
+        run({"ours": side}, True, row)
+        assert row["per_second"] == {"knn": {"ours": 2.0}}
+        assert side.asked[3:] == ["fit", "score", "score"]  # two timed rounds
+
+    def test_what_a_side_cannot_do_is_written_down(self, run):
+        row = {}
+        run({"ours": FakeSide(), "peer": FakeSide(fails=True)}, True, row)
+        assert row["failures"] == {"peer": "no inverse"}
+        assert list(row["auroc"]["noise"]) == ["ours"]
+        assert list(row["per_second"]["knn"]) == ["ours"]
+
+    def test_a_row_is_kept_unless_it_was_stopped_half_way(self, peers, tmp_path):
+        kept, path = peers["compare"].kept, tmp_path / "row.json"
+        with pytest.raises(KeyboardInterrupt), kept(path) as row:
+            row["auroc"] = {}
+            raise KeyboardInterrupt
+        assert not path.exists()
+        with kept(path) as row:
+            row["auroc"] = {"noise": {}}
+        with kept(path) as row:
+            assert row == {"auroc": {"noise": {}}}
+
+    def test_a_folder_of_other_sizes_is_refused(self, peers, tmp_path):
+        check = peers["compare"].check_work_dir
+        sizes = dict.fromkeys(peers["compare"].SIZES, 5)
+        folder = tmp_path / "work"
+        check(folder, types.SimpleNamespace(**sizes))
+        check(folder, types.SimpleNamespace(**sizes))
+        with pytest.raises(SystemExit, match="another --work_dir"):
+            check(folder, types.SimpleNamespace(**{**sizes, "num_fit": 6}))
 
 
 class TestNetwork:
