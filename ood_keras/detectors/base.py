@@ -7,7 +7,7 @@ from keras import ops
 from ood_keras import batches
 from ood_keras.conventions import UNKNOWN, check_num_classes
 from ood_keras.detectors import perturbation
-from ood_keras.detectors.compiled import compiled
+from ood_keras.detectors.compiled import compiled, over_batches
 from ood_keras.detectors.network import Network, image_shape
 
 _NO_KNOWN_IMAGE = "`data` holds no known image; expected labels from 0 up"
@@ -111,7 +111,7 @@ class Detector:
         Args:
             data: Float images `(num_images, height, width, channels)` in [0, 1], or a
                 dataset, with or without labels; labels are not looked at.
-            batch_size: Images per run of the network, for arrays.
+            batch_size: Most images in the network at once, for arrays.
 
         Returns:
             Float32 array `(num_images,)`.
@@ -122,11 +122,8 @@ class Detector:
         self._check_fitted()
         if self._scorer is None:
             self._scorer = compiled(lambda images: self.call(images)["ood_score"])
-        scores = [
-            self._scorer(images)
-            for images, _ in batches.iterate(data, batch_size)
-            if len(images)
-        ]
+        images = (images for images, _ in batches.iterate(data, batch_size))
+        scores = over_batches(self._scorer, images)
         return np.concatenate([np.zeros((0,), np.float32), *scores])
 
     def call(self, images):

@@ -1,7 +1,17 @@
 """Runs a function of images compiled, for any batch size, without retracing."""
 
+import collections
+import concurrent.futures
+import itertools
+import os
+
 import keras
 import numpy as np
+
+# On a CPU, slices of this size side by side take two thirds of the time of one batch
+# whose operations share the cores: their activations stay in the cache, and no core
+# waits at the end of an operation.
+_SLICE = 64
 
 
 def compiled(function):
@@ -35,3 +45,57 @@ def compiled(function):
         return tf.nest.map_structure(lambda tensor: tensor.numpy(), outputs)
 
     return run
+
+
+def over_batches(run, batches):
+    """Yields `run(images)` of consecutive slices of the batches, in their order.
+
+    On a CPU, slices run side by side, never more images at once than a batch has.
+
+    Args:
+        run: What `compiled` returned; what it computes for an image must not depend on
+            the other images of a batch.
+        batches: An iterable of float arrays `(batch, height, width, channels)`; empty
+            ones are skipped.
+    """
+    batches = (images for images in batches if len(images))
+    first = next(batches, None)
+    if first is None:
+        return
+    num_threads = min(_num_cores() + 1, len(first) // _SLICE)
+    if num_threads < 2 or _has_accelerator():
+        yield run(first)
+        yield from map(run, batches)
+        return
+    yield run(first[:_SLICE])  # Traces the graph, once.
+    with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+        pending = collections.deque()
+        for images in _slices(first[_SLICE:], batches):
+            pending.append(pool.submit(run, images))
+            if len(pending) > 2 * num_threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _slices(first, batches):
+    for images in itertools.chain([first], batches):
+        for start in range(0, len(images), _SLICE):
+            yield images[start : start + _SLICE]
+
+
+def _num_cores():
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _has_accelerator():
+    """Whether the backend computes elsewhere, where large batches are faster."""
+    if keras.backend.backend() != "tensorflow":
+        return True
+    import tensorflow as tf
+
+    return any(
+        device.device_type != "CPU" for device in tf.config.list_logical_devices()
+    )

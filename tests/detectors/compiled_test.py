@@ -1,0 +1,76 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from ood_keras.detectors import compiled
+
+
+def batches_of(num_images, batch_size):
+    images = np.arange(num_images, dtype=np.float32).reshape(-1, 1, 1, 1)
+    return [
+        images[start : start + batch_size]
+        for start in range(0, len(images), batch_size)
+    ]
+
+
+class Recorder:
+    """Returns the images, and remembers how many it had at once."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.now = self.most = 0
+        self.sizes = []
+
+    def __call__(self, images):
+        with self.lock:
+            self.sizes.append(len(images))
+            self.now += len(images)
+            self.most = max(self.most, self.now)
+        time.sleep(0.002 * np.random.default_rng(int(images[0, 0, 0, 0])).random())
+        with self.lock:
+            self.now -= len(images)
+        return images[:, 0, 0, 0]
+
+
+@pytest.mark.parametrize("num_images", [1, 63, 64, 255, 256, 1000])
+@pytest.mark.parametrize("batch_size", [1, 64, 100, 128, 256, 2000])
+def test_order_is_kept_and_a_batch_is_the_most_at_once(num_images, batch_size):
+    batches = batches_of(num_images, batch_size)
+    recorder = Recorder()
+    found = np.concatenate(list(compiled.over_batches(recorder, batches)))
+    np.testing.assert_array_equal(found, np.arange(num_images))
+    assert recorder.most <= batch_size
+    assert sum(recorder.sizes) == num_images
+
+
+def test_slices_run_side_by_side():
+    both = threading.Barrier(2, timeout=10)
+    first = iter([True])
+
+    def run(images):
+        if not next(first, False):
+            both.wait()  # passes only if two calls are under way
+        return images
+
+    # One slice to begin with, then six, two at a time.
+    assert len(list(compiled.over_batches(run, batches_of(7 * 64, 128)))) == 7
+
+
+def test_no_batches_and_empty_batches_give_nothing():
+    empty = np.zeros((0, 1, 1, 1), np.float32)
+    assert list(compiled.over_batches(Recorder(), [])) == []
+    assert list(compiled.over_batches(Recorder(), [empty, empty])) == []
+    two = compiled.over_batches(Recorder(), [empty, np.ones((2, 1, 1, 1)), empty])
+    assert [len(part) for part in two] == [2]
+
+
+def test_an_error_in_a_slice_reaches_the_caller():
+    def run(images):
+        if images[0, 0, 0, 0] >= 256:
+            raise ValueError("no such image")
+        return images
+
+    with pytest.raises(ValueError, match="no such image"):
+        list(compiled.over_batches(run, batches_of(512, 256)))
