@@ -1,10 +1,15 @@
 """What the detectors that keep training features share."""
 
+import math
+
 import numpy as np
 from keras import ops
 
 from ood_keras.detectors.base import Detector, check_count
 from ood_keras.detectors.statistics import Sample
+
+# Below this, finding the groups costs what they save.
+_SMALLEST_GROUP = 8
 
 
 class BankDetector(Detector):
@@ -61,3 +66,35 @@ def unit_length(features):
     """Features `(batch, D)` scaled to length 1; a zero vector stays zero."""
     length = ops.norm(features, axis=-1, keepdims=True)
     return features / ops.maximum(length, 1e-30)
+
+
+def largest(values, k):
+    """The k largest of each row, as `ops.top_k`, several times as fast in long rows.
+
+    The k largest lie in the k groups whose largest values are largest, so only those
+    groups are searched one by one.
+
+    Args:
+        values: A tensor `(batch, n)`, n known.
+        k: At most n.
+
+    Returns:
+        `(values, indices)`, both `(batch, k)`, the largest first.
+    """
+    num_values = values.shape[1]
+    group_size = math.isqrt(num_values // k)
+    if group_size < _SMALLEST_GROUP:
+        return ops.top_k(values, k)
+    num_groups, num_left = divmod(num_values, group_size)
+    # Column j is in group j % num_groups: maxima over the first axis are the fast ones.
+    grouped = values[:, : num_values - num_left] if num_left else values
+    grouped = ops.reshape(grouped, (-1, group_size, num_groups))
+    groups = ops.top_k(ops.max(grouped, axis=1), k)[1]
+    firsts = ops.arange(group_size, dtype=groups.dtype) * num_groups
+    indices = ops.reshape(firsts[:, None] + groups[:, None, :], (-1, group_size * k))
+    if num_left:
+        left = ops.arange(num_values - num_left, num_values, dtype=groups.dtype)
+        left = ops.zeros_like(groups[:, :1]) + left
+        indices = ops.concatenate([indices, left], axis=1)
+    found, places = ops.top_k(ops.take_along_axis(values, indices, axis=1), k)
+    return found, ops.take_along_axis(indices, places, axis=1)

@@ -3,7 +3,7 @@
 from keras import ops
 
 from ood_keras.detectors import output_scores
-from ood_keras.detectors.bank import BankDetector, unit_length
+from ood_keras.detectors.bank import BankDetector, largest, unit_length
 
 
 class NNGuide(BankDetector):
@@ -33,7 +33,7 @@ class NNGuide(BankDetector):
     def score_outputs(self, outputs):
         features, confidence = self._read(outputs)
         products = ops.matmul(features, ops.transpose(self._tensor("bank")))
-        guidance = ops.mean(ops.top_k(products, self.k)[0], axis=-1)
+        guidance = ops.mean(largest(products, self.k)[0], axis=-1)
         return -confidence * guidance
 
     def _entries(self, outputs):
