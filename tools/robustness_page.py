@@ -39,7 +39,12 @@ def page(folder):
         for name, text in (
             ("curves", "Accuracy, rejection and AUROC over the strength"),
             ("inputs", "What the network was shown, and the first detector's answers"),
-            ("densities", "Scores of known images as they are and perturbed"),
+            (
+                "densities",
+                "Confidence and score of known images as they are and perturbed, as in "
+                "Figure 3 of the paper, which shows Gaussian noise of deviation 1 and "
+                "FGSM at 0.1",
+            ),
         ):
             if (path.parent / f"{name}.png").is_file():
                 lines += [f"![{text}]({place}/{name}.png)", "", f"*{text}*", ""]

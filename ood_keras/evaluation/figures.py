@@ -15,6 +15,7 @@ _NUM_BINS = 80
 _LINES = ("-", "--", ":", "-.")
 # Decreasing, so that curves which cover each other are all seen.
 _WIDTHS = (3.4, 2.2, 1.0)
+_CONFIDENCE = "confidence (largest probability of a known class)"
 
 
 @style.styled
@@ -110,7 +111,7 @@ def density(
             _draw_threshold(axes, threshold)
             _note_accepted(axes, known_scores, scores, threshold)
     if with_confidence:
-        grid[-1, 0].set_xlabel("confidence (largest probability of a known class)")
+        grid[-1, 0].set_xlabel(_CONFIDENCE)
     grid[-1, -1].set_xlabel("ood_score (higher: more likely unknown)")
     figure.supylabel("share of images", color=style.MUTED, fontsize=9)
     figure.legend(
@@ -182,25 +183,52 @@ def score_among(score, known_scores, unknown_scores=(), *, threshold):
 
 
 @style.styled
-def perturbed_density(known_scores, unknown_scores, *, threshold):
+def perturbed_density(
+    known_scores,
+    unknown_scores,
+    *,
+    threshold,
+    known_confidence=None,
+    unknown_confidence=None,
+):
     """Draws known images under perturbations against unknown ones (Figure 3).
+
+    One row per perturbation.
 
     Args:
         known_scores: `{perturbation: ood_score}` with arrays `(num_known,)`.
         unknown_scores: `ood_score` of unknown images, `(num_unknown,)`.
         threshold: Draws the line `ood_score = threshold`.
+        known_confidence: `{perturbation: confidence}` with the largest probability of a
+            known class, in [0, 1], `(num_known,)`; with `unknown_confidence` it adds
+            the paper's own column.
+        unknown_confidence: Of the unknown images, `(num_unknown,)`.
 
     Returns:
         A `matplotlib.figure.Figure`.
     """
-    figure, axes = _figure(len(known_scores), 1, (6.4, 1.3), sharex=True)
+    with_confidence = known_confidence is not None and unknown_confidence is not None
+    panel_size = (4.2, 1.3) if with_confidence else (6.4, 1.3)
+    figure, axes = _figure(
+        len(known_scores), 1 + with_confidence, panel_size, sharex="col"
+    )
     bins = _score_bins([unknown_scores, *known_scores.values()], threshold)
-    for panel, (name, scores) in zip(axes[:, 0], known_scores.items(), strict=True):
-        _draw_density(panel, scores, unknown_scores, bins, style.UNKNOWN)
-        _draw_threshold(panel, threshold)
-        panel.set_title(name)
-        _note_accepted(panel, scores, unknown_scores, threshold)
-    axes[-1, 0].set_xlabel("ood_score (higher: more likely unknown)")
+    for panels, (name, scores) in zip(axes, known_scores.items(), strict=True):
+        panels[0].set_title(name)
+        if with_confidence:
+            _draw_density(
+                panels[0],
+                known_confidence[name],
+                unknown_confidence,
+                np.linspace(0, 1, _NUM_BINS + 1),
+                style.UNKNOWN,
+            )
+        _draw_density(panels[-1], scores, unknown_scores, bins, style.UNKNOWN)
+        _draw_threshold(panels[-1], threshold)
+        _note_accepted(panels[-1], scores, unknown_scores, threshold)
+    if with_confidence:
+        axes[-1, 0].set_xlabel(_CONFIDENCE)
+    axes[-1, -1].set_xlabel("ood_score (higher: more likely unknown)")
     figure.supylabel("share of images", color=style.MUTED, fontsize=9)
     handles = _density_handles(threshold, unknown="unknown, as they are")
     figure.legend(handles=handles, loc="outside upper right", ncols=3)
@@ -270,8 +298,8 @@ def features_2d(known_features, known_labels, unknown_features, *, class_names=N
 def features_compared(networks, *, class_names=None):
     """Draws the 2-D features of several networks side by side (Figures 5a, 6a and 7).
 
-    Above, known images by class and unknown images in black; below, how long the
-    feature vectors are.
+    Above, known images by class, unknown images in black and the origin as a cross;
+    below, how long the feature vectors are.
 
     Args:
         networks: `{title: (known_features, known_labels, unknown_features)}` of sizes
@@ -293,6 +321,7 @@ def features_compared(networks, *, class_names=None):
         share = -(-len(known) // len(by_source))
         unknown = np.concatenate([rows[:share] for rows in by_source.values()])
         _draw_features(upper, known, labels, unknown, class_names, size=6)
+        upper.plot(0, 0, "+", color=style.UNKNOWN, markersize=14, markeredgewidth=1.6)
         upper.set_title(title)
         lengths = [np.linalg.norm(rows, axis=1) for rows in (known, unknown)]
         top = max(np.quantile(values, 0.999) for values in lengths) or 1.0
@@ -300,10 +329,10 @@ def features_compared(networks, *, class_names=None):
         _draw_density(lower, *lengths, bins, style.UNKNOWN)
         lower.set_xlabel("length of the feature vector")
     axes[1, 0].set_ylabel("share of images")
+    sources = {source for _, _, by_source in networks.values() for source in by_source}
+    shown = f"unknown: {sources.pop()}" if len(sources) == 1 else "unknown"
     figure.legend(
-        handles=_density_handles(
-            None, known="known (above: by class)", unknown="unknown"
-        ),
+        handles=_density_handles(None, known="known (above: by class)", unknown=shown),
         loc="outside upper right",
         ncols=2,
     )

@@ -22,6 +22,8 @@ PERTURBATIONS = {
     "fgsm": _EPSILONS,
     "pgd": _EPSILONS,
 }
+# What the paper's Figures 2 and 3 show, and PGD beside FGSM.
+_PICTURED = {"gaussian_noise": 1.0, "fgsm": 0.1, "pgd": 0.1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,9 @@ class Robustness:
         known_scores: `{PERTURBATION: {strength: ood_score (num_known,)}}` of the first
             detector.
         unknown_scores: `{SOURCE: ood_score (num_unknown,)}` of the first detector.
+        known_confidence: `{PERTURBATION: {strength: (num_known,)}}`, the largest
+            probability of a known class.
+        unknown_confidence: `{SOURCE: (num_unknown,)}`, the same.
         pictures: `{row title: (images, captions)}`, the first known image at all
             strengths with the first detector's decision, for `figures.pictures`.
     """
@@ -48,6 +53,8 @@ class Robustness:
     metrics: dict
     known_scores: dict
     unknown_scores: dict
+    known_confidence: dict
+    unknown_confidence: dict
     pictures: dict
 
     def figures(self):
@@ -56,9 +63,13 @@ class Robustness:
         return {
             "robustness": figures.robustness({"network": self.metrics}),
             "robustness_density": figures.perturbed_density(
-                self._pictured_scores(),
+                _pictured(self.known_scores),
                 np.concatenate(list(self.unknown_scores.values())),
                 threshold=measured["threshold"],
+                known_confidence=_pictured(self.known_confidence),
+                unknown_confidence=np.concatenate(
+                    list(self.unknown_confidence.values())
+                ),
             ),
             "robustness_inputs": figures.pictures(self.pictures),
         }
@@ -74,15 +85,6 @@ class Robustness:
             with files.atomic_file(run_dir / "figures" / f"{name}.png") as path:
                 figure.savefig(path)
         files.write_json(run_dir / "robustness.json", self.metrics)
-
-    def _pictured_scores(self):
-        """Known scores by a title: as they are, and each perturbation half way up."""
-        rows = {}
-        for name, by_strength in self.known_scores.items():
-            rows.setdefault("as they are", by_strength[0.0])
-            strength = list(by_strength)[(len(by_strength) + 1) // 2]
-            rows[f"{style.title(name)} {strength:g}"] = by_strength[strength]
-        return rows
 
 
 def evaluate(
@@ -156,14 +158,15 @@ def evaluate(
             yield moved, labels
 
     with common.progress_bar(1 + len(steps) + len(unknown), progress) as walk:
-        unknown_scores = {
-            name: scorer.score(walk(data, name), name).scores
+        unknown_scored = {
+            name: scorer.score(walk(data, name), name, detector=first)
             for name, data in unknown.items()
         }
         scored = {
             step: scorer.score(changed(walk, *step), source, detector=first)
             for step in [("none", 0.0), *steps]
         }
+    unknown_scores = {name: one.scores for name, one in unknown_scored.items()}
     by_strength, pictures = {}, {}
     for name, strengths in perturbations.items():
         row = {0.0: scored["none", 0.0]}
@@ -197,13 +200,21 @@ def evaluate(
         },
     }
     common.check_consistent(metrics)
+
+    def of_known(kept):
+        return {
+            name: {strength: kept(one) for strength, one in row.items()}
+            for name, row in by_strength.items()
+        }
+
     return Robustness(
         metrics,
-        known_scores={
-            name: {strength: one.scores[first] for strength, one in row.items()}
-            for name, row in by_strength.items()
-        },
+        known_scores=of_known(lambda one: one.scores[first]),
         unknown_scores={name: scores[first] for name, scores in unknown_scores.items()},
+        known_confidence=of_known(lambda one: one.confidence),
+        unknown_confidence={
+            name: one.confidence for name, one in unknown_scored.items()
+        },
         pictures=pictures,
     )
 
@@ -390,6 +401,21 @@ def _point(strength, scored, detector, threshold, unknown_scores):
             for name, others in unknown_scores.items()
         },
     }
+
+
+def _pictured(known):
+    """`{title: array}`: images as they are, and every perturbation at one strength.
+
+    That of the paper where it was measured, else half way up.
+    """
+    rows = {}
+    for name, by_strength in known.items():
+        rows.setdefault("as they are", by_strength[0.0])
+        strength = _PICTURED.get(name)
+        if strength not in by_strength:
+            strength = list(by_strength)[(len(by_strength) + 1) // 2]
+        rows[f"{style.title(name)} {strength:g}"] = by_strength[strength]
+    return rows
 
 
 def _caption(strength, scored, detector, threshold, class_names):

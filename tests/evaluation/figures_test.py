@@ -153,8 +153,59 @@ def test_networks_are_compared_by_features_and_their_lengths(features):
         np.minimum(np.linalg.norm(parts[0], axis=1), lengths.edges[-1]), lengths.edges
     )
     np.testing.assert_allclose(lengths.values, expected / 40)
+    # The origin, from which lengths count, in both upper panels.
+    assert [axes.lines[0].get_xydata().tolist() for axes in figure.axes[:2]] == [
+        [[0, 0]],
+        [[0, 0]],
+    ]
     zeros = np.zeros((3, 2)), np.zeros(3, int), {"a": np.zeros((3, 2))}
     assert _saved(figures.features_compared({"nothing": zeros}))
+
+
+def test_compared_networks_name_their_unknown_if_it_is_one(features):
+    def legend(*sources):
+        rows = {source: np.zeros((2, 2)) for source in sources}
+        parts = features["known_features"], features["known_labels"], rows
+        (found,) = figures.features_compared({"a": parts, "b": parts}).legends
+        return [text.get_text() for text in found.get_texts()]
+
+    assert legend("letters")[1] == "unknown: letters"
+    assert legend("letters", "noise")[1] == "unknown"
+
+
+def test_perturbed_densities_count_every_image():
+    scores = {"as they are": KNOWN, "noise 1": KNOWN + 3}
+    unknown = UNKNOWN["letters"]
+    figure = figures.perturbed_density(scores, unknown, threshold=3.5)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(scores)
+    for axes, known in zip(figure.axes, scores.values(), strict=True):
+        assert axes.lines[0].get_xdata()[0] == 3.5
+        for patches, values in ((axes.patches[:2], known), (axes.patches[2:], unknown)):
+            data = patches[0].get_data()
+            expected = np.histogram(values, data.edges)[0] / len(values)
+            np.testing.assert_allclose(data.values, expected)
+            assert data.values.sum() == pytest.approx(1)
+    assert figure.axes[1].get_title(loc="right") == (
+        "accepted: 25.00 % of known, 50.00 % of unknown"
+    )
+
+
+def test_perturbed_densities_add_a_column_for_confidence():
+    confidence = np.array([0.995, 0.9, 0.9, 0.1])
+    figure = figures.perturbed_density(
+        {"a": KNOWN, "b": KNOWN},
+        UNKNOWN["letters"],
+        threshold=0.0,
+        known_confidence={"a": confidence, "b": 1 - confidence},
+        unknown_confidence=np.array([0.005, 0.1]),
+    )
+    assert len(figure.axes) == 4
+    drawn = [figure.axes[index].patches[0].get_data() for index in (0, 2)]
+    assert drawn[0].edges[[0, -1]].tolist() == [0, 1]
+    assert drawn[0].values[-1] == drawn[1].values[0] == 0.25
+    assert figure.axes[0].patches[2].get_data().values[0] == 0.5
+    assert "confidence" in figure.axes[2].get_xlabel()
+    assert _saved(figure)
 
 
 def test_training_curve_draws_what_it_is_given():

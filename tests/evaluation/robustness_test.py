@@ -193,6 +193,44 @@ def test_saved_files(measured, tmp_path):
     ]
 
 
+def test_densities_are_those_of_the_papers_strengths(detector, toolbox):
+    """Figure 3 shows noise of deviation 1 and FGSM at 0.1."""
+    images, labels = toolbox.make_known(60, seed=1)
+    unknown = toolbox.make_unknown(40, seed=2)
+    result = robustness.evaluate(
+        {"mine": detector},
+        {"mine": calibration.quantile(detector.score(images))},
+        known=("digits", (images, labels)),
+        unknown={"a": unknown, "b": images[:9]},
+        perturbations={
+            "white_noise": (0.1, 0.3, 0.7),
+            "gaussian_noise": (0.1, 0.5, 1.0),
+            "fgsm": (0.05, 0.1, 0.3),
+        },
+    )
+    figure = result.figures()["robustness_density"]
+    assert [axes.get_title(loc="left") for axes in figure.axes[::2]] == [
+        "as they are",
+        "white noise 0.3",
+        "gaussian noise 1",
+        "FGSM 0.1",
+    ]
+    # Logits are four times the pixels; class 2 is the unknown one.
+    moved = robustness.gaussian_noise(images, 1.0).reshape(-1, 3)
+    odds = np.exp(4 * moved.astype(np.float64))
+    confidence = odds[:, :2].max(axis=1) / odds.sum(axis=1)
+    kept = result.known_confidence["gaussian_noise"][1.0]
+    np.testing.assert_allclose(kept, confidence, rtol=1e-4)
+    assert {name: len(one) for name, one in result.unknown_confidence.items()} == {
+        "a": 40,
+        "b": 9,
+    }
+    drawn = figure.axes[4].patches[0].get_data()
+    np.testing.assert_allclose(
+        drawn.values, np.histogram(kept, drawn.edges)[0] / len(kept)
+    )
+
+
 def test_figure_draws_the_points(measured):
     metrics = measured.result.metrics
     figure = figures.robustness({"with": metrics, "without": metrics})
