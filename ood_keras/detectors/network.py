@@ -1,6 +1,8 @@
 """A Keras model seen as a function from images to logits and features."""
 
+import collections
 import contextlib
+import itertools
 import threading
 
 import keras
@@ -255,13 +257,28 @@ def _sample(model, sample):
 
 
 def _by_name(model):
-    """Layers by name where that is unique, else by path."""
+    """Layers by name; nested layers by path where several have the same name.
+
+    The model's own layers keep their names. A layer without weights may have no path;
+    then its name gets a number.
+    """
     layers = model._flatten_layers(include_self=False)
-    names = [layer.name for layer in layers]
-    return {
-        layer.name if names.count(layer.name) == 1 else layer.path: layer
-        for layer in layers
-    }
+    own = {id(layer) for layer in model.layers}
+    count = collections.Counter(layer.name for layer in layers)
+    count_own = collections.Counter(layer.name for layer in model.layers)
+    found = {}
+    for layer in layers:
+        is_own = id(layer) in own and count_own[layer.name] == 1
+        name = layer.name if is_own or count[layer.name] == 1 else layer.path
+        if name is None:
+            numbers = itertools.count(1)
+            name = next(
+                numbered
+                for numbered in (f"{layer.name}:{number}" for number in numbers)
+                if numbered not in found
+            )
+        found[name] = layer
+    return found
 
 
 def _listen(model, layers, images):

@@ -127,6 +127,31 @@ def test_same_names_in_two_parts_are_told_apart_by_path():
         network.layer("same")
 
 
+def test_own_layers_keep_names_that_nested_layers_have_too():
+    block = keras.Sequential([layers.Dense(4, name="hidden"), layers.ReLU(name="act")])
+    model = keras.Sequential(
+        [
+            keras.Input((2, 2, 1)),
+            layers.Flatten(),
+            block,
+            keras.Sequential([layers.Dense(4), layers.ReLU(name="act")]),
+            layers.ReLU(name="hidden"),
+            layers.Dense(3, name="logits"),
+        ]
+    )
+    network = Network(model)
+    # Every layer can be named, also those without a path.
+    names = network.layer_names
+    assert len(names) == len(model._flatten_layers(include_self=False))
+    assert all(isinstance(name, str) for name in names)
+    assert sum("act" in name for name in names) == 2
+    assert network.layer("hidden") is model.layers[3]
+    images = np.random.default_rng(0).normal(size=(2, 2, 2, 1)).astype(np.float32)
+    wanted = [name for name in names if "act" in name or "hidden" in name]
+    outputs = network(images, layers=wanted)
+    assert len(outputs["layers"]) == 4
+
+
 def test_a_dict_output_with_logits(trained, data, expected):
     model = trained[3]
     outputs = {"logits": model.output, "features": model.layers[-2].output}
