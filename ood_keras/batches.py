@@ -9,7 +9,8 @@ def iterate(data, batch_size=256):
     Args:
         data: One of: float images `(num_images, height, width, channels)` in [0, 1]; a
             pair `(images, labels)` of such arrays; or an iterable of batches, each
-            `images` or `(images, labels)`, for example a `tf.data.Dataset`.
+            `images` or `(images, labels)`, for example a `tf.data.Dataset`. What
+            follows the labels in a batch, such as sample weights, is left out.
         batch_size: Rows per batch for arrays; an iterable is already batched.
 
     Yields:
@@ -17,44 +18,80 @@ def iterate(data, batch_size=256):
         arrays `(batch,)`; `labels` is `None` where the data has none.
 
     Raises:
-        TypeError: images are integers; they must be divided by 255 first.
-        ValueError: images do not have four axes, or there is not one label per image.
+        TypeError: `data` is none of the above; images are integers, which must be
+            divided by 255 first; or labels are not numbers.
+        ValueError: images do not have four axes, or there is not one label, a whole
+            number, per image.
     """
+    for images, labels in _walk(data, batch_size):
+        images = _images(images)
+        yield images, None if labels is None else _labels(labels, len(images))
+
+
+def iterate_images(data, batch_size=256):
+    """Yields the images alone, as `iterate`; labels of any kind are not looked at."""
+    for images, _ in _walk(data, batch_size):
+        yield _images(images)
+
+
+def _walk(data, batch_size):
+    """Yields `(images, labels)` as they are."""
     if isinstance(data, tuple):
-        images, labels = data
-        _check_pair(images, labels)
+        images, labels = _pair(data)
+        if labels is not None:
+            _check_lengths(len(images), len(labels))
         for start in range(0, len(images), batch_size):
-            stop = start + batch_size
-            yield _images(images[start:stop]), _labels(labels[start:stop])
+            rows = slice(start, start + batch_size)
+            yield images[rows], None if labels is None else labels[rows]
     elif hasattr(data, "shape"):
         for start in range(0, len(data), batch_size):
-            yield _images(data[start : start + batch_size]), None
+            yield data[start : start + batch_size], None
     else:
-        for batch in data:
-            if isinstance(batch, (tuple, list)):
-                images, labels = batch[0], batch[1]
-                _check_pair(images, labels)
-                yield _images(images), _labels(labels)
-            else:
-                yield _images(batch), None
+        for batch in _iterator(data):
+            yield _pair(batch) if isinstance(batch, (tuple, list)) else (batch, None)
 
 
-def _check_pair(images, labels):
-    if len(images) != len(labels):
+def _iterator(data):
+    try:
+        if not isinstance(data, (str, bytes, dict)):
+            return iter(data)
+    except TypeError:
+        pass
+    raise TypeError(
+        "expected images, a tuple (images, labels), or a dataset of such batches. "
+        f"Received: an object of type {type(data).__name__}"
+    )
+
+
+def _pair(parts):
+    if not parts:
+        raise ValueError("expected (images, labels) or (images,). Received: ()")
+    return parts[0], parts[1] if len(parts) > 1 else None
+
+
+def _check_lengths(num_images, num_labels):
+    if num_images != num_labels:
         raise ValueError(
             "expected one label per image. Received: "
-            f"{len(images)} images and {len(labels)} labels"
+            f"{num_images} images and {num_labels} labels"
         )
 
 
 def _images(images):
+    if isinstance(images, dict):
+        raise TypeError(
+            "expected batches (images, labels); turn a batch that is a dict into one, "
+            f"with `map`. Received: a dict with the keys {', '.join(map(str, images))}"
+        )
     images = np.asarray(images)
     if images.ndim != 4:
         raise ValueError(
-            "images must have the axes (batch, height, width, channels). Received: "
-            f"shape {images.shape}"
+            "images must have the axes (batch, height, width, channels); batch a "
+            "dataset of single images, and give arrays with labels as a tuple, "
+            f"(images, labels). Received: shape {images.shape}"
         )
-    if not np.issubdtype(images.dtype, np.floating):
+    # NumPy takes bfloat16 for no kind of number.
+    if not (images.dtype.kind == "f" or images.dtype.name == "bfloat16"):
         raise TypeError(
             "images must be float32 in [0, 1]; divide bytes by 255. Received: dtype "
             f"{images.dtype}"
@@ -62,5 +99,26 @@ def _images(images):
     return images.astype(np.float32, copy=False)
 
 
-def _labels(labels):
-    return np.asarray(labels).reshape(-1).astype(np.int64)
+def _labels(labels, num_images):
+    labels = np.asarray(labels)
+    if labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] != 1):
+        raise ValueError(
+            "labels must be integers of shape (batch,) or (batch, 1), with -1 for "
+            "unknown images; turn one-hot labels into integers with argmax. Received: "
+            f"labels of shape {labels.shape}"
+        )
+    labels = labels.reshape(-1)
+    if labels.dtype.kind not in "biuf":
+        raise TypeError(
+            "labels must be integers, with -1 for unknown images. Received: dtype "
+            f"{labels.dtype}"
+        )
+    _check_lengths(num_images, len(labels))
+    with np.errstate(invalid="ignore"):
+        whole = labels.astype(np.int64)
+    if not np.array_equal(whole, labels):
+        raise ValueError(
+            "labels must be whole numbers. Received: "
+            f"{labels[whole != labels][0]}, for example"
+        )
+    return whole

@@ -25,6 +25,9 @@ def walk(data, **options):
         (IMAGES.astype(np.float64), LABELS.reshape(-1, 1)),
         tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(2),
         [(IMAGES[:4], LABELS[:4]), (IMAGES[4:], LABELS[4:])],
+        (IMAGES, LABELS.astype(np.float32)),
+        (IMAGES.tolist(), LABELS.astype(np.int8).tolist()),
+        [(IMAGES, LABELS, np.ones(5))],
     ],
 )
 def test_pairs(data):
@@ -36,12 +39,33 @@ def test_pairs(data):
 
 @pytest.mark.parametrize(
     "data",
-    [IMAGES, tf.constant(IMAGES), tf.data.Dataset.from_tensor_slices(IMAGES).batch(2)],
+    [
+        IMAGES,
+        tf.constant(IMAGES),
+        tf.data.Dataset.from_tensor_slices(IMAGES).batch(2),
+        (IMAGES,),
+        [(IMAGES[:4],), (IMAGES[4:],)],
+    ],
 )
 def test_images_alone(data):
     images, labels = walk(data, batch_size=2)
     np.testing.assert_array_equal(images, IMAGES)
     assert labels is None
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_images_of_half_precision(dtype):
+    images, _ = walk(tf.cast(IMAGES, dtype))
+    assert images.dtype == np.float32
+    np.testing.assert_allclose(images, IMAGES, atol=4e-3)
+
+
+def test_labels_of_any_kind_are_not_looked_at_where_images_are_wanted():
+    one_hot = np.eye(3)[LABELS]
+    names = np.array(["a", "b", "c"])[LABELS]
+    for data in ((IMAGES, one_hot), (IMAGES, names), [(IMAGES, one_hot)], IMAGES):
+        images = list(batches.iterate_images(data, batch_size=2))
+        np.testing.assert_array_equal(np.concatenate(images), IMAGES)
 
 
 def test_arrays_come_in_batches():
@@ -56,8 +80,19 @@ def test_arrays_come_in_batches():
         (IMAGES[..., 0], ValueError, r"\(5, 2, 3\)"),
         ((IMAGES, LABELS[:4]), ValueError, "5 images and 4 labels"),
         ([(IMAGES, LABELS[:4])], ValueError, "5 images and 4 labels"),
+        ((IMAGES, np.eye(3)[LABELS]), ValueError, "argmax.*shape \\(5, 3\\)"),
+        ((IMAGES, LABELS + 0.5), ValueError, "whole numbers. Received: 0.5"),
+        ((IMAGES, LABELS * np.nan), ValueError, "whole numbers. Received: nan"),
+        ((IMAGES, LABELS.astype(str)), TypeError, "integers, with -1"),
+        ((), ValueError, r"\(images, labels\)"),
+        ([IMAGES, LABELS], ValueError, r"as a tuple, .*\(5,\)"),
+        ([IMAGES[0]], ValueError, r"batch a dataset of single images.*\(2, 3, 1\)"),
+        ([{"image": IMAGES}], TypeError, "a dict with the keys image"),
+        ({"image": IMAGES}, TypeError, "type dict"),
+        (None, TypeError, "type NoneType"),
+        ("mnist", TypeError, "type str"),
     ],
 )
-def test_wrong_images_are_refused(data, error, message):
+def test_what_cannot_be_read_is_explained(data, error, message):
     with pytest.raises(error, match=message):
         walk(data)
