@@ -55,8 +55,9 @@ NOTES = {
     "openmax": {
         "pytorch_ood": (
             "It fits the class means and tails on all training images, ours on the "
-            "correctly classified ones as the paper says. Its score is a probability "
-            "that rounds to 1, ours log-odds. Both shift distances by 10,000."
+            "correctly classified ones as the paper says. It takes the distance to a "
+            "class for 0 if no image of the batch is predicted to be of that class, so "
+            "its score depends on the batch. Both shift distances by 10,000."
         ),
     },
     "mahalanobis": {
@@ -119,18 +120,18 @@ NOTES = {
         ),
         "oodeel_defaults": f"{_PERTURBS} Also as oodeel without it.",
     },
-    "gram": {
+    "gram_1_percent": {
         "oodeel": (
             "Another method by its own account: ranges of images predicted so, right "
-            "or wrong, from the 1 % to the 99 % quantile, rows of half the matrix, and "
-            "layers divided by a standard deviation over the training images "
-            "themselves."
+            "or wrong, rows of half the matrix, and layers divided by a standard "
+            "deviation over the training images themselves."
         ),
         "oodeel_defaults": "Also, powers 1 to 5 in place of 1 to 10.",
+    },
+    "gram_min_max": {
         "pytorch_ood": (
             "It learns the ranges of a class from images labelled so, ours from those "
-            "labelled and predicted so. It keeps the smallest and the largest value, "
-            "ours the 5 % and 95 % quantiles. It sets aside a random tenth."
+            "labelled and predicted so. It sets aside a random tenth."
         ),
     },
     "nnguide": {

@@ -31,8 +31,13 @@ DETECTORS = {
     "knn": (lambda: methods.DKNN(nearest=50), FEATURES),
     "knn_whole_bank": (lambda: methods.DKNN(nearest=50), FEATURES),
     "vim": (lambda: methods.VIM(princ_dims=64, pca_origin="pseudo"), FEATURES),
+    "vim_mean_origin": (
+        lambda: methods.VIM(princ_dims=64, pca_origin="center"),
+        FEATURES,
+    ),
     "she": (lambda: methods.SHE(eps=0.0), FEATURES),
-    "gram": (
+    # From the 1 % to the 99 % quantile.
+    "gram_1_percent": (
         lambda: methods.Gram(orders=list(range(1, 11))),
         list(network.INNER_LAYERS),
     ),
@@ -48,7 +53,7 @@ DEFAULTS = {
     "relative_mahalanobis": (methods.RMDS, FEATURES),
     "vim": (methods.VIM, FEATURES),
     "she": (methods.SHE, FEATURES),
-    "gram": (methods.Gram, list(network.INNER_LAYERS)),
+    "gram_1_percent": (methods.Gram, list(network.INNER_LAYERS)),
 }
 
 

@@ -10,6 +10,8 @@ import ood_keras
 from ood_keras import detectors
 from ood_keras.detectors.compiled import compiled, over_batches
 
+GRAM = {"layers": list(network.INNER_LAYERS), "num_powers": 10}
+
 DETECTORS = {
     "msp": ("msp", {}),
     "max_logit": ("max_logit", {}),
@@ -36,8 +38,11 @@ DETECTORS = {
         },
     ),
     "vim": ("vim", {"dimension": 64}),
+    "vim_mean_origin": ("vim", {"dimension": 64, "origin": "mean"}),
     "she": ("she", {}),
-    "gram": ("gram", {"layers": list(network.INNER_LAYERS), "num_powers": 10}),
+    "gram": ("gram", GRAM),
+    "gram_1_percent": ("gram", {**GRAM, "quantile": 0.01}),
+    "gram_min_max": ("gram", {**GRAM, "quantile": 0.0}),
     "nnguide": ("nnguide", {"k": 10}),
     "fdbd": ("fdbd", {}),
     "react": ("react", {"quantile": 0.9}),

@@ -131,7 +131,8 @@ DETECTORS = {
         twin.encode, d=64, w=twin.head.weight, b=twin.head.bias
     ),
     "she": lambda twin: methods.SHE(twin.encode, twin.head),
-    "gram": lambda twin: methods.Gram(
+    # From the smallest to the largest value.
+    "gram_min_max": lambda twin: methods.Gram(
         twin.head,
         list(twin.blocks),
         num_classes=twin.head.out_features,

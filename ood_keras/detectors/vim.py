@@ -3,8 +3,9 @@
 import numpy as np
 from keras import ops
 
+from ood_keras.conventions import check_count
 from ood_keras.detectors import output_scores
-from ood_keras.detectors.base import Detector, check_count
+from ood_keras.detectors.base import Detector
 from ood_keras.detectors.statistics import Sample
 
 
@@ -21,11 +22,13 @@ class ViM(Detector):
     Args:
         dimension: Of the principal space, below the number of features D; `None` takes
             1000 for D >= 2048, 512 for D >= 768, else D / 2, as the authors do.
+        origin: "head", the authors' `o`, or "mean", the mean of the known features,
+            about which they spread less.
         **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
 
     Raises:
-        ValueError: `dimension` is not below D, or the model does not end in a Dense
-            layer.
+        ValueError: `dimension` is not below D, `origin` is something else, or the model
+            does not end in a Dense layer.
 
     Example:
 
@@ -36,14 +39,23 @@ class ViM(Detector):
     name = "vim"
     learns = True
 
-    def __init__(self, *, dimension=None, **kwargs):
+    def __init__(self, *, dimension=None, origin="head", **kwargs):
         super().__init__(**kwargs)
+        if origin not in ("head", "mean"):
+            raise ValueError(
+                f"`origin` must be 'head' or 'mean'. Received: origin={origin!r}"
+            )
+        self.origin = origin
         self.dimension = (
             None if dimension is None else check_count("dimension", dimension)
         )
 
     def get_config(self):
-        return {**super().get_config(), "dimension": self.dimension}
+        return {
+            **super().get_config(),
+            "dimension": self.dimension,
+            "origin": self.origin,
+        }
 
     def score_outputs(self, outputs):
         energy = output_scores.energy(outputs["logits"], self.num_classes)
@@ -63,11 +75,13 @@ class ViM(Detector):
                 f"`dimension` must be below the number of features, {size}. Received: "
                 f"dimension={dimension}"
             )
-        squares, largest, count = np.zeros((size, size)), 0.0, 0
+        squares, sums = np.zeros((size, size)), np.zeros(size)
+        largest, count = 0.0, 0
         sample = Sample(_SAMPLE_SIZE)
         for outputs, _ in self._known_batches(network, data):
             centred = outputs["features"] - origin
             squares += centred.T @ centred
+            sums += centred.sum(axis=0)
             largest += (
                 outputs["logits"][:, : self.num_classes]
                 .max(axis=1)
@@ -75,12 +89,18 @@ class ViM(Detector):
             )
             count += len(centred)
             sample.add(features=centred)
+        features = sample.rows()["features"]
+        if self.origin == "mean":
+            mean = sums / count
+            squares -= count * np.outer(mean, mean)
+            origin, features = origin + mean, features - mean
         vectors = np.linalg.eigh(squares)[1]
         residual = vectors[:, : size - dimension]
-        norms = np.linalg.norm(sample.rows()["features"] @ residual, axis=1)
+        norms = np.linalg.norm(features @ residual, axis=1)
         # A residual that is nothing but rounding must not get a scale beyond bounds.
         rounding = 1e-5 * np.sqrt(np.trace(squares) / count)
-        alpha = (largest / count) / max(norms.mean(), rounding)
+        usual = max(norms.mean(), rounding)
+        alpha = largest / count / usual if usual > 0 else 1.0
         self.arrays = {
             "origin": origin.astype(np.float32),
             "residual": (alpha * residual).astype(np.float32),

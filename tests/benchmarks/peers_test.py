@@ -204,12 +204,23 @@ class TestResume:
         row, side = {}, FakeSide()
         run({"ours": side}, False, row)
         assert row == {"auroc": {"noise": {"ours": 1.0}}, "failures": {}}
-        assert side.asked == ["fit", "score", "score"]
+        assert side.asked == ["fit", "score"]
         run({"ours": side}, False, row)
-        assert len(side.asked) == 3  # nothing was missing
+        assert len(side.asked) == 2  # nothing was missing
         run({"ours": side}, True, row)
         assert row["per_second"] == {"knn": {"ours": 2.0}}
-        assert side.asked[3:] == ["fit", "score", "score"]  # two timed rounds
+        assert side.asked[2:] == ["fit", "score", "score"]  # two timed rounds
+
+    def test_known_and_unknown_images_come_mixed(self, peers, paths):
+        class Ranks(FakeSide):
+            def ask(self, command, images, output, **arguments):
+                rows = np.load(images)[:, 0]
+                assert 0 < rows[:4].sum() < 4, "one source alone at the start"
+                np.save(output, rows * 10 + 1)
+
+        scores = peers["compare"].score_all(Ranks(), paths)
+        np.testing.assert_array_equal(scores["known"], np.full(4, 1))
+        np.testing.assert_array_equal(scores["noise"], np.full(4, 11))
 
     def test_what_a_side_cannot_do_is_written_down(self, run):
         row = {}

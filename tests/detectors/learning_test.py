@@ -130,6 +130,7 @@ def test_bad_arguments_fail_at_construction():
         ("relative_mahalanobis", {"cutoff": -0.1}, "cutoff"),
         ("knn", {"k": 0}, "k="),
         ("vim", {"dimension": 2.5}, "dimension"),
+        ("vim", {"origin": "zero"}, "origin"),
         ("gram", {"num_powers": 0}, "num_powers"),
         ("gram", {"quantile": 0.5}, "quantile"),
         ("openmax", {"tail_size": 0}, "tail_size"),

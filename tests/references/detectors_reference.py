@@ -157,10 +157,12 @@ def knn(train_features, features, k):
     return np.array(scores)
 
 
-def vim(train_features, train_logits, features, logits, kernel, bias, dimension):
-    """`kernel` `(D, N)` and `bias` of the known logits."""
+def vim(train_features, train_logits, features, logits, kernel, bias, dimension, mean):
+    """`kernel` `(D, N)` and `bias` of the known logits; `mean`: is that the origin."""
     kernel = kernel.astype(np.float64)
     origin = -np.linalg.lstsq(kernel.T, bias.astype(np.float64), rcond=None)[0]
+    if mean:
+        origin = np.mean(train_features, axis=0, dtype=np.float64)
     centred = train_features - origin
     left, _, _ = np.linalg.svd(centred.T, full_matrices=True)
     residual = left[:, dimension:]
