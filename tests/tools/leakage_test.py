@@ -103,11 +103,11 @@ def test_test_images_are_only_reported_on(
         few = {"temperatures": (10.0,), "steps": (0.0,)}
         return originals[1](model, known=known, unknown=unknown, **kwargs, **few)
 
-    def tune_mahalanobis(model, data, *, known, unknown, num_classes, layer_sets):
+    def tune_mahalanobis(model, data, *, known, unknown, **kwargs):
         look("fitting", data)
         look("tuning", known, unknown)
-        few = {"num_classes": num_classes, "layer_sets": (None,), "steps": (0.0,)}
-        return originals[2](model, data, known=known, unknown=unknown, **few)
+        few = {"steps": (0.0,)}
+        return originals[2](model, data, known=known, unknown=unknown, **kwargs, **few)
 
     def evaluate(fitted, *, known, unknown, validation_known, validation_unknown, **_):
         look("selection", validation_known, validation_unknown)
