@@ -4,7 +4,7 @@ import dataclasses
 import json
 import pathlib
 import statistics
-from decimal import Decimal
+from decimal import ROUND_HALF_DOWN, ROUND_HALF_UP, Decimal
 
 from ood_keras import files, metrics
 from ood_keras.pipelines import recipes
@@ -40,7 +40,7 @@ def status(run, output_dir):
     found["methods"] = {
         name: method["detector"] for name, method in found["methods"].items()
     }
-    same = all(found[key] == value for key, value in wanted.items())
+    same = all(found.get(key) == value for key, value in wanted.items())
     return "finished" if same else "changed"
 
 
@@ -67,7 +67,8 @@ def summarise(study, output_dir):
         for method, rows in result["detectors"].items():
             key = run.known.spec, method
             seeds.setdefault(key, []).append(run.seed)
-            accuracies.setdefault(key, []).append(result["known"]["accuracy"])
+            if result["known"]["accuracy"] is not None:
+                accuracies.setdefault(key, []).append(result["known"]["accuracy"])
             seen[key] = [name for name, row in rows["unknown"].items() if row["seen"]]
             for unknown, row in rows["unknown"].items():
                 for metric, value in row.items():
@@ -142,9 +143,9 @@ def against_paper(results, method):
 
     Returns:
         Dict of `cells`, how many the paper has; `measured`; `met`, with the mean
-        rounded to the digits that the paper prints; `met_unrounded`; and `missed`, a
-        list of the others: `known`, `unknown`, `metric`, `value` in percent or `None`,
-        `paper` as printed.
+        rounded to the digits that the paper prints, a half against the method;
+        `met_unrounded`; and `missed`, a list of the others: `known`, `unknown`,
+        `metric`, `value` in percent or `None`, `paper` as printed.
     """
     counts = {"cells": 0, "measured": 0, "met": 0, "met_unrounded": 0}
     missed = []
@@ -226,11 +227,14 @@ def _meets(value, printed, metric, rounded):
     """Whether a percentage is at least as good as one that was printed."""
     # Nine digits leave out what only float arithmetic put there.
     value, paper = Decimal(repr(round(value, 9))), Decimal(printed)
+    lower = metric in _LOWER_IS_BETTER
     if rounded:
         # A bare "100" stands in columns of two decimals.
         digits = -paper.as_tuple().exponent or 2
-        value = round(value, digits)
-    return value <= paper if metric in _LOWER_IS_BETTER else value >= paper
+        # A half is never counted for the method.
+        rounding = ROUND_HALF_UP if lower else ROUND_HALF_DOWN
+        value = value.quantize(Decimal(1).scaleb(-digits), rounding)
+    return value <= paper if lower else value >= paper
 
 
 def _spread(values):
