@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import itertools
 import os
+import threading
 
 import keras
 import numpy as np
@@ -32,15 +33,18 @@ def compiled(function):
     import tensorflow as tf
 
     graphs = {}
+    tracing = threading.Lock()
 
     def run(images):
         shape = images.shape[1:]
-        if shape not in graphs:
-            # A concrete function, because TensorFlow would take the many detectors of
-            # a process for one function that is traced again and again, and warn.
-            graphs[shape] = tf.function(
-                function, autograph=False, jit_compile=False
-            ).get_concrete_function(tf.TensorSpec((None, *shape), tf.float32))
+        with tracing:
+            if shape not in graphs:
+                # A concrete function, because TensorFlow would take the many detectors
+                # of a process for one function that is traced again and again, and
+                # warn.
+                graphs[shape] = tf.function(
+                    function, autograph=False, jit_compile=False
+                ).get_concrete_function(tf.TensorSpec((None, *shape), tf.float32))
         outputs = graphs[shape](tf.constant(np.asarray(images, np.float32)))
         return tf.nest.map_structure(lambda tensor: tensor.numpy(), outputs)
 
@@ -67,10 +71,9 @@ def over_batches(run, batches):
         yield run(first)
         yield from map(run, batches)
         return
-    yield run(first[:_SLICE])  # Traces the graph, once.
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         pending = collections.deque()
-        for images in _slices(first[_SLICE:], batches):
+        for images in _slices(first, batches):
             pending.append(pool.submit(run, images))
             if len(pending) > 2 * num_threads:
                 yield pending.popleft().result()

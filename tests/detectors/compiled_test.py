@@ -47,15 +47,26 @@ def test_order_is_kept_and_a_batch_is_the_most_at_once(num_images, batch_size):
 
 def test_slices_run_side_by_side():
     both = threading.Barrier(2, timeout=10)
-    first = iter([True])
 
     def run(images):
-        if not next(first, False):
-            both.wait()  # passes only if two calls are under way
+        both.wait()  # passes only if two calls are under way
         return images
 
-    # One slice to begin with, then six, two at a time.
-    assert len(list(compiled.over_batches(run, batches_of(7 * 64, 128)))) == 7
+    assert len(list(compiled.over_batches(run, batches_of(8 * 64, 128)))) == 8
+
+
+def test_threads_share_one_graph():
+    traces = []
+
+    def double(images):
+        traces.append(images.shape)
+        time.sleep(0.05)
+        return 2 * images[:, 0, 0, 0]
+
+    run = compiled.compiled(double)
+    found = np.concatenate(list(compiled.over_batches(run, batches_of(600, 256))))
+    np.testing.assert_array_equal(found, 2 * np.arange(600))
+    assert len(traces) == 1
 
 
 def test_no_batches_and_empty_batches_give_nothing():
