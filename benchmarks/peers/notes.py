@@ -126,7 +126,6 @@ NOTES = {
             "or wrong, rows of half the matrix, and layers divided by a standard "
             "deviation over the training images themselves."
         ),
-        "oodeel_defaults": "Also, powers 1 to 5 in place of 1 to 10.",
     },
     "gram_min_max": {
         "pytorch_ood": (

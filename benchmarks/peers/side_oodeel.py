@@ -53,7 +53,6 @@ DEFAULTS = {
     "relative_mahalanobis": (methods.RMDS, FEATURES),
     "vim": (methods.VIM, FEATURES),
     "she": (methods.SHE, FEATURES),
-    "gram_1_percent": (methods.Gram, list(network.INNER_LAYERS)),
 }
 
 
