@@ -29,6 +29,16 @@ def check_count(name, value):
     return int(value)
 
 
+def check_fraction(name, value):
+    """Returns `value` as a float, or raises unless it lies strictly in (0, 1)."""
+    if value is None or isinstance(value, (str, bool)) or not 0 < value < 1:
+        raise ValueError(
+            f"`{name}` is a fraction strictly between 0 and 1; write 95 % as 0.95. "
+            f"Received: {name}={value!r}"
+        )
+    return float(value)
+
+
 def is_integer(value):
     """Whether `value` is a whole number of any number type; text and bools are not."""
     try:

@@ -1,6 +1,6 @@
 """The exact interval of a measured rate."""
 
-from ood_keras.calibration.order_statistic import check_fraction
+from ood_keras.conventions import check_fraction
 
 
 def clopper_pearson(num_accepted, num_images, confidence=0.95):
@@ -31,7 +31,7 @@ def clopper_pearson(num_accepted, num_images, confidence=0.95):
     """
     from scipy import special
 
-    tail = (1 - check_fraction(confidence, "confidence")) / 2
+    tail = (1 - check_fraction("confidence", confidence)) / 2
     if not 0 <= num_accepted <= num_images or num_images < 1:
         raise ValueError(
             "expected 0 <= num_accepted <= num_images and at least one image. "

@@ -5,11 +5,11 @@ from fractions import Fraction
 
 from ood_keras.calibration.order_statistic import (
     acceptance_interval,
-    check_fraction,
     kth_smallest,
     percent,
 )
 from ood_keras.calibration.threshold import Threshold
+from ood_keras.conventions import check_fraction
 from ood_keras.metrics.curve import smallest_count
 from ood_keras.metrics.ranked_scores import check_scores
 
@@ -41,7 +41,7 @@ def conformal(known_scores, target_acceptance=0.95):
     3.0
     """
     scores = check_scores(known_scores, "known_scores")
-    target = check_fraction(target_acceptance, "target_acceptance")
+    target = check_fraction("target_acceptance", target_acceptance)
     num_scores = len(scores)
     k = smallest_count(num_scores + 1, target)
     if k > num_scores:
@@ -74,6 +74,6 @@ def smallest_num_images(target_acceptance):
     >>> smallest_num_images(0.95)
     19
     """
-    target = Fraction(str(check_fraction(target_acceptance, "target_acceptance")))
+    target = Fraction(str(check_fraction("target_acceptance", target_acceptance)))
     # k = ceil((n + 1) t) <= n if and only if (n + 1) t <= n.
     return math.ceil(target / (1 - target))

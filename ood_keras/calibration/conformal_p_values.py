@@ -1,8 +1,11 @@
 """How unusual each image of a batch is, with control over false discoveries."""
 
+import math
+
 import numpy as np
 
-from ood_keras.calibration.order_statistic import check_fraction, percent
+from ood_keras.calibration.order_statistic import percent
+from ood_keras.conventions import check_fraction
 from ood_keras.metrics.ranked_scores import check_scores
 
 
@@ -58,7 +61,7 @@ class ConformalPValues:
 
     def guarantee(self, false_discovery_rate=0.1):
         """What `unknown` promises, in one sentence."""
-        rate = check_fraction(false_discovery_rate, "false_discovery_rate")
+        rate = check_fraction("false_discovery_rate", false_discovery_rate)
         return (
             "Of the images that it calls unknown in a batch, on average at most "
             f"{percent(rate)} are known images drawn like the "
@@ -66,16 +69,17 @@ class ConformalPValues:
         )
 
     def to_dict(self):
-        """The calibration as plain JSON values."""
+        """The calibration as plain JSON values; JSON has infinite scores as text."""
+        scores = self.known_scores.tolist()
         return {
             "method": "conformal_p_values",
-            "known_scores": self.known_scores.tolist(),
+            "known_scores": [s if math.isfinite(s) else str(s) for s in scores],
         }
 
     @classmethod
     def from_dict(cls, fields):
         """The object that `to_dict` wrote, also after a trip through JSON."""
-        return cls(fields["known_scores"])
+        return cls(list(map(float, fields["known_scores"])))
 
     def __str__(self):
         return self.guarantee()
@@ -102,7 +106,7 @@ def benjamini_hochberg(p_values, false_discovery_rate=0.1):
     >>> benjamini_hochberg([0.01, 0.04, 0.9], false_discovery_rate=0.1)
     array([ True,  True, False])
     """
-    rate = check_fraction(false_discovery_rate, "false_discovery_rate")
+    rate = check_fraction("false_discovery_rate", false_discovery_rate)
     p_values = check_scores(p_values, "p_values")
     if p_values.min() < 0 or p_values.max() > 1:
         raise ValueError(

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from ood_keras.calibration.order_statistic import check_fraction, percent, round_up
+from ood_keras.calibration.order_statistic import percent, round_up
 from ood_keras.calibration.threshold import Threshold
+from ood_keras.conventions import check_fraction
 from ood_keras.metrics.ranked_scores import RankedScores
 
 
@@ -44,7 +45,7 @@ def lowest_cost(
     >>> lowest_cost([0.0, 1.0, 2.0], [3.0, 4.0], prior_unknown=0.1).value
     2.5
     """
-    prior = check_fraction(prior_unknown, "prior_unknown")
+    prior = check_fraction("prior_unknown", prior_unknown)
     for name, cost in (
         ("cost_false_accept", cost_false_accept),
         ("cost_false_reject", cost_false_reject),

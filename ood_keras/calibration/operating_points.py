@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 from ood_keras.calibration.clopper_pearson import clopper_pearson
 from ood_keras.calibration.conformal import conformal
 from ood_keras.calibration.order_statistic import percent
@@ -67,6 +69,7 @@ def operating_points(
         A list of `OperatingPoint`, one per target.
 
     Raises:
+        TypeError: `targets` is no sequence, or `method` no function.
         ValueError: as `method`.
 
     Example:
@@ -76,6 +79,11 @@ def operating_points(
     [(10.0, 0.0), (18.0, 0.4)]
     """
     unknown = check_scores(unknown_scores, "unknown_scores")
+    if not (callable(method) and np.ndim(targets) == 1):
+        raise TypeError(
+            "expected `targets` such as (0.9, 0.95) and `method` such as "
+            f"calibration.conformal. Received: targets={targets!r}, method={method!r}"
+        )
     points = []
     for target in targets:
         threshold = method(known_scores, target)

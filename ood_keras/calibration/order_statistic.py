@@ -3,21 +3,12 @@
 import numpy as np
 
 
-def check_fraction(value, name):
-    """Returns `value` as a float, or raises unless it lies strictly in (0, 1)."""
-    if not 0 < value < 1:
-        raise ValueError(
-            f"`{name}` is a fraction strictly between 0 and 1; write 95 % as 0.95. "
-            f"Received: {name}={value}"
-        )
-    return float(value)
-
-
 def kth_smallest(scores, k):
     """The k-th smallest (from 1) of checked scores, as a number that float32 holds.
 
     Raises:
-        ValueError: it is infinite, and would accept everything or nothing.
+        ValueError: it is infinite, and would accept everything or nothing, or beyond
+            float32.
     """
     value = np.partition(scores, k - 1)[k - 1]
     if np.isinf(value):
@@ -26,7 +17,13 @@ def kth_smallest(scores, k):
             "the threshold would be infinite and reject nothing or nearly everything. "
             "Choose another detector, or find out why known images score infinite"
         )
-    return round_up(value)
+    threshold = round_up(value)
+    if np.isinf(threshold):
+        raise ValueError(
+            f"the threshold would be {value}, beyond what float32 holds, and scores "
+            "are float32 in every format. Divide the scores by a constant"
+        )
+    return threshold
 
 
 def round_up(value):
@@ -34,7 +31,8 @@ def round_up(value):
 
     A float64 score keeps its place below the threshold that was set at it.
     """
-    rounded = np.float32(value)
+    with np.errstate(over="ignore"):
+        rounded = np.float32(value)
     if rounded < value:
         rounded = np.nextafter(rounded, np.float32(np.inf))
     return float(rounded)

@@ -2,11 +2,11 @@
 
 from ood_keras.calibration.order_statistic import (
     acceptance_interval,
-    check_fraction,
     kth_smallest,
     percent,
 )
 from ood_keras.calibration.threshold import Threshold
+from ood_keras.conventions import check_fraction
 from ood_keras.metrics.curve import smallest_count
 from ood_keras.metrics.ranked_scores import check_scores
 
@@ -36,7 +36,7 @@ def quantile(known_scores, target_acceptance=0.95):
     2.0
     """
     scores = check_scores(known_scores, "known_scores")
-    target = check_fraction(target_acceptance, "target_acceptance")
+    target = check_fraction("target_acceptance", target_acceptance)
     num_scores = len(scores)
     k = smallest_count(num_scores, target)
     low, high = acceptance_interval(num_scores, k)

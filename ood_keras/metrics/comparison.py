@@ -6,8 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ood_keras.conventions import check_count, check_fraction
 from ood_keras.metrics import curve as formulas
-from ood_keras.metrics.intervals import check_confidence, placements, resampled_curves
+from ood_keras.metrics.intervals import (
+    agreement_interval,
+    check_at_least_two,
+    placements,
+    resampled_curves,
+)
 from ood_keras.metrics.ranked_scores import RankedScores, check_scores
 
 
@@ -45,8 +51,10 @@ def compare_auroc(first, second, confidence=0.95):
         confidence: Probability that the interval holds the true difference, in (0, 1).
 
     Returns:
-        A `Comparison`. If the difference is the same for every image, its interval is
-        one point, and `p_value` is 1 for no difference and 0 otherwise.
+        A `Comparison`. If both detectors rank the images alike, the interval of their
+        difference is one point. Where the difference is the same for every image in
+        another way, as between two that separate perfectly, DeLong's variance is 0;
+        interval and `p_value` are then bounds, as in `auroc_interval`.
 
     Raises:
         ValueError: as `evaluate_scores`; the detectors have not scored equally many
@@ -59,25 +67,31 @@ def compare_auroc(first, second, confidence=0.95):
     >>> round(compare_auroc(first, second).p_value, 3)
     0.255
     """
-    z = statistics.NormalDist().inv_cdf((1 + check_confidence(confidence)) / 2)
-    first, second = _check_pairs(first, second, at_least=2)
-    values, places = [], []
+    tail = (1 - check_fraction("confidence", confidence)) / 2
+    first, second = _check_pairs(first, second, "DeLong's test")
+    values, places, ranks = [], [], []
     for known, unknown in (first, second):
         ranked = RankedScores(known, unknown)
+        groups = ranked.groups_of(known), ranked.groups_of(unknown)
         above, below = placements(ranked.curve())
         values.append(ranked.measure("auroc"))
-        places.append(
-            (above[ranked.groups_of(known)], below[ranked.groups_of(unknown)])
-        )
+        places.append((above[groups[0]], below[groups[1]]))
+        ranks.append(np.concatenate(groups))
+    if np.array_equal(*ranks):
+        return Comparison(*values, 0.0, 0.0, 0.0, 1.0)
     difference = values[0] - values[1]
-    error = math.sqrt(
-        sum(np.var(a - b, ddof=1) / len(a) for a, b in zip(*places, strict=True))
-    )
-    if error > 0:
-        p_value = math.erfc(abs(difference) / error / math.sqrt(2))
-    else:
-        p_value = float(difference == 0)
-    low, high = difference - z * error, difference + z * error
+    gaps = [a - b for a, b in zip(*places, strict=True)]
+    if max(map(np.ptp, gaps)) < _ROUNDING:
+        num_pairs = min(map(len, gaps))
+        low, high = agreement_interval(difference, -1, num_pairs, tail)
+        # If the true difference is 0, a pair has this one with a probability of at
+        # most 1 / (1 + |difference|), since no other can be below -1 or above 1.
+        p_value = min(1.0, 2 * (1 + abs(difference)) ** -num_pairs)
+        return Comparison(*values, difference, low, high, p_value)
+    error = math.sqrt(sum(np.var(gap, ddof=1) / len(gap) for gap in gaps))
+    reach = statistics.NormalDist().inv_cdf(1 - tail) * error
+    p_value = math.erfc(abs(difference) / error / math.sqrt(2))
+    low, high = difference - reach, difference + reach
     return Comparison(*values, difference, low, high, p_value)
 
 
@@ -101,11 +115,13 @@ def compare_scores(
 
     Raises:
         ValueError: as `evaluate_scores`; unknown `metric`; the detectors have not
-            scored equally many images; `confidence` is not a fraction.
+            scored equally many images, or fewer than two; `confidence` is not a
+            fraction, or `num_resamples` not a whole number above 0.
     """
-    tail = (1 - check_confidence(confidence)) / 2
+    tail = (1 - check_fraction("confidence", confidence)) / 2
+    num_resamples = check_count("num_resamples", num_resamples)
     formulas.check_name(metric)
-    pairs = _check_pairs(first, second, at_least=1)
+    pairs = _check_pairs(first, second, "the bootstrap")
     measure = formulas.MEASURES[metric]
     draws = [
         float(measure(np, curves[0]) - measure(np, curves[1]))
@@ -118,10 +134,14 @@ def compare_scores(
     return Comparison(*values, values[0] - values[1], float(low), float(high), p_value)
 
 
-def _check_pairs(*pairs, at_least):
+# Of differences of placements, which are fractions of a number of images.
+_ROUNDING = 1e-12
+
+
+def _check_pairs(first, second, method):
     pairs = [
         (check_scores(known, "known_scores"), check_scores(unknown, "unknown_scores"))
-        for known, unknown in pairs
+        for known, unknown in (first, second)
     ]
     sizes = [(len(known), len(unknown)) for known, unknown in pairs]
     if sizes[0] != sizes[1]:
@@ -130,9 +150,5 @@ def _check_pairs(*pairs, at_least):
             "in the same order. Received (known, unknown): "
             f"{sizes[0]} and {sizes[1]} scores"
         )
-    if min(sizes[0]) < at_least:
-        raise ValueError(
-            "DeLong's test needs at least two known and two unknown images, to see how "
-            f"scores vary. Received: {sizes[0][0]} and {sizes[0][1]}"
-        )
+    check_at_least_two(*sizes[0], method)
     return pairs

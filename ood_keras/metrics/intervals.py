@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ood_keras.conventions import check_count, check_fraction
 from ood_keras.metrics import curve as formulas
 from ood_keras.metrics.ranked_scores import RankedScores, check_scores
 
@@ -21,9 +22,9 @@ def auroc_interval(known_scores, unknown_scores, confidence=0.95):
     """AUROC with DeLong's confidence interval (DeLong et al. 1988), in one sort.
 
     Computed on the logit scale, so that it stays within (0, 1). Where the sets are
-    perfectly separated, DeLong's variance is 0; the far end is then the AUROC at which
-    the smaller set would be separated that well with probability (1 - confidence) / 2
-    at most.
+    perfectly separated, or all scores are the same, DeLong's variance is 0; each end is
+    then the AUROC at which as many pairs as the smaller set has would all be alike with
+    probability (1 - confidence) / 2 at most.
 
     Args:
         known_scores: `ood_score`s of known images `(num_known,)`, at least two.
@@ -43,29 +44,22 @@ def auroc_interval(known_scores, unknown_scores, confidence=0.95):
     >>> [round(end, 3) for end in interval]
     [0.917, 0.348, 0.996]
     """
-    tail = (1 - check_confidence(confidence)) / 2
+    tail = (1 - check_fraction("confidence", confidence)) / 2
     ranked = RankedScores(known_scores, unknown_scores)
-    smaller = min(ranked.num_known, ranked.num_unknown)
-    if smaller < 2:
-        raise ValueError(
-            "DeLong's interval needs at least two known and two unknown scores, to see "
-            f"how they vary. Received: {ranked.num_known} and {ranked.num_unknown}"
-        )
-    value = ranked.measure("auroc")
-    # That many disjoint pairs are independent: all are in order with AUROC ** smaller.
-    if value == 1:
-        return Interval(1.0, tail ** (1 / smaller), 1.0)
-    if value == 0:
-        return Interval(0.0, 0.0, 1 - tail ** (1 / smaller))
+    totals = ranked.num_known, ranked.num_unknown
+    check_at_least_two(*totals, "DeLong's interval")
     curve = ranked.curve()
+    counts, places = (curve.known, curve.unknown), placements(curve)
+    seen = np.concatenate(
+        [place[count > 0] for count, place in zip(counts, places, strict=True)]
+    )
+    if np.all(seen == seen[0]):
+        value = float(seen[0])
+        return Interval(value, *agreement_interval(value, 0, min(totals), tail))
+    value = ranked.measure("auroc")
     variance = sum(
         np.sum(count * (place - value) ** 2) / (total - 1) / total
-        for count, place, total in zip(
-            (curve.known, curve.unknown),
-            placements(curve),
-            (ranked.num_known, ranked.num_unknown),
-            strict=True,
-        )
+        for count, place, total in zip(counts, places, totals, strict=True)
     )
     reach = statistics.NormalDist().inv_cdf(1 - tail) * np.sqrt(variance)
     center, reach = np.log(value / (1 - value)), reach / (value * (1 - value))
@@ -79,11 +73,12 @@ def bootstrap_intervals(
     """All metrics of `evaluate_scores` with percentile bootstrap intervals.
 
     Known and unknown images are drawn anew, each with replacement, `num_resamples`
-    times; nothing is sorted again.
+    times; nothing is sorted again. From few images, and from perfectly separated ones,
+    the intervals are too narrow; `auroc_interval` is not.
 
     Args:
-        known_scores: See `evaluate_scores`.
-        unknown_scores: See `evaluate_scores`.
+        known_scores: See `evaluate_scores`; at least two.
+        unknown_scores: See `evaluate_scores`; at least two.
         confidence: Probability that an interval holds the true value, in (0, 1).
         num_resamples: How often to draw; takes 1 to 2 s for 1,000 of 30,000 scores.
         seed: Integer; the same seed gives the same intervals.
@@ -92,16 +87,20 @@ def bootstrap_intervals(
         Dict of `Interval(value, low, high)` by the names of `evaluate_scores`.
 
     Raises:
-        ValueError: as `evaluate_scores`; `confidence` is not a fraction.
+        ValueError: as `evaluate_scores`; fewer than two scores in a set; `confidence`
+            is not a fraction, or `num_resamples` not a whole number above 0.
     """
-    tail = (1 - check_confidence(confidence)) / 2
+    tail = (1 - check_fraction("confidence", confidence)) / 2
+    num_resamples = check_count("num_resamples", num_resamples)
     pair = known_scores, unknown_scores
+    ranked = RankedScores(*pair)
+    check_at_least_two(ranked.num_known, ranked.num_unknown, "the bootstrap")
     draws = [
         [of(np, curve) for of in formulas.MEASURES.values()]
         for (curve,) in resampled_curves([pair], num_resamples, seed)
     ]
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
-    values = RankedScores(*pair).evaluate()
+    values = ranked.evaluate()
     return {
         name: Interval(value, float(low[i]), float(high[i]))
         for i, (name, value) in enumerate(values.items())
@@ -153,11 +152,20 @@ def resampled_curves(pairs, num_resamples, seed):
         ]
 
 
-def check_confidence(confidence):
-    """Returns `confidence`, or raises unless it lies strictly between 0 and 1."""
-    if not 0 < confidence < 1:
+def agreement_interval(value, lowest, num_pairs, tail):
+    """Where the mean of a number in [lowest, 1] lies that was `value` in every draw.
+
+    Disjoint pairs of images are independent draws. All are `value` with a probability
+    of at most `tail` if one is with at most `tail ** (1 / num_pairs)`.
+    """
+    share = tail ** (1 / num_pairs)
+    return lowest + share * (value - lowest), 1 - share * (1 - value)
+
+
+def check_at_least_two(num_known, num_unknown, method):
+    """Raises unless there are two known and two unknown scores."""
+    if min(num_known, num_unknown) < 2:
         raise ValueError(
-            "`confidence` is a fraction strictly between 0 and 1; write 95 % as 0.95. "
-            f"Received: confidence={confidence}"
+            f"{method} needs at least two known and two unknown scores, to see how "
+            f"they vary. Received: {num_known} and {num_unknown}"
         )
-    return confidence

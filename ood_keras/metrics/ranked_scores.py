@@ -92,7 +92,7 @@ class RankedScores:
 
     def fpr_at_tpr(self, tpr=0.95, positive="known"):
         """See `ood_keras.metrics.fpr_at_tpr`."""
-        if not 0 < tpr <= 1:
+        if isinstance(tpr, str) or not 0 < tpr <= 1:
             raise ValueError(
                 "`tpr` is the fraction of the positives that must be found and lies in "
                 f"(0, 1]; write 95 % as 0.95. Received: tpr={tpr}"
@@ -139,8 +139,8 @@ def check_scores(scores, name):
     scores = np.asarray(scores)
     if scores.ndim != 1 or not scores.size:
         raise ValueError(
-            f"`{name}` must hold one `ood_score` per image, shape (num_images,), and "
-            f"at least one image. Received: shape {scores.shape}"
+            f"`{name}` must hold one number per image, shape (num_images,), and at "
+            f"least one image. Received: shape {scores.shape}"
         )
     if scores.dtype.kind in "cOSUM":
         raise TypeError(f"`{name}` must be real numbers. Received: {scores.dtype}")

@@ -66,15 +66,10 @@ class ScoreSketch:
         Raises:
             ValueError: scores are NaN or have more than one axis.
         """
-        for row, scores, name in (
-            (0, known_scores, "known_scores"),
-            (1, unknown_scores, "unknown_scores"),
-        ):
-            if len(scores):
-                with np.errstate(over="ignore"):
-                    scores = check_scores(scores, name).astype(np.float32)
-                bins = bin_index(np, (scores + np.float32(0)).view(np.int32))
-                self.counts[row] += np.bincount(bins, minlength=NUM_BINS)
+        self.counts += [
+            _counts(known_scores, "known_scores"),
+            _counts(unknown_scores, "unknown_scores"),
+        ]
         return self
 
     def merge(self, other):
@@ -127,6 +122,16 @@ class ScoreSketch:
                 )
         used = self.counts.any(axis=0)
         return formulas.Curve.of(np, *self.counts[:, used])
+
+
+def _counts(scores, name):
+    """How many scores fall into each bin, int64 `(NUM_BINS,)`."""
+    if np.shape(scores) == (0,):
+        return np.zeros(NUM_BINS, np.int64)
+    with np.errstate(over="ignore"):
+        scores = check_scores(scores, name).astype(np.float32)
+    bins = bin_index(np, (scores + np.float32(0)).view(np.int32))
+    return np.bincount(bins, minlength=NUM_BINS)
 
 
 def bin_index(xp, bits):

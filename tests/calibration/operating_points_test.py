@@ -134,6 +134,9 @@ class TestConformalPValues:
         p_values = ConformalPValues([2.0, 1.0, 3.0])
         copy = ConformalPValues.from_dict(through_json(p_values))
         np.testing.assert_array_equal(copy.known_scores, [1.0, 2.0, 3.0])
+        infinite = ConformalPValues([0.0, np.inf, -np.inf])
+        copy = ConformalPValues.from_dict(through_json(infinite))
+        np.testing.assert_array_equal(copy.known_scores, [-np.inf, 0.0, np.inf])
         assert "on average at most 10 % are known images" in str(p_values)
         assert "5 %" in p_values.guarantee(0.05)
 
@@ -232,7 +235,28 @@ class TestLowestCost:
             lowest_cost([0.0], [1.0], 0.5, cost_false_accept=0)
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: quantile(range(30)),
+        lambda: conformal(range(30)),
+        lambda: conformal_per_class(range(60), np.arange(60) % 2, 2),
+        lambda: ConformalPValues(range(30)),
+        lambda: lowest_cost(range(30), range(20, 50), 0.25, 2.5, 1e-3),
+    ],
+)
+def test_the_promise_is_one_sentence(made):
+    promise = str(made())
+    assert promise[0].isupper() and promise.endswith(".")
+    assert ". " not in promise and len(promise.split()) > 10
+
+
 class TestOperatingPoints:
+    def test_bad_arguments_are_explained(self):
+        for arguments in ({"targets": 0.9}, {"method": "conformal"}):
+            with pytest.raises(TypeError, match=r"such as \(0\.9, 0\.95\) and"):
+                operating_points(range(30), range(30), **arguments)
+
     @pytest.mark.parametrize("method", [conformal, quantile])
     def test_several_targets_at_once(self, method):
         rng = np.random.default_rng(0)

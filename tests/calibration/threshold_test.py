@@ -148,6 +148,10 @@ def test_nan_is_never_accepted():
         ([0.0, 1.0], 95, r"write 95 % as 0\.95"),
         ([0.0, 1.0], 1.0, "strictly between 0 and 1"),
         ([0.0, 1.0], 0.0, "strictly between 0 and 1"),
+        ([0.0, 1.0], math.nan, "strictly between 0 and 1"),
+        ([0.0, 1.0], "0.95", "strictly between 0 and 1"),
+        ([0.0, 1.0], None, "strictly between 0 and 1"),
+        (np.full(40, 1e300), 0.9, "beyond what float32 holds"),
     ],
 )
 def test_bad_input_is_explained(method, known, target, message):

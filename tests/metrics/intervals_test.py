@@ -56,6 +56,16 @@ def test_perfect_separation_is_not_certainty():
     assert interval == pytest.approx((0.0, 0.0, 1 - 0.025 ** (1 / 10)))
 
 
+@pytest.mark.parametrize("confidence", [0.5, 0.95])
+def test_constant_scores_are_not_certainly_chance(confidence):
+    """At either end, ten pairs all tie with probability (1 - confidence) / 2."""
+    value, low, high = metrics.auroc_interval(np.zeros(10), np.zeros(50), confidence)
+    assert value == 0.5
+    share_of_ties = 2 * low  # at the lower end, where no pair is in order
+    assert share_of_ties**10 == pytest.approx((1 - confidence) / 2)
+    assert high == pytest.approx(1 - low)
+
+
 def test_bootstrap_agrees_with_delong_and_with_the_metrics():
     first, _ = detectors(num_known=400, num_unknown=300, decimals=2)
     intervals = metrics.bootstrap_intervals(*first)
@@ -155,12 +165,56 @@ def test_a_detector_does_not_differ_from_itself():
         assert comparison == (value, value, 0, 0, 0, 1)
 
 
+def test_a_difference_without_variance_is_no_certainty():
+    ten, twenty = np.zeros(10), np.ones(20)
+    perfect = ten, twenty
+    constant = ten, np.zeros(20)
+    comparison = metrics.compare_auroc(perfect, constant)
+    assert comparison[:3] == (1.0, 0.5, 0.5)
+    # Were both equally good, a pair would gain 1/2 in at most 2 of 3 cases.
+    assert comparison.p_value == pytest.approx(2 * (2 / 3) ** 10)
+    assert comparison.low > 0  # since p < 0.05
+    share = 0.025 ** (1 / 10)
+    assert comparison.low == pytest.approx(share / 2 - (1 - share))
+    assert comparison.high == pytest.approx(share / 2 + (1 - share))
+    mirrored = metrics.compare_auroc(constant, perfect)
+    assert mirrored == pytest.approx(
+        (0.5, 1, -0.5, -comparison.high, -comparison.low, comparison.p_value)
+    )
+
+
+def test_two_images_prove_nothing():
+    right, wrong = ([0.0, 0.0], [1.0, 1.0]), ([1.0, 1.0], [0.0, 0.0])
+    comparison = metrics.compare_auroc(right, wrong)
+    assert comparison.difference == 1
+    assert comparison.p_value == 0.5
+    assert comparison.low < 0 < comparison.high
+
+
+def test_two_perfect_detectors_may_still_differ():
+    first, second = ([0.0, 1.0], [2.0, 3.0]), ([1.0, 0.0], [2.0, 3.0])
+    comparison = metrics.compare_auroc(first, second)
+    assert comparison[:3] == (1, 1, 0) and comparison.p_value == 1
+    assert comparison.high == -comparison.low == pytest.approx(1 - 0.025 ** (1 / 2))
+
+
 def test_bad_input_is_explained():
     first, second = detectors()
     with pytest.raises(ValueError, match="at least two known and two unknown"):
         metrics.auroc_interval([0.0], [1.0, 2.0])
     with pytest.raises(ValueError, match="at least two known and two unknown"):
         metrics.compare_auroc(([0.0], [1.0]), ([0.0], [1.0]))
+    for use in (
+        lambda: metrics.bootstrap_intervals([0.0], [1.0, 2.0]),
+        lambda: metrics.compare_scores(([0.0], [1.0]), ([0.0], [1.0])),
+    ):
+        with pytest.raises(ValueError, match="bootstrap needs at least two known"):
+            use()
+    for number in (0, -1, 2.5):
+        with pytest.raises(ValueError, match="`num_resamples` must be an integer >= 1"):
+            metrics.bootstrap_intervals(*first, num_resamples=number)
+        with pytest.raises(ValueError, match="`num_resamples` must be an integer >= 1"):
+            metrics.compare_scores(first, second, num_resamples=number)
     with pytest.raises(ValueError, match="on the same images in the same order"):
         metrics.compare_auroc(first, (second[0][1:], second[1]))
     with pytest.raises(ValueError, match="unknown metric 'f1'; expected one of: auroc"):

@@ -162,6 +162,9 @@ def test_bad_arguments_are_explained():
         metric.update_state([[1, 0]], [[1.0, 2.0, 3.0]])
     with pytest.raises(ValueError, match="takes no sample weights"):
         metric.update_state([0], [[1.0, 2.0, 3.0]], sample_weight=[1.0])
+    for each in (metric, metrics.StreamingRanking(num_classes=2)):
+        with pytest.raises(ValueError, match="2 labels and logits of 1 images"):
+            each.update_state([0, 1], [[1.0, 2.0, 3.0]])
 
 
 IN_FIT = {

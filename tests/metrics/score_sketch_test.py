@@ -132,6 +132,13 @@ def test_bad_input_is_explained():
         metrics.ScoreSketch(np.zeros((2, 10)))
 
 
+def test_what_is_refused_is_not_half_counted():
+    sketch = metrics.ScoreSketch()
+    with pytest.raises(ValueError, match="`unknown_scores` holds NaN"):
+        sketch.update([1.0, 2.0], [np.nan])
+    assert not sketch.counts.any()
+
+
 class TestStreamingRanking:
     def logits_of(self, scores):
         return np.repeat(-np.asarray(scores, np.float32)[:, None], 2, axis=1)
