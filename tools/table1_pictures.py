@@ -8,6 +8,9 @@ from ood_keras import evaluation, files
 from ood_keras.evaluation import examples, figures, style
 from ood_keras.tools.table1_page import OURS, Study
 
+# Of these, what is still wrong is pictured too.
+WITH_SYNTHETIC = ("ours_synthetic", "synthetic_only")
+
 
 def draw(folder, images):
     """Draws every picture whose data is there.
@@ -33,6 +36,10 @@ def draw(folder, images):
             for kind, figure in _of_method(study, known, method).items():
                 if name == "ours" or kind in ("roc", "density"):
                     save(f"{stem}_{name}_{kind}", figure)
+        for method in (OURS, *WITH_SYNTHETIC):
+            figure = _mistakes(study, known, method)
+            if figure is not None:
+                save(f"{stem}_{method}_mistakes", figure)
         networks = _two_dimensional(study, known)
         if networks:
             save(f"{stem}_features", figures.features_compared(networks))
@@ -58,10 +65,8 @@ def _method_with(study, changes):
 
 def _of_method(study, known, method):
     """`{name: Figure}` of seed 0 of one method; empty without its scores."""
-    if method is None or method not in study.summary["methods"]:
-        return {}
-    run_dir = study.run_dir(known, study.training(method))
-    if not (run_dir / "scores.npz").is_file():
+    run_dir = _run_dir(study, known, method)
+    if run_dir is None or not (run_dir / "scores.npz").is_file():
         return {}
     with np.load(run_dir / "scores.npz", allow_pickle=False) as arrays:
         known_scores = arrays[f"known/{method}"]
@@ -95,48 +100,70 @@ def _of_method(study, known, method):
         class_names=kept["class_names"],
         **common,
     )
-    mistakes = {"known": kept["known"]}
-    mistakes |= {f"unknown/{source}": one for source, one in sets.items()}
-    drawn["mistakes"] = figures.pictures(
-        examples.mistake_rows(mistakes, kept["threshold"], kept["class_names"])
-    )
     return drawn
 
 
+def _mistakes(study, known, method):
+    """Seed 0's worst rejected and accepted images, or `None` without its examples."""
+    kept = _examples(_run_dir(study, known, method))
+    if kept is None:
+        return None
+    mistakes = {"known": kept["known"]}
+    mistakes |= {
+        f"unknown/{source}": kept["unknown"][source]
+        for source in study.unknowns(known)
+        if source in kept["unknown"]
+    }
+    return figures.pictures(
+        examples.mistake_rows(mistakes, kept["threshold"], kept["class_names"])
+    )
+
+
+def _run_dir(study, known, method):
+    """The folder of seed 0, or `None` if that is not among the results.
+
+    A run of another recipe than the grid's has a folder, but no place in the tables.
+    """
+    if 0 not in study.seeds(known, method):
+        return None
+    return study.run_dir(known, study.training(method))
+
+
 def _examples(run_dir):
-    path = run_dir / "examples.npz"
-    return evaluation.load_examples(path) if path.is_file() else None
+    if run_dir is None or not (run_dir / "examples.npz").is_file():
+        return None
+    return evaluation.load_examples(run_dir / "examples.npz")
 
 
 def _two_dimensional(study, known):
     """The networks with two features, by what stands in the block's place."""
     networks = {}
     for block, title in style.BLOCKS.items():
-        for name, training in study.summary["trainings"].items():
+        for method in study.summary["methods"]:
+            training = study.summary["trainings"][study.training(method)]
             recipe = training["recipe"].get(known, {})
             if recipe.get("feature_size") != 2 or recipe.get("block") != block:
                 continue
-            kept = _examples(study.run_dir(known, name))
+            kept = _examples(_run_dir(study, known, method))
             if kept is None or title in networks:
                 continue
             networks[title] = (
                 kept["known"]["features"],
                 kept["known"]["feature_labels"],
-                _shown_in_training(study, known, name, kept["unknown"]),
+                _shown_in_training(study, known, method, kept["unknown"]),
             )
     return networks
 
 
-def _shown_in_training(study, known, training, unknown):
+def _shown_in_training(study, known, method, unknown):
     """Features of the sources that the paper draws: those that training had seen.
 
     Of all sources if it had seen none.
     """
-    methods = [m for m in study.summary["methods"] if study.training(m) == training]
     seen = {
         source: data["features"]
         for source, data in unknown.items()
-        if any(study.is_seen(known, method, source) for method in methods)
+        if study.is_seen(known, method, source)
     }
     return seen or {source: data["features"] for source, data in unknown.items()}
 
@@ -145,11 +172,11 @@ def _paper_curves(study):
     """Validation FPR95 and error of the paper's recipe, epoch by epoch."""
     curves = {}
     for known in study.summary["results"]:
-        for training in {study.training(m) for m in study.methods("paper")}:
-            path = study.run_dir(known, training) / "history.csv"
-            if not path.is_file():
+        for method in study.methods("paper"):
+            run_dir = _run_dir(study, known, method)
+            if run_dir is None or not (run_dir / "history.csv").is_file():
                 continue
-            with path.open() as file:
+            with (run_dir / "history.csv").open() as file:
                 rows = list(csv.DictReader(file))
             epochs = [int(row["epoch"]) for row in rows]
             for label, value in (
