@@ -5,6 +5,13 @@ import json
 from ood_keras.evaluation import figures, style
 from ood_keras.tools import markdown
 
+# What Figures 2 and 3 of the paper show.
+_PAPER = (
+    ("gaussian_noise", 0.0, "as they are"),
+    ("gaussian_noise", 1.0, "under Gaussian noise of deviation 1"),
+    ("fgsm", 0.1, "under FGSM at 0.1"),
+)
+
 
 def page(folder):
     """Returns the text of `docs/robustness.md`.
@@ -86,6 +93,7 @@ def _tables(result):
         lines += [
             f"### {result['known']['source']}: network {title}",
             "",
+            *_at_the_papers_strengths(detectors[first]["perturbations"]),
             f"In percent; rejection by `{first}`. AUROC is the mean over the unknown "
             f"sources, of which the same threshold rejects: {rejected}.",
             "",
@@ -93,6 +101,22 @@ def _tables(result):
             "",
         ]
     return lines
+
+
+def _at_the_papers_strengths(perturbations):
+    """A sentence beside what section 3.4 says about its two perturbations."""
+    found = []
+    for name, strength, text in _PAPER:
+        for point in perturbations.get(name, ()):
+            if point["strength"] == strength:
+                known = point["known"]
+                found.append(
+                    f"{text} {markdown.percent(known['accuracy'])} % are classified "
+                    f"correctly, {markdown.percent(known['rejected'])} % rejected and "
+                    f"{markdown.percent(known['accepted_wrong'])} % accepted with a "
+                    "wrong class"
+                )
+    return [f"Of the known images, {'; '.join(found)}.", ""] if found else []
 
 
 def _protocol(result):

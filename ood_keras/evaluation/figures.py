@@ -502,7 +502,6 @@ def robustness(networks):
                     )
     for panels, name in zip(axes.T, names, strict=True):
         panels[0].set_title(style.title(name))
-        panels[-1].set_xlabel("strength (pixel range 1)")
         for panel in panels:
             panel.grid(True)
             _percent_ticks(panel.yaxis, False)
@@ -513,6 +512,9 @@ def robustness(networks):
         panels[0].set_ylim(-0.03 * max(top, 0.05), 1.03 * max(top, 0.05))
     for panel in axes[:2, -1]:
         panel.legend(loc="upper left", bbox_to_anchor=(1.02, 1.05))
+    figure.supxlabel(
+        "strength, where the pixel range is 1", color=style.MUTED, fontsize=9
+    )
     return figure
 
 

@@ -96,6 +96,20 @@ def test_page_shows_the_numbers_and_the_pictures(measured, monkeypatch):
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     shares = (pgd["accuracy"], pgd["rejected"], pgd["accepted_wrong"])
     assert cells[2:5] == [f"{100 * share:.2f}" for share in shares]
+    (sentence,) = [
+        line
+        for line in page.partition("network without the block")[2].splitlines()
+        if line.startswith("Of the known images, as they are ")
+    ]
+    points = network["unknown_probability"]["perturbations"]
+    for text, name, strength in (
+        ("as they are", "fgsm", 0),
+        ("under Gaussian noise of deviation 1", "gaussian_noise", 1),
+        ("under FGSM at 0.1", "fgsm", 0.1),
+    ):
+        (point,) = [one for one in points[name] if one["strength"] == strength]
+        right = f"{100 * point['known']['accuracy']:.2f} % are classified correctly"
+        assert f"{text} {right}" in sentence
     pathlib.Path("README.md").write_text("<!-- results: run -->\n<!-- end -->")
     monkeypatch.setattr(write_results, "quoted", lambda text: text)
     assert write_results.pages()[pathlib.Path("docs/robustness.md")] == page
