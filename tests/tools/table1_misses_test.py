@@ -1,0 +1,70 @@
+"""The section about cells that are not met, from invented results."""
+
+import pathlib
+
+import made_up_study
+import pytest
+
+from ood_keras.tools import table1_misses, table1_page
+
+
+@pytest.fixture
+def study(tmp_path):
+    made_up_study.write(tmp_path)
+    return table1_page.Study.read(tmp_path)
+
+
+def section(lines, title):
+    start = lines.index(f"### {title}") + 1
+    ends = [index for index, line in enumerate(lines) if line.startswith("#")]
+    return lines[start : min((e for e in ends if e > start), default=len(lines))]
+
+
+def test_every_measured_miss_is_listed_beside_the_papers_number(study, tmp_path):
+    missed = study.summary["against_paper"]["ours"]["missed"]
+    missed += [
+        {**missed[0], "metric": "detection_error", "value": 1.234, "paper": "1.15"},
+        {**missed[0], "unknown": "omniglot", "value": None},
+        {**missed[0], "known": "fashion_mnist", "unknown": "mnist", "value": 50.0},
+    ]
+    lines = table1_misses.lines(study, tmp_path)
+    assert lines[0] == "## Cells that are not met"
+    assert section(lines, "mnist: Ours") == [
+        "",
+        "* kmnist: AUROC 99.75 (99.83), Detection error 1.23 (1.15)",
+        "",
+    ]
+    assert section(lines, "fashion_mnist: Ours") == [
+        "",
+        "* mnist: AUROC 50.00 (99.83)",
+        "",
+    ]
+    # Not measured on Fashion-MNIST, and no method of this name at all.
+    assert "### fashion_mnist: Ours + synthetic" not in lines
+    assert "### mnist: ODIN" not in lines
+
+
+def test_nothing_missed_and_nothing_measured_are_told_apart(study, tmp_path):
+    study.summary["against_paper"]["ours"]["missed"] = []
+    lines = table1_misses.lines(study, tmp_path)
+    assert "Every cell that was measured is met." in section(lines, "mnist: Ours")
+    study.summary["results"] = {}
+    assert table1_misses.lines(study, tmp_path) == []
+
+
+def test_pictures_of_the_mistakes_are_shown(study, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "results_mnist_ours_synthetic_mistakes.png").touch()
+    lines = table1_misses.lines(study, images)
+    shown = [line for line in lines if line.startswith("![")]
+    (link,) = shown
+    assert link.endswith("(images/results_mnist_ours_synthetic_mistakes.png)")
+    assert link in section(lines, "mnist: Ours + synthetic")
+
+
+def test_what_was_tried_is_written_down():
+    docs = pathlib.Path(__file__).resolve().parents[2] / "docs"
+    for page in ("decisions/recipes.md", "decisions/omniglot.md"):
+        assert f"]({page})" in table1_misses._TRIED
+        assert (docs / page).is_file()
