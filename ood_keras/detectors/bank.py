@@ -5,7 +5,8 @@ import math
 import numpy as np
 from keras import ops
 
-from ood_keras.detectors.base import Detector, check_count
+from ood_keras.conventions import check_count
+from ood_keras.detectors.base import Detector
 from ood_keras.detectors.statistics import Sample
 
 # Below this, finding the groups costs what they save.

@@ -8,9 +8,7 @@ from ood_keras import batches
 from ood_keras.conventions import UNKNOWN, check_num_classes
 from ood_keras.detectors import perturbation
 from ood_keras.detectors.compiled import compiled, over_batches
-from ood_keras.detectors.network import Network, image_shape
-
-_NO_KNOWN_IMAGE = "`data` holds no known image; expected labels from 0 up"
+from ood_keras.detectors.network import Network, check_model, image_shape
 
 
 class Detector:
@@ -24,8 +22,9 @@ class Detector:
 
     Args:
         num_classes: N, the number of known classes; `None` infers it from the labels
-            given to `fit`, in a walk of its own. The model has N logits, or N + 1 with
-            an unknown class, whose logit is the last.
+            given to `fit`, in a walk of its own; give it where they may lack the last
+            class. The model has N logits, or N + 1 with an unknown class, whose logit
+            is the last.
         logits: Name of the layer that makes the logits; `None` finds it.
         features: Name of the layer whose output the features are; `None` takes the
             input of the layer that makes the logits.
@@ -78,8 +77,10 @@ class Detector:
             The detector itself.
 
         Raises:
+            TypeError: `model` is not a `keras.Model`, or `data` cannot be read.
             ValueError: data or `num_classes` is missing, labels are out of range, a
-                class has no images, or the model is not made for this detector.
+                class has no images, the network gives NaN for an image, or the model is
+                not made for this detector.
             RuntimeError: the detector perturbs its input, and Keras does not run on
                 TensorFlow.
         """
@@ -91,12 +92,14 @@ class Detector:
             )
         if self.changes_input:
             perturbation.check_backend()
-        if data is not None and iter(data) is data:
-            raise ValueError(
-                "`data` can be walked over only once. Expected arrays (images, "
-                "labels), a tf.data.Dataset or a list of batches. Received: "
-                f"{type(data).__name__}"
-            )
+        for name, images in (("data", data), ("validation", validation)):
+            if hasattr(images, "__next__"):
+                raise ValueError(
+                    f"`{name}` can be walked over only once. Expected arrays (images, "
+                    "labels), a tf.data.Dataset or a list of batches. Received: "
+                    f"{type(images).__name__}"
+                )
+        check_model(model)
         network = Network(
             model,
             logits=self._logits_name,
@@ -122,7 +125,7 @@ class Detector:
         self._check_fitted()
         if self._scorer is None:
             self._scorer = compiled(lambda images: self.call(images)["ood_score"])
-        images = (images for images, _ in batches.iterate(data, batch_size))
+        images = batches.iterate_images(data, batch_size)
         scores = over_batches(self._scorer, images)
         return np.concatenate([np.zeros((0,), np.float32), *scores])
 
@@ -183,26 +186,33 @@ class Detector:
         self._check_fitted()
         return dict(self.arrays)
 
-    def restore(self, model, arrays, num_classes):
+    def restore(self, model, arrays, num_classes, sample=None):
         """Puts back a fitted state, as if `fit(model, ...)` had learnt it.
 
         Args:
             model: The model that the detector was fitted on, or one like it.
             arrays: What `get_arrays` returned.
             num_classes: N.
+            sample: Float images `(n, height, width, channels)` to try the model on;
+                needed only where the model does not know its input shape.
 
         Returns:
             The detector itself.
         """
-        network = Network(model, logits=self._logits_name, features=self._features_name)
+        network = Network(
+            model,
+            logits=self._logits_name,
+            features=self._features_name,
+            sample=sample,
+        )
         return self._restore(network, arrays, num_classes)
 
-    def _fit_network(self, network, data, validation):
-        """`fit` on a network that is made already."""
+    def _fit_network(self, network, data, validation, num_classes=None):
+        """`fit` on a network that is made already; `num_classes` may be known too."""
         self._forget()
-        self._fitted_num_classes = self._check_num_classes(
-            network, self._infer_num_classes(network, data)
-        )
+        if num_classes is None:
+            num_classes = self._infer_num_classes(network, data)
+        self._fitted_num_classes = self._check_num_classes(network, num_classes)
         self._layer_names = self._choose_layers(network)
         self._fit(network, data, validation)
         self.network = network
@@ -224,11 +234,11 @@ class Detector:
     def _fit(self, network, data, validation):
         """Learns `self.arrays`; `self.num_classes` is known already."""
 
-    def _known_batches(self, network, data, read=None):
+    def _known_batches(self, network, data, read=None, name="data"):
         """Yields `(outputs, labels)` of the known images, NumPy, in one walk.
 
         `read` is that of `Network.batches`; `labels` are in range, or `None` where
-        there are none and none are needed.
+        there are none and none are needed; `name` is that of `data`, for errors.
         """
         num_images = 0
         for outputs, labels in network.batches(data, layers=self.layers, read=read):
@@ -250,10 +260,11 @@ class Detector:
                     )
             count = len(keras.tree.flatten(outputs)[0])
             if count:
+                check_finite(outputs, name)
                 num_images += count
                 yield outputs, labels
         if not num_images:
-            raise ValueError(_NO_KNOWN_IMAGE)
+            raise no_known_image(name)
 
     def _known_head(self, network):
         """Kernel `(D, N)` and bias `(N,)` of the known logits, float32 arrays."""
@@ -282,7 +293,7 @@ class Detector:
                 )
             largest = max(largest, int(labels.max(initial=-1)))
         if largest < 0:
-            raise ValueError(_NO_KNOWN_IMAGE)
+            raise no_known_image("data")
         return check_num_classes(largest + 1)
 
     def _check_num_classes(self, network, num_classes):
@@ -317,24 +328,38 @@ def _rows(nest, kept):
 def _first_images(data):
     if data is None:
         return None
-    images, _ = next(batches.iterate(data, 2), (None, None))
+    images = next(batches.iterate_images(data, 2), None)
     if images is None or not len(images):
-        raise ValueError(_NO_KNOWN_IMAGE)
+        raise no_known_image("data")
     return images
 
 
-def check_count(name, value):
-    """`value` as an int, or a ValueError unless it is an integer of at least 1."""
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise ValueError(
-            f"`{name}` must be an integer of at least 1. Received: {name}={value!r}"
-        )
-    return int(value)
+def known_images(data, batch_size=256):
+    """Yields batches of the images that are not labelled as unknown."""
+    for images, labels in batches.iterate(data, batch_size):
+        yield images if labels is None else images[labels != UNKNOWN]
+
+
+def no_known_image(name):
+    """The error of `data`, or of other images of that name, without a known image."""
+    return ValueError(f"`{name}` holds no known image; expected labels from 0 up")
+
+
+def check_finite(outputs, name):
+    """Raises a ValueError if NaN or infinity is in a nest of arrays of a batch."""
+    for array in keras.tree.flatten(outputs):
+        strange = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+        if strange.any():
+            raise ValueError(
+                f"the network gives NaN or infinite numbers for {strange.sum()} of "
+                f"{len(array)} images in a batch of `{name}`, and nothing can be "
+                "learnt from them. Look for such pixels, or for weights that diverged"
+            )
 
 
 def check_fraction(name, value):
     """`value` as a float, or a ValueError unless it lies in [0, 1)."""
-    if not 0 <= value < 1:
+    if isinstance(value, str) or value is None or not 0 <= value < 1:
         raise ValueError(
             f"`{name}` must be a fraction from 0 to below 1. Received: {name}={value!r}"
         )

@@ -3,9 +3,12 @@
 import numpy as np
 from keras import ops
 
-from ood_keras import batches
-from ood_keras.conventions import UNKNOWN
-from ood_keras.detectors.base import Detector
+from ood_keras.detectors.base import (
+    Detector,
+    check_finite,
+    known_images,
+    no_known_image,
+)
 from ood_keras.detectors.compiled import compiled
 from ood_keras.detectors.network import pooled
 
@@ -145,14 +148,13 @@ class Ensemble(Detector):
         own = filter(self._has_own_features, shared)
         return tuple(sorted(names | {member._features_name for member in own}))
 
-    def _infer_num_classes(self, network, data):
-        return self.detectors[0].num_classes
-
-    def _fit_network(self, network, data, validation):
+    def _fit_network(self, network, data, validation, num_classes=None):
+        if num_classes is None:
+            num_classes = self._infer_num_classes(network, data)
         for member in self.detectors:
             own_network = self._network_of(member, network)
-            member._fit_network(own_network, data, validation)
-        return super()._fit_network(network, data, validation)
+            member._fit_network(own_network, data, validation, num_classes)
+        return super()._fit_network(network, data, validation, num_classes)
 
     def _fit(self, network, data, validation):
         run = compiled(
@@ -161,20 +163,21 @@ class Ensemble(Detector):
             )
         )
         count, sums, squares, origin = 0, 0.0, 0.0, None
-        known_data = data if validation is None else validation
-        for images, labels in batches.iterate(known_data):
-            if labels is not None:
-                images = images[labels != UNKNOWN]
+        name, known = (
+            ("data", data) if validation is None else ("validation", validation)
+        )
+        for images in known_images(known):
             if not len(images):
                 continue
             scores = run(images).astype(np.float64)
+            check_finite(scores, name)
             if origin is None:
                 origin = scores.mean(axis=0)
             count += len(scores)
             sums += (scores - origin).sum(axis=0)
             squares += np.square(scores - origin).sum(axis=0)
         if not count:
-            raise ValueError("`validation` holds no known image")
+            raise no_known_image(name)
         mean = sums / count
         deviation = np.sqrt(np.maximum(squares / count - np.square(mean), 0.0))
         self.arrays = {

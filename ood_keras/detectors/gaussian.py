@@ -20,10 +20,15 @@ def fit(sums, num_classes, shrinkage, cutoff):
         `class_means` `(N, rank)`, about the common mean and whitened.
 
     Raises:
-        ValueError: a class has no images.
+        ValueError: a class has no images, or no class has two that differ.
     """
     mean = sums.mean()
     matrix = whitening(sums.pooled_covariance(), shrinkage, cutoff)
+    if not matrix.shape[1]:
+        raise ValueError(
+            "the features of all images of a class are the same, so that no distance "
+            "can be measured. Give more images of each class, or read another layer"
+        )
     class_means = (sums.class_means(num_classes) - mean) @ matrix
     return {
         "mean": mean.astype(np.float32),

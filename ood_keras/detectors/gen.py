@@ -1,7 +1,8 @@
 """Generalized entropy."""
 
+from ood_keras.conventions import check_count
 from ood_keras.detectors import output_scores
-from ood_keras.detectors.base import Detector, check_count
+from ood_keras.detectors.base import Detector
 
 
 class GEN(Detector):

@@ -3,13 +3,9 @@
 import numpy as np
 from keras import ops
 
+from ood_keras.conventions import check_count
 from ood_keras.detectors import output_scores
-from ood_keras.detectors.base import (
-    Detector,
-    check_count,
-    check_fraction,
-    check_layers,
-)
+from ood_keras.detectors.base import Detector, check_fraction, check_layers
 from ood_keras.detectors.statistics import Sample
 
 
@@ -128,7 +124,9 @@ class Gram(Detector):
         else:
             batches = (
                 self._deviations(outputs["statistics"], outputs["predicted"])
-                for outputs, _ in self._known_batches(network, validation, self._read)
+                for outputs, _ in self._known_batches(
+                    network, validation, self._read, "validation"
+                )
             )
         sums, count = 0.0, 0
         for deviations in batches:

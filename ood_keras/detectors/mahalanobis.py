@@ -5,7 +5,13 @@ from keras import ops
 
 from ood_keras import batches
 from ood_keras.detectors import gaussian, perturbation
-from ood_keras.detectors.base import Detector, check_fraction, check_layers
+from ood_keras.detectors.base import (
+    Detector,
+    check_finite,
+    check_fraction,
+    check_layers,
+    known_images,
+)
 from ood_keras.detectors.compiled import compiled
 from ood_keras.detectors.network import pooled
 from ood_keras.detectors.statistics import ClassSums
@@ -95,8 +101,10 @@ class Mahalanobis(Detector):
         """Weighs the layers by a logistic regression of unknown against known images.
 
         Args:
-            known: Known validation images, or a dataset of them.
-            unknown: Unknown validation images, never of a source that is tested on.
+            known: Known validation images, or a dataset of them; images labelled -1
+                are left out.
+            unknown: Unknown validation images, never of a source that is tested on;
+                labels are not looked at.
             batch_size: Images per run of the network, for arrays.
 
         Returns:
@@ -104,17 +112,22 @@ class Mahalanobis(Detector):
 
         Raises:
             RuntimeError: `fit` has not been called.
+            ValueError: there are no known or no unknown images.
         """
         from sklearn.linear_model import LogisticRegression
 
         self._check_fitted()
         run = compiled(lambda images: ops.stack(self._run(images)[1], axis=-1))
-        groups = [
-            np.concatenate(
-                [run(images) for images, _ in batches.iterate(data, batch_size)]
-            )
-            for data in (known, unknown)
-        ]
+        groups = []
+        for name, walk in (
+            ("known", known_images(known, batch_size)),
+            ("unknown", batches.iterate_images(unknown, batch_size)),
+        ):
+            distances = [run(images) for images in walk if len(images)]
+            if not distances:
+                raise ValueError(f"`{name}` holds no {name} image to learn from")
+            check_finite(distances, name)
+            groups.append(np.concatenate(distances))
         distances = np.concatenate(groups).astype(np.float64)
         scale = np.maximum(distances.std(axis=0), np.finfo(np.float32).tiny)
         is_unknown = np.repeat([0, 1], [len(group) for group in groups])

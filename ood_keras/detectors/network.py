@@ -23,10 +23,11 @@ class Network:
     or called a second time, so nothing of the model changes.
 
     Logits are found by what they are: the output of a layer that is the model's output,
-    or whose softmax is. A softmax is undone exactly: kernel and bias of a `Dense` layer
-    are applied without the activation, or the input of a `Softmax` layer is taken;
-    logits are never recovered from rounded probabilities. Features are the input of the
-    last layer with weights, normally the `Dense` layer that makes the logits.
+    or whose softmax is. A softmax is undone exactly, whatever function makes it: kernel
+    and bias of a `Dense` layer are applied without the activation, or the input of a
+    layer that is a softmax is taken; logits are never recovered from rounded
+    probabilities. Features are the input of the last layer with weights, normally the
+    `Dense` layer that makes the logits.
 
     Args:
         model: A `keras.Model` with one image input and one output, or a dict of
@@ -41,6 +42,7 @@ class Network:
         num_logits: K.
         feature_size: D.
         image_shape: `(height, width, channels)` of the images it was tried on.
+        sample: These images, a float32 tensor.
         layer_names: What `layers` of a call may name.
         inner_layers: Names of the layers with a kernel (convolutions, Dense layers)
             that run before the classifying one, in order.
@@ -60,19 +62,14 @@ class Network:
     """
 
     def __init__(self, model, *, logits=None, features=None, sample=None):
-        if not isinstance(model, keras.Model):
-            raise TypeError(
-                "`model` must be a keras.Model. Received: an object of type "
-                f"{type(model).__name__}"
-            )
+        check_model(model)
         self.model = model
         self._compiled = {}
-        self._sample = _sample(model, sample)
+        self.sample = images = ops.convert_to_tensor(_sample(model, sample))
         self._logits_name = logits
-        images = ops.convert_to_tensor(self._sample)
         self.image_shape = tuple(images.shape[1:])
         # The first call builds an unbuilt model, so that its layers can be listed.
-        model(images, training=False)
+        _run(model, images)
         self._layers = _by_name(model)
         calls, output = _listen(model, set(self._layers.values()), images)
         if isinstance(output, dict):
@@ -88,6 +85,7 @@ class Network:
             self._logits = _find_logits(calls, output)
         else:
             self._logits = self._executed(logits, calls, "logits")
+        self._undo_softmax = _is_softmax(self._logits, *calls[self._logits])
         self._classifier = _last_with_weights(calls, self._logits)
         self._features = None
         if features is not None:
@@ -97,6 +95,12 @@ class Network:
             raise ValueError(
                 f"logits must have the shape (batch, classes); layer {logits!r} gives "
                 f"{tuple(outputs['logits'].shape)}"
+            )
+        if _are_probabilities(outputs["logits"]):
+            raise ValueError(
+                f"layer {self._logits.name!r} gives probabilities, which the logits "
+                "cannot be recovered from. Name a layer that gives logits, or whose "
+                "activation is a softmax, with logits=..."
             )
         self.num_logits = int(outputs["logits"].shape[1])
         self.feature_size = int(outputs["features"].shape[1])
@@ -130,7 +134,9 @@ class Network:
         else:
             features = calls[self._features][1]
         outputs = {
-            "logits": _logits_of(self._logits, *calls[self._logits]),
+            "logits": _logits_of(
+                self._logits, *calls[self._logits], self._undo_softmax
+            ),
             "features": pooled(features),
         }
         if wanted:
@@ -165,7 +171,7 @@ class Network:
             self.model,
             logits=self._logits_name,
             features=features,
-            sample=self._sample,
+            sample=self.sample,
         )
 
     @property
@@ -181,7 +187,8 @@ class Network:
         """Float32 arrays `kernel (D, K)` and `bias (K,)` that make the logits.
 
         Raises:
-            ValueError: the features do not feed a `Dense` layer that makes the logits.
+            ValueError: the features do not feed a `Dense` layer, or a convolution of
+                1 x 1 pixels, that makes the logits.
         """
         return tuple(map(ops.convert_to_numpy, self._head()))
 
@@ -197,10 +204,10 @@ class Network:
     def _head(self):
         if not self._features_feed_head:
             raise ValueError(
-                "this detector needs a model that ends in a Dense layer, and the input "
-                "of that layer as features: leave `features` and `logits` out, or "
-                f"name such layers. The logits are made by {self._logits.name!r} "
-                f"(a {type(self._logits).__name__})"
+                "this detector needs a model that ends in a Dense layer, or a "
+                "convolution of 1 x 1 pixels, and the input of that layer as features: "
+                "leave `features` and `logits` out, or name such layers. The logits "
+                f"are made by {self._logits.name!r} (a {type(self._logits).__name__})"
             )
         return _kernel_and_bias(self._classifier)
 
@@ -230,6 +237,15 @@ def pooled(tensor):
     return ops.mean(tensor, axis=middle) if middle else tensor
 
 
+def check_model(model):
+    """Raises a TypeError unless `model` is a `keras.Model`."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "`model` must be a keras.Model. Received: an object of type "
+            f"{type(model).__name__}"
+        )
+
+
 def image_shape(model):
     """`(height, width, channels)` that a model takes, or `None` if it does not say."""
     # Functional and Sequential models know their input; others what they were built on.
@@ -246,7 +262,7 @@ def image_shape(model):
 def _sample(model, sample):
     """Two images to try the model on."""
     if sample is not None:
-        return np.asarray(sample[:2], np.float32)
+        return np.asarray(sample, np.float32)[:2]
     shape = image_shape(model)
     if shape is None:
         raise ValueError(
@@ -310,28 +326,59 @@ def _listen(model, layers, images):
     return calls, output
 
 
-def _logits_of(layer, inputs, output):
-    """What `layer` makes before any softmax, float32."""
+def _run(model, images):
+    try:
+        return model(images, training=False)
+    except Exception as error:
+        raise ValueError(
+            "the model cannot be run on images of the shape (batch, height, width, "
+            f"channels) = {tuple(images.shape)}. Expected a model with one input, "
+            f"images of that shape. Keras says: {error}"
+        ) from error
+
+
+def _logits_of(layer, inputs, output, undo_softmax):
+    """What `layer` makes, float32; before its softmax, if that is to be undone."""
+    return _before_activation(layer, inputs) if undo_softmax else _float32(output)
+
+
+def _is_softmax(layer, inputs, output):
+    """Whether `output` is a softmax of what `layer` makes before its activation."""
     if isinstance(layer, keras.layers.Softmax) or (
-        isinstance(layer, keras.layers.Activation) and _is_softmax(layer)
+        isinstance(layer, (keras.layers.Activation, keras.layers.Dense))
+        and layer.activation is keras.activations.softmax
     ):
-        return ops.cast(inputs, "float32")
-    if isinstance(layer, keras.layers.Dense) and _is_softmax(layer):
+        return True
+    # Other functions are known by what they do: `tf.nn.softmax`, say, or a `Lambda`.
+    before = _before_activation(layer, inputs)
+    return before is not None and _equal(ops.softmax(before), output, output.dtype)
+
+
+def _before_activation(layer, inputs):
+    if isinstance(layer, keras.layers.Dense):
         kernel, bias = _kernel_and_bias(layer)
-        return ops.matmul(ops.cast(inputs, "float32"), kernel) + bias
-    return ops.cast(output, "float32")
+        return ops.matmul(_float32(inputs), kernel) + bias
+    return _float32(inputs) if hasattr(inputs, "shape") else None
 
 
-def _kernel_and_bias(dense):
-    kernel = ops.cast(dense.kernel, "float32")
-    if dense.use_bias:
-        return kernel, ops.cast(dense.bias, "float32")
+def _float32(tensor):
+    return ops.cast(tensor, "float32")
+
+
+def _kernel_and_bias(layer):
+    """Of a `Dense` layer, or of a convolution of 1 x 1 pixels."""
+    kernel = ops.reshape(_float32(layer.kernel), layer.kernel.shape[-2:])
+    if layer.use_bias:
+        return kernel, _float32(layer.bias)
     return kernel, ops.zeros((kernel.shape[-1],), "float32")
 
 
 def _feed_head(classifier, outputs, dtype):
     """Whether the kernel and bias of `classifier` make the logits of the features."""
-    if not isinstance(classifier, keras.layers.Dense):
+    if isinstance(classifier, keras.layers.Conv2D):
+        if tuple(classifier.kernel_size) != (1, 1):
+            return False
+    elif not isinstance(classifier, keras.layers.Dense):
         return False
     kernel, bias = _kernel_and_bias(classifier)
     if outputs["features"].shape[-1] != kernel.shape[0]:
@@ -344,40 +391,53 @@ def _has_kernel(layer):
     return getattr(layer, "kernel", None) is not None
 
 
-def _is_softmax(layer):
-    return layer.activation is keras.activations.softmax
+def _is_leaf(layer):
+    """Whether nothing inside of `layer` is looked at: an activation may be a layer."""
+    parts = layer._flatten_layers(include_self=False)
+    return _has_kernel(layer) or not parts or not layer.weights
+
+
+def _are_probabilities(tensor):
+    values = ops.convert_to_numpy(_float32(tensor))
+    return np.all(values >= 0) and np.allclose(values.sum(-1), 1, atol=1e-2)
 
 
 def _find_logits(calls, output):
     """The layer whose logits are, or whose softmax gives, the model's output."""
-    values = ops.convert_to_numpy(ops.cast(output, "float32"))
-    are_probabilities = np.all(values >= 0) and np.allclose(
-        values.sum(-1), 1, atol=1e-2
-    )
+    are_probabilities = _are_probabilities(output)
+    inside = {
+        part
+        for layer in calls
+        if _is_leaf(layer)
+        for part in layer._flatten_layers(include_self=False)
+    }
     # Leaves first: only they show the kernel that feeds the logits.
-    leaves_first = sorted(
-        reversed(calls), key=lambda layer: bool(layer._flatten_layers(False))
-    )
+    leaves_first = sorted(reversed(calls), key=lambda layer: not _is_leaf(layer))
     for layer in leaves_first:
-        if not hasattr(calls[layer][1], "shape"):
+        inputs, made = calls[layer]
+        if layer in inside or not hasattr(made, "shape") or made.shape != output.shape:
             continue
-        found = _logits_of(layer, *calls[layer])
+        if are_probabilities and _is_softmax(layer, inputs, made):
+            made = _before_activation(layer, inputs)
         if _equal(
-            ops.softmax(found) if are_probabilities else found, output, output.dtype
+            ops.softmax(_float32(made)) if are_probabilities else made,
+            output,
+            output.dtype,
         ):
             if getattr(layer, "activation", None) is keras.activations.sigmoid:
                 break
             return layer
+    names = ", ".join(layer.name for layer in calls)
     raise ValueError(
         "could not find the layer that makes the logits: no layer's output is the "
-        "model's output, or gives it by a softmax. Name it with "
-        f"logits=...; layers that run: {', '.join(layer.name for layer in calls)}"
+        "model's output, or gives it by a softmax. Name it with logits=...; layers "
+        f"that run: {names or 'none. Layers inside of a tf.function are not seen'}"
     )
 
 
 def _last_with_weights(calls, logits):
     """The last layer with weights up to `logits`: its input are the features."""
-    ran = [layer for layer in calls if not layer._flatten_layers(False)]
+    ran = [layer for layer in calls if _is_leaf(layer)]
     if logits not in ran:
         return logits
     ran = ran[: ran.index(logits) + 1]

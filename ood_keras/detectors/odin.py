@@ -36,8 +36,10 @@ class ODIN(Wrapper):
                 "`temperature` is that of the usual detector; give it to `detector`: "
                 'detector={"name": "msp", "temperature": ...}. Received both'
             )
-        usual = {"name": "msp", "temperature": temperature or 1000.0}
-        super().__init__(detector=detector or usual, **kwargs)
+        if detector is None:
+            usual = 1000.0 if temperature is None else temperature
+            detector = {"name": "msp", "temperature": usual}
+        super().__init__(detector=detector, **kwargs)
         if not epsilon >= 0:
             raise ValueError(f"`epsilon` must not be negative. Received: {epsilon!r}")
         if self.detector.changes_input:

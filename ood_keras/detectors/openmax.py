@@ -3,8 +3,9 @@
 import numpy as np
 from keras import ops
 
+from ood_keras.conventions import check_count
 from ood_keras.detectors import output_scores
-from ood_keras.detectors.base import Detector, check_count
+from ood_keras.detectors.base import Detector
 from ood_keras.detectors.statistics import (
     CorrectMeans,
     Sample,

@@ -1,6 +1,7 @@
 """Detectors by name, on disk and off."""
 
 import hashlib
+import inspect
 import io
 import json
 import pathlib
@@ -22,6 +23,7 @@ from ood_keras.detectors.knn import KNN
 from ood_keras.detectors.mahalanobis import Mahalanobis
 from ood_keras.detectors.max_logit import MaxLogit
 from ood_keras.detectors.msp import MSP
+from ood_keras.detectors.network import image_shape
 from ood_keras.detectors.nnguide import NNGuide
 from ood_keras.detectors.objectosphere import Objectosphere
 from ood_keras.detectors.odin import ODIN
@@ -77,6 +79,7 @@ def get(name, **hyper_parameters):
 
     Raises:
         ValueError: there is no such detector; the error lists those there are.
+        TypeError: it has no such argument; the error lists those it has.
 
     Example:
 
@@ -85,6 +88,13 @@ def get(name, **hyper_parameters):
     if name not in _CLASSES:
         raise ValueError(
             f"unknown detector {name!r}; expected one of: {', '.join(names())}"
+        )
+    expected = _arguments(_CLASSES[name])
+    unknown = [argument for argument in hyper_parameters if argument not in expected]
+    if unknown:
+        raise TypeError(
+            f"unknown argument of {name!r}: {', '.join(unknown)}; expected some of: "
+            f"{', '.join(expected)}"
         )
     return _CLASSES[name](**hyper_parameters)
 
@@ -140,6 +150,7 @@ def save(detector, folder):
             "num_classes": detector.num_classes,
             "num_logits": detector.network.num_logits,
             "feature_size": detector.network.feature_size,
+            "image_shape": detector.network.image_shape,
             "arrays_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
         },
     )
@@ -171,7 +182,14 @@ def load(path, model):
         raise ValueError(
             f"{path} cannot be read as a detector ({error}). Fit and save it again"
         ) from error
-    detector.restore(model, arrays, saved["num_classes"])
+    # Only a model that does not say its input shape needs to be told.
+    sample = np.random.default_rng(0).uniform(size=(2, *saved["image_shape"]))
+    detector.restore(
+        model,
+        arrays,
+        saved["num_classes"],
+        sample if image_shape(model) is None else None,
+    )
     found = {
         "num_logits": detector.network.num_logits,
         "feature_size": detector.network.feature_size,
@@ -182,7 +200,26 @@ def load(path, model):
             f"{path} was fitted on another model. Expected: {expected}. Received: "
             f"{found}"
         )
+    try:
+        detector.call(detector.network.sample)
+    except Exception as error:
+        raise ValueError(
+            f"{path} was fitted on another model: its arrays do not fit the layers "
+            f"{', '.join(detector.layers)} of this one ({error})"
+        ) from error
     return detector
+
+
+def _arguments(detector_class):
+    """The names of the arguments of a detector's constructor and those of its bases."""
+    return sorted(
+        {
+            name
+            for part in detector_class.__mro__[:-1]
+            for name, parameter in inspect.signature(part).parameters.items()
+            if parameter.kind is not parameter.VAR_KEYWORD
+        }
+    )
 
 
 def _description(path):

@@ -45,13 +45,12 @@ class Wrapper(Detector):
     def _choose_layers(self, network):
         return self.detector.layers
 
-    def _fit_network(self, network, data, validation):
+    def _fit_network(self, network, data, validation, num_classes=None):
         self._forget()
-        self.detector._fit_network(network, data, validation)
-        return super()._fit_network(network, data, validation)
-
-    def _infer_num_classes(self, network, data):
-        return self.detector.num_classes
+        if num_classes is None:
+            num_classes = self.detector._infer_num_classes(network, data)
+        self.detector._fit_network(network, data, validation, num_classes)
+        return super()._fit_network(network, data, validation, num_classes)
 
     def _restore(self, network, arrays, num_classes):
         inner = {

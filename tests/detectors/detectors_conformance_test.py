@@ -101,6 +101,21 @@ def test_call_gives_score_logits_and_features_in_a_graph(case, data):
     )
 
 
+def test_no_tensor_grows_with_the_square_of_the_batch(case):
+    detector, _ = case
+    # No other size of this world is a multiple of this one.
+    images = tf.TensorSpec((61, 8, 8, 1), tf.float32)
+    graph = tf.function(detector.call).get_concrete_function(images).graph
+    sizes = [
+        [size for size in tensor.shape if size and size % 61 == 0]
+        for operation in graph.get_operations()
+        for tensor in operation.outputs
+        if tensor.shape.rank is not None
+    ]
+    assert any(sizes)
+    assert max(map(len, sizes)) == 1 and max(map(sum, sizes)) < 61 * 61
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx", "tflite"])
 def test_it_converts_to_the_formats_it_names(case, data, kind):

@@ -2,8 +2,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
+from ood_keras import detectors
 from ood_keras.detectors import Network
 
 FORMS = [
@@ -110,6 +111,72 @@ def test_a_convolutional_head_with_reshape_and_softmax(data):
     np.testing.assert_allclose(
         tf.nn.softmax(outputs["logits"]), model(data.known), rtol=1e-5, atol=1e-6
     )
+    # So its head serves those who need one.
+    kernel, bias = network.head
+    np.testing.assert_allclose(
+        outputs["features"] @ kernel + bias, outputs["logits"], rtol=1e-5, atol=1e-5
+    )
+    scores = detectors.get("vim").fit(model, data.train).score(data.known)
+    assert np.all(np.isfinite(scores))
+
+
+@pytest.mark.parametrize("end", ["Dense", "Activation", "Lambda"])
+@pytest.mark.parametrize("softmax", ["tf.nn.softmax", "ops.softmax", "Softmax()"])
+def test_a_softmax_is_known_by_what_it_does(make_form, data, expected, end, softmax):
+    function = {
+        "tf.nn.softmax": tf.nn.softmax,
+        "ops.softmax": lambda logits: ops.softmax(logits, axis=-1),
+        "Softmax()": layers.Softmax(),
+    }[softmax]
+    trained = make_form("functional", 3)
+    hidden, last = trained.layers[-2].output, trained.layers[-1]
+    if end == "Dense":
+        last_weights = last.get_weights()
+        last = layers.Dense(3, activation=function, name="last")
+        outputs = last(hidden)
+        last.set_weights(last_weights)
+    else:
+        outputs = getattr(layers, end)(function, name="last")(last(hidden))
+    model = keras.Model(trained.inputs, outputs)
+    # As its own choice, and named by the user.
+    for logits in (None, "last"):
+        network = Network(model, logits=logits)
+        outputs = network(tf.constant(data.known))
+        assert (network.num_logits, network.feature_size) == (3, 12)
+        for name in expected:
+            np.testing.assert_allclose(
+                outputs[name], expected[name], rtol=1e-4, atol=1e-4
+            )
+        assert network.head[0].shape == (12, 3)
+
+
+def test_a_model_of_keras_applications():
+    keras.utils.set_random_seed(0)
+    model = keras.applications.MobileNet(
+        alpha=0.25, input_shape=(32, 32, 3), weights=None, classes=3
+    )
+    images = np.random.default_rng(0).random((20, 32, 32, 3), np.float32)
+    before = model.to_json(), [value.tobytes() for value in model.get_weights()]
+    predictions = model.predict(images, verbose=0)
+    network = Network(model)
+    outputs = network(images)
+    np.testing.assert_allclose(
+        tf.nn.softmax(outputs["logits"]), predictions, rtol=1e-4, atol=1e-6
+    )
+    dropout = model.layers[-4]
+    assert dropout.name == "dropout"
+    hidden = keras.Model(model.inputs[0], dropout.output)
+    np.testing.assert_allclose(
+        outputs["features"], hidden(images)[:, 0, 0], rtol=1e-4, atol=1e-5
+    )
+    for name in ("mahalanobis", "vim"):
+        detector = detectors.get(name).fit(model, (images, np.arange(20) % 3))
+        assert np.all(np.isfinite(detector.score(images)))
+    assert before == (
+        model.to_json(),
+        [value.tobytes() for value in model.get_weights()],
+    )
+    np.testing.assert_array_equal(model.predict(images, verbose=0), predictions)
 
 
 def test_same_names_in_two_parts_are_told_apart_by_path():
@@ -202,3 +269,25 @@ def test_errors_say_what_to_do(trained, make_form):
     with pytest.raises(ValueError, match="scores"):
         Network(outside)
     assert Network(outside, logits="scores").num_logits == 3
+    two = keras.Input((8, 8, 1))
+    with pytest.raises(ValueError, match="one input, images of that shape"):
+        two = keras.Model([inputs, two], layers.Dense(3)(layers.Flatten()(two)))
+        Network(two, sample=np.zeros((2, 8, 8, 1)))
+    # Not a softmax of anything that a layer makes.
+    halved = layers.Dense(3, activation=lambda z: ops.softmax(z / 2), name="halved")
+    with pytest.raises(ValueError, match="'halved' gives probabilities"):
+        Network(keras.Model(inputs, halved(flat)), logits="halved")
+
+
+def test_layers_inside_of_a_graph_are_not_seen(data):
+    class Graph(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.classify = keras.Sequential([layers.Flatten(), layers.Dense(3)])
+
+        @tf.function
+        def call(self, inputs):
+            return self.classify(inputs)
+
+    with pytest.raises(ValueError, match=r"inside of a tf\.function are not seen"):
+        Network(Graph(), sample=data.known)

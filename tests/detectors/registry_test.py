@@ -1,5 +1,7 @@
+import keras
 import numpy as np
 import pytest
+from keras import layers
 
 from ood_keras import detectors
 
@@ -55,6 +57,42 @@ def test_the_unknown_logit_is_no_known_class(trained, data):
     np.testing.assert_allclose(
         detector.score(data.unknown), -np.max(logits[:, :3], axis=1), rtol=1e-5
     )
+
+
+def test_load_for_images_of_any_size(data, tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((None, None, 1)),
+            layers.Conv2D(6, 3),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(3),
+        ]
+    )
+    knn = detectors.get("knn").fit(model, data.train)
+    loaded = detectors.load(detectors.save(knn, tmp_path), model)
+    np.testing.assert_array_equal(loaded.score(data.known), knn.score(data.known))
+    assert loaded.score(data.known[:, :5]).shape == (60,)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("gram", {}), ("mahalanobis", {"layers": ["functional_convolution"]})],
+)
+def test_load_notices_other_inner_layers(trained, data, tmp_path, name, arguments):
+    detector = detectors.get(name, **arguments).fit(trained[3], data.train)
+    path = detectors.save(detector, tmp_path)
+    other = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(4, 3),
+            layers.Conv2D(8, 3),
+            layers.Flatten(),
+            layers.Dense(12),
+            layers.Dense(3),
+        ]
+    )
+    with pytest.raises(ValueError, match=f"{name}.json was fitted on another model"):
+        detectors.load(path, other)
 
 
 def test_load_tells_what_is_wrong(trained, data, tmp_path):

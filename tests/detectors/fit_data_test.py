@@ -1,0 +1,162 @@
+"""What `fit` takes and refuses to learn from, and how often it walks over it."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from ood_keras import detectors
+
+LEARNING = [
+    name
+    for name in detectors.names()
+    if detectors.get(name).learns and name != "ensemble"
+]
+
+
+@pytest.fixture(scope="module")
+def linear(data):
+    """A network that hands NaN and infinite pixels on, which a ReLU may swallow."""
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(6), layers.Dense(3)]
+    )
+
+
+@pytest.fixture(scope="module", params=[np.nan, np.inf])
+def strange(request, data):
+    """Training data with one such image."""
+    images = data.train[0].copy()
+    images[200, 4, 4] = request.param
+    return images, data.train[1]
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_an_image_without_finite_features_is_no_teacher(linear, strange, name):
+    detector = detectors.get(name)
+    with pytest.raises(ValueError, match="1 of 256 images in a batch of `data`"):
+        detector.fit(linear, strange)
+    # Labelled as unknown, it is left out.
+    images, labels = strange
+    labels = np.where(np.arange(300) == 200, -1, labels)
+    scores = detector.fit(linear, (images, labels)).score(images[:200])
+    assert np.all(np.isfinite(scores))
+
+
+@pytest.mark.parametrize("name", ["gram", "ensemble"])
+def test_a_scale_is_not_set_on_bad_validation_images(linear, strange, data, name):
+    detector = detectors.get(name)
+    for validation, message in (
+        (strange, "1 of 256 images in a batch of `validation`"),
+        ((data.known[:0], data.train[1][:0]), "`validation` holds no known image"),
+        ((data.known, np.full(60, -1)), "`validation` holds no known image"),
+        (iter([data.train]), "`validation` can be walked over only once"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            detector.fit(linear, data.train, validation)
+
+
+class Walked:
+    """Batches of training data that count how often they are walked over."""
+
+    def __init__(self, images, labels):
+        self.images, self.labels = images, labels
+        self.count = 0
+
+    def __iter__(self):
+        self.count += 1
+        for start in range(0, len(self.images), 50):
+            rows = slice(start, start + 50)
+            yield self.images[rows], self.labels[rows]
+
+
+@pytest.mark.parametrize("name", detectors.names())
+def test_data_is_walked_over_once(trained, data, name):
+    model = trained[4 if name == "unknown_probability" else 3]
+    detector = detectors.get(name, num_classes=3)
+    # An ensemble fits its members that learn, one of the usual two, then sets scales.
+    expected = 2 if name == "ensemble" else int(detector.learns)
+    walked = Walked(*data.train)
+    detector.fit(model, walked)
+    assert walked.count == expected
+    # One more walk tells the number of classes.
+    walked = Walked(*data.train)
+    detectors.get(name).fit(model, walked)
+    assert walked.count == expected + 1
+
+
+def test_an_ensemble_sets_its_scale_on_validation_in_one_walk(trained, data):
+    ensemble = detectors.get("ensemble", detectors=["knn", "energy"], num_classes=3)
+    training, validation = Walked(*data.train), Walked(data.known, np.arange(60) % 3)
+    ensemble.fit(trained[3], training, validation)
+    assert (training.count, validation.count) == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["mahalanobis", "relative_mahalanobis"])
+def test_classes_of_one_image_have_no_covariance(trained, data, name):
+    first = np.unique(data.train[1], return_index=True)[1]
+    alike = tuple(part[first] for part in data.train)
+    with pytest.raises(ValueError, match="more images of each class"):
+        detectors.get(name).fit(trained[3], alike)
+
+
+@pytest.mark.parametrize("name", ["she", "knn", "vim", "openmax", "nnguide", "fdbd"])
+def test_one_image_per_class_is_enough_for_the_others(trained, data, name):
+    first = np.unique(data.train[1], return_index=True)[1]
+    few = tuple(part[first] for part in data.train)
+    arguments = {"k": 1} if name in ("knn", "nnguide") else {}
+    scores = detectors.get(name, **arguments).fit(trained[3], few).score(data.unknown)
+    assert np.all(np.isfinite(scores))
+
+
+@pytest.mark.parametrize("name", [n for n in LEARNING if "mahalanobis" not in n])
+def test_a_dead_network_gives_finite_scores(make_form, data, name):
+    model = make_form("functional", 3)
+    model.set_weights([np.zeros_like(value) for value in model.get_weights()])
+    scores = detectors.get(name).fit(model, data.train).score(data.unknown)
+    assert np.all(np.isfinite(scores))
+
+
+def test_layers_are_weighed_on_known_and_unknown_images(trained, data):
+    detector = detectors.get("mahalanobis").fit(trained[3], data.train)
+    weights = detector.weigh_layers(data.known, data.unknown).get_arrays()["weights"]
+    # Images labelled as unknown are not known ones; labels of unknown ones are free.
+    mixed = (
+        np.concatenate([data.unknown, data.known]),
+        np.repeat([-1, 0], [60, 60]),
+    )
+    detector.weigh_layers(mixed, (data.unknown, np.array(["letter"] * 60)))
+    np.testing.assert_allclose(detector.get_arrays()["weights"], weights, rtol=1e-3)
+    with pytest.raises(ValueError, match="`known` holds no known image"):
+        detector.weigh_layers((data.unknown, np.full(60, -1)), data.unknown)
+    with pytest.raises(ValueError, match="`unknown` holds no unknown image"):
+        detector.weigh_layers(data.known, [])
+
+
+def test_scores_do_not_depend_on_labels(trained, data):
+    detector = detectors.get("msp", num_classes=3).fit(trained[3])
+    expected = detector.score(data.known)
+    for labels in (np.eye(3)[np.arange(60) % 3], np.array(["cat"] * 60)):
+        np.testing.assert_array_equal(detector.score((data.known, labels)), expected)
+
+
+def test_other_arguments_are_refused():
+    with pytest.raises(TypeError, match="temprature; expected some of: features,"):
+        detectors.get("energy", temprature=2.0)
+    with pytest.raises(TypeError, match="bank_size, features, k, logits, num_classes"):
+        detectors.get("knn", neighbours=5)
+    for name, arguments in (
+        ("odin", {"temperature": 0}),
+        ("odin", {"detector": ""}),
+        ("knn", {"k": None}),
+        ("gram", {"quantile": None}),
+        ("dice", {"sparsity": "0.9"}),
+    ):
+        with pytest.raises(ValueError, match=next(iter(arguments))):
+            detectors.get(name, **arguments)
+
+
+def test_what_is_no_model_is_refused(data):
+    for images in (None, data.train):
+        with pytest.raises(TypeError, match=r"must be a keras\.Model"):
+            detectors.get("msp", num_classes=3).fit(lambda image: image, images)
