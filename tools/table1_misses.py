@@ -9,8 +9,9 @@ _TRIED = (
     "What was tried: other depths, widths and augmentations, harder synthetic outliers "
     "and a second score ([decisions/recipes.md](decisions/recipes.md)); for Omniglot, "
     "other ways to reduce the drawings, and strokes drawn anew as an augmentation "
-    "([decisions/omniglot.md](decisions/omniglot.md)). Recipes are judged on validation "
-    "images: what did not help there is left out, and the numbers stay what they are."
+    "([decisions/omniglot.md](decisions/omniglot.md)). Recipes are judged on "
+    "validation images: what did not help there is left out, and the numbers stay what "
+    "they are."
 )
 
 
