@@ -17,9 +17,14 @@ LOSSES = {
     "entropic_open_set": "Dhamija et al. 2018, over N classes",
     "cross_entropy": "over N classes, of known images alone",
     "confident_classifier": "Lee et al. 2018, with a GAN, of known images alone",
+    "prior_network": "Malinin and Gales 2018, over N classes",
+    "likelihood_ratio": "Ren et al. 2019, autoencoders of known images, no classifier",
 }
 _WITH_OBJECTOSPHERE = ("open_set", "entropic_open_set")
 _WITH_UNKNOWN_WEIGHT = ("open_set", "outlier_exposure")
+_KNOWN_ALONE = ("cross_entropy", "confident_classifier", "likelihood_ratio")
+# The energy of a prior network is -log of its Dirichlet distribution's precision.
+_SCORES = {"prior_network": "energy", "likelihood_ratio": None}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,9 +56,10 @@ class Recipe:
         unknown_weight: Weight of an unknown image in the cross-entropy of "open_set"
             and "outlier_exposure"; `None` stands for the 1/N of Eq. 2 and for 0.5.
         confidence_weight: Weight of the confidence loss of "confident_classifier".
-        learning_rate: The (highest) learning rate of SGD.
-        momentum: Momentum of SGD; above 0 it is Nesterov's.
-        weight_decay: Decoupled weight decay of SGD.
+        learning_rate: The (highest) learning rate of SGD, for "likelihood_ratio" of
+            Adam.
+        momentum: Momentum of SGD; above 0 it is Nesterov's. Adam's first moment.
+        weight_decay: Decoupled weight decay of the optimizer.
         schedule: "constant", or "cosine": a linear warm-up over half an epoch, then
             down to 0 along a cosine at the last step.
         augment: Name of an augmentation of `ood_keras.pipelines.preprocessing`, or
@@ -130,7 +136,7 @@ class Recipe:
     @property
     def shows_unknown(self):
         """Whether training is shown unknown images."""
-        return self.loss not in ("cross_entropy", "confident_classifier")
+        return self.loss not in _KNOWN_ALONE
 
     @property
     def unknown_class(self):
@@ -139,8 +145,13 @@ class Recipe:
 
     @property
     def score(self):
-        """Name of the score that the best epoch is chosen by, see `training.fit`."""
-        return "unknown_probability" if self.unknown_class else "msp"
+        """Name of the score that the best epoch is chosen by, see `training.fit`.
+
+        `None` where there is no classifier.
+        """
+        if self.unknown_class:
+            return "unknown_probability"
+        return _SCORES.get(self.loss, "msp")
 
     @property
     def outputs(self):
@@ -153,7 +164,10 @@ class Recipe:
         return ("logits", "features") if on_features else ("logits",)
 
     def build_model(self, input_shape, num_classes):
-        """Returns the network; its output is a dict if two outputs have a loss."""
+        """Returns the network; its output is a dict if two outputs have a loss.
+
+        Not for "likelihood_ratio", whose model is `training.baselines`' own.
+        """
         arguments = {
             "unknown_class": self.unknown_class,
             "filters": self.filters,
@@ -190,6 +204,10 @@ class Recipe:
             loss = losses.OutlierExposure(num_classes, weight)
         elif self.loss in ("entropic_open_set", "confident_classifier"):
             loss = losses.EntropicOpenSet(num_classes)
+        elif self.loss == "prior_network":
+            loss = losses.PriorNetwork(num_classes)
+        elif self.loss == "likelihood_ratio":
+            loss = None  # The model computes it.
         else:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         if len(self.outputs) == 1:
@@ -209,7 +227,7 @@ class Recipe:
         )
 
     def build_optimizer(self, steps_per_epoch):
-        """Returns SGD with this recipe's schedule."""
+        """Returns SGD, or Adam for "likelihood_ratio", with this recipe's schedule."""
         rate = self.learning_rate
         if self.schedule == "cosine":
             warmup_steps = max(1, steps_per_epoch // 2)
@@ -218,6 +236,10 @@ class Recipe:
                 warmup_target=self.learning_rate,
                 warmup_steps=warmup_steps,
                 decay_steps=max(1, steps_per_epoch * self.epochs - warmup_steps),
+            )
+        if self.loss == "likelihood_ratio":
+            return keras.optimizers.Adam(
+                rate, beta_1=self.momentum, weight_decay=self.weight_decay or None
             )
         return keras.optimizers.SGD(
             learning_rate=rate,

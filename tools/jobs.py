@@ -86,7 +86,15 @@ def train(
         unknown_per_epoch=recipe.unknown_per_epoch if unknown_train else None,
         augment=recipe.augment,
     )
-    model = recipe.build_model(known_source.image_shape, num_classes)
+    validation = known_validation.dataset(), _concatenated(unknown_validation)
+    if recipe.loss == "likelihood_ratio":
+        # Not with every command: the baselines import scikit-learn.
+        from ood_keras.training.baselines import likelihood_ratio
+
+        model = likelihood_ratio.LikelihoodRatio().build(known_source.image_shape)
+        validation = likelihood_ratio.KnownBound(model, known_validation.dataset())
+    else:
+        model = recipe.build_model(known_source.image_shape, num_classes)
     if recipe.loss == "confident_classifier":
         model = training.ConfidentClassifier(
             model, confidence_weight=recipe.confidence_weight
@@ -97,7 +105,7 @@ def train(
         _LabelsForEach(data, recipe.outputs) if len(recipe.outputs) > 1 else data,
         epochs=recipe.epochs,
         run_dir=run_dir,
-        validation=(known_validation.dataset(), _concatenated(unknown_validation)),
+        validation=validation,
         num_classes=num_classes,
         seed=seed,
         score=recipe.score,
@@ -144,6 +152,75 @@ def evaluate(
         fingerprints of the test images.
     """
     run_dir = pathlib.Path(run_dir)
+    data = load_measured(run_dir, unknown, data_dir, validation_unknown)
+    settings, known_source = data.settings, data.known
+    if settings["recipe"].get("loss") == "likelihood_ratio":
+        raise ValueError(
+            f"{run_dir} holds no classifier, which every detector needs, but the "
+            "autoencoders of a likelihood ratio; `training.baselines.LikelihoodRatio` "
+            "scores with them, and `ood-study` measures that"
+        )
+    model = keras.models.load_model(run_dir / "model.keras")
+    judging = {
+        "known": data.known_validation.dataset(),
+        "unknown": data.unknown_validation,
+    }
+    fitted = {
+        name: _fitted(name, model, known_source, judging if tune else None)
+        for name in detectors
+    }
+    report = evaluation.evaluate(
+        fitted,
+        known=(settings["known"], known_source.test.dataset()),
+        unknown={spec: split.dataset() for spec, split in data.tests.items()},
+        validation_known=judging["known"],
+        validation_unknown=judging["unknown"],
+        seen=data.seen,
+        class_names=settings["class_names"],
+        protocol={
+            "recipe": settings["recipe"]["name"],
+            "seed": settings["seed"],
+            "trained with unknowns from": ", ".join(settings["unknown"]) or "nowhere",
+            "selected with unknowns from": ", ".join(data.judges),
+        },
+    )
+    report.metrics["data"] = data.fingerprints
+    for detector in fitted.values():
+        detector_room.save(detector, run_dir / "detectors")
+    write_samples(run_dir / "samples", [known_source.test, *data.tests.values()])
+    _write_known_images(run_dir / _KNOWN_IMAGES, data.known_validation)
+    # Last, since `export` takes a run with metrics.json for one that has the rest.
+    report.save(run_dir)
+    return report
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasuredData:
+    """The data that a run is measured on, checked not to leak.
+
+    Attributes:
+        settings: What `train` recorded, and the seed.
+        known: The known source.
+        known_validation: Its validation split.
+        unknown_validation: One dataset, the validation images of `judges`.
+        judges: Specs of the sources whose validation images select and tune.
+        tests: `{spec: test split}` of the unknown sources.
+        seen: Those of them that training was shown.
+        fingerprints: What identifies the test images.
+    """
+
+    settings: dict
+    known: object
+    known_validation: object
+    unknown_validation: object
+    judges: list
+    tests: dict
+    seen: list
+    fingerprints: dict
+
+
+def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
+    """Returns the `MeasuredData` of a finished run; arguments as for `evaluate`."""
     settings = _settings(run_dir)
     exposed = settings["unknown"]
     judges = exposed if validation_unknown is None else list(validation_unknown)
@@ -174,38 +251,16 @@ def evaluate(
         settings["data"],
         [known_source.train, known_validation, *unknown_validation],
     )
-    model = keras.models.load_model(run_dir / "model.keras")
-    judging = {
-        "known": known_validation.dataset(),
-        "unknown": _concatenated(unknown_validation),
-    }
-    fitted = {
-        name: _fitted(name, model, known_source, judging if tune else None)
-        for name in detectors
-    }
-    report = evaluation.evaluate(
-        fitted,
-        known=(settings["known"], known_source.test.dataset()),
-        unknown={spec: split.dataset() for spec, split in tests.items()},
-        validation_known=judging["known"],
-        validation_unknown=judging["unknown"],
+    return MeasuredData(
+        settings=settings,
+        known=known_source,
+        known_validation=known_validation,
+        unknown_validation=_concatenated(unknown_validation),
+        judges=judges,
+        tests=tests,
         seen=_seen(unknown, exposed),
-        class_names=settings["class_names"],
-        protocol={
-            "recipe": settings["recipe"]["name"],
-            "seed": settings["seed"],
-            "trained with unknowns from": ", ".join(exposed) or "nowhere",
-            "selected with unknowns from": ", ".join(judges),
-        },
+        fingerprints=_fingerprints([known_source.test, *tests.values()]),
     )
-    report.metrics["data"] = _fingerprints([known_source.test, *tests.values()])
-    for detector in fitted.values():
-        detector_room.save(detector, run_dir / "detectors")
-    write_samples(run_dir / "samples", [known_source.test, *tests.values()])
-    _write_known_images(run_dir / _KNOWN_IMAGES, known_validation)
-    # Last, since `export` takes a run with metrics.json for one that has the rest.
-    report.save(run_dir)
-    return report
 
 
 def _fitted(name, model, known_source, judging):

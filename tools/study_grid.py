@@ -14,7 +14,7 @@ class Method:
     Attributes:
         name: The method's name in all results.
         title: The name that a table shows.
-        detector: A name of `detectors.names()`.
+        detector: A name of `detectors.names()` or of `other_families.NAMES`.
         description: How the method is used, in a sentence.
     """
 

@@ -26,7 +26,7 @@ def work(job, data_dir, run_dir, output_dir):
 
     from ood_keras import evaluation, files
     from ood_keras.pipelines import recipes
-    from ood_keras.tools import jobs
+    from ood_keras.tools import jobs, other_families
 
     run_dir, output_dir = pathlib.Path(run_dir), pathlib.Path(output_dir)
     history = jobs.train(
@@ -38,23 +38,28 @@ def work(job, data_dir, run_dir, output_dir):
         seed=job["seed"],
     )
     started = time.monotonic()
-    report = jobs.evaluate(
-        run_dir=run_dir,
-        unknown=job["test_unknown"],
-        data_dir=data_dir,
-        detectors=list(job["methods"].values()),
-        validation_unknown=job["validation_unknown"],
-        tune=True,
-    )
+    detectors = list(job["methods"].values())
+    measure = {
+        "run_dir": run_dir,
+        "unknown": job["test_unknown"],
+        "data_dir": data_dir,
+        "validation_unknown": job["validation_unknown"],
+    }
+    if set(detectors) & set(other_families.NAMES):
+        report = other_families.evaluate(methods=detectors, **measure)
+        configs = report.configs
+    else:
+        report = jobs.evaluate(detectors=detectors, tune=True, **measure)
+        configs = {detector: _saved_config(run_dir, detector) for detector in detectors}
     print(report, flush=True)
     method_of = {detector: method for method, detector in job["methods"].items()}
     run = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
     # Where the data lies says nothing to others; its fingerprints do.
     run["settings"].pop("data_dir")
-    methods = {}
-    for method, detector in job["methods"].items():
-        saved = json.loads((run_dir / "detectors" / f"{detector}.json").read_text())
-        methods[method] = {"detector": detector, "config": saved["config"]}
+    methods = {
+        method: {"detector": detector, "config": configs[detector]}
+        for method, detector in job["methods"].items()
+    }
     minutes = {
         "training": sum(row["seconds"] for row in history) / 60,
         "evaluation": (time.monotonic() - started) / 60,
@@ -76,7 +81,7 @@ def work(job, data_dir, run_dir, output_dir):
     )
     with files.atomic_file(output_dir / "scores.npz") as path:
         np.savez_compressed(path, **_scores(report.scores, method_of))
-    if job["seed"] == 0:
+    if job["seed"] == 0 and isinstance(report, evaluation.Report):
         evaluation.record_examples(report, output_dir / "examples.npz")
     metrics = report.metrics
     files.write_json(
@@ -92,9 +97,16 @@ def work(job, data_dir, run_dir, output_dir):
     )
 
 
+def _saved_config(run_dir, detector):
+    saved = json.loads((run_dir / "detectors" / f"{detector}.json").read_text())
+    return saved["config"]
+
+
 def _scores(scores, method_of):
     """The arrays to keep of `Report.scores`, by the names of the methods."""
-    kept = {name: scores[name] for name in ("labels/known", "predictions/known")}
+    # Without a classifier there are no predictions.
+    names = {"labels/known", "predictions/known"} & set(scores)
+    kept = {name: scores[name] for name in sorted(names)}
     for name, array in scores.items():
         data, _, detector = name.rpartition("/")
         if data == "known" or (data.startswith("unknown/") and detector in method_of):

@@ -149,7 +149,10 @@ def results_page(folder, images):
             "Other families",
             "other families",
             ["softmax_threshold", OURS],
-            "One representative of each other family that the paper names.",
+            "One representative of each other family that the paper's section 2 names. "
+            "Entropy, temperature scaling, learned confidence and the one-class SVM "
+            "belong to the network of the softmax threshold, trained once more; the "
+            "likelihood ratio has no classifier.",
         ),
         (
             "The paper's own recipe",
@@ -339,18 +342,7 @@ def _known(study, known, images):
     methods = study.measured(known, "main")
     if not methods:
         return []
-    rows = [
-        [
-            study.title(method),
-            study.summary["methods"][method]["description"],
-            _exposed(study.exposure(known, method)),
-            ", ".join(map(str, study.seeds(known, method))),
-            _shown(study.accuracy(known, method)),
-        ]
-        for method in methods
-    ]
-    header = ["method", "what it is", "unknowns in training", "seeds", "known accuracy"]
-    lines = [f"## Known: {known}", "", *markdown.table(header, rows, num_texts=4), ""]
+    lines = [f"## Known: {known}", "", *_described(study, known, methods)]
     for metric in MEASURES:
         lines += [f"### {known}: {_heading(metric)}", ""]
         lines += _matrix(study, known, methods, metric, published=True)
@@ -368,6 +360,22 @@ def _known(study, known, images):
     return lines
 
 
+def _described(study, known, methods):
+    """A table of what the methods are."""
+    rows = [
+        [
+            study.title(method),
+            study.summary["methods"][method]["description"],
+            _exposed(study.exposure(known, method)),
+            ", ".join(map(str, study.seeds(known, method))),
+            _shown(study.accuracy(known, method)),
+        ]
+        for method in methods
+    ]
+    header = ["method", "what it is", "unknowns in training", "seeds", "known accuracy"]
+    return [*markdown.table(header, rows, num_texts=4), ""]
+
+
 def _group(study, title, group, base, text):
     """One section: a table of each known set, with rows to compare with first."""
     lines = []
@@ -379,6 +387,8 @@ def _group(study, title, group, base, text):
             method for method in base if method in study.measured(known, "main", group)
         ]
         methods = first + [method for method in measured if method not in first]
+        if group == "other families":
+            lines += _described(study, known, measured)
         for metric in ("auroc", "fpr95_known_positive"):
             lines += [f"### {known}: {_heading(metric)}", ""]
             lines += _matrix(study, known, methods, metric, with_accuracy=True)

@@ -49,6 +49,42 @@ def check_labels(labels, num_classes, source):
         )
 
 
+def measured(
+    source, accuracy, known_scores, unknown_scores, *, seen, selected_detector
+):
+    """The content of `metrics.json`.
+
+    Args:
+        source: Name of the known images.
+        accuracy: On them, or `None` where nothing was classified.
+        known_scores: `{detector: ood_score}` of them.
+        unknown_scores: `{source: {detector: ood_score}}`.
+        seen: Names of the unknown sources that training was shown.
+        selected_detector: The one to deploy.
+
+    Raises:
+        RuntimeError: the numbers contradict each other.
+    """
+    results = {
+        "known": {"source": source, "accuracy": accuracy},
+        "detectors": {
+            name: {
+                "unknown": {
+                    unknown_source: {
+                        "seen": unknown_source in seen,
+                        **metrics.evaluate_scores(scores, others[name]),
+                    }
+                    for unknown_source, others in unknown_scores.items()
+                }
+            }
+            for name, scores in known_scores.items()
+        },
+        "selected_detector": selected_detector,
+    }
+    check_consistent(results)
+    return results
+
+
 def check_consistent(results):
     """Raises if the results hold numbers that no detector can have."""
     found = metrics.check_consistency(results)

@@ -3,7 +3,6 @@
 import numpy as np
 
 from ood_keras import calibration
-from ood_keras import metrics as measures
 from ood_keras.evaluation import common, selection
 from ood_keras.evaluation.report import Report
 from ood_keras.evaluation.scoring import Scorer
@@ -106,28 +105,14 @@ def evaluate(
             )
             for name, data in unknown.items()
         }
-    metrics = {
-        "known": {
-            "source": source,
-            "accuracy": float(np.mean(scored.predictions == scored.labels)),
-        },
-        "detectors": {
-            name: {
-                "unknown": {
-                    unknown_source: {
-                        "seen": unknown_source in seen,
-                        **measures.evaluate_scores(
-                            scored.scores[name], other.scores[name]
-                        ),
-                    }
-                    for unknown_source, other in scored_unknown.items()
-                }
-            }
-            for name in detectors
-        },
-        "selected_detector": selected,
-    }
-    common.check_consistent(metrics)
+    metrics = common.measured(
+        source,
+        float(np.mean(scored.predictions == scored.labels)),
+        {name: scored.scores[name] for name in detectors},
+        {name: other.scores for name, other in scored_unknown.items()},
+        seen=seen,
+        selected_detector=selected,
+    )
     return Report(
         metrics=metrics,
         known=scored,

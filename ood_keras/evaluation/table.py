@@ -31,8 +31,7 @@ def format_table(metrics):
     detectors = metrics["detectors"]
     unknown = detectors[selected]["unknown"]
     lines = [
-        f"known: {metrics['known']['source']}, "
-        f"accuracy {_percent(metrics['known']['accuracy'])} %",
+        f"known: {metrics['known']['source']}, {_accuracy(metrics['known'])}",
         f"selected detector: {selected} (all numbers in percent)",
         "",
         *_aligned(
@@ -68,6 +67,12 @@ def format_table(metrics):
     if any(row["seen"] for row in unknown.values()):
         lines += ["", _SEEN_NOTE]
     return "\n".join(lines)
+
+
+def _accuracy(known):
+    if known["accuracy"] is None:
+        return "no classifier"
+    return f"accuracy {_percent(known['accuracy'])} %"
 
 
 def _starred(source, row):

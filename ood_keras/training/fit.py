@@ -39,7 +39,7 @@ def fit(
       best epoch has the lowest `val_fpr95_known_positive`; ties go to the lower
       `val_detection_error`, then to the higher `val_auroc`, then to the earlier epoch.
       Without unknown validation images it has the highest `val_known_accuracy`; ties go
-      to the lower `val_known_loss`.
+      to the lower `val_known_loss`, which decides alone where there is no classifier.
 
     `run_dir` receives `run.json`, `history.csv`, `logs/` (TensorBoard), `checkpoints/`
     and at the end `model.keras`, with the best epoch's weights. A model that only
@@ -48,19 +48,22 @@ def fit(
 
     Args:
         model: A compiled `keras.Model` with logits as its output, or as the output
-            "logits" of a dict. Call `training.set_seed(seed)` before building it. It
-            is trained in place and left with the weights of the best epoch (the
-            optimizer keeps its last state). An optimizer with `use_ema` puts its
-            averages into the weights after each epoch, as after any `model.fit`.
-            Its randomness must come from layers and their seed generators, as that
-            of Keras' own layers does: no other can be resumed.
+            "logits" of a dict; any other needs a `validation` that measures it. Call
+            `training.set_seed(seed)` before building it. It is trained in place and
+            left with the weights of the best epoch (the optimizer keeps its last
+            state). An optimizer with `use_ema` puts its averages into the weights after
+            each epoch, as after any `model.fit`. Its randomness must come from layers
+            and their seed generators, as that of Keras' own layers does: no other can
+            be resumed.
         data: Has `steps_per_epoch`, and `epoch(index, start_step)`, which returns the
             batches of that epoch from that step on as a `tf.data.Dataset` and is the
             same whenever it is called: `pipelines.Interleave`.
         epochs: Passes over the data in all, those before a resume included.
         run_dir: Folder of the run: new, empty, or that of the same run.
         validation: `(known, unknown)` image data, known with labels `0..N-1`; unknown
-            is `None` where training must not be steered by any.
+            is `None` where training must not be steered by any. Or an object whose
+            `measure()` returns `{name: number}` after every epoch, `known_loss` or the
+            metrics of `metrics.evaluate_scores` among them.
         num_classes: N, the number of known classes.
         settings: Plain JSON values that say what is run: recipe, data sources and their
             fingerprints. Saved in `run.json`; a resumed run must have the same.
@@ -102,7 +105,9 @@ def fit(
     _check_arguments(model, data, epochs, checkpoint_every)
     set_seed(seed)
     num_classes = check_num_classes(num_classes)
-    validator = Validation(model, validation, num_classes, score)
+    validator = validation
+    if not hasattr(validation, "measure"):
+        validator = Validation(model, validation, num_classes, score)
     run = {
         "settings": {} if settings is None else settings,
         "seed": seed,

@@ -113,8 +113,8 @@ class Run:
             with files.atomic_file(path) as temporary:
                 getattr(self.model, "inference_model", self.model).save(temporary)
         best = self.history[self.best_epoch]
-        name = "val_fpr95_known_positive"
-        name = name if name in best else "val_known_accuracy"
+        names = ("val_fpr95_known_positive", "val_known_accuracy", "val_known_loss")
+        name = next(name for name in names if name in best)
         self.say(
             f"Best epoch: {best['epoch']}, with {name} {best[name]:.4f}. "
             f"{path} has its weights."
@@ -284,7 +284,7 @@ def _check_loss(loss, epoch):
 def _rank(row):
     """Lower is better."""
     if "val_auroc" not in row:
-        return -row["val_known_accuracy"], row["val_known_loss"]
+        return -row.get("val_known_accuracy", 0.0), row["val_known_loss"]
     return (
         row["val_fpr95_known_positive"],
         row["val_detection_error"],

@@ -8,7 +8,15 @@ from references import detectors_reference as reference
 
 from ood_keras.detectors import output_scores
 
-NAMES = ["unknown_probability", "msp", "max_logit", "energy", "objectosphere"]
+NAMES = [
+    "unknown_probability",
+    "msp",
+    "max_logit",
+    "energy",
+    "entropy",
+    "gen",
+    "objectosphere",
+]
 
 
 def score(name, logits, num_classes, **kwargs):

@@ -31,6 +31,15 @@ def test_one_detector():
     ]
 
 
+def test_without_a_classifier_there_is_no_accuracy():
+    metrics = {
+        "known": {"source": "mnist", "accuracy": None},
+        "detectors": {"ratio": {"unknown": {"kmnist": _row(False, 0.998)}}},
+        "selected_detector": "ratio",
+    }
+    assert format_table(metrics).startswith("known: mnist, no classifier\n")
+
+
 def test_several_detectors_and_seen_sources():
     metrics = {
         "known": {"source": "mnist", "accuracy": 0.9952},

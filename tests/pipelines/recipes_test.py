@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
@@ -73,9 +74,9 @@ def test_loss_takes_the_recipe_s_numbers():
     assert (config["beta"], config["gamma"], config["num_classes"]) == (0.3, 0.5, 3)
 
 
-# Every loss of `recipes.LOSSES`, and what else changes the network or the loss.
+# Every loss of a classifier, and what else changes the network or the loss.
 VARIANTS = {
-    **{loss: {"loss": loss} for loss in recipes.LOSSES},
+    **{loss: {"loss": loss} for loss in recipes.LOSSES if loss != "likelihood_ratio"},
     "entropic_open_set": {
         "loss": "entropic_open_set",
         "objectosphere_on": "features",
@@ -120,6 +121,24 @@ def test_every_loss_trains_a_step(variant):
     logits = outputs["logits"] if isinstance(outputs, dict) else outputs
     assert logits.shape == (4, 3 + recipe.unknown_class)
     assert (recipe.score == "unknown_probability") == recipe.unknown_class
+
+
+def test_a_prior_network_is_selected_by_its_precision():
+    assert recipes.get("fast", loss="prior_network").score == "energy"
+    assert recipes.get("fast", loss="cross_entropy").score == "msp"
+
+
+def test_likelihood_ratio_has_no_classifier():
+    recipe = recipes.get(
+        "fast", loss="likelihood_ratio", learning_rate=0.002, schedule="constant"
+    )
+    assert not recipe.shows_unknown and not recipe.unknown_class
+    assert recipe.score is None and recipe.build_loss(num_classes=3) is None
+    optimizer = recipe.build_optimizer(steps_per_epoch=10)
+    assert isinstance(optimizer, keras.optimizers.Adam)
+    config = optimizer.get_config()
+    assert config["learning_rate"] == pytest.approx(0.002)
+    assert (config["beta_1"], config["weight_decay"]) == (0.9, 0.003)
 
 
 @pytest.mark.parametrize(

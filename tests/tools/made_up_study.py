@@ -31,7 +31,7 @@ def _cell(*values):
     return {"mean": float(np.mean(values)), "std": std, "values": list(values)}
 
 
-def _unknown_cells(auroc):
+def unknown_cells(auroc):
     """Numbers that no linter objects to."""
     return {
         metric: _cell(*(auroc if metric[0] == "a" else [1 - v for v in auroc]))
@@ -48,21 +48,21 @@ def write(folder):
     """
     mnist = {
         "ours": {
-            "emnist/letters": _unknown_cells([0.9990, 0.9992]),
-            "kmnist": _unknown_cells([0.9970, 0.9980]),
-            "uniform_noise": _unknown_cells([1.0, 1.0]),
+            "emnist/letters": unknown_cells([0.9990, 0.9992]),
+            "kmnist": unknown_cells([0.9970, 0.9980]),
+            "uniform_noise": unknown_cells([1.0, 1.0]),
         },
-        "ours_synthetic": {name: _unknown_cells([0.9985]) for name in _UNKNOWN},
-        "softmax_threshold": {"emnist/letters": _unknown_cells([0.9012])},
+        "ours_synthetic": {name: unknown_cells([0.9985]) for name in _UNKNOWN},
+        "softmax_threshold": {"emnist/letters": unknown_cells([0.9012])},
         "odin": {
-            "emnist/letters": _unknown_cells([0.92]),
-            "uniform_noise": _unknown_cells([0.97]),
+            "emnist/letters": unknown_cells([0.92]),
+            "uniform_noise": unknown_cells([0.97]),
         },
-        "without_block": {name: _unknown_cells([0.98]) for name in _UNKNOWN},
-        "two": {name: _unknown_cells([0.97]) for name in _UNKNOWN},
-        "paper": {name: _unknown_cells([0.96]) for name in _UNKNOWN},
+        "without_block": {name: unknown_cells([0.98]) for name in _UNKNOWN},
+        "two": {name: unknown_cells([0.97]) for name in _UNKNOWN},
+        "paper": {name: unknown_cells([0.96]) for name in _UNKNOWN},
     }
-    fashion = {"ours": {"mnist": _unknown_cells([0.5])}}
+    fashion = {"ours": {"mnist": unknown_cells([0.5])}}
     summary = {
         "study": "table1",
         "results": {"mnist": mnist, "fashion_mnist": fashion},

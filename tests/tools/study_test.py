@@ -11,12 +11,21 @@ import sys
 import time
 
 import fake_study_worker
+import keras
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 
-from ood_keras import metrics
+from ood_keras import metrics, pipelines
 from ood_keras.pipelines import recipes
-from ood_keras.tools import jobs, study_engine, study_summary, study_worker
+from ood_keras.tools import (
+    jobs,
+    other_families,
+    study_engine,
+    study_summary,
+    study_worker,
+)
 from ood_keras.tools.study_grid import Known, Method, Study, Training
 from ood_keras.tools.table1 import TABLE1
 
@@ -31,6 +40,7 @@ RECIPE = recipes.get(
 )
 OURS = Method(name="ours", title="Ours", detector="unknown_probability")
 MSP = Method(name="softmax", title="Softmax threshold", detector="msp")
+FAMILIES = "other families"
 
 
 def make_study(*names, seeds=(0,), known="digits"):
@@ -350,6 +360,155 @@ def test_worker_leaves_the_promised_files(real_run):
     assert auroc == rows["glyphs"]["auroc"]
     summary = study_summary.summarise(study, folder)
     assert summary["results"]["digits"]["softmax"]["glyphs"]["auroc"]["mean"] == auroc
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory):
+    """The trainings of the other families, by the real worker on tiny networks."""
+    folder = tmp_path_factory.mktemp("families")
+    trainings = tuple(each for each in TABLE1.trainings if each.group == FAMILIES)
+    # What a family changes is the grid's, but for the length of a training.
+    trainings = tuple(
+        dataclasses.replace(each, changes={**each.changes, "epochs": 1})
+        for each in trainings
+    )
+    names = tuple(each.name for each in trainings)
+    study = dataclasses.replace(make_study(*names), trainings=trainings)
+    for run in study.runs():
+        run_dir = folder / "runs" / run.name
+        study_worker.work(run.job(), None, run_dir, folder / run.name)
+    return study, folder
+
+
+def read(folder, run, name):
+    return json.loads((folder / run / f"{name}.json").read_text())
+
+
+def test_families_come_last_on_mnist_with_one_seed():
+    families = [run for run in TABLE1.runs() if run.training.group == FAMILIES]
+    assert families == TABLE1.runs()[-len(families) :]
+    assert {(run.known.spec, run.seed) for run in families} == {("mnist", 0)}
+    methods = {method.detector for run in families for method in run.training.methods}
+    assert methods == {"entropy", *other_families.NAMES}
+
+
+def test_every_family_has_all_cells(families):
+    study, folder = families
+    found = {}
+    for run in study.runs():
+        assert study_summary.status(run, folder) == "finished"
+        result = read(folder, run.name, "metrics")
+        assert set(result["detectors"]) == {
+            method.name for method in run.training.methods
+        }
+        assert result["selected_detector"] in result["detectors"]
+        with np.load(folder / run.name / "scores.npz", allow_pickle=False) as scores:
+            scores = dict(scores)
+        for method, rows in result["detectors"].items():
+            assert set(rows["unknown"]) == {"glyphs", "uniform_noise"}
+            for source, row in rows["unknown"].items():
+                cells = metrics.evaluate_scores(
+                    scores[f"known/{method}"], scores[f"unknown/{source}/{method}"]
+                )
+                seen = source == "glyphs" and method == "prior_network"
+                assert row == {"seen": seen, **cells}
+            found[method] = scores, result["known"]["accuracy"]
+        # Progress, for the log.
+        history = (folder / run.name / "history.csv").read_text().splitlines()
+        assert len(history) == 2
+    labels = pipelines.load("digits").test.labels
+    for method, (scores, accuracy) in found.items():
+        np.testing.assert_array_equal(scores["labels/known"], labels)
+        if method == "likelihood_ratio":
+            assert accuracy is None and "predictions/known" not in scores
+        else:
+            assert accuracy == np.mean(scores["predictions/known"] == labels)
+    summary = study_summary.summarise(study, folder)
+    assert set(summary["results"]["digits"]) == set(study.methods)
+    assert set(summary["known_accuracy"]["digits"]) == {*study.methods} - {
+        "likelihood_ratio"
+    }
+    assert "Inconsistent results: none" in study_summary.format_summary(summary)
+
+
+def test_families_are_scored_as_their_papers_say(families):
+    _, folder = families
+    images = pipelines.load("digits").test.dataset()
+
+    def logits(run):
+        model = keras.models.load_model(folder / "runs" / run / "model.keras")
+        return model.predict(images, verbose=0).astype("float64")
+
+    def order(run, method):
+        with np.load(folder / run / "scores.npz", allow_pickle=False) as scores:
+            return scores[f"known/{method}"]
+
+    run = "digits/families_cross_entropy/seed_0"
+    p = scipy.special.softmax(logits(run), axis=1)
+    agree = scipy.stats.spearmanr(order(run, "entropy"), scipy.stats.entropy(p, axis=1))
+    assert agree.statistic > 0.999
+    methods = read(folder, run, "run")["methods"]
+    scaled = logits(run) / methods["temperature_scaling"]["config"]["temperature"]
+    largest = scipy.special.softmax(scaled, axis=1).max(axis=1)
+    agree = scipy.stats.spearmanr(order(run, "temperature_scaling"), -largest)
+    assert agree.statistic > 0.999
+
+    run = "digits/prior_network/seed_0"
+    entropies = [scipy.stats.dirichlet(np.exp(row)).entropy() for row in logits(run)]
+    agree = scipy.stats.spearmanr(order(run, "prior_network"), entropies)
+    assert agree.statistic > 0.999
+
+    run = "digits/likelihood_ratio/seed_0"
+    pair = keras.models.load_model(folder / "runs" / run / "model.keras")
+    bounds = pair.predict(images, verbose=0)
+    np.testing.assert_allclose(
+        order(run, "likelihood_ratio"), bounds["background"] - bounds["full"], rtol=1e-3
+    )
+    config = read(folder, run, "run")["methods"]["likelihood_ratio"]["config"]
+    assert config == {"mutation_rate": 0.2, "latent_size": 20, "hidden_size": 500}
+
+
+def test_other_test_images_change_nothing_that_was_fitted(families):
+    _, folder = families
+    run = "digits/families_cross_entropy/seed_0"
+    recorded = read(folder, run, "run")["methods"]
+    methods = ["temperature_scaling", "one_class_svm"]
+    result = other_families.evaluate(
+        run_dir=folder / "runs" / run,
+        unknown=["gaussian_noise"],
+        methods=methods,
+        validation_unknown=["glyphs"],
+    )
+    for name in methods:
+        assert result.configs[name] == recorded[name]["config"]
+    with np.load(folder / run / "scores.npz", allow_pickle=False) as scores:
+        for name in methods:
+            known = scores[f"known/{name}"]
+            np.testing.assert_array_equal(result.scores[f"known/{name}"], known)
+
+
+def test_a_family_that_was_stopped_while_it_was_measured_ends_alike(families):
+    study, folder = families
+    (run,) = study.runs("digits/likelihood_ratio")
+    results = {}
+    for name in ("metrics.json", "history.csv"):
+        path = folder / run.name / name
+        results[path] = path.read_bytes()
+        path.unlink()
+    study_worker.work(run.job(), None, folder / "runs" / run.name, folder / run.name)
+    for path, content in results.items():
+        assert path.read_bytes() == content
+
+
+def test_the_autoencoders_are_no_classifier(families):
+    _, folder = families
+    run = "digits/likelihood_ratio/seed_0"
+    with pytest.raises(ValueError, match="holds no classifier"):
+        jobs.evaluate(
+            run_dir=folder / "runs" / run,
+            unknown=["uniform_noise"],
+            validation_unknown=["glyphs"],
+        )
 
 
 def test_run_without_unknowns_needs_someone_to_select_with(real_run):

@@ -108,6 +108,38 @@ def test_what_was_not_measured_is_a_dash(page):
     assert "## Other families" not in page
 
 
+def test_other_families_have_a_section_once_they_are_measured(root):
+    folder = pathlib.Path("results/table1")
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["methods"]["vae"] = {
+        "title": "Likelihood ratio",
+        "group": "other families",
+        "training": "plain",
+        "description": "two autoencoders",
+    }
+    for method, auroc in (("entropy", 0.93), ("vae", 0.91)):
+        rows = {"kmnist": made_up_study.unknown_cells([auroc])}
+        summary["results"]["mnist"][method] = rows
+        summary["seeds"]["mnist"][method] = [0]
+        summary["seen"]["mnist"][method] = []
+    summary["known_accuracy"]["mnist"]["entropy"] = {"mean": 0.994, "std": None}
+    made_up_study.write_summary(folder, summary)
+    page = table1_page.results_page(folder, pathlib.Path("docs/images"))
+    families = page.partition("## Other families")[2].partition("\n## ")[0]
+    described, auroc = families.split("### mnist: AUROC")
+    lines = described.splitlines()
+    assert cells(lines, "Entropy") == ["what entropy is", "none", "0", "99.40"]
+    dash = "–"  # noqa: RUF001
+    assert cells(lines, "Likelihood ratio") == ["two autoencoders", "none", "0", dash]
+    lines = auroc.partition("###")[0].splitlines()
+    column = cells(lines, "method").index("kmnist")
+    assert cells(lines, "Entropy (seed 0 only)")[column] == "93.00"
+    assert cells(lines, "Likelihood ratio (seed 0 only)")[column] == "91.00"
+    assert cells(lines, "Likelihood ratio (seed 0 only)")[0] == dash
+    assert cells(lines, "Ours")[column] == "**99.75 ± 0.07**"
+    assert "### fashion_mnist" not in families
+
+
 def test_all_versions_are_named(page):
     assert "* **versions**: ood_keras 0.1.0 and 0.2.0" in page
 

@@ -217,13 +217,16 @@ def test_elbo_equals_the_reference():
 
 def test_mutation_replaces_its_share_of_pixels_by_any_value():
     images = np.full((50, 20, 20, 1), 0.5, np.float32)
-    mutated = likelihood_ratio.mutate(images, 0.3, np.random.default_rng(0))
+    seed = keras.random.SeedGenerator(0)
+    mutated = np.asarray(likelihood_ratio.mutate(images, 0.3, seed))
     changed = mutated[mutated != 0.5]
     assert mutated.dtype == np.float32
     assert len(changed) / images.size == pytest.approx(0.3, abs=0.02)
     assert changed.min() == 0 and changed.max() == 1
     assert changed.mean() == pytest.approx(0.5, abs=0.02)
-    same = likelihood_ratio.mutate(images, 0.0, np.random.default_rng(0))
+    again = np.asarray(likelihood_ratio.mutate(images, 0.3, seed))
+    assert np.mean((again != 0.5) & (mutated != 0.5)) == pytest.approx(0.09, abs=0.02)
+    same = likelihood_ratio.mutate(images, 0.0, seed)
     np.testing.assert_array_equal(same, images)
 
 
@@ -232,12 +235,77 @@ def test_likelihood_ratio_is_the_difference_of_the_two_bounds():
     images = known_images(5, seed=2)[0]
     bounds = {}
     for name in ("full", "background"):
-        logits, mean, log_variance = getattr(baseline, name)(images, training=False)
+        logits, mean, log_variance = getattr(baseline.pair, name)(images)
         bounds[name] = likelihood_ratio.elbo(images, logits, mean, log_variance)
     np.testing.assert_allclose(
         baseline.score(images), bounds["background"] - bounds["full"], rtol=1e-4
     )
     assert np.mean(bounds["full"]) > np.mean(bounds["background"])
+
+
+class BarData:
+    """Batches of known images, a pure function of (epoch, step)."""
+
+    steps_per_epoch = 5
+
+    def epoch(self, index, start_step=0):
+        arrays = known_images(100, seed=index)
+        return tf.data.Dataset.from_tensor_slices(arrays).batch(20).skip(start_step)
+
+
+class Interrupted(likelihood_ratio.KnownBound):
+    """Ends the second epoch as Ctrl+C would."""
+
+    calls = 0
+
+    def measure(self):
+        self.calls += 1
+        if self.calls == 2:
+            raise KeyboardInterrupt
+        return super().measure()
+
+
+def train_pair(run_dir, validation=likelihood_ratio.KnownBound):
+    training.set_seed(0)
+    options = {"latent_size": 2, "hidden_size": 8}
+    pair = baselines.LikelihoodRatio(**options).build((6, 6, 1))
+    pair.compile(keras.optimizers.Adam(0.01), jit_compile=False)
+    history = training.fit(
+        pair,
+        BarData(),
+        epochs=3,
+        run_dir=run_dir,
+        validation=validation(pair, known_images(50, seed=9)),
+        num_classes=NUM_CLASSES,
+        score=None,
+        checkpoint_every=0.0,
+    )
+    return pair, history
+
+
+def test_a_stopped_likelihood_ratio_ends_as_if_it_had_not_been(tmp_path, capsys):
+    pair, history = train_pair(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train_pair(tmp_path / "stopped", Interrupted)
+    capsys.readouterr()
+    again, rows = train_pair(tmp_path / "stopped")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("from epoch 2/3, step 4/5.")
+    assert "val_known_loss" in lines[1] and "Best epoch" in lines[-1]
+    for row, expected in zip(rows, history, strict=True):
+        assert {**row, "seconds": 0} == {**expected, "seconds": 0}
+    for array, expected in zip(again.get_weights(), pair.get_weights(), strict=True):
+        assert array.tobytes() == expected.tobytes()
+
+    losses = [row["val_known_loss"] for row in rows]
+    images, _ = known_images(50, seed=9)
+    assert min(losses) == pytest.approx(-np.mean(pair(images)["full"]), rel=1e-5)
+    assert losses[0] != min(losses)
+    loaded = keras.models.load_model(tmp_path / "stopped" / "model.keras")
+    assert loaded.get_config() == again.get_config()
+    expected = baselines.LikelihoodRatio().scored(pair).score(images)
+    result = baselines.LikelihoodRatio().scored(loaded).score(images)
+    np.testing.assert_array_equal(result, expected)
 
 
 def test_differential_entropy_equals_scipy():

@@ -28,3 +28,8 @@ def test_the_best_epoch_has_the_highest_accuracy_then_the_lowest_loss():
         for accuracy, loss in [(0.8, 0.1), (0.9, 0.5), (0.9, 0.3), (0.9, 0.4)]
     ]
     assert min(rows, key=run._rank) is rows[2]
+
+
+def test_without_a_classifier_the_lowest_loss_is_best():
+    rows = [{"val_known_loss": loss} for loss in (0.5, -0.1, 0.3)]
+    assert min(rows, key=run._rank) is rows[1]

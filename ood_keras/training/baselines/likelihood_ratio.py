@@ -23,6 +23,9 @@ class LikelihoodRatio(Baseline):
     the same for both models, and cancels too. Scored by ELBO(background) - ELBO(full),
     each at the mean of the latent variable, so that scores are not random.
 
+    `fit` trains at once. For a run that goes on after a kill, give `build(image_shape)`
+    to `training.fit`, with `KnownBound` as its validation, and the result to `scored`.
+
     Args:
         mutation_rate: Fraction in (0, 1). Defaults to `0.2`; the paper finds 0.1 to 0.2
             good in most of its experiments.
@@ -35,14 +38,14 @@ class LikelihoodRatio(Baseline):
         seed: Decides everything random.
 
     Attributes:
-        full, background: The two trained `VariationalAutoencoder`, known after `fit`.
+        pair: The trained `AutoencoderPair`, known after `fit` or `scored`.
 
     Example:
 
     >>> ood_score = LikelihoodRatio().fit(images).score(test_images)
     """
 
-    full = background = None
+    pair = None
 
     def __init__(
         self,
@@ -81,32 +84,112 @@ class LikelihoodRatio(Baseline):
         """
         images = _known_images(data)
         set_seed(self.seed)
-        self.full = self._train(images, mutation_rate=0.0)
-        self.background = self._train(images, self.mutation_rate)
-        self._scorer = compiled(
-            lambda images: (
-                elbo(images, *self.background(images, training=False))
-                - elbo(images, *self.full(images, training=False))
-            )
+        pair = self.build(images.shape[1:])
+        pair.compile(keras.optimizers.Adam(self.learning_rate), jit_compile=False)
+        pair.fit(images, batch_size=self.batch_size, epochs=self.epochs, verbose=0)
+        return self.scored(pair)
+
+    def build(self, image_shape):
+        """An untrained `AutoencoderPair` for images `(height, width, channels)`."""
+        return AutoencoderPair(
+            image_shape, self.latent_size, self.hidden_size, self.mutation_rate
         )
+
+    def scored(self, pair):
+        """Scores with a pair that is trained already; returns the object itself."""
+        self.pair = pair
+
+        def ratio(images):
+            bounds = pair(images, training=False)
+            return bounds["background"] - bounds["full"]
+
+        self._scorer = compiled(ratio)
         return self
 
-    def _train(self, images, mutation_rate):
-        model = VariationalAutoencoder(
-            images.shape[1:], self.latent_size, self.hidden_size
-        )
-        model.compile(keras.optimizers.Adam(self.learning_rate), jit_compile=False)
-        random = np.random.default_rng(self.seed)
-        for _ in range(self.epochs):
-            order = random.permutation(len(images))
-            for start in range(0, len(order), self.batch_size):
-                batch = images[order[start : start + self.batch_size]]
-                model.train_on_batch(mutate(batch, mutation_rate, random))
-        return model
+
+@keras.saving.register_keras_serializable(package="ood_keras")
+class AutoencoderPair(keras.Model):
+    """A model of images and one of their background, trained side by side.
+
+    No weight belongs to both, and Adam treats every weight for itself, so each learns
+    what it would learn alone. All their state is among `variables`, so that
+    `training.fit` resumes exactly. Labels are not looked at, and no loss is compiled:
+    the model minimises the negative sum of both bounds.
+
+    Args:
+        image_shape: `(height, width, channels)`.
+        latent_size, hidden_size: As in `VariationalAutoencoder`.
+        mutation_rate: Fraction of the pixels that the background model learns without.
+
+    Call arguments:
+        images: `(batch, height, width, channels)` in [0, 1], known ones.
+        training: Whether the background model gets mutated images, and latent variables
+            are drawn.
+
+    Returns:
+        Dict of `full` and `background`: the bounds of `elbo`, each `(batch,)`.
+    """
+
+    def __init__(self, image_shape, latent_size, hidden_size, mutation_rate, **kwargs):
+        super().__init__(**kwargs)
+        self.image_shape = tuple(image_shape)
+        self.latent_size = latent_size
+        self.hidden_size = hidden_size
+        self.mutation_rate = mutation_rate
+        sizes = self.image_shape, latent_size, hidden_size
+        self.full = VariationalAutoencoder(*sizes)
+        self.background = VariationalAutoencoder(*sizes)
+        self.mutation_seed = keras.random.SeedGenerator()
+        self.built = True
+
+    def call(self, images, training=False):
+        mutated = images
+        if training:
+            mutated = mutate(images, self.mutation_rate, self.mutation_seed)
+        return {
+            name: elbo(seen, *model(seen, training=training))
+            for name, model, seen in (
+                ("full", self.full, images),
+                ("background", self.background, mutated),
+            )
+        }
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        return -ops.mean(y_pred["full"]) - ops.mean(y_pred["background"])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "image_shape": list(self.image_shape),
+            "latent_size": self.latent_size,
+            "hidden_size": self.hidden_size,
+            "mutation_rate": self.mutation_rate,
+        }
+
+
+class KnownBound:
+    """What `training.fit` keeps the best epoch of an `AutoencoderPair` by.
+
+    Args:
+        pair: The `AutoencoderPair`.
+        known: Known validation images, as `ood_keras.batches.iterate` takes; readable
+            again.
+    """
+
+    def __init__(self, pair, known):
+        self._bound = compiled(lambda images: pair(images, training=False)["full"])
+        self._known = known
+
+    def measure(self):
+        """Returns `known_loss`: the mean of -`elbo` by the model of images."""
+        bounds = [self._bound(images) for images, _ in batches.iterate(self._known)]
+        return {"known_loss": -float(np.mean(np.concatenate(bounds)))}
 
 
 class VariationalAutoencoder(keras.Model):
-    """A variational autoencoder of dense layers, trained on its ELBO.
+    """A variational autoencoder of dense layers; `elbo` is its bound.
 
     Args:
         image_shape: `(height, width, channels)`.
@@ -141,6 +224,7 @@ class VariationalAutoencoder(keras.Model):
             ]
         )
         self.noise_seed = keras.random.SeedGenerator()
+        self.built = True
 
     def call(self, images, training=False):
         mean, log_variance = ops.split(self.encoder(images), 2, axis=-1)
@@ -149,11 +233,6 @@ class VariationalAutoencoder(keras.Model):
             noise = keras.random.normal(ops.shape(mean), seed=self.noise_seed)
             latent = mean + ops.exp(0.5 * log_variance) * noise
         return self.decoder(latent), mean, log_variance
-
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
-        return -ops.mean(elbo(x, *y_pred))
 
 
 def elbo(images, logits, mean, log_variance):
@@ -173,16 +252,18 @@ def elbo(images, logits, mean, log_variance):
     return ops.sum(pixels, axis=(1, 2, 3)) - 0.5 * ops.sum(divergence, axis=-1)
 
 
-def mutate(images, rate, random):
+def mutate(images, rate, seed):
     """Replaces pixels, each with the probability `rate`, by one of 256 grey values.
 
     Args:
-        images: Float32 `(batch, height, width, channels)` in [0, 1].
+        images: Float `(batch, height, width, channels)` in [0, 1].
         rate: Fraction.
-        random: A `np.random.Generator`.
+        seed: A `keras.random.SeedGenerator`.
     """
-    values = random.integers(0, 256, images.shape).astype(np.float32) / 255
-    return np.where(random.random(images.shape) < rate, values, images)
+    shape = ops.shape(images)
+    values = keras.random.randint(shape, 0, 256, seed=seed)
+    replaced = keras.random.uniform(shape, seed=seed) < rate
+    return ops.where(replaced, ops.cast(values, images.dtype) / 255, images)
 
 
 def _known_images(data):
