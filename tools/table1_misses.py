@@ -44,10 +44,13 @@ def lines(study, images):
 
 def _of_method(study, known, method, images):
     rows = {}
-    for cell in study.summary["against_paper"][method]["missed"]:
-        if cell["known"] == known and cell["value"] is not None:
-            rows.setdefault(cell["unknown"], []).append(
-                f"{METRICS[cell['metric']][0]} {cell['value']:.2f} ({cell['paper']})"
+    for miss in study.summary["against_paper"][method]["missed"]:
+        unknown, metric = miss["unknown"], miss["metric"]
+        cell = study.cell(known, method, unknown, metric)
+        if miss["known"] == known and cell is not None:
+            value = markdown.percent(cell["mean"])
+            rows.setdefault(unknown, []).append(
+                f"{METRICS[metric][0]} {value} ({miss['paper']})"
             )
     title = study.title(method)
     return [

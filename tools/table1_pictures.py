@@ -6,10 +6,8 @@ import numpy as np
 
 from ood_keras import evaluation, files
 from ood_keras.evaluation import examples, figures, style
+from ood_keras.tools import table1_misses
 from ood_keras.tools.table1_page import OURS, Study
-
-# Of these, what is still wrong is pictured too.
-WITH_SYNTHETIC = ("ours_synthetic", "synthetic_only")
 
 
 def draw(folder, images):
@@ -36,7 +34,7 @@ def draw(folder, images):
             for kind, figure in _of_method(study, known, method).items():
                 if name == "ours" or kind in ("roc", "density"):
                     save(f"{stem}_{name}_{kind}", figure)
-        for method in (OURS, *WITH_SYNTHETIC):
+        for method in table1_misses.METHODS:
             figure = _mistakes(study, known, method)
             if figure is not None:
                 save(f"{stem}_{method}_mistakes", figure)

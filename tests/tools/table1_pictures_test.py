@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ood_keras.evaluation import figures
-from ood_keras.tools import study_summary, table1_pictures
+from ood_keras.tools import study_summary, table1_misses, table1_pictures
 from ood_keras.tools.table1 import TABLE1
 
 
@@ -112,7 +112,7 @@ def test_one_network_alone_is_drawn_too(tmp_path, drawn):
     assert list(drawn[0]) == ["with the modified block"]
 
 
-@pytest.mark.parametrize("training", table1_pictures.WITH_SYNTHETIC)
+@pytest.mark.parametrize("training", table1_misses.METHODS[1:])
 def test_mistakes_are_drawn_of_every_way_that_ours_is_trained(tmp_path, training):
     make_run(tmp_path, training)
     study_summary.write(TABLE1, tmp_path)

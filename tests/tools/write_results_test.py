@@ -247,6 +247,30 @@ def test_published_page_compares_every_cell(root):
     assert sum(line.count(" | ") > 0 for line in lines) == 2 + 35
 
 
+def test_published_page_marks_noise_that_training_was_shown(root):
+    page = table1_page.published_page("results/table1")
+    (row,) = [
+        line
+        for line in page.splitlines()
+        if line.startswith("| uniform_noise | Detection error | 0.1 |")
+    ]
+    _, _, _, ours, with_synthetic, paper = (
+        c.strip() for c in row.strip("|").split("|")
+    )
+    assert ours == "0.00 (-0.10) ✓"
+    assert with_synthetic == "0.15 (+0.05) †✓"
+    assert paper == "4.00 (+3.90) ✓"
+    assert "†: training was shown noise" in page
+    assert "a half never counts for ours" in page
+
+
+def test_misses_are_part_of_the_results_and_linked_from_the_comparison(page):
+    misses = page.partition("## Cells that are not met")[2].partition("\n## ")[0]
+    assert "### mnist: Ours\n\n* kmnist: AUROC 99.75 (99.83)\n" in misses
+    published = table1_page.published_page("results/table1")
+    assert "](results.md#cells-that-are-not-met)" in published
+
+
 def test_published_page_names_the_five_impossible_rows(root):
     page = table1_page.published_page("results/table1")
     found = section(page, "## Published cells that cannot be right")
