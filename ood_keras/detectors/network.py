@@ -405,17 +405,12 @@ def _are_probabilities(tensor):
 def _find_logits(calls, output):
     """The layer whose logits are, or whose softmax gives, the model's output."""
     are_probabilities = _are_probabilities(output)
-    inside = {
-        part
-        for layer in calls
-        if _is_leaf(layer)
-        for part in layer._flatten_layers(include_self=False)
-    }
-    # Leaves first: only they show the kernel that feeds the logits.
+    # Leaves first: only they show the kernel that feeds the logits. A layer comes
+    # before the layers inside of it, which end earlier.
     leaves_first = sorted(reversed(calls), key=lambda layer: not _is_leaf(layer))
     for layer in leaves_first:
         inputs, made = calls[layer]
-        if layer in inside or not hasattr(made, "shape") or made.shape != output.shape:
+        if not hasattr(made, "shape") or made.shape != output.shape:
             continue
         if are_probabilities and _is_softmax(layer, inputs, made):
             made = _before_activation(layer, inputs)

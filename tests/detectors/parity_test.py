@@ -199,6 +199,19 @@ def test_openmax(check, world, num_top, shift):
     check("openmax", expected, num_top=num_top, shift=shift, rtol=1e-2)
 
 
+@pytest.mark.parametrize("none_right", [False, True])
+def test_openmax_with_images_that_are_predicted_wrong(check, world, data, none_right):
+    predicted = world.train["logits"][:, :3].argmax(axis=1)
+    wrong = np.arange(len(predicted)) % 7 == 0
+    labels = np.where(wrong | (none_right & (predicted == 2)), 0, predicted)
+    if none_right:
+        labels[wrong & (predicted != 2)] = 2
+    test = world.test["logits"]
+    expected = reference.openmax(world.train["logits"], labels, test, 3, 20, 3, 1.0)
+    fit_data = (data.train[0], labels)
+    check("openmax", expected, num_top=3, shift=1.0, rtol=1e-2, fit_data=fit_data)
+
+
 def test_nnguide(check, world):
     expected = reference.nnguide(
         world.train["features"],
@@ -229,17 +242,23 @@ def test_react(check, world, name):
     check("react", expected, quantile=0.8, detector=name)
 
 
+# Of 12 features, 7.2 and 7.8: which are 7 and 8.
+PERCENTILES = [0.6, 0.65]
+
+
+@pytest.mark.parametrize("percentile", PERCENTILES)
 @pytest.mark.parametrize("treatment", ["scale", "prune", "binarize"])
-def test_ash(check, world, treatment):
-    shaped = reference.ash(world.test["features"], 0.6, treatment)
+def test_ash(check, world, treatment, percentile):
+    shaped = reference.ash(world.test["features"], percentile, treatment)
     expected = reference.energy(shaped @ world.kernel + world.bias, 3)
-    check("ash", expected, percentile=0.6, treatment=treatment)
+    check("ash", expected, percentile=percentile, treatment=treatment)
 
 
-def test_scale(check, world):
-    stretched = reference.scale(world.test["features"], 0.6)
+@pytest.mark.parametrize("percentile", PERCENTILES)
+def test_scale(check, world, percentile):
+    stretched = reference.scale(world.test["features"], percentile)
     expected = reference.energy(stretched @ world.kernel + world.bias, 3)
-    check("scale", expected, percentile=0.6)
+    check("scale", expected, percentile=percentile)
 
 
 def test_dice(check, world):

@@ -51,6 +51,11 @@ def test_calibration_error_equals_the_reference(num_bins):
         )
 
 
+def test_a_confidence_on_an_edge_counts_to_the_lower_bin():
+    # Bins up to 0.5 and beyond: |1 - 0.5| and |0 - 0.9| over two images.
+    assert metrics.calibration_error([0.5, 0.9], [True, False], 2) == 0.7
+
+
 def test_calibration_error_of_the_calibrated_and_the_overconfident():
     half = np.arange(100) % 2 == 0
     assert metrics.calibration_error(np.full(100, 0.5), half) == 0

@@ -155,6 +155,27 @@ def test_paired_bootstrap_agrees_with_delong():
         assert comparison.first == value
 
 
+@pytest.mark.parametrize("metric", ["auroc", "fpr95_known_positive"])
+def test_paired_bootstrap_by_hand(metric):
+    first, second = detectors(num_known=20, num_unknown=15)
+    rng = np.random.default_rng(4)
+    differences = []
+    for _ in range(99):
+        draw = rng.integers(0, 20, 20), rng.integers(0, 15, 15)
+        values = [
+            metrics.evaluate_scores(known[draw[0]], unknown[draw[1]])[metric]
+            for known, unknown in (first, second)
+        ]
+        differences.append(values[0] - values[1])
+    better = sum(difference >= 0 for difference in differences)
+    worse = sum(difference <= 0 for difference in differences)
+    comparison = metrics.compare_scores(
+        first, second, metric, confidence=0.8, num_resamples=99, seed=4
+    )
+    assert comparison.p_value == min(1, 2 * (min(better, worse) + 1) / 100)
+    assert comparison[3:5] == pytest.approx(np.quantile(differences, [0.1, 0.9]))
+
+
 def test_a_detector_does_not_differ_from_itself():
     first, _ = detectors()
     value = metrics.auroc(*first)

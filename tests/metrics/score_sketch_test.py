@@ -178,6 +178,11 @@ class TestStreamingRanking:
         )
         np.testing.assert_array_equal(first.sketch().counts, whole.sketch().counts)
 
+    def test_merging_keeps_a_nan(self):
+        metric, broken = self.metric_of([0.0], [1.0]), self.metric_of([np.nan], [])
+        metric.merge_state([broken])
+        assert np.all(np.isnan([float(v) for v in metric.result().values()]))
+
     def test_empty_looks_useless_and_nan_shows(self):
         metric = metrics.StreamingRanking(num_classes=2, score="max_logit")
         assert [float(value) for value in metric.result().values()] == [

@@ -242,7 +242,9 @@ def openmax(train_logits, labels, logits, num_classes, tail_size, num_top, shift
     train_logits = train_logits[:, :num_classes].astype(np.float64)
     models = []
     for label in range(num_classes):
-        rows = train_logits[(labels == label) & (train_logits.argmax(1) == label)]
+        of_class = labels == label
+        correct = of_class & (train_logits.argmax(1) == label)
+        rows = train_logits[correct if any(correct) else of_class]
         mean = rows.mean(axis=0)
         tail = sorted(np.linalg.norm(row - mean) for row in rows)[-tail_size:]
         if shift is None:
