@@ -352,7 +352,7 @@ def _known(study, known, images):
         lines += _matrix(study, known, methods, metric, published=True)
     stem = f"results_{known.replace('/', '_')}"
     for name, text in (
-        ("features", "2-D features without and with the block"),
+        ("features", "2-D features without and with the block; cross: the origin"),
         ("without_block_roc", "Without the block: ROC of each unknown"),
         ("without_block_density", "Without the block: confidence and score"),
         ("ours_roc", "Ours: ROC of each unknown"),
