@@ -89,6 +89,17 @@ def test_the_interval_is_that_of_the_beta_distribution():
     np.testing.assert_allclose(threshold.acceptance_interval, expected)
 
 
+def test_the_quantile_accepts_on_average_what_it_says():
+    rng = np.random.default_rng(0)
+    promise = str(quantile(scores(19), 0.9))
+    assert promise.endswith("and at least 90 % on average.")  # 18 of 19 + 1
+    accepted = [
+        quantile(rng.normal(size=19), 0.9).accepts(rng.normal(size=100)).mean()
+        for _ in range(1000)
+    ]
+    assert np.mean(accepted) == pytest.approx(0.9, abs=0.01)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_ties_and_constant_scores_only_accept_more(method):
     threshold = METHODS[method](np.full(30, 2.0), 0.9)

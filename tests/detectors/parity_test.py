@@ -2,6 +2,7 @@
 
 import types
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -292,6 +293,67 @@ def test_odin_without_a_step_is_what_it_wraps(world, data):
     np.testing.assert_array_equal(
         odin.fit(world.model, data.train).score(data.known), energy.score(data.known)
     )
+
+
+@pytest.mark.parametrize("layers", [None, LAYERS], ids=["features", "two_layers"])
+def test_mahalanobis_with_a_perturbation(world, data, layers):
+    """Lee et al.: each layer's distance, of the image moved against its gradient."""
+    images = tf.constant(np.concatenate([data.known, data.unknown]))
+    expected = 0.0
+    for name in layers or LAYERS[1:]:
+        output = world.model.get_layer(name).output
+        part = keras.Model(world.model.inputs[0], output)
+
+        def features_of(batch, part=part):
+            maps = part(batch, training=False)
+            return tf.reduce_mean(maps, [1, 2]) if len(maps.shape) == 4 else maps
+
+        train = features_of(tf.constant(data.train[0])).numpy()
+        covariance = reference.pooled_covariance(train, world.labels)
+        inverse = np.linalg.pinv(covariance, rcond=1e-4, hermitian=True)
+        means = np.stack(reference.class_means(train, world.labels))
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            gaps = tf.cast(features_of(images)[:, None], tf.float64) - means
+            distances = tf.einsum("ncd,de,nce->nc", gaps, inverse, gaps)
+            nearest = tf.reduce_min(distances, axis=1)
+        moved = images - 0.002 * tf.sign(tape.gradient(nearest, images))
+        distance = reference.mahalanobis(
+            train, world.labels, features_of(moved).numpy()
+        )
+        rank = np.linalg.matrix_rank(inverse, hermitian=True) if layers else 1
+        expected = expected + distance / rank
+    detector = detectors.get("mahalanobis", perturbation=0.002, layers=layers)
+    scores = detector.fit(world.model, data.train).score(images.numpy())
+    # Rounding flips the sign of single gradients that are nearly 0.
+    close = np.isclose(scores, expected, rtol=1e-2, atol=1e-3 * np.abs(expected).max())
+    assert np.mean(close) > 0.95
+
+
+def test_weights_of_layers_are_those_of_a_logistic_regression(world, data):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    distances = [
+        np.stack(
+            [
+                detectors.get("mahalanobis", layers=[name])
+                .fit(world.model, data.train)
+                .score(images)
+                for name in LAYERS
+            ],
+            axis=1,
+        )
+        for images in (data.known, data.unknown)
+    ]
+    both = np.concatenate(distances).astype(np.float64)
+    regression = linear_model.LogisticRegression(class_weight="balanced")
+    regression.fit((both - both.mean(0)) / both.std(0), np.repeat([0, 1], 60))
+    decision = regression.decision_function((both - both.mean(0)) / both.std(0))
+    detector = detectors.get("mahalanobis", layers=LAYERS).fit(world.model, data.train)
+    detector.weigh_layers(data.known, data.unknown)
+    images = np.concatenate([data.known, data.unknown])
+    # All but the intercept, which moves no image past another.
+    gaps = decision - detector.score(images)
+    np.testing.assert_allclose(gaps, gaps[0], atol=2e-3 * np.abs(decision).max())
 
 
 def test_a_mahalanobis_perturbation_lowers_the_distance(world, data):
