@@ -20,8 +20,8 @@ def iterate(data, batch_size=256):
     Raises:
         TypeError: `data` is none of the above; images are integers, which must be
             divided by 255 first; or labels are not numbers.
-        ValueError: images do not have four axes, or there is not one label, a whole
-            number, per image.
+        ValueError: images do not have four axes, there is not one label, a whole
+            number, per image, or a dataset has no end.
     """
     for images, labels in _walk(data, batch_size):
         images = _images(images)
@@ -52,6 +52,12 @@ def _walk(data, batch_size):
 
 
 def _iterator(data):
+    # TensorFlow's datasets know their length; -1 stands for one without end.
+    if hasattr(data, "cardinality") and int(data.cardinality()) == -1:
+        raise ValueError(
+            "expected a dataset with an end. Received: one that repeats; leave "
+            "`repeat` out, or give it a number"
+        )
     try:
         if not isinstance(data, (str, bytes, dict)):
             return iter(data)

@@ -90,6 +90,7 @@ def test_arrays_come_in_batches():
         ([{"image": IMAGES}], TypeError, "a dict with the keys image"),
         ({"image": IMAGES}, TypeError, "type dict"),
         (None, TypeError, "type NoneType"),
+        (tf.data.Dataset.from_tensors(IMAGES).repeat(), ValueError, "with an end"),
         ("mnist", TypeError, "type str"),
     ],
 )

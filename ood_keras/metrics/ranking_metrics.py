@@ -34,7 +34,7 @@ class RankingMetric(ScoreMetric):
             logits `(batch, N)`, or `(batch, N + 1)` with the unknown class last.
         score: Name of the `ood_score` that is read from the logits, as in
             `ood_keras.detectors`: "unknown_probability" (needs N + 1 logits), "msp",
-            "max_logit", "energy", "objectosphere".
+            "max_logit", "energy", "entropy", "gen", "objectosphere".
         capacity: Integer, how many of the newest images count, at most 65,535.
         name: Name of the metric.
         dtype: As in `keras.metrics.Metric`; scores are kept in float32 anyhow.

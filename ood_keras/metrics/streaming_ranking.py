@@ -1,4 +1,4 @@
-"""All ranking metrics of any number of images, in bounded memory."""
+"""All ranking metrics of billions of images, in bounded memory."""
 
 import keras
 from keras import ops
@@ -13,7 +13,7 @@ class StreamingRanking(ScoreMetric):
     """The metrics of `ood_keras.metrics.evaluate_scores` from a mergeable sketch.
 
     It counts all images since the last reset in the bins of a `ScoreSketch`: 0.5 MB for
-    any number of images. Its state is counts, which add up over the replicas of a
+    up to two billion images. Its state is counts, which add up over the replicas of a
     `tf.distribute` strategy, and over workers with `merge_state`. Use `Ranking` where
     the images fit its capacity: that one is exact.
 
