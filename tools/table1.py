@@ -182,11 +182,16 @@ _ABLATION = (
     _ablation("unknown_2000", "2,000 unknown images", unknown_images=2000),
 )
 
+# All 150 epochs are seven hours of two cores. At a constant rate, the first ones are the
+# same however many follow.
+_PAPER_EPOCHS = 30
 _PAPER = _ours(
     "paper_recipe",
-    "The paper's recipe",
-    "section 3.6: SGD 0.01, no momentum, 150 epochs, no augmentation",
+    f"The paper's recipe, first {_PAPER_EPOCHS} of 150 epochs",
+    "section 3.6: SGD 0.01, no momentum, no augmentation; cut short, since 150 epochs "
+    "take seven hours",
     recipe="paper",
+    changes={"epochs": _PAPER_EPOCHS},
     group="paper",
 )
 

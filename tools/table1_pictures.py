@@ -43,7 +43,8 @@ def draw(folder, images):
             save(f"{stem}_features", figures.features_compared(networks))
     curves = _paper_curves(study)
     if curves:
-        title = "The paper's recipe, SGD 0.01 without momentum"
+        # The method's title says whether training was cut short.
+        title = ", ".join(map(study.title, study.methods("paper")))
         save("paper_recipe", figures.training_curve(curves, title=title))
     return written
 
