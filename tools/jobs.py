@@ -131,6 +131,7 @@ def evaluate(
     detectors=DETECTORS,
     validation_unknown=None,
     tune=False,
+    selected_detector=None,
 ):
     """Measures the run's model on test images and writes the result into the run.
 
@@ -141,11 +142,16 @@ def evaluate(
         run_dir: A finished run.
         unknown: Specs of the unknown test sources.
         data_dir: The folder of the data sets; default: the run's.
-        detectors: Names of the detectors to compare.
+        detectors: Names of the detectors to compare. "ensemble" adds what the outputs
+            say to what all layers say: the unknown's probability, or the energy where
+            the network has no unknown class, and Mahalanobis distances of every
+            activation (docs/decisions/recipes.md).
         validation_unknown: Specs of the sources whose validation images select and tune
             in place of those that the run was trained with; a run that was trained with
             known images alone needs it.
         tune: Whether to tune "odin" and "mahalanobis" on the validation images.
+        selected_detector: Name of the detector to deploy, where that is decided
+            already.
 
     Returns:
         The `evaluation.Report`; to its metrics, `metrics.json` adds "data", the
@@ -176,6 +182,7 @@ def evaluate(
         validation_known=judging["known"],
         validation_unknown=judging["unknown"],
         seen=data.seen,
+        selected_detector=selected_detector,
         class_names=settings["class_names"],
         protocol={
             "recipe": settings["recipe"]["name"],
@@ -266,13 +273,20 @@ def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
 def _fitted(name, model, known_source, judging):
     """Returns the detector `name`, tuned on `judging` unless that is `None`."""
     num_classes, data = known_source.num_classes, known_source.train.dataset()
+    activations = [
+        layer.name for layer in model.layers if isinstance(layer, keras.layers.ReLU)
+    ]
+    if name == "ensemble":
+        num_logits = model.get_layer("logits").units
+        of_outputs = "unknown_probability" if num_logits > num_classes else "energy"
+        distance = {"name": "mahalanobis", "layers": [*activations, "features"]}
+        return detector_room.get(
+            name, num_classes=num_classes, detectors=[of_outputs, distance]
+        ).fit(model, data)
     if judging is None or name not in ("odin", "mahalanobis"):
         return detector_room.get(name, num_classes=num_classes).fit(model, data)
     if name == "odin":
         return evaluation.tune_odin(model, num_classes=num_classes, **judging)
-    activations = [
-        layer.name for layer in model.layers if isinstance(layer, keras.layers.ReLU)
-    ]
     return evaluation.tune_mahalanobis(
         model,
         data,

@@ -35,7 +35,9 @@ def page(folder):
         "Strengths are in units of the pixel range: half the width of the white noise, "
         "the deviation of the Gaussian, epsilon of the attacks. A known image that is "
         "misread does no harm where it is rejected: watch the share that is accepted "
-        "with a wrong class. `ood-robustness --run_dir=RUN --compare_with=RUN "
+        "with a wrong class. AUROC ranks the *perturbed* known images against unknown "
+        "ones: it falls where a detector rejects ruined images, as it should, and is "
+        "high where it accepts them. `ood-robustness --run_dir=RUN --compare_with=RUN "
         f"--unknown=SOURCES --output={folder}/KNOWN` measures all this.",
         "",
     ]

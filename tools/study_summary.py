@@ -20,7 +20,10 @@ _PAPER_METRICS = (
 
 
 def status(run, output_dir):
-    """Returns "finished", "failed", "changed" (made with other settings) or "missing".
+    """Returns where a run stands.
+
+    "finished", "failed", "changed" (made with other settings), "partial" (made before
+    the grid had all of its methods) or "missing".
 
     Args:
         run: A `study_grid.Run`.
@@ -40,8 +43,11 @@ def status(run, output_dir):
     found["methods"] = {
         name: method["detector"] for name, method in found["methods"].items()
     }
+    methods = wanted.pop("methods")
     same = all(found.get(key) == value for key, value in wanted.items())
-    return "finished" if same else "changed"
+    if not same or not found["methods"].items() <= methods.items():
+        return "changed"
+    return "finished" if found["methods"] == methods else "partial"
 
 
 def summarise(study, output_dir):
@@ -54,7 +60,7 @@ def summarise(study, output_dir):
         folder = output_dir / run.name
         if runs[run.name]["status"] == "failed":
             runs[run.name] |= _read(folder / "failure.json")
-        if runs[run.name]["status"] != "finished":
+        if runs[run.name]["status"] not in ("finished", "partial"):
             continue
         record, result = _read(folder / "run.json"), _read(folder / "metrics.json")
         runs[run.name]["minutes"] = record["minutes"]

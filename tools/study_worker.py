@@ -49,7 +49,13 @@ def work(job, data_dir, run_dir, output_dir):
         report = other_families.evaluate(methods=detectors, **measure)
         configs = report.configs
     else:
-        report = jobs.evaluate(detectors=detectors, tune=True, **measure)
+        report = jobs.evaluate(
+            detectors=detectors,
+            tune=True,
+            # What the pictures of the training show.
+            selected_detector=detectors[0],
+            **measure,
+        )
         configs = {detector: _saved_config(run_dir, detector) for detector in detectors}
     print(report, flush=True)
     method_of = {detector: method for method, detector in job["methods"].items()}

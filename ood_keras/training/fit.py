@@ -36,8 +36,9 @@ def fit(
       that was not interrupted: batch normalisation, dropout, optimizer and running
       metrics included. A completed run returns its history at once.
     * Selection. After every epoch the model is measured on `validation`, exactly. The
-      best epoch has the lowest `val_fpr95_known_positive`; ties go to the lower
-      `val_detection_error`, then to the higher `val_auroc`, then to the earlier epoch.
+      best epoch has the lowest `val_fpr95_known_positive`; ties go to the higher
+      `val_known_accuracy`, then to the lower `val_detection_error`, the higher
+      `val_auroc`, the earlier epoch.
       Without unknown validation images it has the highest `val_known_accuracy`; ties go
       to the lower `val_known_loss`, which decides alone where there is no classifier.
 

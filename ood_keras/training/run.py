@@ -287,6 +287,8 @@ def _rank(row):
         return -row.get("val_known_accuracy", 0.0), row["val_known_loss"]
     return (
         row["val_fpr95_known_positive"],
+        # Easy unknowns are told apart long before the known classes are.
+        -row.get("val_known_accuracy", 0.0),
         row["val_detection_error"],
         -row["val_auroc"],
     )

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 
+import keras
 import numpy as np
 import pytest
 
@@ -64,6 +65,29 @@ def test_metrics_follow_the_design(run_dir):
         assert set(detector["unknown"]) == {"glyphs", "uniform_noise"}
         for result in detector["unknown"].values():
             assert result["seen"] is False
+
+
+def test_ensemble_adds_distances_to_the_unknown_s_probability(run_dir):
+    known = pipelines.load("digits")
+    model = keras.models.load_model(run_dir / "model.keras")
+    fitted = jobs._fitted("ensemble", model, known, None)
+    first, second = fitted.detectors
+    assert first.name == "unknown_probability"
+    stages = [f"stage_{stage}" for stage in (1, 2, 3, 4)]
+    assert second.layers == (*stages, "hidden", "features")
+    images = known.test.take(40).images / np.float32(255)
+    standard = [
+        (member.score(images) - mean) / deviation
+        for member, mean, deviation in zip(
+            fitted.detectors,
+            fitted.arrays["mean"],
+            fitted.arrays["deviation"],
+            strict=True,
+        )
+    ]
+    np.testing.assert_allclose(
+        fitted.score(images), np.mean(standard, axis=0), atol=1e-3
+    )
 
 
 def test_export_takes_the_selected_detector_and_the_next_version(run_dir, exported):

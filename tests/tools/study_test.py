@@ -191,6 +191,34 @@ def test_a_run_of_another_recipe_is_left_out(tmp_path):
     assert study_summary.summarise(other, tmp_path / "out")["results"]["digits"] == {}
 
 
+def test_a_method_that_came_later_is_measured_and_the_others_count(tmp_path):
+    study = make_study("ours")
+    run_study(study, tmp_path)
+    (training,) = study.trainings
+    energy = Method(name="energy", title="Energy", detector="energy")
+    more = dataclasses.replace(training, methods=(*training.methods, energy))
+    study = dataclasses.replace(study, trainings=(more,))
+    (run,) = study.runs()
+    assert study_summary.status(run, tmp_path / "out") == "partial"
+    summary = study_summary.summarise(study, tmp_path / "out")
+    assert list(summary["results"]["digits"]) == ["ours"]
+    run_study(study, tmp_path)
+    assert tries(tmp_path, "digits/ours/seed_0") == 2
+    summary = read_summary(tmp_path)
+    assert summary["runs"][run.name]["status"] == "finished"
+    assert list(summary["results"]["digits"]) == ["ours", "energy"]
+
+
+def test_a_method_with_another_detector_is_another_run(tmp_path):
+    study = make_study("ours")
+    run_study(study, tmp_path)
+    (training,) = study.trainings
+    methods = (dataclasses.replace(training.methods[0], detector="energy"),)
+    other = dataclasses.replace(training, methods=methods)
+    (run,) = dataclasses.replace(study, trainings=(other,)).runs()
+    assert study_summary.status(run, tmp_path / "out") == "changed"
+
+
 def test_a_field_that_a_recipe_got_later_had_its_default(tmp_path):
     study = make_study("ours")
     run_study(study, tmp_path)

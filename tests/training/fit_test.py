@@ -83,16 +83,16 @@ def test_validation_metrics_are_those_of_the_weights(tmp_path):
 
 
 def test_keeps_the_best_epoch_over_a_resume(tmp_path, monkeypatch):
-    """Lowest FPR95; ties by detection error, then by AUROC, then the earlier epoch."""
-    rows = [(0.2, 0.0, 1.0), (0.1, 0.3, 0.9), (0.1, 0.2, 0.7), (0.1, 0.2, 0.8)]
-    rows += [(0.1, 0.2, 0.8), (0.1, 0.3, 1.0)]
-    names = ("fpr95_known_positive", "detection_error", "auroc")
+    """Ties of FPR95: by accuracy, detection error, AUROC, then the earlier epoch."""
+    rows = [(0.2, 0.9, 0.0, 1.0), (0.1, 0.8, 0.3, 0.9), (0.1, 0.8, 0.2, 0.7)]
+    rows += [(0.1, 0.8, 0.2, 0.8), (0.1, 0.8, 0.2, 0.8), (0.1, 0.7, 0.1, 1.0)]
+    names = ("fpr95_known_positive", "known_accuracy", "detection_error", "auroc")
     weights = []
 
     def measure(self):
         weights.append(self._model.get_weights())
         return {
-            **dict.fromkeys(("aupr_in", "aupr_out", "known_accuracy"), 0.5),
+            **dict.fromkeys(("aupr_in", "aupr_out"), 0.5),
             **dict(zip(names, rows[len(weights) - 1], strict=True)),
         }
 

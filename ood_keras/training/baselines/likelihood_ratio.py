@@ -19,8 +19,9 @@ class LikelihoodRatio(Baseline):
     probability `mutation_rate`, by a random grey value. What both models find likely is
     background, and cancels. Here both are small variational autoencoders, whose bound
     (ELBO) stands for the likelihood; the paper has PixelCNN++. Grey values enter as
-    probabilities of Bernoulli pixels; what that lacks of a density of grey values is
-    the same for both models, and cancels too. Scored by ELBO(background) - ELBO(full),
+    probabilities of Bernoulli pixels: for them the bound is a cross-entropy and not the
+    logarithm of a density, whose normalisers would differ between the models and do not
+    cancel. Scored by ELBO(background) - ELBO(full),
     each at the mean of the latent variable, so that scores are not random.
 
     `fit` trains at once. For a run that goes on after a kill, give `build(image_shape)`
