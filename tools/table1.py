@@ -343,8 +343,9 @@ TABLE1 = Study(
         "choice: the filter that reduces Omniglot to 28x28 was settled after seeing "
         "test scores, and it decides that row (docs/decisions/omniglot.md); and that "
         "scikit-learn's own width of a one-class SVM is useless was seen on the test "
-        "images of a small trial. The distances in the second score of ours were chosen "
-        "on stand-ins, but the thought came from the test row of Mahalanobis on letters",
+        "images of a small trial. The distances in the second score of ours were "
+        "chosen on stand-ins, but the thought came from the test row of Mahalanobis on "
+        "letters",
         "test sets": "EMNIST letters is a split of our own, put together from parts of "
         "the official ones; notMNIST is a sample of 10,000 of its small set, repeats "
         "among them; Omniglot is its evaluation set; the noises are 10,000 images each",
