@@ -187,6 +187,8 @@ class Interleave:
             .map(read_next_epoch)
             .flat_map(batches_of)
             .apply(tf.data.experimental.assert_cardinality(self.steps_per_epoch))
+            # Those of a dataset within `flat_map` are its own.
+            .with_options(batching.options())
         )
 
     def order(self, index):

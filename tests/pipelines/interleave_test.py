@@ -129,6 +129,20 @@ def test_interleave_gives_the_next_epoch_at_every_iteration(splits):
             np.testing.assert_array_equal(received[1], expected[1])
 
 
+def test_no_dataset_is_tuned_while_it_runs(splits):
+    # An iterator that ends would wait for TensorFlow's tuner, up to a minute.
+    known, unknown = splits
+    mixed = Interleave(known, unknown, 4)
+    for dataset in (
+        known.dataset(),
+        mixed.epoch(0),
+        mixed.dataset(),
+        mixed.epoch(0).map(lambda images, labels: images),
+    ):
+        assert dataset.options().autotune.enabled is False
+        assert dataset.options().deterministic is True
+
+
 def test_a_keras_model_trains_on_it_epoch_after_epoch(splits):
     known, unknown = splits
     model = keras.Sequential(
