@@ -539,9 +539,12 @@ def training_curve(curves, *, title):
     for index, (label, (epochs, values)) in enumerate(curves.items()):
         axes.plot(epochs, values, color=style.source_color(index), label=label)
     axes.set(title=title, xlabel="epoch", ylabel="on validation images")
-    axes.set_yscale("log")
+    # Down to the smallest share above 0; 0 itself, the goal, is the axis below.
+    positive = [v for _, values in curves.values() for v in values if v > 0]
+    axes.set_yscale("symlog", linthresh=min(positive, default=1), linscale=0.5)
+    axes.set_ylim(bottom=0)
     axes.grid(True)
-    _percent_ticks(axes.yaxis, True)
+    _percent_ticks(axes.yaxis, False)
     axes.legend()
     return figure
 

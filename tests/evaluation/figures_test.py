@@ -214,6 +214,14 @@ def test_training_curve_draws_what_it_is_given():
     assert _saved(figure)
 
 
+def test_training_curve_shows_that_a_share_became_zero():
+    figure = figures.training_curve({"FPR95": ([1, 2], [0.5, 0.0])}, title="paper")
+    axes = figure.axes[0]
+    low, zero = axes.transData.transform([(1, axes.get_ylim()[0]), (2, 0)])[:, 1]
+    assert zero == low
+    assert axes.get_ylim()[1] > 0.5
+
+
 def test_grid_has_a_row_for_every_unknown(features):
     figure = figures.grid(KNOWN, UNKNOWN, **features, threshold=2.0, seen=["noise"])
     assert len(figure.axes) == 3 * len(UNKNOWN)
