@@ -95,6 +95,9 @@ def _execute(run, data_dir, output_dir, runs_dir, worker):
         # The worker inherits the lock: a run is held as long as anyone is at it.
         if not _locked(file):
             return BlockingIOError(f"{run.name} is held by another process")
+        if study_summary.status(run, output_dir) == "finished":
+            # Another process did it since this one made its list.
+            return None
         process = subprocess.Popen(
             worker, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT
         )

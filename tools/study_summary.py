@@ -83,7 +83,7 @@ def summarise(study, output_dir):
                         cell.setdefault(metric, []).append(value)
     results = {
         key: {
-            unknown: {metric: _spread(values) for metric, values in row.items()}
+            unknown: {metric: spread(values) for metric, values in row.items()}
             for unknown, row in rows.items()
         }
         for key, rows in cells.items()
@@ -93,7 +93,7 @@ def summarise(study, output_dir):
         "study": study.name,
         "results": results,
         "known_accuracy": _nested(
-            study, {key: _spread(values) for key, values in accuracies.items()}
+            study, {key: spread(values) for key, values in accuracies.items()}
         ),
         "seen": _nested(study, seen),
         "seeds": _nested(study, seeds),
@@ -229,6 +229,15 @@ def format_summary(summary):
     return "\n".join(lines)
 
 
+def spread(values):
+    """Returns the cell of one number per seed: mean, sample deviation, the numbers."""
+    return {
+        "mean": statistics.fmean(values),
+        "std": statistics.stdev(values) if len(values) > 1 else None,
+        "values": values,
+    }
+
+
 def _meets(value, printed, metric, rounded):
     """Whether a percentage is at least as good as one that was printed."""
     # Nine digits leave out what only float arithmetic put there.
@@ -241,14 +250,6 @@ def _meets(value, printed, metric, rounded):
         rounding = ROUND_HALF_UP if lower else ROUND_HALF_DOWN
         value = value.quantize(Decimal(1).scaleb(-digits), rounding)
     return value <= paper if lower else value >= paper
-
-
-def _spread(values):
-    return {
-        "mean": statistics.fmean(values),
-        "std": statistics.stdev(values) if len(values) > 1 else None,
-        "values": values,
-    }
 
 
 def _nested(study, by_key):

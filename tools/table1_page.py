@@ -6,7 +6,7 @@ import pathlib
 
 from ood_keras import metrics
 from ood_keras.metrics.descriptions import HIGHER_IS_BETTER, METRICS
-from ood_keras.tools import markdown, table1_misses
+from ood_keras.tools import markdown, study_summary, table1_goals, table1_misses
 
 # In the order of the paper's columns.
 MEASURES = (
@@ -71,14 +71,26 @@ class Study:
             listed += [name for name in by_unknown if name not in listed]
         return listed
 
-    def cell(self, known, method, unknown, metric):
-        """`{"mean", "std", "values"}`, or `None` where nothing was measured."""
-        by_unknown = self.summary["results"].get(known, {}).get(method, {})
-        return by_unknown.get(unknown, {}).get(metric)
+    def cell(self, known, method, unknown, metric, seeds=None):
+        """`{"mean", "std", "values"}`, or `None` where nothing was measured.
 
-    def accuracy(self, known, method):
+        Of the given seeds alone, unless that is `None`.
+        """
+        by_unknown = self.summary["results"].get(known, {}).get(method, {})
+        cell = by_unknown.get(unknown, {}).get(metric)
+        return self._of_seeds(cell, known, method, seeds)
+
+    def accuracy(self, known, method, seeds=None):
         """Known accuracy as a cell, or `None`."""
-        return self.summary["known_accuracy"].get(known, {}).get(method)
+        cell = self.summary["known_accuracy"].get(known, {}).get(method)
+        return self._of_seeds(cell, known, method, seeds)
+
+    def _of_seeds(self, cell, known, method, seeds):
+        if cell is None or seeds is None:
+            return cell
+        by_seed = zip(self.seeds(known, method), cell["values"], strict=True)
+        values = [value for seed, value in by_seed if seed in seeds]
+        return study_summary.spread(values) if values else None
 
     def measured(self, known, *groups):
         """The methods of some groups that have results."""
@@ -133,6 +145,7 @@ def results_page(folder, images):
         "",
         *_status(study),
         *_protocol(study),
+        *table1_goals.lines(study),
         *_counts(study),
     ]
     for known in summary["results"]:
@@ -143,7 +156,8 @@ def results_page(folder, images):
             "Ablation",
             "ablation",
             [OURS],
-            "One change at a time from the first row.",
+            "One change at a time from the first row, with the same seeds. "
+            f"{_ablated(study)}",
         ),
         (
             "Other families",
@@ -374,7 +388,7 @@ def _described(study, known, methods):
     rows = [
         [
             study.title(method),
-            study.summary["methods"][method]["description"],
+            _description(study, method),
             _exposed(study.exposure(known, method)),
             ", ".join(map(str, study.seeds(known, method))),
             _shown(study.accuracy(known, method)),
@@ -383,6 +397,13 @@ def _described(study, known, methods):
     ]
     header = ["method", "what it is", "unknowns in training", "seeds", "known accuracy"]
     return [*markdown.table(header, rows, num_texts=4), ""]
+
+
+def _description(study, method):
+    """How a method is trained, and how it scores."""
+    training = study.summary["trainings"][study.training(method)]["description"]
+    score = study.summary["methods"][method]["description"]
+    return "; ".join(dict.fromkeys(text for text in (training, score) if text))
 
 
 def _group(study, title, group, base, text):
@@ -398,25 +419,52 @@ def _group(study, title, group, base, text):
         methods = first + [method for method in measured if method not in first]
         if group == "other families":
             lines += _described(study, known, measured)
+        # The rows to compare with have more seeds, which would make theirs a mean.
+        seeds = {seed for method in measured for seed in study.seeds(known, method)}
         for metric in ("auroc", "fpr95_known_positive"):
             lines += [f"### {known}: {_heading(metric)}", ""]
-            lines += _matrix(study, known, methods, metric, with_accuracy=True)
+            lines += _matrix(
+                study, known, methods, metric, seeds=seeds, with_accuracy=True
+            )
     return [f"## {title}", "", text, "", *lines] if lines else []
 
 
-def _matrix(study, known, methods, metric, *, published=False, with_accuracy=False):
+def _ablated(study):
+    """What the first row of the ablation has of all that the others change."""
+    recipe = next(iter(study.summary["trainings"][OURS]["recipe"].values()))
+    shown = {
+        "beta": ("beta", "N / (N + 1)"),
+        "gamma": ("gamma", "0.9"),
+        "objectosphere_weight": ("lambda", "0"),
+        "objectosphere_on": ("objectosphere term on", ""),
+        "unknown_weight": ("weight of an unknown image in the loss", "1/N"),
+        "feature_size": ("features", ""),
+        "unknown_images": ("unknown images", "all"),
+        "unknown_per_epoch": ("unknown images an epoch", "known ones / N"),
+    }
+    values = [
+        f"{words} {default if recipe[field] is None else recipe[field]}"
+        for field, (words, default) in shown.items()
+        if field in recipe
+    ]
+    return f"That one has the modified block; {', '.join(values)}."
+
+
+def _matrix(
+    study, known, methods, metric, *, seeds=None, published=False, with_accuracy=False
+):
     """Methods in rows, unknown sources in columns."""
     unknowns = study.unknowns(known)
     cells = {
-        (method, unknown): study.cell(known, method, unknown, metric)
+        (method, unknown): study.cell(known, method, unknown, metric, seeds)
         for method in methods
         for unknown in unknowns
     }
     rows = []
     for method in methods:
-        row = [_labelled(study, known, method)]
+        row = [study.title(method) if seeds else _labelled(study, known, method)]
         if with_accuracy:
-            row.append(_shown(study.accuracy(known, method)))
+            row.append(_shown(study.accuracy(known, method, seeds)))
         synthetic = study.shows_synthetic(method)
         for unknown in unknowns:
             column = [cells[other, unknown] for other in methods]

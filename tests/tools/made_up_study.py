@@ -26,7 +26,8 @@ _CHANGES = {"without_block": {"block": "none"}, "two": {"feature_size": 2}}
 _UNKNOWN = ["emnist/letters", "kmnist", "uniform_noise"]
 
 
-def _cell(*values):
+def cell(*values):
+    """The numbers of some seeds, as a summary holds them."""
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "std": std, "values": list(values)}
 
@@ -34,7 +35,7 @@ def _cell(*values):
 def unknown_cells(auroc):
     """Numbers that no linter objects to."""
     return {
-        metric: _cell(*(auroc if metric[0] == "a" else [1 - v for v in auroc]))
+        metric: cell(*(auroc if metric[0] == "a" else [1 - v for v in auroc]))
         for metric in METRICS
     }
 
@@ -67,9 +68,9 @@ def write(folder):
         "study": "table1",
         "results": {"mnist": mnist, "fashion_mnist": fashion},
         "known_accuracy": {
-            "mnist": {name: _cell(0.995) for name in mnist}
-            | {"ours": _cell(0.9960, 0.9970)},
-            "fashion_mnist": {"ours": _cell(0.94)},
+            "mnist": {name: cell(0.995) for name in mnist}
+            | {"ours": cell(0.9960, 0.9970)},
+            "fashion_mnist": {"ours": cell(0.94)},
         },
         "seen": {
             "mnist": {

@@ -66,9 +66,7 @@ def run_study(study, folder, **options):
         data_dir=None,
         output_dir=folder / "out",
         runs_dir=folder / "runs",
-        worker=WORKER,
-        say=lines.append,
-        **options,
+        **{"worker": WORKER, "say": lines.append, **options},
     )
     return failed, lines
 
@@ -148,6 +146,20 @@ def test_a_run_that_another_process_holds_is_left_to_it(tmp_path, monkeypatch):
     assert not failed
     assert "left to another process" in lines[1]
     assert run_study(study, tmp_path)[1][1].startswith("[1/1] digits/ours/seed_0: fin")
+
+
+def test_a_run_that_another_process_has_finished_meanwhile_is_not_done_again(tmp_path):
+    study = make_study("ours", "other")
+    finished = []
+
+    def say(line):
+        # After the list of what is left was made.
+        if line.startswith("[1/2]"):
+            finished.extend(run_study(study, tmp_path)[1])
+
+    run_study(study, tmp_path, say=say)
+    assert "digits/other/seed_0: finished" in finished[-1]
+    assert tries(tmp_path, "digits/other/seed_0") == 1
 
 
 def test_summary_against_numbers_worked_by_hand(tmp_path):
@@ -388,6 +400,22 @@ def test_worker_leaves_the_promised_files(real_run):
     assert auroc == rows["glyphs"]["auroc"]
     summary = study_summary.summarise(study, folder)
     assert summary["results"]["digits"]["softmax"]["glyphs"]["auroc"]["mean"] == auroc
+
+
+@pytest.mark.parametrize("order", [("msp", "energy"), ("energy", "msp")])
+def test_pictures_are_of_the_first_method_whatever_validation_says(
+    real_run, tmp_path, order
+):
+    _, run, folder = real_run
+    job = {**run.job(), "methods": {f"by_{name}": name for name in order}}
+    study_worker.work(job, None, folder / "runs" / run.name, tmp_path)
+    result = json.loads((tmp_path / "metrics.json").read_text())
+    assert result["selected_detector"] == f"by_{order[0]}"
+    with np.load(tmp_path / "scores.npz", allow_pickle=False) as scores:
+        known = scores[f"known/by_{order[0]}"]
+    with np.load(tmp_path / "examples.npz", allow_pickle=False) as examples:
+        worst = examples["known/scores"]
+    np.testing.assert_array_equal(worst, np.sort(known)[::-1][: len(worst)])
 
 
 @pytest.fixture(scope="module")
