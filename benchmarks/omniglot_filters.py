@@ -22,7 +22,9 @@ import numpy as np
 from PIL import Image
 
 from ood_keras import detectors, metrics, pipelines
+from ood_keras.evaluation import page
 from ood_keras.files import write_json
+from ood_keras.tools import jobs
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -40,6 +42,7 @@ def main():
     parser.add_argument("--output", type=pathlib.Path)
     arguments = parser.parse_args()
 
+    settings = jobs.run_settings(arguments.run_dir)
     selected = json.loads((arguments.run_dir / "metrics.json").read_text())[
         "selected_detector"
     ]
@@ -71,7 +74,19 @@ def main():
     if arguments.output:
         write_json(
             arguments.output,
-            {"known": "mnist", "detector": selected, "filters": results},
+            {
+                "known": "mnist",
+                "detector": selected,
+                "run": {
+                    "recipe": settings["recipe"]["name"],
+                    "seed": settings["seed"],
+                    "unknown": settings["unknown"],
+                },
+                "drawings": len(drawings),
+                "filters": results,
+                "data": jobs.fingerprints([known]),
+                "versions": page.versions(),
+            },
         )
 
 

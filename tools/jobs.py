@@ -68,7 +68,7 @@ def train(
         )
     training.set_seed(seed)
     known_source = pipelines.load(known, data_dir=data_dir)
-    unknown_sources = _load_unknown(unknown, known_source, data_dir, seed)
+    unknown_sources = load_unknown(unknown, known_source, data_dir, seed)
     num_classes = known_source.num_classes
     known_train = known_source.train
     unknown_train = _exposure(recipe, unknown_sources, known_source, seed)
@@ -116,7 +116,7 @@ def train(
             "image_shape": list(known_source.image_shape),
             "class_names": list(known_source.class_names),
             "recipe": dataclasses.asdict(recipe),
-            "data": _fingerprints(
+            "data": fingerprints(
                 [known_train, known_validation, *unknown_train, *unknown_validation]
             ),
         },
@@ -172,7 +172,7 @@ def evaluate(
         "unknown": data.unknown_validation,
     }
     fitted = {
-        name: _fitted(name, model, known_source, judging if tune else None)
+        name: fit_detector(name, model, known_source, judging if tune else None)
         for name in detectors
     }
     report = evaluation.evaluate(
@@ -228,7 +228,7 @@ class MeasuredData:
 
 def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
     """Returns the `MeasuredData` of a finished run; arguments as for `evaluate`."""
-    settings = _settings(run_dir)
+    settings = run_settings(run_dir)
     exposed = settings["unknown"]
     judges = exposed if validation_unknown is None else list(validation_unknown)
     if not judges:
@@ -239,8 +239,8 @@ def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
         )
     data_dir = data_dir or settings["data_dir"]
     known_source = pipelines.load(settings["known"], data_dir=data_dir)
-    judge_sources = _load_unknown(judges, known_source, data_dir, settings["seed"])
-    test_sources = _load_unknown(unknown, known_source, data_dir)
+    judge_sources = load_unknown(judges, known_source, data_dir, settings["seed"])
+    test_sources = load_unknown(unknown, known_source, data_dir)
     known_validation, unknown_validation = _validation(known_source, judge_sources)
     tests = {
         spec: source.test for spec, source in zip(unknown, test_sources, strict=True)
@@ -265,13 +265,22 @@ def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
         unknown_validation=_concatenated(unknown_validation),
         judges=judges,
         tests=tests,
-        seen=_seen(unknown, exposed),
-        fingerprints=_fingerprints([known_source.test, *tests.values()]),
+        seen=seen(unknown, exposed),
+        fingerprints=fingerprints([known_source.test, *tests.values()]),
     )
 
 
-def _fitted(name, model, known_source, judging):
-    """Returns the detector `name`, tuned on `judging` unless that is `None`."""
+def fit_detector(name, model, known_source, judging=None):
+    """Returns a detector, fitted as the commands do.
+
+    Args:
+        name: A name of `detectors.names()`; "ensemble" is the one that `evaluate`
+            describes.
+        model: The classifier.
+        known_source: The source whose training images to fit on.
+        judging: `{"known", "unknown"}`, the validation data that "odin" and
+            "mahalanobis" are tuned on, or `None`.
+    """
     num_classes, data = known_source.num_classes, known_source.train.dataset()
     activations = [
         layer.name for layer in model.layers if isinstance(layer, keras.layers.ReLU)
@@ -319,7 +328,7 @@ def export(
         `(path, threshold)`: the version folder and the `calibration.Threshold`.
     """
     run_dir = pathlib.Path(run_dir)
-    settings = _settings(run_dir)
+    settings = run_settings(run_dir)
     metrics = json.loads(_evaluated(run_dir, "metrics.json").read_text())
     name = detector or metrics["selected_detector"]
     with np.load(_evaluated(run_dir, "scores.npz"), allow_pickle=False) as scores:
@@ -504,7 +513,7 @@ def _parse_overrides(overrides):
     return parsed
 
 
-def _fingerprints(splits):
+def fingerprints(splits):
     """Returns what identifies the images and labels of each split."""
     return {
         f"{split.source}/{split.role}": {
@@ -517,7 +526,7 @@ def _fingerprints(splits):
 
 def _check_same_data(run_dir, recorded, splits):
     """Raises if a split is not the one that the run was trained or selected with."""
-    for name, found in _fingerprints(splits).items():
+    for name, found in fingerprints(splits).items():
         # A source that selects need not be one that was trained with.
         if name in recorded and found != recorded[name]:
             raise ValueError(
@@ -577,7 +586,7 @@ def _exposure(recipe, sources, known_source, seed):
     return splits
 
 
-def _load_unknown(specs, known_source, data_dir, seed=0):
+def load_unknown(specs, known_source, data_dir, seed=0):
     """Returns the unknown sources, in the image shape of the known one.
 
     `seed` decides those that are made and not read; test images never depend on the
@@ -595,7 +604,7 @@ def _load_unknown(specs, known_source, data_dir, seed=0):
     ]
 
 
-def _seen(specs, exposed):
+def seen(specs, exposed):
     """Returns the specs whose source was exposed in training, if only in part.
 
     `emnist/letters` was if `emnist/letters[0-12]` or `tfds:emnist/letters` were.
@@ -627,7 +636,8 @@ def _concatenated(splits):
     return functools.reduce(lambda first, second: first.concatenate(second), datasets)
 
 
-def _settings(run_dir):
+def run_settings(run_dir):
+    """Returns what `train` recorded of a finished run, and the seed."""
     path = run_dir / "run.json"
     if not path.is_file() or not (run_dir / "model.keras").is_file():
         raise FileNotFoundError(

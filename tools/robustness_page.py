@@ -37,8 +37,7 @@ def page(folder):
         "misread does no harm where it is rejected: watch the share that is accepted "
         "with a wrong class. AUROC ranks the *perturbed* known images against unknown "
         "ones: it falls where a detector rejects ruined images, as it should, and is "
-        "high where it accepts them. `ood-robustness --run_dir=RUN --compare_with=RUN "
-        f"--unknown=SOURCES --output={folder}/KNOWN` measures all this.",
+        "high where it accepts them.",
         "",
     ]
     for path in sorted(folder.glob("*/robustness.json")):
@@ -46,6 +45,7 @@ def page(folder):
         place = f"../{path.parent}"
         known = result["known"]
         lines += [f"## Known: {known['source']}", "", _protocol(result), ""]
+        lines += [_command(result, path.parent), ""]
         for name, text in (
             ("curves", "Accuracy, rejection and AUROC over the strength"),
             ("inputs", "What the network was shown, and the first detector's answers"),
@@ -80,7 +80,8 @@ def _tables(result):
                 row += [
                     markdown.percent(
                         figures.mean_auroc(
-                            detectors[detector]["perturbations"][name][index]
+                            detectors[detector]["perturbations"][name][index],
+                            network.get("seen", ()),
                         )
                     )
                     for detector in (first, *others)
@@ -98,7 +99,8 @@ def _tables(result):
             "",
             *_at_the_papers_strengths(detectors[first]["perturbations"]),
             f"In percent; rejection by `{first}`. AUROC is the mean over the unknown "
-            f"sources, of which the same threshold rejects: {rejected}.",
+            "sources that training was not shown. Of all unknown sources, the same "
+            f"threshold rejects: {rejected}.",
             "",
             *markdown.table(header, rows),
             "",
@@ -136,4 +138,16 @@ def _protocol(result):
         f"{result['known']['images']:,} test images. Networks {'; '.join(runs)}. "
         f"Thresholds accept {100 * result['target_acceptance']:g} % of the known "
         f"validation images as they are. {versions}."
+    )
+
+
+def _command(result, folder):
+    """What measures it again, on runs of one's own."""
+    detectors = next(iter(result["networks"].values()))["detectors"]
+    unknown = next(iter(detectors.values()))["unknown_rejected"]
+    second = " --compare_with=RUN" * (len(result["networks"]) > 1)
+    return (
+        f"Measured by `ood-robustness --run_dir=RUN{second} --unknown="
+        f"{','.join(unknown)} --detectors={','.join(detectors)} "
+        f"--num_images={result['known']['images']} --output={folder}`."
     )

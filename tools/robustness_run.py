@@ -5,7 +5,6 @@ import pathlib
 import keras
 
 from ood_keras import calibration, pipelines
-from ood_keras import detectors as detector_room
 from ood_keras.evaluation import figures, page, robustness, style
 from ood_keras.files import atomic_file, write_json
 from ood_keras.tools import jobs
@@ -37,16 +36,17 @@ def measure(
         num_images: How many test images of each source to take.
 
     Returns:
-        The content of `robustness.json`: `{"known", "networks": {TITLE: {"run",
-        "detectors"}}, "target_acceptance", "versions"}`, with "known" and "detectors"
-        as in `evaluation.robustness.Robustness.metrics`.
+        The content of `robustness.json`: `{"known", "networks": {TITLE: {"run", "seen",
+        "detectors"}}, "target_acceptance", "data", "versions"}`, with "known" and
+        "detectors" as in `evaluation.robustness.Robustness.metrics`; "seen" lists the
+        unknown sources that training was shown, "data" what identifies the images.
 
     Raises:
         FileNotFoundError: a run is not finished.
         ValueError: the runs have different known sources, or are alike.
     """
     settings = {
-        str(run_dir): jobs._settings(pathlib.Path(run_dir)) for run_dir in run_dirs
+        str(run_dir): jobs.run_settings(pathlib.Path(run_dir)) for run_dir in run_dirs
     }
     first = next(iter(settings.values()))
     if len({one["known"] for one in settings.values()}) > 1:
@@ -65,7 +65,7 @@ def measure(
             f"{[str(run_dir) for run_dir in run_dirs]}"
         )
     known = pipelines.load(first["known"], data_dir=data_dir or first["data_dir"])
-    sources = jobs._load_unknown(unknown, known, data_dir or first["data_dir"])
+    sources = jobs.load_unknown(unknown, known, data_dir or first["data_dir"])
     tests = {spec: source.test for spec, source in zip(unknown, sources, strict=True)}
     pipelines.check_roles(
         known={
@@ -77,17 +77,14 @@ def measure(
     )
 
     def some(split):
-        return split.take(min(num_images, len(split))).dataset()
+        return split.take(min(num_images, len(split)))
 
+    known_test = some(known.test)
+    tests = {spec: some(split) for spec, split in tests.items()}
     measured = {}
     for run_dir, title in titles.items():
         model = keras.models.load_model(pathlib.Path(run_dir) / "model.keras")
-        fitted = {
-            name: detector_room.get(name, num_classes=known.num_classes).fit(
-                model, known.train.dataset()
-            )
-            for name in detectors
-        }
+        fitted = {name: jobs.fit_detector(name, model, known) for name in detectors}
         thresholds = {
             name: calibration.quantile(
                 detector.score(known.validation.dataset()), _TARGET_ACCEPTANCE
@@ -97,26 +94,30 @@ def measure(
         measured[title] = robustness.evaluate(
             fitted,
             thresholds,
-            known=(first["known"], some(known.test)),
-            unknown={spec: some(split) for spec, split in tests.items()},
+            known=(first["known"], known_test.dataset()),
+            unknown={spec: split.dataset() for spec, split in tests.items()},
             class_names=first["class_names"],
         )
-    networks = {title: one.metrics for title, one in measured.items()}
+    networks = {
+        titles[run_dir]: {
+            "run": {
+                "recipe": one["recipe"]["name"],
+                "block": one["recipe"]["block"],
+                "seed": one["seed"],
+                "unknown": one["unknown"],
+            },
+            "seen": jobs.seen(unknown, one["unknown"]),
+            "detectors": measured[titles[run_dir]].metrics["detectors"],
+        }
+        for run_dir, one in settings.items()
+    }
     result = {
-        "known": next(iter(networks.values()))["known"],
-        "networks": {
-            titles[run_dir]: {
-                "run": {
-                    "recipe": one["recipe"]["name"],
-                    "block": one["recipe"]["block"],
-                    "seed": one["seed"],
-                    "unknown": one["unknown"],
-                },
-                "detectors": networks[titles[run_dir]]["detectors"],
-            }
-            for run_dir, one in settings.items()
-        },
+        "known": next(iter(measured.values())).metrics["known"],
+        "networks": networks,
         "target_acceptance": _TARGET_ACCEPTANCE,
+        "data": jobs.fingerprints(
+            [known.train, known.validation, known_test, *tests.values()]
+        ),
         "versions": page.versions(),
     }
     shown = next(iter(measured.values())).figures()

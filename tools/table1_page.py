@@ -6,7 +6,13 @@ import pathlib
 
 from ood_keras import metrics
 from ood_keras.metrics.descriptions import HIGHER_IS_BETTER, METRICS
-from ood_keras.tools import markdown, study_summary, table1_goals, table1_misses
+from ood_keras.tools import (
+    markdown,
+    omniglot_page,
+    study_summary,
+    table1_goals,
+    table1_misses,
+)
 
 # In the order of the paper's columns.
 MEASURES = (
@@ -183,6 +189,8 @@ def results_page(folder, images):
                 "results_paper_recipe.png",
                 "The paper's recipe on validation images, epoch by epoch",
             )
+    filters = study.folder.parent / "omniglot_filters.json"
+    lines += omniglot_page.lines(filters, MEASURES)
     lines += _linted(study)
     return "\n".join(lines).rstrip() + "\n"
 

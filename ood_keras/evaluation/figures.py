@@ -459,25 +459,27 @@ def robustness(networks):
 
     From above: the shares of known images that are classified correctly, rejected, and
     accepted with a wrong class; AUROC of the perturbed known images against the unknown
-    ones, the mean over their sources. The first network is drawn solid, others dashed.
+    ones, the mean over the sources that training was not shown. The first network is
+    drawn solid, others dashed.
 
     Args:
         networks: `{title: metrics}` with `Robustness.metrics`, or what
-            `robustness.json` holds; the same perturbations in all of them.
+            `robustness.json` holds, with "seen"; the same perturbations in all of them.
 
     Returns:
         A `matplotlib.figure.Figure`.
     """
     rows = {
-        "classified correctly": lambda point: point["known"]["accuracy"],
-        "rejected": lambda point: point["known"]["rejected"],
-        "accepted, wrong class": lambda point: point["known"]["accepted_wrong"],
+        "classified correctly": lambda point, _: point["known"]["accuracy"],
+        "rejected": lambda point, _: point["known"]["rejected"],
+        "accepted, wrong class": lambda point, _: point["known"]["accepted_wrong"],
         "AUROC": mean_auroc,
     }
     first = next(iter(next(iter(networks.values()))["detectors"].values()))
     names = list(first["perturbations"])
     figure, axes = _figure(4, len(names), (2.4, 1.75), sharex="col", sharey="row")
     for line, (title, network) in zip(_LINES, networks.items(), strict=False):
+        seen = network.get("seen", ())
         for index, (detector, measured) in enumerate(network["detectors"].items()):
             for panels, name in zip(axes.T, names, strict=True):
                 points = measured["perturbations"][name]
@@ -490,7 +492,7 @@ def robustness(networks):
                         continue
                     color = style.KNOWN if row == 0 else style.source_color(index)
                     label = title if row == 0 else f"{detector}, {title}"
-                    values = [value(point) for point in points]
+                    values = [value(point, seen) for point in points]
                     panel.plot(
                         strengths,
                         values,
@@ -518,9 +520,14 @@ def robustness(networks):
     return figure
 
 
-def mean_auroc(point):
-    """AUROC of one perturbation at one strength, the mean over unknown sources."""
-    return float(np.mean([row["auroc"] for row in point["unknown"].values()]))
+def mean_auroc(point, seen=()):
+    """AUROC of one perturbation at one strength, the mean over unknown sources.
+
+    Those that training was shown are left out, unless there is no other.
+    """
+    rows = point["unknown"]
+    unseen = {source: row for source, row in rows.items() if source not in seen}
+    return float(np.mean([row["auroc"] for row in (unseen or rows).values()]))
 
 
 @style.styled

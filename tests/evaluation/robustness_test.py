@@ -257,6 +257,8 @@ def test_figure_draws_the_points(measured):
 def test_mean_auroc_is_that_over_the_sources():
     point = {"unknown": {"a": {"auroc": 0.5}, "b": {"auroc": 1.0}}}
     assert figures.mean_auroc(point) == 0.75
+    assert figures.mean_auroc(point, seen=["b"]) == 0.5
+    assert figures.mean_auroc(point, seen=["a", "b"]) == 0.75
 
 
 def test_pictures_show_one_image_at_all_strengths(measured):

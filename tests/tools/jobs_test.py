@@ -70,7 +70,7 @@ def test_metrics_follow_the_design(run_dir):
 def test_ensemble_adds_distances_to_the_unknown_s_probability(run_dir):
     known = pipelines.load("digits")
     model = keras.models.load_model(run_dir / "model.keras")
-    fitted = jobs._fitted("ensemble", model, known, None)
+    fitted = jobs.fit_detector("ensemble", model, known)
     first, second = fitted.detectors
     assert first.name == "unknown_probability"
     stages = [f"stage_{stage}" for stage in (1, 2, 3, 4)]
@@ -265,7 +265,7 @@ def test_known_classes_may_not_be_test_unknowns(run_dir):
     ],
 )
 def test_a_source_exposed_in_part_is_seen(spec, exposed, seen):
-    assert (spec in jobs._seen([spec], ["synthetic", exposed])) == seen
+    assert (spec in jobs.seen([spec], ["synthetic", exposed])) == seen
 
 
 def test_the_command_compares_the_same_detectors_as_the_job():

@@ -211,6 +211,24 @@ def test_the_ablation_compares_runs_of_the_same_seeds(page):
     assert "That one has the modified block; features 128." in ablation
 
 
+def test_omniglot_is_shown_by_the_filter_that_reduced_it(root, page):
+    assert "## Omniglot, by the filter" not in page
+    row = dict.fromkeys(made_up_study.METRICS, 0.75) | {"auroc": 0.9625}
+    result = {
+        "known": "mnist",
+        "detector": "msp",
+        "run": {"recipe": "ours", "seed": 3, "unknown": []},
+        "drawings": 13180,
+        "filters": {"nearest": row, "bilinear": row},
+    }
+    pathlib.Path("results/omniglot_filters.json").write_text(json.dumps(result))
+    page = table1_page.results_page("results/table1", pathlib.Path("docs/images"))
+    lines = section(page, "## Omniglot, by the filter")
+    assert "The same 13,180 drawings" in " ".join(lines) and "seed 3" in " ".join(lines)
+    values = dict(zip(cells(lines, "filter"), cells(lines, "bilinear"), strict=True))
+    assert values["AUROC"] == "96.25"
+
+
 def test_inconsistencies_are_shown(root, page):
     assert "finds no numbers here that contradict" in page
     summary = json.loads((root / "results/table1/summary.json").read_text())

@@ -1,0 +1,34 @@
+"""What the docs say about the filter that reduces Omniglot's drawings."""
+
+import json
+
+from ood_keras.metrics.descriptions import METRICS
+from ood_keras.tools import markdown
+
+
+def lines(path, measures):
+    """Returns the lines of the section, none where there is no such file.
+
+    Args:
+        path: `pathlib.Path` of what `benchmarks/omniglot_filters.py` wrote.
+        measures: Names of the metrics to show.
+    """
+    if not path.is_file():
+        return []
+    result = json.loads(path.read_text())
+    run = result["run"]
+    rows = [
+        [name, *(markdown.percent(values[metric]) for metric in measures)]
+        for name, values in result["filters"].items()
+    ]
+    return [
+        "## Omniglot, by the filter that reduces its drawings",
+        "",
+        f"The same {result['drawings']:,} drawings, reduced from 105x105 to 28x28 by "
+        f"five filters, and the same network: `{run['recipe']}` on {result['known']}, "
+        f"seed {run['seed']}, scored by `{result['detector']}`. All tables above are "
+        "with the bilinear filter ([why](decisions/omniglot.md)). In percent.",
+        "",
+        *markdown.table(["filter", *(METRICS[m][0] for m in measures)], rows),
+        "",
+    ]
