@@ -1,4 +1,4 @@
-"""What the filter that reduces Omniglot to 28x28 is worth in AUROC.
+"""What the filter that reduces Omniglot to 28x28 is worth.
 
   python benchmarks/omniglot_filters.py --run_dir=runs/table1/mnist/ours/seed_0 \\
       --data_dir=DIR --output=results/omniglot_filters.json
@@ -9,6 +9,7 @@ once per filter.
 """
 
 import argparse
+import hashlib
 import io
 import json
 import os
@@ -50,11 +51,10 @@ def main():
     detector = detectors.load(
         arguments.run_dir / "detectors" / f"{selected}.json", model
     )
-    known = pipelines.load("mnist", data_dir=arguments.data_dir).test
+    known = pipelines.load(settings["known"], data_dir=arguments.data_dir).test
     known_scores = detector.score(known.dataset())
-    with zipfile.ZipFile(
-        arguments.data_dir / "omniglot" / "images_evaluation.zip"
-    ) as archive:
+    archive_path = arguments.data_dir / "omniglot" / "images_evaluation.zip"
+    with zipfile.ZipFile(archive_path) as archive:
         drawings = [
             Image.eval(
                 Image.open(io.BytesIO(archive.read(name))).convert("L"),
@@ -75,7 +75,7 @@ def main():
         write_json(
             arguments.output,
             {
-                "known": "mnist",
+                "known": settings["known"],
                 "detector": selected,
                 "run": {
                     "recipe": settings["recipe"]["name"],
@@ -84,10 +84,18 @@ def main():
                 },
                 "drawings": len(drawings),
                 "filters": results,
-                "data": jobs.fingerprints([known]),
+                "data": {
+                    **jobs.fingerprints([known]),
+                    archive_path.name: {"sha256": _sha256(archive_path)},
+                },
                 "versions": page.versions(),
             },
         )
+
+
+def _sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 if __name__ == "__main__":

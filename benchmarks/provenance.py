@@ -2,9 +2,9 @@
 
 import importlib.metadata
 import os
-import pathlib
 import platform
-import re
+
+from ood_keras import machine
 
 
 def provenance(*packages):
@@ -13,14 +13,10 @@ def provenance(*packages):
     Args:
         packages: Names of distributions to name the versions of, besides ours.
     """
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # Not on every system.
-        cores = os.cpu_count()
     return {
         "machine": {
-            "processor": _processor(),
-            "cores": cores,
+            "processor": machine.processor(),
+            "cores": machine.num_cores(),
             "load_average": round(os.getloadavg()[0], 2),
         },
         "versions": {
@@ -31,11 +27,3 @@ def provenance(*packages):
             },
         },
     }
-
-
-def _processor():
-    try:
-        text = pathlib.Path("/proc/cpuinfo").read_text()
-        return re.search(r"model name\s*:\s*(.+)", text).group(1)
-    except (OSError, AttributeError):
-        return platform.processor() or platform.machine()

@@ -1,9 +1,8 @@
 """The one place where arrays become a `tf.data.Dataset`."""
 
-import os
-
 import tensorflow as tf
 
+from ood_keras import machine
 from ood_keras.pipelines import preprocessing
 
 _MAX_PARALLEL_CALLS = 8
@@ -56,13 +55,8 @@ def gather(images, labels, order, batch_size, augment=None):
 
 def pipeline(steps, batch):
     """Maps `batch` over a dataset of steps, in parallel and in order."""
-    num_cores = (
-        len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1
-    )
     # Each call that runs ahead holds a batch.
-    num_calls = min(num_cores, _MAX_PARALLEL_CALLS)
+    num_calls = min(machine.num_cores(), _MAX_PARALLEL_CALLS)
     return (
         steps.map(batch, num_parallel_calls=num_calls, deterministic=True)
         .prefetch(2)
@@ -76,7 +70,7 @@ def options():
     TensorFlow's tuner wakes up at growing intervals of up to a minute, and an iterator
     that has come to its end waits for the next one: so an epoch of 50 s took 85 s.
     """
-    options = tf.data.Options()
-    options.deterministic = True
-    options.autotune.enabled = False
-    return options
+    chosen = tf.data.Options()
+    chosen.deterministic = True
+    chosen.autotune.enabled = False
+    return chosen

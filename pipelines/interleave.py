@@ -187,7 +187,7 @@ class Interleave:
             .map(read_next_epoch)
             .flat_map(batches_of)
             .apply(tf.data.experimental.assert_cardinality(self.steps_per_epoch))
-            # Those of a dataset within `flat_map` are its own.
+            # Options set inside `flat_map` do not reach the outer dataset.
             .with_options(batching.options())
         )
 

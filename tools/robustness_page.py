@@ -81,7 +81,7 @@ def _tables(result):
                     markdown.percent(
                         figures.mean_auroc(
                             detectors[detector]["perturbations"][name][index],
-                            network.get("seen", ()),
+                            network["seen"],
                         )
                     )
                     for detector in (first, *others)
@@ -90,22 +90,42 @@ def _tables(result):
         header = ["perturbation", "strength", "accuracy", "rejected"]
         header += ["accepted with a wrong class"]
         header += [f"AUROC, {detector}" for detector in detectors]
+        rejected_shares = detectors[first]["unknown_rejected"]
         rejected = ", ".join(
-            f"{source} {markdown.percent(share)}"
-            for source, share in detectors[first]["unknown_rejected"].items()
+            f"{source}{' (seen)' * (source in network['seen'])} "
+            f"{markdown.percent(share)}"
+            for source, share in rejected_shares.items()
         )
+        unseen = [s for s in rejected_shares if s not in network["seen"]]
+        which = "sources that training was not shown" if unseen else "sources"
         lines += [
             f"### {result['known']['source']}: network {title}",
             "",
             *_at_the_papers_strengths(detectors[first]["perturbations"]),
+            f"Of all perturbations and strengths, the most that is accepted with a "
+            f"wrong class: {_worst(detectors)}.",
+            "",
             f"In percent; rejection by `{first}`. AUROC is the mean over the unknown "
-            "sources that training was not shown. Of all unknown sources, the same "
-            f"threshold rejects: {rejected}.",
+            f"{which}. Of the unknown sources, the same threshold rejects: {rejected}.",
             "",
             *markdown.table(header, rows),
             "",
         ]
     return lines
+
+
+def _worst(detectors):
+    worst = {
+        name: max(
+            point["known"]["accepted_wrong"]
+            for points in measured["perturbations"].values()
+            for point in points
+        )
+        for name, measured in detectors.items()
+    }
+    return ", ".join(
+        f"{markdown.percent(share)} % by `{name}`" for name, share in worst.items()
+    )
 
 
 def _at_the_papers_strengths(perturbations):

@@ -66,6 +66,8 @@ def run_study(
             epochs_done += run.recipe.epochs
         elif isinstance(error, BlockingIOError):
             outcome = "left to another process that is at it"
+        elif isinstance(error, FileExistsError):
+            outcome = "finished by another process"
         else:
             outcome = f"FAILED ({error})"
             failed.append(run.name)
@@ -96,8 +98,7 @@ def _execute(run, data_dir, output_dir, runs_dir, worker):
         if not _locked(file):
             return BlockingIOError(f"{run.name} is held by another process")
         if study_summary.status(run, output_dir) == "finished":
-            # Another process did it since this one made its list.
-            return None
+            return FileExistsError(f"{run.name} was finished by another process")
         process = subprocess.Popen(
             worker, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT
         )

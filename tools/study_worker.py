@@ -121,18 +121,11 @@ def _scores(scores, method_of):
 
 
 def _machine():
-    processor = platform.processor() or platform.machine()
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                processor = line.partition(":")[2].strip()
-                break
+    from ood_keras import machine
+
     return {
-        "processor": processor,
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "processor": machine.processor(),
+        "cores": machine.num_cores(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
 

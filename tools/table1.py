@@ -45,7 +45,7 @@ def _ours(name, title, description="", *, distances=False, **options):
             name=name,
             title=title,
             detector="unknown_probability",
-            description=description,
+            description="the probability of the unknown class",
         )
     ]
     if distances:
@@ -54,8 +54,9 @@ def _ours(name, title, description="", *, distances=False, **options):
                 name=f"{name}_distances",
                 title=f"{title}; distances",
                 detector="ensemble",
-                description="the same network, scored by the mean of the unknown's "
-                "probability and the Mahalanobis distances of all layers",
+                description="the mean of the unknown class's probability and of "
+                "the Mahalanobis distances of all layers, each standardised on known "
+                "images",
             )
         )
     return Training(
@@ -151,18 +152,25 @@ _MAIN = (
             ),
         ),
     ),
-    _ours("ours", "Ours", "real unknown images only", distances=True),
+    _ours(
+        "ours",
+        "Ours",
+        "modified block, N + 1 classes, weighted cross-entropy with 1/N and "
+        "objectosphere on the softmax (Eq. 2 to 4); real unknown images only",
+        distances=True,
+    ),
     _ours(
         "ours_synthetic",
         "Ours, with synthetic outliers",
-        "real unknown images and synthetic outliers; noise is among these",
+        "as ours, with real unknown images and synthetic outliers, noise among these",
         distances=True,
         exposure=("real", "synthetic"),
     ),
     _ours(
         "synthetic_only",
         "Ours, synthetic outliers only",
-        "no real unknown image at all; noise is among the synthetic outliers",
+        "as ours, with no real unknown image at all; noise is among the synthetic "
+        "outliers",
         distances=True,
         exposure=("synthetic",),
     ),

@@ -34,9 +34,9 @@ def lines(study, images):
     return [
         "## Cells that are not met",
         "",
-        "Percent, the paper's in brackets; with each, the images of seed 0 that are "
-        "furthest on the wrong side of the threshold that accepts 95 % of the known "
-        "validation images.",
+        "Percent, the paper's in brackets; with the first score of each "
+        "training, the images of seed 0 that are furthest on the wrong side of the "
+        "threshold that accepts 95 % of the known validation images.",
         "",
         _TRIED,
         "",

@@ -3,11 +3,12 @@
 import collections
 import concurrent.futures
 import itertools
-import os
 import threading
 
 import keras
 import numpy as np
+
+from ood_keras import machine
 
 # On a CPU, slices of this size side by side take two thirds of the time of one batch
 # whose operations share the cores: their activations stay in the cache, and no core
@@ -66,7 +67,7 @@ def over_batches(run, batches):
     first = next(batches, None)
     if first is None:
         return
-    num_threads = min(_num_cores() + 1, len(first) // _SLICE)
+    num_threads = min(machine.num_cores() + 1, len(first) // _SLICE)
     if num_threads < 2 or _has_accelerator():
         yield run(first)
         yield from map(run, batches)
@@ -85,12 +86,6 @@ def _slices(first, batches):
     for images in itertools.chain([first], batches):
         for start in range(0, len(images), _SLICE):
             yield images[start : start + _SLICE]
-
-
-def _num_cores():
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _has_accelerator():

@@ -233,13 +233,18 @@ def test_densities_are_those_of_the_papers_strengths(detector, toolbox):
 
 def test_figure_draws_the_points(measured):
     metrics = measured.result.metrics
-    figure = figures.robustness({"with": metrics, "without": metrics})
-    accuracy, rejected = (figure.axes[row * 4 + 2].lines for row in (0, 1))
+    figure = figures.robustness(
+        {"with": {**metrics, "seen": ["c"]}, "without": metrics}
+    )
+    accuracy, rejected, _, auroc = (figure.axes[row * 4 + 2].lines for row in range(4))
     assert [line.get_linestyle() for line in accuracy] == ["-", "--"]
     expected = [[p["strength"], p["known"]["accuracy"]] for p in _points(measured)]
     assert accuracy[0].get_xydata().tolist() == expected
     expected = [[p["strength"], p["known"]["rejected"]] for p in _points(measured)]
     assert rejected[0].get_xydata().tolist() == expected
+    expected = [p["unknown"]["a/b"]["auroc"] for p in _points(measured)]
+    assert auroc[0].get_ydata().tolist() == expected
+    assert auroc[2].get_ydata().tolist() != expected
     assert [line.get_label() for line in rejected] == [
         "unknown_probability, with",
         "msp, with",

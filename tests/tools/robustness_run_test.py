@@ -6,6 +6,7 @@ import pathlib
 import keras
 import pytest
 
+from ood_keras import pipelines
 from ood_keras.tools import robustness_page, robustness_run, write_results
 
 UNKNOWN = ["glyphs", "uniform_noise"]
@@ -24,7 +25,7 @@ def make_run(folder, *, block="modified_se", known="digits", seed=0):
     ).save(folder / "model.keras")
     settings = {
         "known": known,
-        "unknown": ["synthetic"],
+        "unknown": ["glyphs"],
         "data_dir": None,
         "class_names": [f"class {index}" for index in range(10)],
         "recipe": {"name": "made up", "block": block},
@@ -66,9 +67,17 @@ def test_files_hold_what_is_returned(measured):
 def test_every_network_and_detector_is_measured(measured):
     _, result = measured
     assert result["known"] == {"source": "digits", "images": 20}
+    assert {name: one["images"] for name, one in result["data"].items()} == {
+        "digits/train": len(pipelines.load("digits").train),
+        "digits/validation": len(pipelines.load("digits").validation),
+        "digits/test": 20,
+        "glyphs/test": 20,
+        "uniform_noise/test": 20,
+    }
     assert list(result["networks"]) == ["with the modified block", "without the block"]
     accuracies = set()
     for network in result["networks"].values():
+        assert network["seen"] == ["glyphs"]
         assert list(network["detectors"]) == ["unknown_probability", "energy"]
         for one in network["detectors"].values():
             assert set(one["unknown_rejected"]) == set(UNKNOWN)
@@ -86,8 +95,14 @@ def test_page_shows_the_numbers_and_the_pictures(measured, monkeypatch):
     page = robustness_page.page(pathlib.Path("results/robustness"))
     assert "20 test images" in page
     assert "![" in page and "](../results/robustness/digits/curves.png)" in page
+    assert (
+        "`ood-robustness --run_dir=RUN --compare_with=RUN "
+        "--unknown=glyphs,uniform_noise --detectors=unknown_probability,energy "
+        "--num_images=20 --output=results/robustness/digits`"
+    ) in page
     network = result["networks"]["without the block"]["detectors"]
-    pgd = network["unknown_probability"]["perturbations"]["pgd"][-1]["known"]
+    strongest = network["unknown_probability"]["perturbations"]["pgd"][-1]
+    pgd = strongest["known"]
     (line,) = [
         line
         for line in page.partition("network without the block")[2].splitlines()
@@ -96,6 +111,17 @@ def test_page_shows_the_numbers_and_the_pictures(measured, monkeypatch):
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     shares = (pgd["accuracy"], pgd["rejected"], pgd["accepted_wrong"])
     assert cells[2:5] == [f"{100 * share:.2f}" for share in shares]
+    # Training was shown glyphs.
+    unseen = strongest["unknown"]["uniform_noise"]["auroc"]
+    assert unseen != strongest["unknown"]["glyphs"]["auroc"]
+    assert cells[5] == f"{100 * unseen:.2f}"
+    assert "glyphs (seen) " in page
+    shares = [
+        point["known"]["accepted_wrong"]
+        for points in network["energy"]["perturbations"].values()
+        for point in points
+    ]
+    assert "wrong class: " in page and f"{100 * max(shares):.2f} % by `energy`" in page
     (sentence,) = [
         line
         for line in page.partition("network without the block")[2].splitlines()

@@ -157,8 +157,10 @@ def test_a_run_that_another_process_has_finished_meanwhile_is_not_done_again(tmp
         if line.startswith("[1/2]"):
             finished.extend(run_study(study, tmp_path)[1])
 
-    run_study(study, tmp_path, say=say)
-    assert "digits/other/seed_0: finished" in finished[-1]
+    lines = []
+    run_study(study, tmp_path, say=lambda line: (lines.append(line), say(line)))
+    assert "digits/other/seed_0: finished; " in finished[-1]
+    assert "digits/other/seed_0: finished by another process; " in lines[-1]
     assert tries(tmp_path, "digits/other/seed_0") == 1
 
 
