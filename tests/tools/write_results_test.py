@@ -394,7 +394,8 @@ def test_lowest_auroc_is_over_the_unknowns_that_no_method_saw(root):
     made_up_study.write_summary(folder, summary)
     lines = table1_page.quote(folder).splitlines()
     header = cells(lines, "method")
-    (column,) = [i for i, name in enumerate(header) if name.endswith("without noise, mnist")]
+    (name,) = [name for name in header if name.endswith("without noise, mnist")]
+    column = header.index(name)
     assert cells(lines, "Softmax threshold")[column] == "90.00"
 
 
