@@ -55,7 +55,7 @@ def _measure(positional):
     if positional:
         raise ValueError(f"ood-robustness takes flags only; received: {positional}")
     app.load_jobs()
-    from ood_keras.tools import robustness_run
+    from ood_keras.tools import robustness_page, robustness_run
 
     runs = [_RUN_DIR.value] + [_COMPARE_WITH.value] * bool(_COMPARE_WITH.value)
     result = robustness_run.measure(
@@ -68,11 +68,7 @@ def _measure(positional):
     )
     for title, network in result["networks"].items():
         for name, measured in network["detectors"].items():
-            worst = max(
-                point["known"]["accepted_wrong"]
-                for points in measured["perturbations"].values()
-                for point in points
-            )
+            worst = robustness_page.most_accepted_wrong(measured)
             print(f"{title}, {name}: at most {100 * worst:.2f} % accepted and misread")
     print(f"Curves, inputs and all numbers: {_OUTPUT.value}")
 

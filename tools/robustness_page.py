@@ -62,6 +62,19 @@ def page(folder):
     return "\n".join(lines).rstrip() + "\n"
 
 
+def most_accepted_wrong(measured):
+    """The largest share of known images that one perturbation gets accepted, misread.
+
+    Args:
+        measured: What `robustness.json` holds of one detector of one network.
+    """
+    return max(
+        point["known"]["accepted_wrong"]
+        for points in measured["perturbations"].values()
+        for point in points
+    )
+
+
 def _tables(result):
     """A table for each network: the first detector whole, AUROC of the others."""
     lines = []
@@ -97,13 +110,17 @@ def _tables(result):
             for source, share in rejected_shares.items()
         )
         unseen = [s for s in rejected_shares if s not in network["seen"]]
+        worst = ", ".join(
+            f"{markdown.percent(most_accepted_wrong(measured))} % by `{name}`"
+            for name, measured in detectors.items()
+        )
         which = "sources that training was not shown" if unseen else "sources"
         lines += [
             f"### {result['known']['source']}: network {title}",
             "",
             *_at_the_papers_strengths(detectors[first]["perturbations"]),
             f"Of all perturbations and strengths, the most that is accepted with a "
-            f"wrong class: {_worst(detectors)}.",
+            f"wrong class: {worst}.",
             "",
             f"In percent; rejection by `{first}`. AUROC is the mean over the unknown "
             f"{which}. Of the unknown sources, the same threshold rejects: {rejected}.",
@@ -112,20 +129,6 @@ def _tables(result):
             "",
         ]
     return lines
-
-
-def _worst(detectors):
-    worst = {
-        name: max(
-            point["known"]["accepted_wrong"]
-            for points in measured["perturbations"].values()
-            for point in points
-        )
-        for name, measured in detectors.items()
-    }
-    return ", ".join(
-        f"{markdown.percent(share)} % by `{name}`" for name, share in worst.items()
-    )
 
 
 def _at_the_papers_strengths(perturbations):
