@@ -35,7 +35,8 @@ class Training:
             source, or a spec such as "synthetic".
         changes: Fields of the recipe that differ from the known set's.
         recipe: Name of a recipe to start from in place of the known set's.
-        group: "main", "ablation", "other families" or "paper".
+        times_epochs: How many times the epochs of that recipe.
+        group: "main", "ablation", "longer", "other families" or "paper".
         description: What is particular to it, in a sentence.
     """
 
@@ -44,6 +45,7 @@ class Training:
     exposure: tuple[str, ...] = ("real",)
     changes: dict = dataclasses.field(default_factory=dict)
     recipe: str | None = None
+    times_epochs: int = 1
     group: str = "main"
     description: str = ""
 
@@ -84,9 +86,11 @@ class Run:
         base = self.known.recipe
         if self.training.recipe is not None:
             base = recipes.get(self.training.recipe)
-        return dataclasses.replace(
-            base, name=self.training.name, **self.training.changes
-        )
+        changes = {
+            "epochs": base.epochs * self.training.times_epochs,
+            **self.training.changes,
+        }
+        return dataclasses.replace(base, name=self.training.name, **changes)
 
     def job(self):
         """Everything that decides the run's result, as plain JSON values."""

@@ -319,6 +319,14 @@ def test_patterns_choose_runs():
         study.runs("mnist/*")
 
 
+def test_epochs_are_multiplied():
+    study = make_study("ours")
+    (training,) = study.trainings
+    longer = dataclasses.replace(training, times_epochs=3)
+    (run,) = dataclasses.replace(study, trainings=(longer,)).runs()
+    assert run.job()["recipe"]["epochs"] == 3 * RECIPE.epochs
+
+
 def test_table_1_is_the_paper_s():
     rows = [row for row in metrics.paper_table() if row["detector"] == "modified_senet"]
     for known in TABLE1.known:
