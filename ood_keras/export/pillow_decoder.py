@@ -90,7 +90,7 @@ def _without_extras(content):
     if content[8:16] != b"\0\0\0\rIHDR":
         raise ValueError("a PNG file starts with its size")
     view, position = memoryview(content), len(PNG)
-    kept, kinds = [PNG], []
+    kept, kinds = [], []
     while b"IEND" not in kinds:
         length, kind = struct.unpack_from(">I4s", content, position)
         end = position + 12 + length
@@ -98,34 +98,51 @@ def _without_extras(content):
             (checksum,) = struct.unpack_from(">I", content, end - 4)
             if zlib.crc32(view[position + 4 : end - 4]) != checksum:
                 raise ValueError("a checksum is wrong")
-            kept.append(view[position:end])
-            kinds.append(kind)
+            kept.append((kind, view[position:end]))
         elif not kind[0] & 0x20:
             raise ValueError("unknown, and needed for the pixels")
+        kinds.append(kind)
         position = end
-    _check_complete(content[16:29], kinds, kept[1:])
-    return b"".join(kept)
+    _check_order(kinds)
+    _check_complete(content[16:29], kept)
+    return b"".join([PNG, *(chunk for _, chunk in kept)])
 
 
-def _check_complete(header, kinds, chunks):
+def _check_order(kinds):
+    first, count = kinds.index(b"IDAT"), kinds.count(b"IDAT")
+    if kinds[first : first + count] != [b"IDAT"] * count:
+        raise ValueError("something stands among the pixels")
+    if kinds.count(b"IHDR") > 1 or kinds.count(b"PLTE") > 1:
+        raise ValueError("the size or the palette is given twice")
+
+
+def _check_complete(header, chunks):
     width, height, bits, colour, _, _, laced = struct.unpack(">IIBBBBB", header)
     _check_size(width, height)
-    if colour == 3 and b"PLTE" not in kinds:
-        raise ValueError("the palette is missing")
+    _check_palette(colour, chunks)
     size = 0
     for left, top, right, down in _PASSES[laced]:
         columns, rows = -((left - width) // right), -((top - height) // down)
         if columns > 0 and rows > 0:
             size += rows * (1 + -(-columns * bits * _CHANNELS[colour] // 8))
-    packed = [
-        chunk[8:-4]
-        for kind, chunk in zip(kinds, chunks, strict=True)
-        if kind == b"IDAT"
-    ]
+    packed = [chunk[8:-4] for kind, chunk in chunks if kind == b"IDAT"]
     unpacking = zlib.decompressobj()
     found = len(unpacking.decompress(b"".join(packed), size + 1))
     if found < size or (found == size and not unpacking.eof):
         raise ValueError("pixels are missing")
+
+
+def _check_palette(colour, chunks):
+    for kind, chunk in chunks:
+        if kind == b"PLTE":
+            size = len(chunk) - 12
+            if colour in (2, 3, 6) and size == 0:
+                raise ValueError("the palette is empty")
+            if colour == 3 and (size % 3 or size > 768):
+                raise ValueError("the palette has no 256 colours at most")
+            return
+        if kind == b"IDAT" and colour == 3:
+            raise ValueError("the palette is missing, or comes too late")
 
 
 def _check_size(width, height):

@@ -22,8 +22,8 @@ MAX_BYTES = 64 * 2**20
 def decode(content, name):
     """Returns the picture as uint8 `(height, width, channels)`, channels 1 or 3.
 
-    Transparency is dropped; a camera's note on which side is up is honoured (JPEG); of
-    an animation the first frame is taken.
+    As `ood_keras.export` does it: transparency is dropped; a camera's note on which
+    side is up is not read; of an animation the first frame is taken.
 
     Args:
         content: The bytes of the file.
@@ -32,7 +32,7 @@ def decode(content, name):
     Raises:
         ValueError: corrupt, truncated, too large, or of more than 8 bits per channel.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
@@ -48,8 +48,6 @@ def decode(content, name):
                     "RGB. Convert it"
                 )
             mode = _MODES[picture.mode]
-            if picture.format == "JPEG":
-                ImageOps.exif_transpose(picture, in_place=True)
             pixels = np.asarray(picture.convert(mode))
     except _Refused as error:
         raise ValueError(f"{name} {error}") from None

@@ -244,6 +244,40 @@ def test_a_png_with_right_checksums_and_wrong_content_is_refused(is_refused, con
     assert is_refused([content]).all()
 
 
+def rearranged(colour):
+    """PNG files of one colour type, whole or not in the order that PNG asks for."""
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    data = zlib.compress(bytes(23 * (1 + 31 * channels)))
+    first, *others = png(31, 23, data, colour=colour).split(png_chunk(b"IDAT", data))
+    rest = b"".join(others)
+    pixels, palette = png_chunk(b"IDAT", data), png_chunk(b"PLTE", bytes(range(30)))
+    halves = [png_chunk(b"IDAT", half) for half in (data[:9], data[9:])]
+    size = png_chunk(b"IHDR", first[16:29])
+    sized = [png_chunk(b"PLTE", bytes(n)) for n in (0, 3, 767, 768, 771)]
+    bodies = [
+        [palette, pixels],
+        [palette, *halves],
+        [palette, halves[0], png_chunk(b"tEXt", b"a\0b"), halves[1]],
+        [palette, halves[0], palette, halves[1]],
+        [palette, palette, pixels],
+        [palette, pixels, palette],
+        [pixels],
+        [pixels, palette],
+        [size, palette, pixels],
+        *([one, pixels] for one in sized),
+    ]
+    return [first + b"".join(body) + rest for body in bodies]
+
+
+@pytest.mark.parametrize("colour", [0, 2, 3, 4, 6])
+def test_the_order_within_a_png_matters_alike(colour):
+    files = rearranged(colour)
+    expected = in_graph(files, (23, 31, 1))
+    np.testing.assert_array_equal(by_pillow(files), expected)
+    refused = np.isnan(expected).any((1, 2, 3))
+    assert not refused[:2].any() and refused[2:6].all()
+
+
 def resized_jpeg(width, height):
     start = GREY_JPEG.index(b"\xff\xc0") + 5
     return (
