@@ -47,7 +47,8 @@ class Demo:
 
     Attributes:
         model: The `export.Predictor`.
-        points: The thresholds it offers, `{name: calibration.Threshold}`.
+        points: The thresholds it offers, `{name: calibration.Threshold}`; its own goes
+            by `DEFAULT_POINT`.
         examples: Its `export.KnownExamples`, or `None`.
         dark_ink: Whether its known images are dark on bright.
 
@@ -69,11 +70,14 @@ class Demo:
                 f"{channels}"
             )
         manifest = self.model.manifest
+        points = dict(manifest.get("operating_points", {}))
+        if DEFAULT_POINT in points:  # Not to be taken for the model's own threshold.
+            points[f"operating point {DEFAULT_POINT}"] = points.pop(DEFAULT_POINT)
         self.points = {
             name: Threshold.from_dict(fields)
             for name, fields in {
                 DEFAULT_POINT: manifest["threshold"],
-                **manifest["operating_points"],
+                **points,
             }.items()
         }
         self.examples = self.model.known_examples

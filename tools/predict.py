@@ -117,7 +117,8 @@ def _predict(positional):
         progress=True,
         **options,
     )
-    print(f"{batch_scoring.summary(counts)}\nDone: {_OUTPUT.value}")
+    output = batch_scoring.printable(_OUTPUT.value)
+    print(f"{batch_scoring.summary(counts)}\nDone: {output}")
 
 
 def main():

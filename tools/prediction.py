@@ -24,7 +24,6 @@ def table(*, model, paths, picture=None, **options):
         options: Passed on to `export.score`.
     """
     predictor = export.load(model)
-    paths = [str(path) for path in paths]
     counts, drawn = {}, {True: [], False: []}
     rows = export.score(predictor, paths, **options)
     rows = batch_scoring.counted(rows, counts)
@@ -35,7 +34,8 @@ def table(*, model, paths, picture=None, **options):
         same = drawn[row["accepted"]]
         if picture is not None and row["valid"] and len(same) < _MAX_DRAWN:
             same.append(row)
-        yield f"{_name(row):<{width}}  {row['label']:<12}  {_shown(row)}"
+        label = batch_scoring.printable(row["label"])
+        yield f"{_name(row):<{width}}  {label:<12}  {_shown(row)}"
     yield batch_scoring.summary(counts)
     if picture is not None:
         _draw(picture, drawn, predictor, options)
@@ -49,7 +49,9 @@ def _name(row):
 def _shown(row):
     if row["error"] == batch_scoring.UNDECODABLE:
         return "no readable image"
-    return f"{row['ood_score']:9.4g}" if row["error"] is None else row["error"]
+    if row["error"] is not None:
+        return batch_scoring.printable(row["error"])
+    return f"{row['ood_score']:9.4g}"
 
 
 def _draw(path, drawn, predictor, options):

@@ -44,6 +44,7 @@ def threshold_value(threshold, points):
     """The number that `threshold` stands for: itself, or an operating point's.
 
     Raises:
+        TypeError: it is neither one number nor a name.
         ValueError: there is no operating point of this name, or it is NaN.
     """
     if isinstance(threshold, str):
@@ -54,9 +55,19 @@ def threshold_value(threshold, points):
                 "name operating_points when you export or recalibrate"
             )
         return points[threshold]
-    if np.isnan(threshold):
+    try:
+        # `float` alone takes an array of one number too.
+        value = float(threshold) if np.ndim(threshold) == 0 else None
+    except TypeError:
+        value = None
+    if value is None:
+        raise TypeError(
+            "expected one number, or the name of an operating point, as threshold for "
+            f"all images. Received: an object of type {type(threshold).__name__}"
+        )
+    if np.isnan(value):
         raise ValueError("expected a number as threshold. Received: NaN")
-    return threshold
+    return value
 
 
 def check_shape(images, image_shape):
@@ -67,6 +78,14 @@ def check_shape(images, image_shape):
             f"{', '.join(map(str, image_shape))}). Received: {images.shape}"
         )
     return images
+
+
+def check_batch_size(batch_size):
+    """Raises unless there can be batches of this size."""
+    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        raise ValueError(
+            f"`batch_size` must be a positive integer. Received: {batch_size!r}"
+        )
 
 
 def check_contents(contents, image_shape):

@@ -11,7 +11,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import tempfile
 import time
 
@@ -36,7 +35,7 @@ COLUMNS = (
 UNDECODABLE = "no PNG or JPEG image, or damaged, or larger than is read"
 _NO_ANSWER = "the model gives no finite answer"
 
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
 _BATCH_SIZE = 256
 _BATCH_BYTES = 2**26
 _SAVE_EVERY = 2  # Seconds.
@@ -49,9 +48,9 @@ def score(predictor, paths, *, threshold=None, feature=None, raw_records=False):
     Args:
         predictor: What `export.load` returns: of a SavedModel, a TFLite or an ONNX
             file.
-        paths: Image files (PNG, JPEG), IDX files of unsigned bytes, TFRecord files, the
-            latter two gzip'd if they end in .gz, folders, which are searched at any
-            depth, and globs.
+        paths: A list of image files (PNG, JPEG), IDX files of unsigned bytes, TFRecord
+            files, the latter two gzip'd if they end in .gz, folders, which are searched
+            at any depth, and globs.
         threshold: Largest accepted `ood_score`, a number or the name of an operating
             point of the model; `None` takes the model's own.
         feature: Of `tf.train.Example`s in TFRecord files, the bytes feature that holds
@@ -67,6 +66,7 @@ def score(predictor, paths, *, threshold=None, feature=None, raw_records=False):
 
     Raises:
         FileNotFoundError: a path does not exist, or leads to no images.
+        TypeError: `paths` is one path and no list, or `threshold` is no single number.
         ValueError: an IDX file among `paths` holds other images than the model takes,
             or there is no such operating point.
 
@@ -77,6 +77,7 @@ def score(predictor, paths, *, threshold=None, feature=None, raw_records=False):
     ...     print(row["path"], row["label"], row["error"] or row["ood_score"])
     """
     options = {"feature": feature, "raw_records": raw_records}
+    paths = inputs.as_texts(paths)
     _check_first(predictor, paths, threshold, options)
     with tempfile.TemporaryDirectory() as folder:
         listing = pathlib.Path(folder) / "listing.jsonl"
@@ -117,6 +118,7 @@ def score_to_file(
         FileExistsError: `output` exists.
         FileNotFoundError: a path does not exist, or leads to no images.
         ImportError: `pyarrow`, which writes Parquet, is not installed.
+        TypeError: as for `score`.
         ValueError: as for `score`; or `output` has no known extension; or the output
             was begun with another model or other arguments.
 
@@ -126,24 +128,27 @@ def score_to_file(
     >>> export.score_to_file(predictor, ["pictures/"], "answers.csv")
     {'images': 10000, 'accepted': 9512, 'rejected': 486, 'unreadable': 2, ...}
     """
-    output = pathlib.Path(output)
+    output, paths = pathlib.Path(output), inputs.as_texts(paths)
     options = {"feature": feature, "raw_records": raw_records}
     _check_output(output)
     relative = not all(os.path.isabs(path) for path in paths)
     settings = {
         "model": predictor.manifest["manifest_sha256"],
-        "paths": [os.fspath(path) for path in paths],
+        "paths": paths,
         "folder": os.getcwd() if relative else None,
-        "threshold": threshold,
+        "threshold": _for_json(threshold, predictor.operating_points),
         **options,
         "probabilities": probabilities,
         "ood_keras": __version__,
     }
     with _partial(output) as partial:
         state = partial.state(settings)
+        if state is not None and os.path.lexists(output):
+            partial.remove()
+            return _counts(state, 0.0)
         if state is None:
             _check_first(predictor, paths, threshold, options)
-            total = inputs.write_listing(partial.listing, settings["paths"])
+            total = inputs.write_listing(partial.listing, paths)
             head = _head(output.suffix, predictor.class_names, probabilities)
             state = partial.begin(settings, total, head)
         start, done = time.monotonic(), sum(state["counts"].values())
@@ -158,14 +163,9 @@ def score_to_file(
                 partial.save_now_and_then(state, file)
                 bar.update(len(rows))
             partial.save(state, file)
-        images = sum(state["counts"].values())
         seconds = max(time.monotonic() - start, 1e-9)
-        partial.finish(probabilities)
-    return {
-        "images": images,
-        **state["counts"],
-        "images_per_second": (images - done) / seconds,
-    }
+        partial.finish(state, probabilities)
+    return _counts(state, (sum(state["counts"].values()) - done) / seconds)
 
 
 def summary(counts):
@@ -187,6 +187,20 @@ def counted(rows, counts):
         yield row
     seconds = max(time.monotonic() - start, 1e-9)
     counts["images_per_second"] = counts["images"] / seconds
+
+
+def _counts(state, images_per_second):
+    counts = state["counts"]
+    images = sum(counts.values())
+    return {"images": images, **counts, "images_per_second": images_per_second}
+
+
+def _for_json(threshold, points):
+    """The threshold as a number that two calls can be compared by."""
+    if threshold is None:
+        return None
+    value = answers.threshold_value(threshold, points)
+    return value if np.isfinite(value) else str(value)  # JSON has no infinity.
 
 
 def _outcome(row):
@@ -282,7 +296,8 @@ def _row_of_error(item, predictor):
 def printable(text):
     """Names without what no table holds: line ends, and bytes that are no text.
 
-    These become `\\n`, `\\udcff` and so on.
+    These become `\\n`, `\\udcff` and so on, and a backslash becomes two, so that no two
+    names look the same.
     """
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
@@ -335,13 +350,17 @@ def _check_output(output):
             f"the extension of the output says its format: {', '.join(FORMATS)}. "
             f"Received: {output}"
         )
-    if os.path.lexists(output):
-        raise FileExistsError(
-            f"{output} exists already and is never overwritten. Choose another name, "
-            "or remove it first"
-        )
+    if os.path.lexists(output) and not _Partial(output).is_begun():
+        raise _exists(output)
     if output.suffix == ".parquet":
         _pyarrow()
+
+
+def _exists(output):
+    return FileExistsError(
+        f"{output} exists already and is never overwritten. Choose another name, or "
+        "remove it first"
+    )
 
 
 def _pyarrow():
@@ -375,32 +394,56 @@ class _Partial:
     """The folder of an output that is being written.
 
     `rows` grows at its end; `state.json`, replaced as a whole, says how many bytes of
-    it count, and where in `listing.jsonl` to read on after them.
+    it count, and where in `listing.jsonl` to read on after them; at last, how many
+    bytes the output has that `rows`, or `rows.parquet` made of it, is renamed to.
     """
 
-    def __init__(self, folder, output):
-        self.listing = folder / "listing.jsonl"
-        self._folder, self._output = folder, output
-        self._state, self._rows = folder / "state.json", folder / "rows"
+    def __init__(self, output):
+        self.folder = output.with_name(f"{output.name}.partial")
+        self.listing = self.folder / "listing.jsonl"
+        self._output = output
+        self._state, self._rows = self.folder / "state.json", self.folder / "rows"
+        self._made = self._rows
+        if output.suffix == ".parquet":
+            self._made = self.folder / "rows.parquet"
         self._saved = time.monotonic()
 
+    def is_begun(self):
+        return self._state.is_file()
+
     def state(self, settings):
-        """What an earlier run left; `None` if this is the first."""
-        if not self._state.is_file():
-            return None
-        state = json.loads(self._state.read_text())
+        """What an earlier run left; `None` if this is the first.
+
+        If the output exists it is whole, and nothing but the folder is left to remove.
+        """
+        state = json.loads(self._state.read_text()) if self.is_begun() else None
         # Through JSON, as the other went.
         settings = json.loads(json.dumps(settings))
+        output_bytes = None
+        if state is not None and not self._made.exists():
+            output_bytes = state.get("output_bytes")
+        if os.path.lexists(self._output):
+            # A run with these settings was killed after it had renamed the output.
+            if (
+                output_bytes == self._output.lstat().st_size
+                and settings == state["settings"]
+            ):
+                return state
+            raise _exists(self._output)
+        if state is None or output_bytes is not None:
+            return None
         if settings != state["settings"]:
             raise ValueError(
-                f"{self._folder} was begun with other settings: "
+                f"{self.folder} was begun with other settings: "
                 f"{_differences(state['settings'], settings)}. Run it with the same "
                 "model and arguments, or remove that folder to begin again"
             )
-        if not self._rows.is_file() or self._rows.stat().st_size < state["bytes"]:
+        size = self._rows.stat().st_size if self._rows.is_file() else 0
+        if size < state["bytes"]:
             raise ValueError(
-                f"{self._rows} is shorter than it was; remove {self._folder} to begin "
-                "again"
+                f"{self._rows} is shorter than it was: expected the {state['bytes']} "
+                f"bytes that an earlier run wrote, received {size}. It was changed or "
+                f"removed since; remove {self.folder} to begin again"
             )
         return state
 
@@ -440,37 +483,58 @@ class _Partial:
         files.write_json(self._state, state)
         self._saved = time.monotonic()
 
-    def finish(self, probabilities):
+    def finish(self, state, probabilities):
         """Makes the output of the rows."""
-        if self._output.suffix == ".parquet":
-            with files.atomic_file(self._output) as temporary:
+        if self._made != self._rows:
+            with files.atomic_file(self._made) as temporary:
                 _write_parquet(self._rows, temporary, probabilities)
-        else:
-            os.replace(self._rows, self._output)
-        shutil.rmtree(self._folder)
+        state["output_bytes"] = self._made.stat().st_size
+        files.write_json(self._state, state)
+        os.replace(self._made, self._output)
+        self.remove()
+
+    def remove(self):
+        """Removes what is its own, the state last, and the folder if it is empty."""
+        with contextlib.suppress(OSError):
+            for path in (self.listing, self._rows, self._made, self._state):
+                for unfinished in self.folder.glob(f".{path.name}.*.tmp*"):
+                    unfinished.unlink()
+                path.unlink(missing_ok=True)
+            self.folder.rmdir()
 
 
 @contextlib.contextmanager
 def _partial(output):
     """Yields the `_Partial` of an output, locked; an untouched one is removed again."""
-    folder = output.with_name(f"{output.name}.partial")
+    partial = _Partial(output)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
+        partial.folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(partial.folder, os.O_RDONLY)
     except OSError as error:
-        raise _explained(error, folder) from error
+        raise _explained(error, partial.folder) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        partial = _Partial(folder, output)
-        yield partial
-    except BlockingIOError as error:
-        raise BlockingIOError(
-            error.errno, f"another process is writing {output}; wait until it ends"
-        ) from error
+        _lock(lock, partial.folder, output)
+        try:
+            yield partial
+        finally:
+            if not partial.is_begun():
+                partial.remove()
     finally:
-        if not (folder / "state.json").is_file():
-            shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def _lock(descriptor, folder, output):
+    """Locks the folder, unless another process has or had it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Else the other one ended in this moment, and removed it.
+        if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+            return
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    raise BlockingIOError(
+        errno.EWOULDBLOCK, f"another process is writing {output}; wait until it ends"
+    )
 
 
 def _explained(error, path):

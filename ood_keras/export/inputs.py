@@ -58,6 +58,19 @@ class Item(typing.NamedTuple):
     position: tuple
 
 
+def as_texts(paths):
+    """The paths of a list as a list of `str`.
+
+    Raises:
+        TypeError: it is one path and no list, or one of them is no path.
+    """
+    if isinstance(paths, (str, bytes, os.PathLike)):
+        raise TypeError(
+            f"expected a list of paths. Received: {paths!r}; put it into brackets"
+        )
+    return [os.fsdecode(path) for path in paths]
+
+
 def write_listing(listing, paths):
     """Lists on disk all that is to be read.
 
@@ -65,8 +78,9 @@ def write_listing(listing, paths):
         listing: The file to write.
         paths: Image, IDX (`*-idx3-ubyte`, `*.idx`) and TFRecord (`*.tfrecord*`) files,
             folders and globs, in this order. What lies in a folder, at any depth, or
-            matches a glob is sorted by its name. Links to folders are not followed;
-            hidden files and those of other kinds are left out.
+            matches a glob is sorted by its name; hidden files and those of other kinds
+            are left out of it, and links to folders are not followed. A file that is
+            named itself is listed in any case.
 
     Returns:
         How many images there are; `None` if TFRecord files are among them, which do not
@@ -82,7 +96,8 @@ def write_listing(listing, paths):
         for path in paths:
             lines = (json.dumps(entry) + "\n" for entry in _found(path))
             empty = True
-            for line in _sorted(lines):
+            # Two `**` find a file more than once.
+            for line, _ in itertools.groupby(_sorted(lines)):
                 empty = False
                 file.write(line)
                 count = _count(*json.loads(line))
@@ -219,10 +234,11 @@ def _matching(folder, parts, recursive):
             if rest:
                 if is_folder:
                     yield from _matching(path, rest, recursive)
-            elif not is_folder:
-                yield path, _kind(path) or "image"
-            elif not recursive:
-                yield from _in_folder(path)
+            elif is_folder:
+                if not recursive:
+                    yield from _in_folder(path)
+            elif (kind := _kind_to_read(entry)) and not os.path.isdir(path):
+                yield path, kind
 
 
 def _in_folder(top):
@@ -231,13 +247,8 @@ def _in_folder(top):
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    kind = _kind(entry.name)
-                    if (
-                        kind
-                        and not entry.name.startswith(".")
-                        and not _holds_labels(entry.name)
-                        and not entry.is_dir(follow_symlinks=False)
-                    ):
+                    kind = _kind_to_read(entry)
+                    if kind and not entry.name.startswith("."):
                         yield os.path.join(folder, entry.name), kind
         except OSError:
             yield folder, "folder"
@@ -266,9 +277,13 @@ def _kind(path):
     return "image" if name.endswith(SUFFIXES) else None
 
 
-def _holds_labels(name):
-    found = _IDX.search(name.lower())
-    return found is not None and (found[2] or found[3]) in ("1", "2")
+def _kind_to_read(entry):
+    """The kind of a file that was come upon; `None` if it is to be left out."""
+    found = _IDX.search(entry.name.lower())
+    holds_labels = found is not None and (found[2] or found[3]) in ("1", "2")
+    if holds_labels or entry.is_dir(follow_symlinks=False):
+        return None
+    return _kind(entry.name)
 
 
 def _sorted(lines):
@@ -366,12 +381,15 @@ def _unreadable_folder(path):
 @contextlib.contextmanager
 def _open(path, unpack=True):
     """Opens a regular file, unpacked if it ends in .gz; never waits for a pipe."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    with open(path, "rb", opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("it is no regular file")
         if unpack and path.lower().endswith(".gz"):
             with gzip.GzipFile(fileobj=file) as unpacked:
                 yield unpacked
         else:
             yield file
+
+
+def _without_waiting(path, flags):
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -58,9 +58,9 @@ class Predictor:
             bool, whether `ood_score <= threshold`; `valid` bool.
 
         Raises:
-            TypeError: images are integers.
-            ValueError: images have another shape than the model takes, or there is no
-                such operating point.
+            TypeError: images are integers, or `threshold` is no single number.
+            ValueError: images have another shape than the model takes, `batch_size` is
+                not positive, or there is no such operating point.
         """
         if threshold is not None:
             threshold = answers.threshold_value(threshold, self.operating_points)
@@ -87,9 +87,11 @@ class Predictor:
 
         Raises:
             TypeError: `contents` is not a list of bytes.
-            ValueError: the model takes images that no image file holds.
+            ValueError: the model takes images that no image file holds, `batch_size` is
+                not positive, or there is no such operating point.
         """
         answers.check_contents(contents, self.image_shape)
+        answers.check_batch_size(batch_size)
         starts = range(0, max(1, len(contents)), batch_size)
         answer = answers.joined(
             [
@@ -126,11 +128,15 @@ class Predictor:
 
     def _batches(self, images, batch_size):
         """Yields batches of the right shape: one empty one if there are no images."""
+        answers.check_batch_size(batch_size)
         empty = True
         for batch, _ in batches.iterate(images, batch_size):
             empty = False
             yield answers.check_shape(batch, self.image_shape)
         if empty:
+            array = images[0] if isinstance(images, tuple) else images
+            if hasattr(array, "shape"):
+                answers.check_shape(array, self.image_shape)
             yield np.zeros((0, *self.image_shape), np.float32)
 
     def _run(self, signature, **inputs):

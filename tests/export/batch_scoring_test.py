@@ -8,11 +8,14 @@ import gzip
 import io
 import json
 import os
+import pathlib
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 
@@ -246,6 +249,7 @@ def test_strange_names_stay_one_row_each(tmp_path):
         b"raw\xff.png",
     ]
     names += [b"[a]*.png", b"-flag.png", b" .png", b"back\\slash.png"]
+    names += [b"new\\nline.png", rb"raw\udcff.png"]
     for name in names:
         with open(os.path.join(os.fsencode(folder), name), "wb") as file:
             file.write(b"junk")
@@ -269,7 +273,8 @@ def test_strange_names_stay_one_row_each(tmp_path):
             )
         found = {os.path.basename(row["path"]) for row in rows}
         expected = {batch_scoring.printable(os.fsdecode(name)) for name in names}
-        assert found == expected and {r"raw\udcff.png", r"new\nline.png"} <= found
+        assert found == expected and len(found) == len(rows) == len(names)
+        assert {r"raw\udcff.png", r"new\nline.png", r"new\\nline.png"} <= found
 
 
 def listed(listing):
@@ -307,6 +312,58 @@ def test_globs_find_what_the_standard_library_finds(tmp_path, monkeypatch):
     assert len(listed("listing")) == 5
     with pytest.raises(FileNotFoundError, match=r"no images in b/\*"):
         inputs.write_listing("listing", ["b/*"])
+
+
+def test_globs_leave_out_what_folders_do_and_name_nothing_twice(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b/b/1.png", "b/notes.txt", "b/t10k-labels-idx1-ubyte", "b/2.PNG"):
+        pathlib.Path(name).parent.mkdir(parents=True, exist_ok=True)
+        pathlib.Path(name).write_bytes(b"")
+    pathlib.Path("b/linked").symlink_to("b", target_is_directory=True)
+    pathlib.Path("b/4.png").symlink_to("4.png")
+    found = ["b/2.PNG", "b/4.png", "b/b/1.png"]
+    inputs.write_listing("listing", ["b"])
+    assert listed("listing") == found
+    pathlib.Path("b/3.png").symlink_to("b", target_is_directory=True)
+    for pattern in ("b/*", "**/b/**/*.[pP]*"):
+        inputs.write_listing("listing", [pattern])
+        assert listed("listing") == found
+    inputs.write_listing("listing", ["b/notes.txt", "b/b/*", "b/b/1.png"])
+    assert listed("listing") == ["b/notes.txt", "b/b/1.png", "b/b/1.png"]
+    for pattern in ("b/*.txt", "b/*idx1*", "b/link*"):
+        with pytest.raises(FileNotFoundError, match="no images in"):
+            inputs.write_listing("listing", [pattern])
+
+
+def test_what_is_no_file_is_closed_again(tmp_path):
+    def descriptors():
+        return len(os.listdir("/proc/self/fd"))
+
+    listing, before = tmp_path / "listing", descriptors()
+    entries = [[str(tmp_path), "image"], [str(tmp_path / "gone"), "image"]]
+    listing.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    for _ in range(5):
+        one, other = inputs.items(listing, (0, 0), (3, 2, 1))
+        assert (one.error, other.error) == (
+            "Is a directory",
+            "No such file or directory",
+        )
+    assert descriptors() == before
+
+
+def test_paths_are_a_list_of_texts_or_of_path_objects(many, tmp_path):
+    as_text, as_path = [str(many), str(tmp_path / "*")], [many, tmp_path / "*"]
+    expected = list(export.score(Brightness(), as_text))
+    assert len(expected) == 2000
+    assert list(export.score(Brightness(), as_path)) == expected
+    assert list(export.score(Brightness(), map(os.fsencode, as_text))) == expected
+    output = tmp_path / "out.csv"
+    assert export.score_to_file(Brightness(), iter(as_path), output)["images"] == 2000
+    for one in (many, str(many), os.fsencode(many)):
+        with pytest.raises(TypeError, match=r"a list of paths.*many-idx3-ubyte"):
+            list(export.score(Brightness(), one))
+        with pytest.raises(TypeError, match="a list of paths"):
+            export.score_to_file(Brightness(), one, tmp_path / "other.csv")
 
 
 def test_folders_take_idx_files_of_images_and_not_of_labels(many):
@@ -455,8 +512,120 @@ def test_a_run_goes_on_only_with_the_same_model_and_arguments(
         export.score_to_file(Brightness(), [str(many)], output)
     os.close(lock)
     os.truncate(f"{output}.partial/rows", 10)
-    with pytest.raises(ValueError, match="shorter than it was"):
+    with pytest.raises(ValueError, match=r"shorter than it was.*received 10\. .*again"):
         export.score_to_file(Brightness(), [str(many)], output)
+
+
+def test_a_second_process_takes_nothing_from_the_first(many, tmp_path, monkeypatch):
+    output, listed, go_on = tmp_path / "out.csv", threading.Event(), threading.Event()
+    write_listing, counts = inputs.write_listing, []
+
+    def slow(listing, paths):
+        listed.set()
+        assert go_on.wait(60)
+        return write_listing(listing, paths)
+
+    monkeypatch.setattr(inputs, "write_listing", slow)
+    first = threading.Thread(
+        target=lambda: counts.append(
+            export.score_to_file(Brightness(), [str(many)], output)
+        )
+    )
+    first.start()
+    assert listed.wait(60)
+    try:
+        with pytest.raises(BlockingIOError, match="another process is writing"):
+            export.score_to_file(Brightness(), [str(many)], output)
+    finally:
+        go_on.set()
+        first.join()
+    assert counts[0]["images"] == 1000 and output.is_file()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_lock_on_a_folder_that_was_removed_is_none(many, tmp_path, monkeypatch):
+    output = tmp_path / "out.csv"
+    flock = fcntl.flock
+
+    def late(descriptor, operation):
+        shutil.rmtree(f"{output}.partial")
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(BlockingIOError, match="another process is writing"):
+        export.score_to_file(Brightness(), [str(many)], output)
+
+
+@pytest.mark.parametrize("paths", ["gone.png", None])
+def test_files_of_the_user_in_its_folder_are_left_alone(many, tmp_path, paths):
+    output, own = tmp_path / "mine.csv", tmp_path / "mine.csv.partial" / "thesis.txt"
+    own.parent.mkdir()
+    own.write_text("mine")
+    if paths is None:
+        export.score_to_file(Brightness(), [str(many)], output)
+    else:
+        with pytest.raises(FileNotFoundError):
+            export.score_to_file(Brightness(), [paths], output)
+    assert os.listdir(own.parent) == [own.name] and own.read_text() == "mine"
+
+
+@pytest.mark.parametrize("suffix", batch_scoring.FORMATS)
+def test_a_kill_after_the_last_step_but_one_leaves_only_to_clean_up(
+    many, tmp_path, monkeypatch, suffix
+):
+    output = tmp_path / f"out{suffix}"
+    partial = tmp_path / f"{output.name}.partial"
+
+    def finish_and_be_killed():
+        with monkeypatch.context() as patch:
+            patch.setattr(pathlib.Path, "unlink", interrupt)
+            patch.setattr(pathlib.Path, "rmdir", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                export.score_to_file(Brightness(), [str(many)], output)
+        assert output.is_file() and partial.is_dir()
+        return output.read_bytes()
+
+    def interrupt(path, *args, **kwargs):
+        # Temporary files are removed before; what is left belongs to the folder.
+        if path.parent == partial and not path.name.startswith("."):
+            raise KeyboardInterrupt
+
+    content = finish_and_be_killed()
+    with pytest.raises(FileExistsError, match="never overwritten"):
+        export.score_to_file(Brightness(), [str(many)], output, threshold=0.1)
+    counts = export.score_to_file(Brightness(), [str(many)], output)
+    assert counts["images"] == 1000 and counts["images_per_second"] == 0
+    assert output.read_bytes() == content and not partial.exists()
+    with pytest.raises(FileExistsError, match="never overwritten"):
+        export.score_to_file(Brightness(), [str(many)], output)
+    # A file of that name which the user put there is another.
+    output.unlink()
+    finish_and_be_killed()
+    output.write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match="never overwritten"):
+        export.score_to_file(Brightness(), [str(many)], output)
+    # Without it, it is made again.
+    output.unlink()
+    export.score_to_file(Brightness(), [str(many)], output)
+    assert output.read_bytes() == content and not partial.exists()
+
+
+@pytest.mark.parametrize("threshold", [np.inf, -np.inf, np.float32(0.4), 1, "dark"])
+def test_any_threshold_can_go_to_a_file_and_be_gone_on_with(
+    many, tmp_path, in_small_steps, threshold
+):
+    whole, resumed = tmp_path / "whole.csv", tmp_path / "resumed.csv"
+    options = {"threshold": threshold}
+    export.score_to_file(Brightness(), [str(many)], whole, **options)
+    stopped = Brightness()
+    stopped.stops_after = 2
+    with pytest.raises(KeyboardInterrupt):
+        export.score_to_file(stopped, [str(many)], resumed, **options)
+    for other in (0.3, np.float32(0.2)):
+        with pytest.raises(ValueError, match="threshold was"):
+            export.score_to_file(Brightness(), [str(many)], resumed, threshold=other)
+    export.score_to_file(Brightness(), [str(many)], resumed, **options)
+    assert resumed.read_bytes() == whole.read_bytes()
 
 
 def test_bad_arguments_are_refused_and_leave_nothing(many, tmp_path):
@@ -467,6 +636,7 @@ def test_bad_arguments_are_refused_and_leave_nothing(many, tmp_path):
         (["gone.png", "lost"], "out.csv", {}, FileNotFoundError, "gone.png, lost"),
         ([str(many)], "out.csv", {"threshold": "lax"}, ValueError, "has: dark"),
         ([str(many)], "out.csv", {"threshold": np.nan}, ValueError, "NaN"),
+        ([str(many)], "out.csv", {"threshold": [0.1]}, TypeError, "one number.* list"),
         ([str(tmp_path / "*.bmp")], "out.csv", {}, FileNotFoundError, "no images"),
     ):
         with pytest.raises(error, match=message):

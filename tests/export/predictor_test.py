@@ -95,6 +95,20 @@ def test_wrong_arguments_are_explained(predictor, exported):
         predictor.predict(exported.images[:, 1:])
     with pytest.raises(ValueError, match=r"expected images .* 12, 10, 1.*Received"):
         predictor.features(exported.images[:, :, 1:])
+    for empty in (exported.images[:0, 1:], (exported.images[:0, 1:], []), np.zeros(0)):
+        with pytest.raises(ValueError, match=r"expected images .* 12, 10, 1.*Received"):
+            predictor.predict(empty)
+    for size in (0, -1, 2.5, None):
+        for ask, given in (
+            (predictor.predict, exported.images),
+            (predictor.features, exported.images),
+            (predictor.predict_bytes, [b""]),
+        ):
+            with pytest.raises(ValueError, match="`batch_size` must be a positive int"):
+                ask(given, batch_size=size)
+    for threshold in ([0.5], np.zeros(1), exported.threshold):
+        with pytest.raises(TypeError, match="expected one number, or the name of an"):
+            predictor.predict(exported.images, threshold=threshold)
     for wrong in (b"one file", "a.png", ["a.png"]):
         with pytest.raises(TypeError, match="list of bytes"):
             predictor.predict_bytes(wrong)

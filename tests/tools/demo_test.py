@@ -117,6 +117,22 @@ def test_an_operating_point_decides(demo):
     assert not demo.file(content, "strict").accepted
 
 
+def test_an_operating_point_never_replaces_the_models_own_threshold(monkeypatch):
+    model = Model(known_examples())
+    points = model.manifest["operating_points"]
+    points["default"] = {**points["strict"], "value": -0.9375}
+    monkeypatch.setattr(export, "Predictor", Model)
+    monkeypatch.setattr(export, "load", lambda path: model)
+    demo = demo_answers.Demo("a model")
+    assert {name: point.value for name, point in demo.points.items()} == {
+        "default": -0.25,
+        "strict": -0.75,
+        "operating point default": -0.9375,
+    }
+    del model.manifest["operating_points"]  # As in manifests of older models.
+    assert list(demo_answers.Demo("a model").points) == ["default"]
+
+
 def test_garbage_is_no_image(demo):
     answer = demo.file(b"garbage")
     assert (answer.valid, answer.accepted, answer.nearest) == (False, False, None)

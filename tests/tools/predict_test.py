@@ -1,6 +1,7 @@
 """The command `ood-predict`, as it is typed."""
 
 import csv
+import os
 import subprocess
 import sys
 
@@ -167,3 +168,27 @@ def test_any_name_fits_into_a_line(exported, tmp_path):
     lines = list(prediction.table(model=exported.path, paths=[tmp_path]))
     assert len(lines) == 3 and r"a\n\x1b[31m.png" in lines[1]
     assert all(line.isprintable() for line in lines)
+
+
+def test_any_error_and_any_label_fit_into_a_line(exported, tmp_path, monkeypatch):
+    names = [b"bad\xff.tfrecord", b"n\new\x1b[31m.tfrecord"]
+    for name in names:
+        with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
+            file.write(b"no records at all")
+    lines = list(prediction.table(model=exported.path, paths=[tmp_path]))
+    assert len(lines) == 4 and "bad\\udcff.tfrecord is corrupt" in lines[1]
+    row = {"path": "a.png", "index": None, "label": "two\nlines", "error": None}
+    row |= {"ood_score": 1.0, "accepted": True, "valid": True}
+    monkeypatch.setattr(export, "score", lambda *_, **__: [row])
+    lines += prediction.table(model=exported.path, paths=["a.png"])
+    assert r"two\nlines" in lines[5]
+    assert all(line.isprintable() for line in lines)
+
+
+def test_any_name_of_an_output_can_be_said(exported, folder, capsys, monkeypatch):
+    output = folder.parent / os.fsdecode(b"answers\xff.csv")
+    status, out, error = run(
+        monkeypatch, capsys, f"--model={exported.path}", f"--output={output}", folder
+    )
+    assert status == 0, error
+    assert out.endswith("answers\\udcff.csv\n") and output.is_file()
