@@ -3,7 +3,8 @@
 Keras finds custom classes only in its registry, so a purely lazy package would break
 `import ood_keras; keras.models.load_model(path)`. Instead the rooms that hold Keras
 objects are imported right after Keras: at once if it is loaded already, else by an
-import hook that fires when somebody loads it and then removes itself.
+import hook that fires when somebody loads it and then removes itself. Looking for Keras
+(`importlib.util.find_spec`) is not loading it.
 """
 
 import importlib
@@ -49,16 +50,24 @@ def _import_rooms():
 class _AfterKeras(importlib.abc.MetaPathFinder):
     """Lets the ordinary finders load Keras, then imports the rooms."""
 
+    def __init__(self):
+        self._searching = False
+
     def find_spec(self, name, path, target=None):
-        if name != "keras":
+        if name != "keras" or self._searching:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self._searching = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._searching = False
         if spec is not None:
             load = spec.loader.exec_module
 
             def exec_module(module):
                 load(module)
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
                 _import_rooms()
 
             spec.loader.exec_module = exec_module

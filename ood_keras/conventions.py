@@ -5,6 +5,8 @@ Known classes are the integers `0..N-1`; every unknown image has the label
 losses: users never write it.
 """
 
+import math
+
 UNKNOWN = -1
 UNKNOWN_LABEL = "__unknown__"
 
@@ -29,14 +31,41 @@ def check_count(name, value):
     return int(value)
 
 
+def check_number(name, value, interval, meaning=""):
+    """Returns `value` as a float, or raises unless it is a finite number in `interval`.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: What the user gave. Text and bools are no numbers.
+        interval: Text such as "[0, 1)" or "(0, inf)"; a round bracket leaves its end
+            out.
+        meaning: What the number says, for the message; for example "the weight of an
+            unknown image".
+    """
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    number = _finite(value)
+    if (
+        number is None
+        or not low <= number <= high
+        or (interval[0] == "(" and number == low)
+        or (interval[-1] == ")" and number == high)
+    ):
+        raise ValueError(
+            f"`{name}` must be a number in {interval}{', ' if meaning else ''}{meaning}"
+            f". Received: {name}={value!r}"
+        )
+    return number
+
+
 def check_fraction(name, value):
     """Returns `value` as a float, or raises unless it lies strictly in (0, 1)."""
-    if value is None or isinstance(value, (str, bool)) or not 0 < value < 1:
+    number = _finite(value)
+    if number is None or not 0 < number < 1:
         raise ValueError(
             f"`{name}` is a fraction strictly between 0 and 1; write 95 % as 0.95. "
             f"Received: {name}={value!r}"
         )
-    return float(value)
+    return number
 
 
 def is_integer(value):
@@ -45,3 +74,14 @@ def is_integer(value):
         return not isinstance(value, bool) and int(value) == value
     except (TypeError, ValueError, OverflowError):
         return False
+
+
+def _finite(value):
+    """`value` as a float, or `None` if it is not a finite number."""
+    if isinstance(value, (str, bytes, bool)):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from ood_keras.conventions import check_count, check_num_classes
+from ood_keras.conventions import (
+    check_count,
+    check_fraction,
+    check_num_classes,
+    check_number,
+)
 
 
 @pytest.mark.parametrize("value", [2, 10.0, np.int64(3), np.float32(4)])
@@ -25,3 +30,31 @@ def test_one_class_alone_is_no_classifier():
     with pytest.raises(ValueError, match="at least 2"):
         check_num_classes(1)
     assert check_count("ratio", 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("interval", "inside", "outside"),
+    [
+        ("[0, 1]", [0, 1, np.float32(0.5), np.array(0.5)], [-1e-9, 1.1]),
+        ("[0, 1)", [0, 0.5], [1, 1.0]),
+        ("(0, 1]", [1, 0.5], [0, -0.0]),
+        ("(0, inf)", [1e300, np.int64(3)], [0, -1, 10**400]),
+    ],
+)
+def test_a_number_lies_in_its_interval(interval, inside, outside):
+    for value in inside:
+        number = check_number("beta", value, interval)
+        assert type(number) is float
+        assert number == value
+    for value in [*outside, None, "0.5", b"1", True, [0.5], np.nan, np.inf]:
+        with pytest.raises(ValueError) as error:
+            check_number("beta", value, interval, "the weight")
+        expected = f"`beta` must be a number in {interval}, the weight. Received: beta="
+        assert str(error.value).startswith(expected)
+
+
+@pytest.mark.parametrize("value", [0, 1, 95, "0.95", None, [0.5], np.nan, True])
+def test_a_fraction_lies_between_0_and_1(value):
+    assert check_fraction("target", np.float64(0.95)) == 0.95
+    with pytest.raises(ValueError, match=r"`target` is a fraction.*as 0\.95.*target="):
+        check_fraction("target", value)

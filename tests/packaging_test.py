@@ -146,7 +146,12 @@ def test_registration_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "imports", ["import keras; import ood_keras", "import ood_keras; import keras"]
+    "imports",
+    [
+        "import keras; import ood_keras",
+        "import ood_keras; import keras",
+        "import ood_keras, importlib.util as u; u.find_spec('keras'); import keras",
+    ],
 )
 def test_keras_finds_the_objects_in_either_order(imports):
     code = "assert 'ood_keras>OpenSetLoss' in keras.saving.get_custom_objects()"

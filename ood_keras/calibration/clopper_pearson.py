@@ -1,6 +1,6 @@
 """The exact interval of a measured rate."""
 
-from ood_keras.conventions import check_fraction
+from ood_keras.conventions import check_fraction, is_integer
 
 
 def clopper_pearson(num_accepted, num_images, confidence=0.95):
@@ -20,7 +20,7 @@ def clopper_pearson(num_accepted, num_images, confidence=0.95):
         `(low, high)`, fractions.
 
     Raises:
-        ValueError: the numbers are not `0 <= num_accepted <= num_images`, or
+        ValueError: the numbers are not integers `0 <= num_accepted <= num_images`, or
             `confidence` is not a fraction.
 
     Example:
@@ -32,10 +32,14 @@ def clopper_pearson(num_accepted, num_images, confidence=0.95):
     from scipy import special
 
     tail = (1 - check_fraction("confidence", confidence)) / 2
-    if not 0 <= num_accepted <= num_images or num_images < 1:
+    if (
+        not (is_integer(num_accepted) and is_integer(num_images))
+        or not 0 <= num_accepted <= num_images
+        or num_images < 1
+    ):
         raise ValueError(
-            "expected 0 <= num_accepted <= num_images and at least one image. "
-            f"Received: num_accepted={num_accepted}, num_images={num_images}"
+            "expected integers 0 <= num_accepted <= num_images and at least one image. "
+            f"Received: num_accepted={num_accepted!r}, num_images={num_images!r}"
         )
     num_rejected = num_images - num_accepted
     low, high = 0.0, 1.0

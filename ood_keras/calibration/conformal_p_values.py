@@ -107,6 +107,7 @@ def benjamini_hochberg(p_values, false_discovery_rate=0.1):
     array([ True,  True, False])
     """
     rate = check_fraction("false_discovery_rate", false_discovery_rate)
+    given = np.asarray(p_values)
     p_values = check_scores(p_values, "p_values")
     if p_values.min() < 0 or p_values.max() > 1:
         raise ValueError(
@@ -117,7 +118,8 @@ def benjamini_hochberg(p_values, false_discovery_rate=0.1):
     ordered = np.sort(p_values)
     limits = np.arange(1, len(ordered) + 1) / len(ordered) * rate
     # Conformal p-values often meet a limit exactly; rounding must not part them.
-    below = ordered <= limits * (1 + 1e-12)
+    rounding = np.finfo(given.dtype).eps if given.dtype.kind == "f" else 0
+    below = ordered <= limits * (1 + max(rounding, 1e-12))
     if not below.any():
         return np.zeros(len(p_values), bool)
     return p_values <= ordered[below][-1]

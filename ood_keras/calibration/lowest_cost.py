@@ -4,7 +4,7 @@ import numpy as np
 
 from ood_keras.calibration.order_statistic import percent, round_up
 from ood_keras.calibration.threshold import Threshold
-from ood_keras.conventions import check_fraction
+from ood_keras.conventions import check_fraction, check_number
 from ood_keras.metrics.ranked_scores import RankedScores
 
 
@@ -46,19 +46,18 @@ def lowest_cost(
     2.5
     """
     prior = check_fraction("prior_unknown", prior_unknown)
-    for name, cost in (
-        ("cost_false_accept", cost_false_accept),
-        ("cost_false_reject", cost_false_reject),
-    ):
-        if not 0 < cost < np.inf:
-            raise ValueError(f"`{name}` must be above 0. Received: {name}={cost}")
+    cost_false_accept = check_number("cost_false_accept", cost_false_accept, "(0, inf)")
+    cost_false_reject = check_number("cost_false_reject", cost_false_reject, "(0, inf)")
     ranked = RankedScores(known_scores, unknown_scores)
     # Point 0 accepts nothing, point i every score up to the i-th threshold.
-    known = np.append(0, ranked.known_accepted) / ranked.num_known
+    num_accepted = np.append(0, ranked.known_accepted)
+    known = num_accepted / ranked.num_known
     unknown = np.append(0, ranked.unknown_accepted) / ranked.num_unknown
-    costs = (1 - prior) * cost_false_reject * (1 - known)
+    rejected = (ranked.num_known - num_accepted) / ranked.num_known
+    costs = (1 - prior) * cost_false_reject * rejected
     costs += prior * cost_false_accept * unknown
-    point = int(np.argmin(costs))
+    # Rounding must not part equal costs.
+    point = int(np.argmax(costs <= costs.min() * (1 + 1e-12)))
     return Threshold(
         value=_between(ranked.thresholds, point),
         method="lowest_cost",

@@ -49,6 +49,16 @@ class Threshold:
                 "format decides alike; use `float(np.float32(value))`. Received: "
                 f"value={self.value!r}"
             )
+        # NumPy's numbers are not plain JSON values.
+        for name, kind in (
+            ("value", float),
+            ("num_calibration", int),
+            ("target_acceptance", float),
+            ("acceptance_interval", lambda ends: tuple(map(float, ends))),
+        ):
+            given = getattr(self, name)
+            if given is not None:
+                object.__setattr__(self, name, kind(given))
 
     def accepts(self, scores):
         """Bool array: which `ood_score`s are accepted; NaN never is."""

@@ -82,6 +82,10 @@ class ModifiedSEBlock(keras.layers.Layer):
             self.ratio, dtype=self.dtype_policy, name="squeeze_excitation"
         )
         self.squeeze_excitation.build(self.compute_output_shape(input_shape))
+        # `load_model` freezes a layer before those within it exist.
+        made = (*self.convolutions, *self.normalizations, self.squeeze_excitation)
+        for layer in made:
+            layer.trainable = self.trainable
 
     def call(self, inputs, training=None):
         stacked = [inputs]

@@ -60,6 +60,9 @@ class SqueezeExcitation(keras.layers.Layer):
         )
         self.hidden.build((None, channels))
         self.gate.build((None, self.hidden.units))
+        # `load_model` freezes a layer before those within it exist.
+        for layer in (self.hidden, self.gate):
+            layer.trainable = self.trainable
 
     def call(self, inputs):
         squeezed = ops.mean(inputs, axis=(1, 2))

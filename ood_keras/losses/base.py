@@ -17,7 +17,8 @@ class KnownUnknownLoss(keras.losses.Loss):
         dtype: As in `keras.losses.Loss`, but 32 or 64 bits wide. `None` means float32.
 
     Raises:
-        ValueError: `num_classes` is not an integer >= 2, or `dtype` has 16 bits.
+        ValueError: `num_classes` is not an integer >= 2; `dtype` has 16 bits, or has 64
+            bits on JAX without `jax_enable_x64`.
     """
 
     def __init__(
@@ -31,6 +32,8 @@ class KnownUnknownLoss(keras.losses.Loss):
                 "precision are converted for you, so leave `dtype` out. Received: "
                 f"dtype={dtype}"
             )
+        if self.dtype == "float64":
+            check_float64()
         self.num_classes = check_num_classes(num_classes)
 
     def get_config(self):
@@ -41,7 +44,7 @@ class KnownUnknownLoss(keras.losses.Loss):
         }
 
 
-def target_indices(y_true, num_classes):
+def target_indices(y_true, num_classes, outputs):
     """Reads integer labels as indices of N+1 outputs.
 
     Args:
@@ -49,14 +52,15 @@ def target_indices(y_true, num_classes):
             outside `0..num_classes - 1` counts as unknown: inside a graph a wrong label
             cannot raise an error, and the pipelines check labels before they get here.
         num_classes: Number N of known classes.
+        outputs: Logits or features `(batch, ...)` of the same images.
 
     Returns:
         `(targets, known)`: int32 `(batch,)`, N for unknown images; and bool `(batch,)`.
 
     Raises:
-        ValueError: `y_true` has another shape.
+        ValueError: `y_true` has another shape, or not one label for each of `outputs`.
     """
-    known, labels = split_labels(y_true, num_classes)
+    known, labels = split_labels(y_true, num_classes, outputs)
     return ops.where(known, labels, num_classes), known
 
 
@@ -72,6 +76,20 @@ def check_logits(logits, num_classes, *, unknown_class):
             f"with `unknown_class={bool(unknown_class)}`, or correct `num_classes`"
         )
     return logits
+
+
+def check_float64():
+    """Raises where JAX would silently compute in float32 instead of float64."""
+    if keras.backend.backend() != "jax":
+        return
+    import jax
+
+    if not jax.config.jax_enable_x64:
+        raise ValueError(
+            "this loss is computed in float64, which JAX rounds to float32 unless told "
+            'otherwise; call `jax.config.update("jax_enable_x64", True)` before '
+            "anything else"
+        )
 
 
 def at_least_float32(x):

@@ -62,10 +62,10 @@ class EntropicOpenSet(KnownUnknownLoss):
 def entropic_open_set(y_true, logits, num_classes):
     """Returns the loss of each image, `(batch,)`; see `EntropicOpenSet`."""
     logits = check_logits(logits, num_classes, unknown_class=False)
-    targets, known = target_indices(y_true, num_classes)
+    targets, known = target_indices(y_true, num_classes, logits)
     log_p = ops.log_softmax(logits, axis=-1)
-    # The one-hot row of an unknown label, N, is all zeros.
-    is_true = ops.one_hot(targets, num_classes, dtype=logits.dtype)
-    return -ops.where(
-        known, ops.sum(is_true * log_p, axis=-1), ops.mean(log_p, axis=-1)
-    )
+    # An unknown label, N, has no column of its own; PyTorch refuses it without one.
+    is_true = ops.one_hot(targets, num_classes + 1, dtype="bool")[:, :num_classes]
+    # Not a product, which is NaN where a logit is masked, -inf.
+    true = ops.sum(ops.where(is_true, log_p, 0.0), axis=-1)
+    return -ops.where(known, true, ops.mean(log_p, axis=-1))

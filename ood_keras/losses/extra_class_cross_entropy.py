@@ -58,6 +58,8 @@ class ExtraClassCrossEntropy(KnownUnknownLoss):
 def extra_class_cross_entropy(y_true, logits, num_classes):
     """Returns the loss of each image, `(batch,)`; see `ExtraClassCrossEntropy`."""
     logits = check_logits(logits, num_classes, unknown_class=True)
-    targets, _ = target_indices(y_true, num_classes)
-    is_true = ops.one_hot(targets, num_classes + 1, dtype=logits.dtype)
-    return -ops.sum(is_true * ops.log_softmax(logits, axis=-1), axis=-1)
+    targets, _ = target_indices(y_true, num_classes, logits)
+    is_true = ops.one_hot(targets, num_classes + 1, dtype="bool")
+    # Not a product, which is NaN where a logit is masked, -inf.
+    log_p = ops.where(is_true, ops.log_softmax(logits, axis=-1), 0.0)
+    return -ops.sum(log_p, axis=-1)

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from ood_keras.conventions import check_number
 from ood_keras.losses.base import (
     KnownUnknownLoss,
     at_least_float32,
@@ -108,7 +109,7 @@ def feature_objectosphere(y_true, features, num_classes, gamma=None):
             "expected features of shape (batch, feature_size); flatten or pool them "
             f"first. Received: shape {tuple(features.shape)}"
         )
-    _, known = target_indices(y_true, num_classes)
+    _, known = target_indices(y_true, num_classes, features)
     gamma = _DEFAULT_GAMMA["features"] if gamma is None else gamma
     squared = ops.sum(ops.square(features), axis=-1)
     # The floor makes the gradient at F = 0 zero instead of 0 / 0.
@@ -120,10 +121,6 @@ def check_gamma(gamma, on):
     """Returns `gamma` as a float or `None`; raises if `on` does not allow it."""
     if gamma is None:
         return None
-    if not gamma > 0 or (on == "softmax" and gamma > 1):
-        allowed = "in (0, 1]" if on == "softmax" else "positive"
-        raise ValueError(
-            f'`gamma` must be {allowed} with on="{on}": it is the norm that known '
-            f"images should reach. Received: gamma={gamma}"
-        )
-    return float(gamma)
+    interval = "(0, 1]" if on == "softmax" else "(0, inf)"
+    meaning = f'with on="{on}" the norm that known images should reach'
+    return check_number("gamma", gamma, interval, meaning)

@@ -2,6 +2,7 @@
 
 import keras
 
+from ood_keras.conventions import check_number
 from ood_keras.losses.base import KnownUnknownLoss
 from ood_keras.losses.objectosphere import check_gamma, softmax_objectosphere
 from ood_keras.losses.weighted_cross_entropy import (
@@ -75,13 +76,12 @@ class OpenSetLoss(KnownUnknownLoss):
         super().__init__(num_classes, reduction=reduction, name=name, dtype=dtype)
         self.beta = check_beta(beta)
         self.gamma = check_gamma(gamma, "softmax")
-        if not objectosphere_weight >= 0:
-            raise ValueError(
-                "`objectosphere_weight` must be at least 0; 0 leaves only the "
-                "weighted cross-entropy. Received: "
-                f"objectosphere_weight={objectosphere_weight}"
-            )
-        self.objectosphere_weight = float(objectosphere_weight)
+        self.objectosphere_weight = check_number(
+            "objectosphere_weight",
+            objectosphere_weight,
+            "[0, inf)",
+            "where 0 leaves only the weighted cross-entropy",
+        )
         self.unknown_weight = check_unknown_weight(unknown_weight)
 
     def call(self, y_true, y_pred):

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from ood_keras.conventions import check_number
 from ood_keras.losses.base import KnownUnknownLoss, target_indices
 from ood_keras.losses.entropic_open_set import entropic_open_set
 
@@ -63,12 +64,9 @@ class OutlierExposure(KnownUnknownLoss):
         dtype=None,
     ):
         super().__init__(num_classes, reduction=reduction, name=name, dtype=dtype)
-        if not weight >= 0:
-            raise ValueError(
-                "`weight` must be at least 0, the weight of an unknown image. "
-                f"Received: weight={weight}"
-            )
-        self.weight = float(weight)
+        self.weight = check_number(
+            "weight", weight, "[0, inf)", "the weight of an unknown image"
+        )
 
     def call(self, y_true, y_pred):
         return outlier_exposure(y_true, y_pred, self.num_classes, self.weight)
@@ -79,6 +77,6 @@ class OutlierExposure(KnownUnknownLoss):
 
 def outlier_exposure(y_true, logits, num_classes, weight=0.5):
     """Returns the loss of each image, `(batch,)`; see `OutlierExposure`."""
-    _, known = target_indices(y_true, num_classes)
     values = entropic_open_set(y_true, logits, num_classes)
+    _, known = target_indices(y_true, num_classes, values)
     return ops.where(known, values, weight * values)

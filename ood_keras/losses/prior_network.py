@@ -5,9 +5,15 @@ import math
 import keras
 from keras import ops
 
-from ood_keras.losses.base import KnownUnknownLoss, check_logits, target_indices
+from ood_keras.conventions import check_number
+from ood_keras.losses.base import (
+    KnownUnknownLoss,
+    check_float64,
+    check_logits,
+    target_indices,
+)
 
-# exp(50) is far beyond any useful concentration, and its square fits into float64.
+# exp(50) is far beyond any useful concentration; gradients still fit into float32.
 _LARGEST_LOGIT = 50.0
 _SHIFT = 8
 
@@ -29,7 +35,9 @@ class PriorNetwork(KnownUnknownLoss):
     and `weight` times that if it is unknown. The division, which the authors' later
     code does too, makes learning rates those of other losses. The softmax of the logits
     is the mean of the distribution, so classification and every softmax score work as
-    usual; `baselines.PriorNetwork` scores by how flat the distribution is.
+    usual; `baselines.PriorNetwork` scores by how flat the distribution is. Beyond
+    -50..50, where exp would leave what float32 holds, a logit costs as at that end, and
+    its distance to it.
 
     Args:
         num_classes: Integer N >= 2, the number of known classes.
@@ -56,7 +64,7 @@ class PriorNetwork(KnownUnknownLoss):
 
     Raises:
         ValueError: an argument is out of its range; or `y_pred` or `y_true` has the
-            wrong shape.
+            wrong shape. On JAX, `jax_enable_x64` is not set.
 
     Example:
 
@@ -78,23 +86,22 @@ class PriorNetwork(KnownUnknownLoss):
         dtype=None,
     ):
         super().__init__(num_classes, reduction=reduction, name=name, dtype=dtype)
-        if not concentration > 0:
-            raise ValueError(
-                "`concentration` must be above 0, what known images have more than "
-                f"unknown ones. Received: concentration={concentration}"
-            )
-        if weight is not None and not weight >= 0:
-            raise ValueError(
-                "`weight` must be at least 0, the weight of an unknown image. "
-                f"Received: weight={weight}"
-            )
+        check_float64()
+        self.concentration = check_number(
+            "concentration",
+            concentration,
+            "(0, inf)",
+            "what known images have more than unknown ones",
+        )
+        if weight is not None:
+            meaning = "the weight of an unknown image"
+            weight = check_number("weight", weight, "[0, inf)", meaning)
         if direction not in ("reverse", "forward"):
             raise ValueError(
                 "`direction` must be 'reverse' or 'forward'. "
                 f"Received: direction={direction!r}"
             )
-        self.concentration = float(concentration)
-        self.weight = None if weight is None else float(weight)
+        self.weight = weight
         self.direction = direction
 
     def call(self, y_true, y_pred):
@@ -121,12 +128,15 @@ def prior_network(
 ):
     """Returns the loss of each image, `(batch,)`; see `PriorNetwork`."""
     logits = check_logits(logits, num_classes, unknown_class=False)
-    targets, known = target_indices(y_true, num_classes)
-    # The one-hot row of an unknown label, N, is all zeros.
-    is_true = ops.one_hot(targets, num_classes, dtype="float64")
+    targets, known = target_indices(y_true, num_classes, logits)
+    # An unknown label, N, has no column of its own; PyTorch refuses it without one.
+    is_true = ops.one_hot(targets, num_classes + 1, dtype="float64")[:, :num_classes]
     pair = concentrations(logits), 1.0 + concentration * is_true
     values = dirichlet_divergence(*(pair if direction == "reverse" else pair[::-1]))
     values = ops.cast(values / concentration, logits.dtype)
+    # The cost goes on where the concentrations stop, else so would the learning.
+    excess = ops.relu(ops.abs(logits) - _LARGEST_LOGIT)
+    values = values + ops.sum(excess, axis=-1)
     weight = num_classes if weight is None else weight
     return ops.where(known, values, weight * values)
 
@@ -145,15 +155,17 @@ def dirichlet_divergence(left, right):
         log G(a_0) - sum_k log G(a_k) - log G(b_0) + sum_k log G(b_k)
             + sum_k (a_k - b_k) (psi(a_k) - psi(a_0))
 
-    In float64, since large terms cancel.
+    In float64, and with `g(x) = log G(x) - x psi(x) + x` for the terms in a_k alone:
+    they are as large as a_0, while the sum is as small as log a_0.
     """
     left, right = ops.cast(left, "float64"), ops.cast(right, "float64")
     total = ops.sum(left, axis=-1, keepdims=True)
     expected_log = _digamma(left) - _digamma(total)
     return (
         _log_normalizer(right)
-        - _log_normalizer(left)
-        + ops.sum((left - right) * expected_log, axis=-1)
+        + _remainder(total)[..., 0]
+        - ops.sum(_remainder(left), axis=-1)
+        - ops.sum(right * expected_log, axis=-1)
     )
 
 
@@ -166,15 +178,37 @@ def _log_normalizer(alpha):
 def _log_gamma(x):
     """Stirling's series after a shift by 8; an error of 1e-11 for x > 0."""
     y = x + _SHIFT
-    series = 1 / 12 - (1 / 360 - (1 / 1260 - 1 / 1680 / y**2) / y**2) / y**2
     shift = sum(ops.log(x + k) for k in range(_SHIFT))
-    return (y - 0.5) * ops.log(y) - y + 0.5 * math.log(2 * math.pi) + series / y - shift
+    return (y - 0.5) * ops.log(y) - y + _log_gamma_series(y) - shift
 
 
 def _digamma(x):
     """The derivative of `_log_gamma`, as accurate."""
     y = x + _SHIFT
+    return ops.log(y) - _digamma_series(y) - sum(1 / (x + k) for k in range(_SHIFT))
+
+
+def _remainder(x):
+    """`log G(x) - x psi(x) + x`, where what is as large as x has cancelled on paper."""
+    y = x + _SHIFT
+    shift = sum(ops.log(x + k) - x / (x + k) for k in range(_SHIFT))
+    return (
+        (_SHIFT - 0.5) * ops.log(y)
+        - _SHIFT
+        + _log_gamma_series(y)
+        + x * _digamma_series(y)
+        - shift
+    )
+
+
+def _log_gamma_series(y):
+    """`log G(y) - (y - 1/2) log y + y`."""
+    series = 1 / 12 - (1 / 360 - (1 / 1260 - 1 / 1680 / y**2) / y**2) / y**2
+    return 0.5 * math.log(2 * math.pi) + series / y
+
+
+def _digamma_series(y):
+    """`log y - psi(y)`."""
     square = 1 / y**2
     series = 1 / 12 - (1 / 120 - (1 / 252 - square / 240) * square) * square
-    shift = sum(1 / (x + k) for k in range(_SHIFT))
-    return ops.log(y) - 0.5 / y - series * square - shift
+    return 0.5 / y + series * square

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from ood_keras.conventions import check_number
 from ood_keras.losses.base import KnownUnknownLoss, check_logits, target_indices
 
 
@@ -82,14 +83,15 @@ class WeightedCrossEntropy(KnownUnknownLoss):
 def weighted_cross_entropy(y_true, logits, num_classes, beta=None, unknown_weight=None):
     """Returns Eq. 2 for each image, `(batch,)`; see `WeightedCrossEntropy`."""
     logits = check_logits(logits, num_classes, unknown_class=True)
-    targets, known = target_indices(y_true, num_classes)
+    targets, known = target_indices(y_true, num_classes, logits)
     beta = num_classes / (num_classes + 1) if beta is None else beta
     unknown_weight = 1 / num_classes if unknown_weight is None else unknown_weight
 
     log_p, log_not_p = log_probabilities(logits)
-    is_true = ops.one_hot(targets, num_classes + 1, dtype=logits.dtype)
-    true = -ops.sum(is_true * log_p, axis=-1)
-    others = -ops.sum((1 - is_true) * log_not_p, axis=-1)
+    is_true = ops.one_hot(targets, num_classes + 1, dtype="bool")
+    # Not products, which are NaN where a logit is masked, -inf.
+    true = -ops.sum(ops.where(is_true, log_p, 0.0), axis=-1)
+    others = -ops.sum(ops.where(is_true, 0.0, log_not_p), axis=-1)
     return ops.where(
         known, beta * true + (1 - beta) * others, unknown_weight * (true + others)
     )
@@ -116,7 +118,8 @@ def log_probabilities(logits):
 
     lowest = ops.cast(-1e30, logits.dtype)
     rest = ops.logsumexp(ops.where(is_top, lowest, logits), axis=-1, keepdims=True)
-    largest = ops.max(logits, axis=-1, keepdims=True)
+    # With a start, since a maximum without one refuses an empty batch.
+    largest = ops.max(logits, axis=-1, keepdims=True, initial=-1e30)
     # The unused side of a `where` must be finite too, else its gradient is 0 * inf.
     others = ops.where(is_top, ops.cast(-1.0, logits.dtype), log_p)
     log_not_p = ops.where(
@@ -129,21 +132,12 @@ def check_beta(beta):
     """Returns `beta` as a float or `None`; raises if it is not in [0, 1]."""
     if beta is None:
         return None
-    if not 0 <= beta <= 1:
-        raise ValueError(
-            "`beta` must be a fraction in [0, 1], the weight of the true class. "
-            f"Received: beta={beta}"
-        )
-    return float(beta)
+    return check_number("beta", beta, "[0, 1]", "the weight of the true class")
 
 
 def check_unknown_weight(unknown_weight):
     """Returns `unknown_weight` as a float or `None`; raises if it is negative."""
     if unknown_weight is None:
         return None
-    if not unknown_weight >= 0:
-        raise ValueError(
-            "`unknown_weight` must be at least 0, the weight of an unknown image. "
-            f"Received: unknown_weight={unknown_weight}"
-        )
-    return float(unknown_weight)
+    meaning = "the weight of an unknown image"
+    return check_number("unknown_weight", unknown_weight, "[0, inf)", meaning)

@@ -42,14 +42,8 @@ class ScoreMetric(keras.metrics.Metric):
                 f"{type(self).__name__} ranks images and takes no sample weights. List "
                 "it under `metrics`, not `weighted_metrics`, in `model.compile`"
             )
-        known, _ = split_labels(y_true, self.num_classes)
         scores = self._score_of_logits(ops.convert_to_tensor(y_pred), self.num_classes)
-        sizes = known.shape[0], scores.shape[0]
-        if None not in sizes and sizes[0] != sizes[1]:
-            raise ValueError(
-                "expected one label per image. Received: "
-                f"{sizes[0]} labels and logits of {sizes[1]} images"
-            )
+        known, _ = split_labels(y_true, self.num_classes, scores)
         self.store(ops.cast(scores, "float32"), known)
 
     def store(self, scores, known):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ood_keras.conventions import check_count
 from ood_keras.metrics.oscr import check_flags
 from ood_keras.metrics.ranked_scores import check_scores
 
@@ -23,7 +24,7 @@ def calibration_error(confidence, correct, num_bins=15):
 
     Raises:
         ValueError: no images, confidences outside [0, 1] (logits, for example), not one
-            bool per image, or `num_bins` below 1.
+            bool per image, or `num_bins` is not an integer >= 1.
 
     Example:
 
@@ -37,8 +38,7 @@ def calibration_error(confidence, correct, num_bins=15):
             "`confidence` must be probabilities in [0, 1]; apply a softmax to logits "
             f"first. Received: {confidence.min():.4g} to {confidence.max():.4g}"
         )
-    if num_bins < 1:
-        raise ValueError(f"`num_bins` must be at least 1. Received: {num_bins}")
+    num_bins = check_count("num_bins", num_bins)
     inner_edges = np.arange(1, num_bins) / num_bins
     bins = np.searchsorted(inner_edges, confidence, side="left")
     # In each bin, (number right) - (sum of confidences) is what counts.

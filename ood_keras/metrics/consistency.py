@@ -8,8 +8,9 @@ from ood_keras.metrics.curve import MEASURES
 _FPR = ("fpr95_known_positive", "fpr95_unknown_positive")
 _AUPR = ("aupr_in", "aupr_out")
 _FRACTIONS = (*MEASURES, "accuracy", "oscr")
-# Numbers are the result of float64 arithmetic, not of rounding for print.
-_ARITHMETIC = 1e-12
+# Numbers are the result of arithmetic, in `StreamingRanking` of float32, and not of
+# rounding for print.
+_ARITHMETIC = 1e-5
 
 
 class Inconsistency(NamedTuple):
@@ -51,8 +52,9 @@ def check_consistency(results, unit="fraction"):
         results: The content of a `metrics.json`, the result of `evaluate_scores`, a
             list of table rows, or dicts and lists of these, however deep. Every dict
             that holds metrics by their names in `evaluate_scores` (and `accuracy`,
-            `oscr`) is checked; `None` is a missing value. A number is taken as exact; a
-            text, such as "93.0", as rounded to the digits that it shows.
+            `oscr`) is checked; `None` is a missing value. A number is taken as exact to
+            1e-5, as in float32; a text, such as "93.0", as rounded to the digits that
+            it shows.
         unit: "fraction" or "percent", for all metrics.
 
     Returns:
@@ -175,7 +177,8 @@ def _rules():
                 (a, b),
                 f"{b} = 1 where {a} = 1",
                 lambda low, high, a=a, b=b: (
-                    low[a] < 1 - 2 * _ARITHMETIC or high[b] >= 1
+                    # Exactly 1: one of many pairs in the wrong order is below.
+                    low[a] < 1 - 1e-9 - _ARITHMETIC or high[b] >= 1
                 ),
             )
     for name in ("auroc", "accuracy"):

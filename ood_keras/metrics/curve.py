@@ -5,15 +5,17 @@ part them: group i holds `known[i]` known and `unknown[i]` unknown images, and a
 every `ood_score <= ` its score accepts `known_accepted[i]` and `unknown_accepted[i]` of
 them. Groups without images (padding, empty bins) change no metric.
 
-Each function takes `xp`, either `numpy` (counts as int64: exact for any number of
-images that fits in memory) or `keras.ops` (counts as int32, exact up to 65,535 images,
-or as float32), so that the exact functions, the Keras metrics and the sketch share one
+Each function takes `xp`, either `numpy` (counts as int64, exact, or as float64 where
+int64 would overflow) or `keras.ops` (counts as int32, exact up to 65,535 images, or as
+float32), so that the exact functions, the Keras metrics and the sketch share one
 formula. There is at least one known and one unknown image.
 """
 
 import math
 from fractions import Fraction
 from typing import Any, NamedTuple
+
+import numpy as np
 
 
 class Curve(NamedTuple):
@@ -40,6 +42,12 @@ class Curve(NamedTuple):
         """The curve of counts per group."""
         accepted = xp.cumsum(known), xp.cumsum(unknown)
         return cls(known, unknown, *accepted, xp.sum(known), xp.sum(unknown))
+
+    def without_overflow(self):
+        """The curve of int64 counts, as float64 if twice the pairs exceed int64."""
+        if 2 * int(self.num_known) * int(self.num_unknown) < 2**63:
+            return self
+        return Curve(*(np.asarray(count, np.float64) for count in self))
 
     def mirrored(self):
         """The curve walked down from the top, with unknown images as the positives."""

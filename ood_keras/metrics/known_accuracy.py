@@ -13,7 +13,7 @@ class KnownAccuracy(keras.metrics.Mean):
 
     Unknown images (label -1) are left out, and so is the logit of an extra unknown
     class: this is the accuracy among the known classes, before anything is rejected.
-    It is 0 while no known image has been seen.
+    It is 0 while no known image has been seen. Images with NaN logits count as wrong.
 
     Args:
         num_classes: Integer N >= 2, the number of known classes. `y_true` holds
@@ -24,7 +24,7 @@ class KnownAccuracy(keras.metrics.Mean):
 
     Raises:
         ValueError: `num_classes` is not an integer >= 2; in `update_state`, `y_pred`
-            does not have N or N + 1 columns.
+            does not have N or N + 1 columns, or not one row per label.
 
     Example:
 
@@ -39,10 +39,12 @@ class KnownAccuracy(keras.metrics.Mean):
         self.num_classes = check_num_classes(num_classes)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        known, labels = split_labels(y_true, self.num_classes)
-        logits = check_logits(y_pred, self.num_classes)
-        predicted = ops.argmax(logits[:, : self.num_classes], axis=-1)
-        correct = ops.cast(ops.equal(ops.cast(predicted, "int32"), labels), self.dtype)
+        logits = check_logits(y_pred, self.num_classes)[:, : self.num_classes]
+        known, labels = split_labels(y_true, self.num_classes, logits)
+        predicted = ops.cast(ops.argmax(logits, axis=-1), "int32")
+        broken = ops.any(ops.isnan(logits), axis=-1)
+        correct = ops.logical_and(predicted == labels, ops.logical_not(broken))
+        correct = ops.cast(correct, self.dtype)
         weight = ops.cast(known, self.dtype)
         if sample_weight is not None:
             weight *= ops.reshape(ops.cast(sample_weight, self.dtype), (-1,))

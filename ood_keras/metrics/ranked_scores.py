@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ood_keras.conventions import check_number
 from ood_keras.metrics import curve as formulas
 
 _BLOCK = 1 << 16
@@ -75,7 +76,7 @@ class RankedScores:
             unknown[bool(start) :],
             self.num_known,
             self.num_unknown,
-        )
+        ).without_overflow()
 
     def evaluate(self):
         """All metrics, see `ood_keras.metrics.evaluate_scores`."""
@@ -92,11 +93,8 @@ class RankedScores:
 
     def fpr_at_tpr(self, tpr=0.95, positive="known"):
         """See `ood_keras.metrics.fpr_at_tpr`."""
-        if isinstance(tpr, str) or not 0 < tpr <= 1:
-            raise ValueError(
-                "`tpr` is the fraction of the positives that must be found and lies in "
-                f"(0, 1]; write 95 % as 0.95. Received: tpr={tpr}"
-            )
+        meaning = "the fraction of the positives to find; write 95 % as 0.95"
+        check_number("tpr", tpr, "(0, 1]", meaning)
         if positive not in _FPR:
             raise ValueError(
                 '`positive` must be "known" (the fraction of unknown accepted when '

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from ood_keras.conventions import is_integer
 from ood_keras.metrics import curve as formulas
 from ood_keras.metrics.base import ScoreMetric
 
@@ -55,11 +56,11 @@ class RankingMetric(ScoreMetric):
         dtype=None,
     ):
         super().__init__(num_classes, score, name or self._measure, dtype)
-        if int(capacity) != capacity or not 2 <= capacity <= _MAX_CAPACITY:
+        if not is_integer(capacity) or not 2 <= capacity <= _MAX_CAPACITY:
             raise ValueError(
                 "`capacity` counts the newest images that the metric keeps, an integer "
                 f"from 2 to {_MAX_CAPACITY}; for more images use `StreamingRanking`. "
-                f"Received: capacity={capacity}"
+                f"Received: capacity={capacity!r}"
             )
         self.capacity = int(capacity)
         self._scores = self.add_variable(
@@ -105,6 +106,12 @@ class AUROC(RankingMetric):
     The exact `ood_keras.metrics.auroc`; see `RankingMetric`.
     Higher is better; 0.5 while a side is empty.
 
+    Args:
+        num_classes, score, capacity, name, dtype: As in `RankingMetric`.
+
+    Raises:
+        ValueError: as `RankingMetric`.
+
     Example:
 
     >>> metric = AUROC(num_classes=2)
@@ -122,6 +129,19 @@ class AUPRIn(RankingMetric):
 
     The exact `ood_keras.metrics.aupr_in`; see `RankingMetric`.
     Higher is better; 0 while a side is empty.
+
+    Args:
+        num_classes, score, capacity, name, dtype: As in `RankingMetric`.
+
+    Raises:
+        ValueError: as `RankingMetric`.
+
+    Example:
+
+    >>> metric = AUPRIn(num_classes=2)
+    >>> metric.update_state([0, 1, -1], [[9., 0., 0.], [0., 9., 0.], [0., 0., 9.]])
+    >>> float(metric.result())
+    1.0
     """
 
     _measure = "aupr_in"
@@ -133,6 +153,19 @@ class AUPROut(RankingMetric):
 
     The exact `ood_keras.metrics.aupr_out`; see `RankingMetric`.
     Higher is better; 0 while a side is empty.
+
+    Args:
+        num_classes, score, capacity, name, dtype: As in `RankingMetric`.
+
+    Raises:
+        ValueError: as `RankingMetric`.
+
+    Example:
+
+    >>> metric = AUPROut(num_classes=2)
+    >>> metric.update_state([0, 1, -1], [[9., 0., 0.], [0., 9., 0.], [0., 0., 9.]])
+    >>> float(metric.result())
+    1.0
     """
 
     _measure = "aupr_out"
@@ -144,6 +177,19 @@ class DetectionError(RankingMetric):
 
     The exact `ood_keras.metrics.detection_error`; see `RankingMetric`.
     Lower is better; 0.5 while a side is empty.
+
+    Args:
+        num_classes, score, capacity, name, dtype: As in `RankingMetric`.
+
+    Raises:
+        ValueError: as `RankingMetric`.
+
+    Example:
+
+    >>> metric = DetectionError(num_classes=2)
+    >>> metric.update_state([0, 1, -1], [[9., 0., 0.], [0., 9., 0.], [0., 0., 9.]])
+    >>> float(metric.result())
+    0.0
     """
 
     _measure = "detection_error"
@@ -155,6 +201,19 @@ class FPR95KnownPositive(RankingMetric):
 
     The exact `ood_keras.metrics.fpr_at_tpr`; see `RankingMetric`.
     Lower is better; 1 while a side is empty.
+
+    Args:
+        num_classes, score, capacity, name, dtype: As in `RankingMetric`.
+
+    Raises:
+        ValueError: as `RankingMetric`.
+
+    Example:
+
+    >>> metric = FPR95KnownPositive(num_classes=2)
+    >>> metric.update_state([0, 1, -1], [[9., 0., 0.], [0., 9., 0.], [0., 0., 9.]])
+    >>> float(metric.result())
+    0.0
     """
 
     _measure = "fpr95_known_positive"
@@ -166,6 +225,19 @@ class FPR95UnknownPositive(RankingMetric):
 
     The exact `ood_keras.metrics.fpr_at_tpr`; see `RankingMetric`.
     Lower is better; 1 while a side is empty.
+
+    Args:
+        num_classes, score, capacity, name, dtype: As in `RankingMetric`.
+
+    Raises:
+        ValueError: as `RankingMetric`.
+
+    Example:
+
+    >>> metric = FPR95UnknownPositive(num_classes=2)
+    >>> metric.update_state([0, 1, -1], [[9., 0., 0.], [0., 9., 0.], [0., 0., 9.]])
+    >>> float(metric.result())
+    0.0
     """
 
     _measure = "fpr95_unknown_positive"
@@ -185,6 +257,9 @@ class Ranking(RankingMetric):
         prefix: Text put before each name, to tell two scores apart in the logs.
         name: Name of the metric.
         dtype: As in `keras.metrics.Metric`.
+
+    Raises:
+        ValueError: as `RankingMetric`.
 
     Example:
 

@@ -121,7 +121,7 @@ class ScoreSketch:
                     "with unknown ones; call `update` or `merge` first"
                 )
         used = self.counts.any(axis=0)
-        return formulas.Curve.of(np, *self.counts[:, used])
+        return formulas.Curve.of(np, *self.counts[:, used]).without_overflow()
 
 
 def _counts(scores, name):

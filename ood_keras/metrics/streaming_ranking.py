@@ -21,7 +21,7 @@ class StreamingRanking(ScoreMetric):
     ties; `sketch().intervals()` says between which bounds each exact metric lies. In
     float32 the result itself is rounded by up to 1e-5. While no known or no unknown
     image has been seen, it is that of a useless detector, and NaN scores make it NaN,
-    as in `RankingMetric`.
+    as in `RankingMetric`; so do more than two billion known or unknown images.
 
     Args:
         num_classes: As in `RankingMetric`.
@@ -71,7 +71,11 @@ class StreamingRanking(ScoreMetric):
         # Twice the number of pairs is beyond int32, so the sums go on in float32.
         exact = formulas.Curve.of(ops, self._counts[0], self._counts[1])
         rounded = (ops.cast(counts, "float32") for counts in exact)
-        return formulas.Curve(*rounded), self._num_nan > 0
+        broken = self._num_nan > 0
+        for counts in (self._counts, exact.known_accepted, exact.unknown_accepted):
+            # Beyond int32 they go on below 0.
+            broken = ops.logical_or(broken, ops.any(counts < 0))
+        return formulas.Curve(*rounded), broken
 
     def result(self):
         results = self.measure(formulas.MEASURES)

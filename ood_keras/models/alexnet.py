@@ -5,7 +5,12 @@ import math
 import keras
 from keras import layers
 
-from ood_keras.conventions import check_count, check_num_classes
+from ood_keras.conventions import (
+    check_count,
+    check_num_classes,
+    check_number,
+    is_integer,
+)
 from ood_keras.layers import ModifiedSEBlock, SqueezeExcitation
 
 _SMALLEST_SIDE = 28
@@ -141,9 +146,11 @@ def _alexnet(
     name,
 ):
     num_classes = check_num_classes(num_classes)
-    _check_input_shape(input_shape)
-    _check_filters(filters)
-    _check_dropout(dropout)
+    input_shape = _check_input_shape(input_shape)
+    filters = _check_filters(filters)
+    dropout = check_number("dropout", dropout, "[0, 1)", "the fraction to drop")
+    if branch_filters is not None:
+        branch_filters = check_count("branch_filters", branch_filters)
     hidden_size = check_count("hidden_size", hidden_size)
     feature_size = check_count("feature_size", feature_size)
 
@@ -196,30 +203,37 @@ def _pool(x, strides, name):
 
 
 def _check_input_shape(input_shape):
-    sides = tuple(input_shape)[:2]
-    if len(input_shape) != 3 or None in input_shape:
+    sizes = _positive_integers(input_shape)
+    if len(sizes) != 3:
         raise ValueError(
             "`input_shape` must be (height, width, channels), all known. Received: "
-            f"input_shape={tuple(input_shape)}"
+            f"input_shape={input_shape!r}"
         )
-    if min(sides) < _SMALLEST_SIDE:
+    if min(sizes[:2]) < _SMALLEST_SIDE:
         raise ValueError(
             f"the network needs images of at least {_SMALLEST_SIDE} x {_SMALLEST_SIDE} "
             "pixels; resize or pad smaller ones. Received: "
-            f"input_shape={tuple(input_shape)}"
+            f"input_shape={sizes}"
         )
+    return sizes
 
 
 def _check_filters(filters):
-    if len(filters) < 2 or min(filters) < 1:
+    channels = _positive_integers(filters)
+    if len(channels) < 2:
         raise ValueError(
             "`filters` must give the channels of two stages or more, for example "
-            f"(32, 64, 96, 96). Received: filters={filters}"
+            f"(32, 64, 96, 96). Received: filters={filters!r}"
         )
+    return channels
 
 
-def _check_dropout(dropout):
-    if not 0 <= dropout < 1:
-        raise ValueError(
-            f"`dropout` must be a fraction in [0, 1). Received: dropout={dropout}"
-        )
+def _positive_integers(values):
+    """`values` as a tuple of ints; an empty one if they are anything else."""
+    try:
+        values = tuple(values)
+    except TypeError:
+        return ()
+    if not all(is_integer(value) and value >= 1 for value in values):
+        return ()
+    return tuple(map(int, values))

@@ -21,7 +21,8 @@ def with_features(model, *, logits="logits", features="features"):
         `{"logits": (batch, num_logits), "features": (batch, feature_size)}`.
 
     Raises:
-        ValueError: `model` has no layer of that name.
+        ValueError: `model` has no layer of that name, or no graph of layers: it is
+            subclassed, or not built yet.
 
     Example:
 
@@ -41,6 +42,14 @@ def with_features(model, *, logits="logits", features="features"):
     Both losses want the labels, so the targets are
     `{"logits": labels, "features": labels}`.
     """
+    try:
+        model.inputs[0]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            "expected a Functional or a built Sequential model, since only these know "
+            "the outputs of their layers; start a Sequential model with "
+            f"`keras.Input(shape)`. Received: a {type(model).__name__}"
+        ) from error
     return keras.Model(
         model.inputs[0] if len(model.inputs) == 1 else model.inputs,
         {
@@ -54,8 +63,10 @@ def with_features(model, *, logits="logits", features="features"):
 def _layer(model, argument, name):
     names = [layer.name for layer in model.layers]
     if name not in names:
+        nested = [layer.name for layer in model.layers if hasattr(layer, "layers")]
+        hint = f". If it is a layer of {' or '.join(nested)}, pass that model itself"
         raise ValueError(
             f"the model {model.name!r} has no layer named {name!r}; name one with "
-            f"`{argument}=`. Its layers: {', '.join(names)}"
+            f"`{argument}=`. Its layers: {', '.join(names)}{hint if nested else ''}"
         )
     return model.get_layer(name)

@@ -1,6 +1,7 @@
 """Intervals of rates, thresholds per class, at a cost, and p-values."""
 
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ class TestClopperPearson:
         )
 
     def test_bad_input_is_explained(self):
-        for accepted, images in ((-1, 3), (4, 3), (0, 0)):
+        for accepted, images in ((-1, 3), (4, 3), (0, 0), (1.5, 3), (1, None)):
             with pytest.raises(ValueError, match="0 <= num_accepted <= num_images"):
                 clopper_pearson(accepted, images)
         with pytest.raises(ValueError, match="`confidence` is a fraction"):
@@ -164,7 +165,9 @@ class TestBenjaminiHochberg:
         assert not benjamini_hochberg([0.9, 0.5], 0.05).any()
 
     def test_a_limit_that_is_met_exactly_counts(self):
-        assert benjamini_hochberg([0.2, 0.6, 1.0], 0.6).tolist() == [True, False, False]
+        for dtype in (np.float64, np.float32):
+            p_values = np.array([0.2, 0.6, 1.0], dtype)
+            assert benjamini_hochberg(p_values, 0.6).tolist() == [True, False, False]
 
     def test_bad_input_is_explained(self):
         with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
@@ -223,6 +226,22 @@ class TestLowestCost:
         with pytest.raises(ValueError, match="rejects every image"):
             lowest_cost([1.0], [-inf], 1 - 1e-6)
 
+    def test_is_the_strictest_of_equal_costs(self):
+        # Accepting 4 of 6 known and 1 of 3 unknown costs 1/3; so do all 6 and 2.
+        threshold = lowest_cost([5.0, 8.0, 6.0, 8.0, 5.0, 5.0], [1.0, 7.0, 9.0], 0.5)
+        assert threshold.value == 6.5
+        rng = np.random.default_rng(0)
+        for _ in range(300):
+            known, unknown = rng.integers(0, 9, 7), rng.integers(0, 9, 5)
+            costs = [
+                Fraction(int(sum(known > t)), 7) + Fraction(int(sum(unknown <= t)), 5)
+                for t in range(-1, 9)
+            ]
+            strictest = costs.index(min(costs)) - 1
+            scores = np.concatenate([known, unknown])
+            accepted = lowest_cost(known, unknown, 0.5).accepts(scores)
+            np.testing.assert_array_equal(accepted, scores <= strictest)
+
     def test_goes_through_json(self):
         threshold = lowest_cost([0.0, 1.0], [3.0], 0.1)
         assert type(threshold).from_dict(through_json(threshold)) == threshold
@@ -231,8 +250,9 @@ class TestLowestCost:
     def test_bad_input_is_explained(self):
         with pytest.raises(ValueError, match="`prior_unknown` is a fraction"):
             lowest_cost([0.0], [1.0], prior_unknown=5)
-        with pytest.raises(ValueError, match="`cost_false_accept` must be above 0"):
-            lowest_cost([0.0], [1.0], 0.5, cost_false_accept=0)
+        for cost in (0, None, "1", np.inf):
+            with pytest.raises(ValueError, match=r"`cost_false_accept` must be a numb"):
+                lowest_cost([0.0], [1.0], 0.5, cost_false_accept=cost)
 
 
 @pytest.mark.parametrize(

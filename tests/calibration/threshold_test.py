@@ -146,6 +146,15 @@ def test_goes_through_json(method):
     assert Threshold.from_dict(fields) == threshold
 
 
+def test_goes_through_json_with_the_numbers_of_numpy():
+    numbers = np.float32(0.5), np.int64(3), np.float32(0.9)
+    value, count, target = numbers
+    ends = np.array([0.25, 0.75], np.float32)
+    threshold = Threshold(value, "mine", "None.", count, target, ends)
+    fields = json.loads(json.dumps(threshold.to_dict(), allow_nan=False))
+    assert Threshold.from_dict(fields) == threshold
+
+
 def test_nan_is_never_accepted():
     assert quantile(scores(20)).accepts([np.nan, -9.0]).tolist() == [False, True]
 
@@ -162,6 +171,7 @@ def test_nan_is_never_accepted():
         ([0.0, 1.0], math.nan, "strictly between 0 and 1"),
         ([0.0, 1.0], "0.95", "strictly between 0 and 1"),
         ([0.0, 1.0], None, "strictly between 0 and 1"),
+        ([0.0, 1.0], [0.5], "strictly between 0 and 1"),
         (np.full(40, 1e300), 0.9, "beyond what float32 holds"),
     ],
 )

@@ -62,10 +62,11 @@ def test_gradient_at_zero_features_is_zero_and_elsewhere_points_outwards():
     ("arguments", "message"),
     [
         ({"on": "logits"}, '`on` must be "softmax" or "features"'),
-        ({"gamma": 1.5}, r"`gamma` must be in \(0, 1\]"),
-        ({"gamma": 0.0}, r"`gamma` must be in \(0, 1\]"),
-        ({"gamma": -1.0, "on": "features"}, "`gamma` must be positive"),
-        ({"gamma": float("nan"), "on": "features"}, "`gamma` must be positive"),
+        ({"gamma": 1.5}, r"`gamma` must be a number in \(0, 1\]"),
+        ({"gamma": 0.0}, r"`gamma` must be a number in \(0, 1\]"),
+        ({"gamma": "1"}, r"`gamma` must be a number in \(0, 1\]"),
+        ({"gamma": -1.0, "on": "features"}, r"`gamma` must be a number in \(0, inf\)"),
+        ({"gamma": float("nan"), "on": "features"}, r"`gamma` must be a number in \("),
     ],
 )
 def test_arguments_out_of_range_are_errors(arguments, message):

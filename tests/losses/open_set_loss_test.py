@@ -35,6 +35,8 @@ def test_without_objectosphere_it_is_the_weighted_cross_entropy():
     )
 
 
-def test_negative_weight_is_an_error():
-    with pytest.raises(ValueError, match="`objectosphere_weight` must be at least 0"):
-        OpenSetLoss(10, objectosphere_weight=-1.0)
+@pytest.mark.parametrize("weight", [-1.0, None, "0.1", float("inf")])
+def test_weight_out_of_range_is_an_error(weight):
+    message = r"`objectosphere_weight` must be a number in \[0, inf\)"
+    with pytest.raises(ValueError, match=message):
+        OpenSetLoss(10, objectosphere_weight=weight)

@@ -37,6 +37,7 @@ def test_documented_weight_gives_the_two_means_of_hendrycks():
     assert float(loss) == pytest.approx(two_means * 6 / 9, rel=1e-5)
 
 
-def test_negative_weight_is_an_error():
-    with pytest.raises(ValueError, match="`weight` must be at least 0"):
-        OutlierExposure(10, weight=-0.5)
+@pytest.mark.parametrize("weight", [-0.5, None, "0.5", float("inf")])
+def test_weight_out_of_range_is_an_error(weight):
+    with pytest.raises(ValueError, match=r"`weight` must be a number in \[0, inf\)"):
+        OutlierExposure(4, weight=weight)

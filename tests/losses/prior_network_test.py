@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+import tensorflow as tf
+from references import losses_reference
 
 from ood_keras.losses import prior_network
 from ood_keras.losses.prior_network import PriorNetwork
@@ -75,11 +77,47 @@ def test_is_least_at_the_target(direction):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"concentration": 0}, "`concentration` must be above 0"),
-        ({"weight": -1}, "`weight` must be at least 0"),
+        ({"concentration": 0}, r"`concentration` must be a number in \(0, inf\)"),
+        ({"concentration": np.inf}, r"`concentration` must be a number in \(0, inf\)"),
+        ({"weight": -1}, r"`weight` must be a number in \[0, inf\)"),
         ({"direction": "up"}, "'reverse' or 'forward'"),
     ],
 )
 def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         PriorNetwork(10, **arguments)
+
+
+def _values_and_gradient(loss, labels, logits):
+    logits = tf.constant(logits)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        values = loss(labels, logits)
+    return values.numpy(), tape.gradient(values, logits).numpy()
+
+
+@pytest.mark.parametrize("direction", ["reverse", "forward"])
+@pytest.mark.parametrize("label", [-1, 0])
+def test_is_a_divergence_also_of_large_and_small_concentrations(label, direction):
+    logits = np.array([[45, 44.9, 0], [35, 30, 0], [50, 50, 50], [-40, 20, 1], [0] * 3])
+    labels = np.full(len(logits), label)
+    loss = PriorNetwork(
+        3, weight=1.0, direction=direction, reduction=None, dtype="float64"
+    )
+    values, gradient = _values_and_gradient(loss, labels, logits)
+    reference = losses_reference.prior_network
+    expected = reference(labels, logits, 3, 100, 1, direction)
+    np.testing.assert_allclose(values, expected, rtol=1e-10, atol=1e-12)
+    for k, step in enumerate(np.eye(3) * 1e-6):
+        above = reference(labels, logits + step, 3, 100, 1, direction)
+        slope = (above - reference(labels, logits - step, 3, 100, 1, direction)) / 2e-6
+        rounding = 1e-8 + 1e-9 * expected
+        assert (abs(gradient[:, k] - slope) <= 1e-5 * abs(slope) + rounding).all()
+
+
+def test_beyond_the_largest_logit_the_cost_goes_on():
+    logits = np.array([[60, 0, 0], [1000, 0, 0], [-60, 0, 0]], "float32")
+    loss = PriorNetwork(3, reduction=None)
+    for label in (-1, 0):
+        _, gradient = _values_and_gradient(loss, [label] * 3, logits)
+        assert (np.sign(gradient[:, 0]) == [1, 1, -1]).all()

@@ -69,5 +69,6 @@ def test_bad_input_is_explained():
         metrics.aurc([0.0, 1.0], [True])
     with pytest.raises(ValueError, match="apply a softmax to logits"):
         metrics.calibration_error([0.5, 7.0], [True, False])
-    with pytest.raises(ValueError, match="`num_bins` must be at least 1"):
-        metrics.calibration_error([0.5], [True], num_bins=0)
+    for num_bins in (0, 2.5, None):
+        with pytest.raises(ValueError, match="`num_bins` must be an integer >= 1"):
+            metrics.calibration_error([0.5], [True], num_bins=num_bins)

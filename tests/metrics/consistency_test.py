@@ -144,6 +144,22 @@ def test_walks_a_metrics_json():
     assert "but always detection_error >=" in str(found[-1])
 
 
+def test_metrics_in_float32_are_possible():
+    scores = np.random.default_rng(0).normal(size=(60, 2, 200)).astype("float32")
+    for seed, (known, unknown) in enumerate(scores):
+        pair = known, unknown[: 1 + seed] + np.float32(seed / 10)
+        result = metrics.evaluate_scores(*pair)
+        for sign in (-1, 1):
+            rounded = {n: float(v + sign * 3e-6) for n, v in result.items() if v < 1}
+            rounded = {n: v for n, v in rounded.items() if v > 0}
+            assert check_consistency(rounded) == []
+
+
+def test_one_hundred_percent_is_exact():
+    assert check_consistency({"auroc": 1.0, "aupr_in": 0.999})
+    assert not check_consistency({"auroc": 0.9999966621398926, "aupr_out": 0.9989})
+
+
 def test_missing_values_are_skipped():
     assert check_consistency({"auroc": None, "detection_error": 0.4}) == []
 

@@ -179,6 +179,8 @@ def test_bad_arguments_are_explained():
         metrics.fpr_at_tpr([0.0], [1.0], tpr=95)
     with pytest.raises(ValueError, match=r"write 95 % as 0\.95"):
         metrics.fpr_at_tpr([0.0], [1.0], tpr="0.95")
+    with pytest.raises(ValueError, match=r"write 95 % as 0\.95"):
+        metrics.fpr_at_tpr([0.0], [1.0], tpr=None)
     with pytest.raises(ValueError, match="`positive` must be"):
         metrics.fpr_at_tpr([0.0], [1.0], positive="in")
 

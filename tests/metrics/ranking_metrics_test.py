@@ -152,7 +152,7 @@ def test_bad_arguments_are_explained():
         metrics.AUROC(num_classes=1)
     with pytest.raises(ValueError, match="unknown score 'softmax'; expected one of"):
         metrics.AUROC(num_classes=2, score="softmax")
-    for capacity in (1, 0.5, 65_536):
+    for capacity in (1, 0.5, 65_536, None, "9"):
         with pytest.raises(ValueError, match="`capacity` counts the newest images"):
             metrics.AUROC(num_classes=2, capacity=capacity)
     metric = metrics.AUROC(num_classes=2, capacity=8)
@@ -162,8 +162,9 @@ def test_bad_arguments_are_explained():
         metric.update_state([[1, 0]], [[1.0, 2.0, 3.0]])
     with pytest.raises(ValueError, match="takes no sample weights"):
         metric.update_state([0], [[1.0, 2.0, 3.0]], sample_weight=[1.0])
-    for each in (metric, metrics.StreamingRanking(num_classes=2)):
-        with pytest.raises(ValueError, match="2 labels and logits of 1 images"):
+    for make in (metrics.AUROC, metrics.StreamingRanking, metrics.KnownAccuracy):
+        each = make(num_classes=2)
+        with pytest.raises(ValueError, match="2 labels and outputs of 1 images"):
             each.update_state([0, 1], [[1.0, 2.0, 3.0]])
 
 
@@ -256,3 +257,11 @@ class TestKnownAccuracy:
     def test_bad_logits_are_explained(self):
         with pytest.raises(ValueError, match="expected logits of shape"):
             metrics.KnownAccuracy(2).update_state([0], [[1.0]])
+
+
+def test_nan_logits_are_never_right():
+    metric = metrics.KnownAccuracy(num_classes=2)
+    nan = float("nan")
+    logits = [[nan, nan, 0.0], [0.0, nan, 0.0], [2.0, 1.0, nan], [2.0, 1.0, 9.0]]
+    metric.update_state([0, 1, 0, 0], logits)
+    assert float(metric.result()) == 0.5

@@ -121,6 +121,17 @@ def test_memory_is_bounded():
     assert sketch.counts.nbytes == size <= 2**20
 
 
+@pytest.mark.parametrize("case", ["overlapping", "few_bins"])
+def test_any_number_of_images_overflows_nothing(case):
+    sketch = metrics.ScoreSketch().update(*CASES[case])
+    many = metrics.ScoreSketch(sketch.counts * 10**9)
+    assert many.evaluate() == pytest.approx(sketch.evaluate(), rel=1e-12)
+    for name, (low, high) in many.intervals().items():
+        assert low <= high
+        if not name.startswith("aupr"):  # 1 of so many images is another fraction.
+            assert (low, high) == pytest.approx(sketch.intervals()[name], abs=1e-12)
+
+
 def test_bad_input_is_explained():
     with pytest.raises(ValueError, match="holds NaN"):
         metrics.ScoreSketch().update([np.nan])
@@ -168,6 +179,12 @@ class TestStreamingRanking:
         metric._counts.assign(metric._counts * 10_000_000)
         result = {name: float(value) for name, value in metric.result().items()}
         assert result == pytest.approx(metric.sketch().evaluate(), abs=1e-5)
+
+    def test_beyond_two_billion_images_of_a_kind_the_result_is_nan(self):
+        metric = self.metric_of([0.0, 1.0], [0.5, 2.0])
+        for factor, broken in ((10**9, False), (2, True)):
+            metric._counts.assign(metric._counts * np.int32(factor))
+            assert np.isnan(float(metric.result()["auroc"])) == broken
 
     def test_merge_state(self):
         known, unknown = CASES["few_bins"]

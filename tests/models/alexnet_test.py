@@ -118,10 +118,14 @@ def test_saves_and_loads(tmp_path):
         ({"input_shape": (27, 28, 1)}, "at least 28 x 28 pixels; resize or pad"),
         ({"input_shape": (None, 28, 1)}, r"must be \(height, width, channels\)"),
         ({"input_shape": (28, 28)}, r"must be \(height, width, channels\)"),
+        ({"input_shape": (28, 28, 0)}, r"must be \(height, width, channels\)"),
+        ({"input_shape": 28}, r"must be \(height, width, channels\).*=28"),
         ({"num_classes": 1}, "at least 2"),
         ({"filters": (32,)}, "two stages or more"),
         ({"filters": (32, 0)}, "two stages or more"),
-        ({"dropout": 1.0}, r"fraction in \[0, 1\)"),
+        ({"filters": 32}, "two stages or more.*filters=32"),
+        ({"dropout": 1.0}, r"`dropout` must be a number in \[0, 1\)"),
+        ({"dropout": None}, r"`dropout` must be a number in \[0, 1\)"),
         ({"hidden_size": 0}, "`hidden_size` must be an integer >= 1"),
         ({"feature_size": 1.5}, "`feature_size` must be an integer >= 1"),
     ],
@@ -130,3 +134,8 @@ def test_saves_and_loads(tmp_path):
 def test_arguments_out_of_range_are_errors(build, arguments, message):
     with pytest.raises(ValueError, match=message):
         build(**arguments)
+
+
+def test_wrong_branch_filters_go_by_their_name():
+    with pytest.raises(ValueError, match="`branch_filters` must be an integer >= 1"):
+        models.se_alexnet(branch_filters=0)

@@ -70,3 +70,26 @@ def test_a_users_own_model_with_other_names():
 def test_a_missing_layer_is_an_error_that_lists_the_layers():
     with pytest.raises(ValueError, match=r"no layer named 'embedding'.*features=.*\n?"):
         models.with_features(_model(), features="embedding")
+
+
+class _Subclassed(keras.Model):
+    def call(self, images):
+        return images
+
+
+@pytest.mark.parametrize(
+    "make", [_Subclassed, lambda: keras.Sequential([keras.layers.Dense(3)])]
+)
+def test_a_model_without_a_graph_is_an_error(make):
+    with pytest.raises(ValueError, match="expected a Functional or a built Sequential"):
+        models.with_features(make())
+
+
+def test_a_layer_of_a_nested_model_is_an_error_that_names_it():
+    images = keras.Input((28, 28, 1))
+    nested = _model()
+    outer = keras.Model(images, nested(images))
+    message = "no layer named 'logits'.*layer of alexnet, pass that model itself"
+    with pytest.raises(ValueError, match=message):
+        models.with_features(outer)
+    assert set(models.with_features(nested).output) == {"logits", "features"}

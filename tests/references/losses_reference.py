@@ -76,3 +76,48 @@ def outlier_exposure(label, logits, num_classes, weight):
 @_per_image
 def extra_class_cross_entropy(label, logits, num_classes):
     return -_softmax(logits)[0][num_classes if label == -1 else label].ln()
+
+
+@_per_image
+def prior_network(label, logits, num_classes, concentration, weight, direction):
+    alpha = [z.exp() for z in logits]
+    target = [Decimal(1 + concentration * (k == label)) for k in range(num_classes)]
+    value = _divergence(
+        *((alpha, target) if direction == "reverse" else (target, alpha))
+    )
+    return value / concentration * (weight if label == -1 else 1)
+
+
+def _divergence(left, right):
+    """KL of two Dirichlet distributions, term by term of its definition."""
+    value = _log_beta(right) - _log_beta(left)
+    at_total = _digamma(sum(left))
+    return value + sum(
+        (a - b) * (_digamma(a) - at_total) for a, b in zip(left, right, strict=True)
+    )
+
+
+def _log_beta(alpha):
+    return sum(map(_log_gamma, alpha)) - _log_gamma(sum(alpha))
+
+
+def _log_gamma(x):
+    """From log G(x) = log G(x + 1) - log x, and Stirling's series beyond 1000."""
+    if x < 1000:
+        product = Decimal(1)
+        while x < 1000:
+            product *= x
+            x += 1
+        return _log_gamma(x) - product.ln()
+    two_pi = Decimal("6.28318530717958647692528676655900576839433879875021")
+    bernoulli = [(1, 6), (-1, 30), (1, 42), (-1, 30), (5, 66), (-691, 2730), (7, 6)]
+    series = sum(
+        Decimal(top) / bottom / (2 * i * (2 * i - 1)) / x ** (2 * i - 1)
+        for i, (top, bottom) in enumerate(bernoulli, start=1)
+    )
+    return (x - Decimal("0.5")) * x.ln() - x + two_pi.ln() / 2 + series
+
+
+def _digamma(x):
+    step = x * Decimal("1e-15")
+    return (_log_gamma(x + step) - _log_gamma(x - step)) / (2 * step)
