@@ -5,7 +5,7 @@ import math
 import numpy as np
 from keras import ops
 
-from ood_keras.conventions import check_count
+from ood_keras.conventions import check_count, is_integer
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.statistics import Sample
 
@@ -26,8 +26,8 @@ class BankDetector(Detector):
         **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
 
     Raises:
-        ValueError: `k` or `bank_size` is not positive, or, on `fit`, there are fewer
-            images than k.
+        ValueError: `k` or `bank_size` is not positive, `seed` is no whole number, or,
+            on `fit`, there are fewer images than k.
     """
 
     learns = True
@@ -36,6 +36,8 @@ class BankDetector(Detector):
         super().__init__(**kwargs)
         self.k = check_count("k", k)
         self.bank_size = check_count("bank_size", bank_size)
+        if not is_integer(seed) or seed < 0:
+            raise ValueError(f"`seed` must be an integer >= 0. Received: seed={seed!r}")
         self.seed = int(seed)
 
     def get_config(self):

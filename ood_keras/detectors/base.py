@@ -5,7 +5,12 @@ import numpy as np
 from keras import ops
 
 from ood_keras import batches
-from ood_keras.conventions import UNKNOWN, check_num_classes
+from ood_keras.conventions import (
+    UNKNOWN,
+    check_count,
+    check_num_classes,
+    check_number,
+)
 from ood_keras.detectors import perturbation
 from ood_keras.detectors.compiled import compiled, over_batches
 from ood_keras.detectors.network import Network, check_model, image_shape
@@ -121,8 +126,11 @@ class Detector:
 
         Raises:
             RuntimeError: `fit` has not been called.
+            ValueError: images have other channels than the model takes, or
+                `batch_size` is not positive.
         """
         self._check_fitted()
+        batch_size = check_count("batch_size", batch_size)
         if self._scorer is None:
             self._scorer = compiled(lambda images: self.call(images)["ood_score"])
         images = batches.iterate_images(data, batch_size)
@@ -359,11 +367,7 @@ def check_finite(outputs, name):
 
 def check_fraction(name, value):
     """`value` as a float, or a ValueError unless it lies in [0, 1)."""
-    if isinstance(value, str) or value is None or not 0 <= value < 1:
-        raise ValueError(
-            f"`{name}` must be a fraction from 0 to below 1. Received: {name}={value!r}"
-        )
-    return float(value)
+    return check_number(name, value, "[0, 1)", "a fraction")
 
 
 def check_layers(layers):

@@ -1,6 +1,6 @@
 """Generalized entropy."""
 
-from ood_keras.conventions import check_count
+from ood_keras.conventions import check_count, check_number
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
 
@@ -31,11 +31,7 @@ class GEN(Detector):
 
     def __init__(self, *, gamma=0.1, num_top=100, **kwargs):
         super().__init__(**kwargs)
-        if not 0 < gamma < 1:
-            raise ValueError(
-                f"`gamma` must lie between 0 and 1. Received: gamma={gamma!r}"
-            )
-        self.gamma = float(gamma)
+        self.gamma = check_number("gamma", gamma, "(0, 1)")
         self.num_top = check_count("num_top", num_top)
 
     def get_config(self):

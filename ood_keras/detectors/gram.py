@@ -3,9 +3,9 @@
 import numpy as np
 from keras import ops
 
-from ood_keras.conventions import check_count
+from ood_keras.conventions import check_count, check_number
 from ood_keras.detectors import output_scores
-from ood_keras.detectors.base import Detector, check_fraction, check_layers
+from ood_keras.detectors.base import Detector, check_layers
 from ood_keras.detectors.statistics import Sample
 
 
@@ -53,11 +53,7 @@ class Gram(Detector):
         super().__init__(**kwargs)
         self._layers = check_layers(layers)
         self.num_powers = check_count("num_powers", num_powers)
-        self.quantile = check_fraction("quantile", quantile)
-        if self.quantile >= 0.5:
-            raise ValueError(
-                f"`quantile` must be below 0.5. Received: quantile={quantile!r}"
-            )
+        self.quantile = check_number("quantile", quantile, "[0, 0.5)")
 
     def get_config(self):
         return {
@@ -162,7 +158,7 @@ class Gram(Detector):
     def _deviations(self, statistics, predicted):
         """By how much each layer leaves its range, `(batch, layers)`."""
         deviations = []
-        for index, values in enumerate(statistics):
+        for index, values in enumerate(map(ops.convert_to_tensor, statistics)):
             low = ops.matmul(predicted, self._tensor(f"low_{index}"))
             high = ops.matmul(predicted, self._tensor(f"high_{index}"))
             below = ops.relu(low - values) / (ops.abs(low) + _SMALLEST_RANGE)

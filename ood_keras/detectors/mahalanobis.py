@@ -4,6 +4,7 @@ import numpy as np
 from keras import ops
 
 from ood_keras import batches
+from ood_keras.conventions import check_number
 from ood_keras.detectors import gaussian, perturbation
 from ood_keras.detectors.base import (
     Detector,
@@ -59,12 +60,8 @@ class Mahalanobis(Detector):
         self, *, layers=None, perturbation=0.0, shrinkage=0.0, cutoff=1e-4, **kwargs
     ):
         super().__init__(**kwargs)
-        if not perturbation >= 0:
-            raise ValueError(
-                f"`perturbation` must not be negative. Received: {perturbation!r}"
-            )
         self._layers = check_layers(layers)
-        self.perturbation = float(perturbation)
+        self.perturbation = check_number("perturbation", perturbation, "[0, inf)")
         self.shrinkage = check_fraction("shrinkage", shrinkage)
         self.cutoff = check_fraction("cutoff", cutoff)
 

@@ -23,15 +23,15 @@ class Network:
     or called a second time, so nothing of the model changes.
 
     Logits are found by what they are: the output of a layer that is the model's output,
-    or whose softmax is. A softmax is undone exactly, whatever function makes it: kernel
-    and bias of a `Dense` layer are applied without the activation, or the input of a
-    layer that is a softmax is taken; logits are never recovered from rounded
+    or whose softmax is. A softmax, or its logarithm, is undone exactly, whatever
+    function makes it: a `Dense` layer is applied without the activation, or the input
+    of a layer that is a softmax is taken; logits are never recovered from rounded
     probabilities. Features are the input of the last layer with weights, normally the
     `Dense` layer that makes the logits.
 
     Args:
-        model: A `keras.Model` with one image input and one output, or a dict of
-            outputs with the key `logits`.
+        model: A `keras.Model` with one image input and one output, a dict of outputs
+            with the key `logits`, or any outputs if `logits` names the layer.
         logits: Name or path of the layer that makes the logits; `None` finds it.
         features: Name or path of the layer whose output the features are; `None` takes
             the input of the classifying layer.
@@ -72,17 +72,8 @@ class Network:
         _run(model, images)
         self._layers = _by_name(model)
         calls, output = _listen(model, set(self._layers.values()), images)
-        if isinstance(output, dict):
-            output = output.get("logits", output)
-        if not hasattr(output, "shape") or len(output.shape) != 2:
-            raise ValueError(
-                "the model must have one output, logits or probabilities of shape "
-                "(batch, classes). Received: "
-                f"{keras.tree.map_structure(lambda t: tuple(t.shape), output)}. Give "
-                "the detector a keras.Model of the part that classifies"
-            )
         if logits is None:
-            self._logits = _find_logits(calls, output)
+            self._logits = _find_logits(calls, _only_output(output))
         else:
             self._logits = self._executed(logits, calls, "logits")
         self._undo_softmax = _is_softmax(self._logits, *calls[self._logits])
@@ -91,20 +82,23 @@ class Network:
         if features is not None:
             self._features = self._executed(features, calls, "features")
         outputs = self(images)
+        _check_numbers(outputs["logits"])
         if len(outputs["logits"].shape) != 2:
             raise ValueError(
                 f"logits must have the shape (batch, classes); layer {logits!r} gives "
                 f"{tuple(outputs['logits'].shape)}"
             )
-        if _are_probabilities(outputs["logits"]):
+        if _normalisation(outputs["logits"]) is not None:
             raise ValueError(
-                f"layer {self._logits.name!r} gives probabilities, which the logits "
-                "cannot be recovered from. Name a layer that gives logits, or whose "
-                "activation is a softmax, with logits=..."
+                f"layer {self._logits.name!r} gives probabilities, or their "
+                "logarithms, which the logits cannot be recovered from. Name a layer "
+                "that gives logits, or whose activation is a softmax, with logits=..."
             )
         self.num_logits = int(outputs["logits"].shape[1])
         self.feature_size = int(outputs["features"].shape[1])
-        self._features_feed_head = _feed_head(self._classifier, outputs, output.dtype)
+        self._features_feed_head = _feed_head(
+            self._classifier, outputs, calls[self._logits][1].dtype
+        )
         names = {layer: name for name, layer in self._layers.items()}
         before = list(calls)[: list(calls).index(self._classifier)]
         self.inner_layers = [names[layer] for layer in before if _has_kernel(layer)]
@@ -121,6 +115,7 @@ class Network:
             averaged over spatial axes if there are any; and, if `layers` are given,
             `layers`: a dict from name to that layer's output, in its own shape.
         """
+        self._check_channels(images)
         wanted = {name: self.layer(name) for name in layers}
         ends = {self._logits, self._classifier, self._features} - {None}
         calls, _ = _listen(self.model, ends | set(wanted.values()), images)
@@ -201,13 +196,24 @@ class Network:
         kernel, bias = self._head()
         return ops.matmul(features, kernel) + bias
 
+    def _check_channels(self, images):
+        # Height and width may be free.
+        expected, received = self.image_shape[-1], images.shape[-1]
+        if received not in (None, expected):
+            raise ValueError(
+                f"the model takes images of shape (batch, height, width, {expected}). "
+                f"Received: images with {received} channels. Convert them to what the "
+                "model was trained on"
+            )
+
     def _head(self):
         if not self._features_feed_head:
             raise ValueError(
                 "this detector needs a model that ends in a Dense layer, or a "
-                "convolution of 1 x 1 pixels, and the input of that layer as features: "
-                "leave `features` and `logits` out, or name such layers. The logits "
-                f"are made by {self._logits.name!r} (a {type(self._logits).__name__})"
+                "convolution of 1 x 1 pixels, not quantised, and the input of that "
+                "layer as features: leave `features` and `logits` out, or name such "
+                f"layers. The logits are made by {self._logits.name!r} (a "
+                f"{type(self._logits).__name__})"
             )
         return _kernel_and_bias(self._classifier)
 
@@ -343,22 +349,41 @@ def _logits_of(layer, inputs, output, undo_softmax):
 
 
 def _is_softmax(layer, inputs, output):
-    """Whether `output` is a softmax of what `layer` makes before its activation."""
-    if isinstance(layer, keras.layers.Softmax) or (
-        isinstance(layer, (keras.layers.Activation, keras.layers.Dense))
-        and layer.activation is keras.activations.softmax
+    """Whether `output` is a softmax of what `layer` makes before its activation.
+
+    The logarithm of a softmax counts as one.
+    """
+    # A subclass may do something else.
+    if type(layer) is keras.layers.Softmax or (
+        type(layer) in (keras.layers.Activation, keras.layers.Dense)
+        and layer.activation in _SOFTMAXES
     ):
         return True
     # Other functions are known by what they do: `tf.nn.softmax`, say, or a `Lambda`.
     before = _before_activation(layer, inputs)
-    return before is not None and _equal(ops.softmax(before), output, output.dtype)
+    return before is not None and any(
+        _equal(function(before), output, output.dtype)
+        for function in (ops.softmax, ops.log_softmax)
+    )
+
+
+_SOFTMAXES = keras.activations.softmax, keras.activations.log_softmax
 
 
 def _before_activation(layer, inputs):
     if isinstance(layer, keras.layers.Dense):
+        if layer.quantization_mode is not None:
+            return _float32(_without_activation(layer).quantized_call(inputs))
         kernel, bias = _kernel_and_bias(layer)
         return ops.matmul(_float32(inputs), kernel) + bias
     return _float32(inputs) if hasattr(inputs, "shape") else None
+
+
+def _without_activation(layer):
+    """A twin of a quantised layer, with its weights and the way it scales them."""
+    twin = object.__new__(type(layer))
+    vars(twin).update(vars(layer), activation=None)
+    return twin
 
 
 def _float32(tensor):
@@ -397,14 +422,43 @@ def _is_leaf(layer):
     return _has_kernel(layer) or not parts or not layer.weights
 
 
-def _are_probabilities(tensor):
+def _check_numbers(tensor):
+    if np.any(np.isnan(ops.convert_to_numpy(_float32(tensor)))):
+        raise ValueError(
+            "the model gives NaN for images in [0, 1]. Look for weights that diverged, "
+            "then train again with a lower learning rate or take an earlier checkpoint"
+        )
+
+
+def _only_output(output):
+    """The logits or probabilities `(batch, classes)` of a model."""
+    if isinstance(output, dict):
+        output = output.get("logits", output)
+    if not hasattr(output, "shape") or len(output.shape) != 2:
+        raise ValueError(
+            "the model must have one output, logits or probabilities of shape "
+            "(batch, classes). Received: "
+            f"{keras.tree.map_structure(lambda t: tuple(t.shape), output)}. Name the "
+            "layer that makes the logits with logits=..., or give the detector a "
+            "keras.Model of the part that classifies"
+        )
+    _check_numbers(output)
+    return output
+
+
+def _normalisation(tensor):
+    """The function that makes such numbers: softmax, its logarithm, or `None`."""
     values = ops.convert_to_numpy(_float32(tensor))
-    return np.all(values >= 0) and np.allclose(values.sum(-1), 1, atol=1e-2)
+    if np.all(values >= 0) and np.allclose(values.sum(-1), 1, atol=1e-2):
+        return ops.softmax
+    if np.all(values <= 0) and np.allclose(np.exp(values).sum(-1), 1, atol=1e-2):
+        return ops.log_softmax
+    return None
 
 
 def _find_logits(calls, output):
     """The layer whose logits are, or whose softmax gives, the model's output."""
-    are_probabilities = _are_probabilities(output)
+    normalise = _normalisation(output)
     # Leaves first: only they show the kernel that feeds the logits. A layer comes
     # before the layers inside of it, which end earlier.
     leaves_first = sorted(reversed(calls), key=lambda layer: not _is_leaf(layer))
@@ -412,13 +466,14 @@ def _find_logits(calls, output):
         inputs, made = calls[layer]
         if not hasattr(made, "shape") or made.shape != output.shape:
             continue
-        if are_probabilities and _is_softmax(layer, inputs, made):
-            made = _before_activation(layer, inputs)
-        if _equal(
-            ops.softmax(_float32(made)) if are_probabilities else made,
-            output,
-            output.dtype,
-        ):
+        if normalise is not None:
+            if _is_softmax(layer, inputs, made):
+                made = _before_activation(layer, inputs)
+            # The logarithm of a softmax gives itself again.
+            if normalise is ops.log_softmax and _equal(made, output, output.dtype):
+                continue
+            made = normalise(_float32(made))
+        if _equal(made, output, output.dtype):
             if getattr(layer, "activation", None) is keras.activations.sigmoid:
                 break
             return layer

@@ -1,5 +1,6 @@
 """ODIN."""
 
+from ood_keras.conventions import check_number
 from ood_keras.detectors import perturbation
 from ood_keras.detectors.wrapper import Wrapper
 
@@ -40,13 +41,11 @@ class ODIN(Wrapper):
             usual = 1000.0 if temperature is None else temperature
             detector = {"name": "msp", "temperature": usual}
         super().__init__(detector=detector, **kwargs)
-        if not epsilon >= 0:
-            raise ValueError(f"`epsilon` must not be negative. Received: {epsilon!r}")
         if self.detector.changes_input:
             raise ValueError(
                 f"{self.detector.name!r} perturbs its input already; wrap another one"
             )
-        self.epsilon = float(epsilon)
+        self.epsilon = check_number("epsilon", epsilon, "[0, inf)")
 
     @property
     def changes_input(self):

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from ood_keras.conventions import check_count
+from ood_keras.conventions import check_count, check_number
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.statistics import (
@@ -54,12 +54,9 @@ class OpenMax(Detector):
         super().__init__(**kwargs)
         self.tail_size = check_count("tail_size", tail_size)
         self.num_top = check_count("num_top", num_top)
-        if not 0 < shift < np.inf:
-            raise ValueError(
-                "`shift` must be a positive number, in the units of the logits. "
-                f"Received: shift={shift!r}"
-            )
-        self.shift = float(shift)
+        self.shift = check_number(
+            "shift", shift, "(0, inf)", "in the units of the logits"
+        )
 
     def get_config(self):
         return {
@@ -75,7 +72,7 @@ class OpenMax(Detector):
         values, classes = ops.top_k(known, self.num_classes)
         beyond = ops.take_along_axis(self._tail_probability(known), classes, axis=1)
         rank_weight = np.maximum(num_top - np.arange(self.num_classes), 0) / num_top
-        given = values * beyond * rank_weight.astype(np.float32)
+        given = values * beyond * ops.convert_to_tensor(rank_weight, "float32")
         return ops.sum(given, axis=-1) - ops.logsumexp(values - given, axis=-1)
 
     def _tail_probability(self, known):

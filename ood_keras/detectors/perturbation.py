@@ -13,7 +13,7 @@ def lowered(images, run, step):
 
     Returns:
         `(outputs, moved)`: what `run` returned for the images as they are, and for each
-        score the images moved against its gradient.
+        score the images moved against its gradient; a pixel without one stays.
     """
     import tensorflow as tf
 
@@ -21,8 +21,13 @@ def lowered(images, run, step):
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(images)
         outputs, scores = run(images)
-    moved = [images - step * tf.sign(tape.gradient(score, images)) for score in scores]
-    return outputs, moved
+
+    def direction(score):
+        sign = tf.sign(tape.gradient(score, images))
+        # A norm, say of features that are all 0, has no gradient at 0.
+        return tf.where(tf.math.is_nan(sign), tf.zeros_like(sign), sign)
+
+    return outputs, [images - step * direction(score) for score in scores]
 
 
 def check_backend():

@@ -7,6 +7,7 @@ import json
 import pathlib
 
 import numpy as np
+from keras import ops
 
 from ood_keras import files
 from ood_keras.detectors.ash import ASH
@@ -85,7 +86,7 @@ def get(name, **hyper_parameters):
 
     >>> detector = get("msp", num_classes=10, temperature=2.0)
     """
-    if name not in _CLASSES:
+    if not isinstance(name, str) or name not in _CLASSES:
         raise ValueError(
             f"unknown detector {name!r}; expected one of: {', '.join(names())}"
         )
@@ -133,9 +134,12 @@ def save(detector, folder):
 
     Raises:
         RuntimeError: the detector is not fitted.
+        TypeError: it is, or holds, one of a class of your own, which `load` could not
+            make again.
         OSError: the folder cannot be written.
     """
     arrays = detector.get_arrays()
+    _check_registered(detector)
     folder = pathlib.Path(folder)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -152,6 +156,7 @@ def save(detector, folder):
             "feature_size": detector.network.feature_size,
             "image_shape": detector.network.image_shape,
             "arrays_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+            "weights_sha256": _weights_sha256(detector.network.model, arrays),
         },
     )
     return description
@@ -166,8 +171,9 @@ def load(path, model):
 
     Raises:
         FileNotFoundError: there is no detector.
-        ValueError: the folder holds several, a file is damaged, or the model has other
-            logits or features than the one that the detector was fitted on.
+        ValueError: the folder holds several, a file is damaged, or the model is not the
+            one that the detector was fitted on: other logits, features or, if the
+            detector has learnt something, weights.
     """
     path = _description(pathlib.Path(path))
     try:
@@ -207,7 +213,43 @@ def load(path, model):
             f"{path} was fitted on another model: its arrays do not fit the layers "
             f"{', '.join(detector.layers)} of this one ({error})"
         ) from error
+    # Files of earlier versions have none.
+    weights = saved.get("weights_sha256")
+    if weights not in (None, _weights_sha256(model, arrays)):
+        raise ValueError(
+            f"{path} was fitted on another model: the weights of this one differ, so "
+            "that what was learnt does not hold for it. Load the model that it was "
+            "fitted on, or fit a detector on this one"
+        )
     return detector
+
+
+def _weights_sha256(model, arrays):
+    """Tells one training of a model from another; `None` if nothing was learnt of it.
+
+    The same on any backend, and after the model was saved and loaded.
+    """
+    if not arrays:
+        return None
+    # float32 holds all smaller types exactly; sorted, for the order of layers is free.
+    parts = sorted(
+        hashlib.sha256(ops.convert_to_numpy(weight).astype("<f4").tobytes()).digest()
+        for weight in model.weights
+    )
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def _check_registered(detector):
+    """Raises a TypeError if a detector, or one inside of it, is not of this list."""
+    if _CLASSES.get(detector.name) is not type(detector):
+        raise TypeError(
+            f"only the library's own detectors can be saved: {', '.join(names())}. "
+            f"Received: a {type(detector).__name__}. Keep its `get_config()`, "
+            "`get_arrays()` and `num_classes`, and use `from_config` and `restore`"
+        )
+    wrapped = [detector.detector] if hasattr(detector, "detector") else []
+    for inner in getattr(detector, "detectors", wrapped):
+        _check_registered(inner)
 
 
 def _arguments(detector_class):

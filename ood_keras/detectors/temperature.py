@@ -1,7 +1,6 @@
 """What the detectors with a softmax temperature share."""
 
-import math
-
+from ood_keras.conventions import check_number
 from ood_keras.detectors.base import Detector
 
 
@@ -18,11 +17,7 @@ class TemperatureDetector(Detector):
 
     def __init__(self, *, temperature=1.0, **kwargs):
         super().__init__(**kwargs)
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise ValueError(
-                f"`temperature` must be a positive number. Received: {temperature!r}"
-            )
-        self.temperature = float(temperature)
+        self.temperature = check_number("temperature", temperature, "(0, inf)")
 
     def get_config(self):
         return {**super().get_config(), "temperature": self.temperature}

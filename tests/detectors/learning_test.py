@@ -40,6 +40,26 @@ def test_perturbing_detectors_say_that_they_need_the_saved_model():
         assert "tflite" in detector.exports
 
 
+def test_an_image_whose_features_are_zero_is_not_moved(data):
+    detector = {"name": "objectosphere", "on": "features"}
+    keras.utils.set_random_seed(0)
+    linear = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Flatten(),
+            layers.Dense(6, use_bias=False),
+            layers.Dense(3),
+        ]
+    )
+    images = np.concatenate([np.zeros((1, 8, 8, 1), np.float32), data.known])
+    odin = detectors.get("odin", detector=detector, epsilon=0.01)
+    scores = odin.fit(linear, data.train).score(images)
+    still = detectors.get("odin", detector=detector, epsilon=0.0)
+    expected = still.fit(linear, data.train).score(images)
+    assert scores[0] == expected[0] == 0.0
+    assert np.all(scores[1:] < expected[1:])
+
+
 def test_features_of_zero_length_have_a_finite_distance(trained, data):
     network = detectors.Network(trained[3])
     for name in ("knn", "nnguide"):
@@ -122,7 +142,18 @@ def test_detectors_of_the_head_say_that_they_need_one(trained, data, name):
 def test_bad_arguments_fail_at_construction():
     for name, arguments, message in (
         ("gen", {"gamma": 1.5}, "gamma"),
+        ("gen", {"gamma": "x"}, "gamma='x'"),
         ("gen", {"num_top": 0}, "num_top"),
+        ("energy", {"temperature": None}, "temperature=None"),
+        ("msp", {"temperature": "2"}, "temperature='2'"),
+        ("mahalanobis", {"perturbation": None}, "perturbation=None"),
+        ("odin", {"epsilon": "0.1"}, "epsilon='0.1'"),
+        ("odin", {"epsilon": float("inf")}, "epsilon=inf"),
+        ("openmax", {"shift": "1"}, "shift='1'"),
+        ("ash", {"percentile": [0.5]}, "percentile="),
+        ("knn", {"seed": "a"}, "seed='a'"),
+        ("nnguide", {"seed": 2.7}, "seed=2.7"),
+        ("knn", {"seed": -1}, "seed=-1"),
         ("mahalanobis", {"layers": "one_name"}, "layers"),
         ("mahalanobis", {"perturbation": -1.0}, "perturbation"),
         ("mahalanobis", {"shrinkage": 1.0}, "shrinkage"),
@@ -148,6 +179,13 @@ def test_bad_arguments_fail_at_construction():
             detectors.get(name, **arguments)
     with pytest.raises(TypeError, match="name"):
         detectors.get("odin", detector=3)
+
+
+@pytest.mark.parametrize("batch_size", [None, 0, 2.5])
+def test_a_batch_holds_at_least_one_image(trained, data, batch_size):
+    detector = detectors.get("msp", num_classes=3).fit(trained[3])
+    with pytest.raises(ValueError, match="`batch_size` must be an integer >= 1"):
+        detector.score(data.known, batch_size=batch_size)
 
 
 def test_data_that_can_be_walked_only_once_is_refused(trained, data):

@@ -121,12 +121,17 @@ def test_a_convolutional_head_with_reshape_and_softmax(data):
 
 
 @pytest.mark.parametrize("end", ["Dense", "Activation", "Lambda"])
-@pytest.mark.parametrize("softmax", ["tf.nn.softmax", "ops.softmax", "Softmax()"])
+@pytest.mark.parametrize(
+    "softmax",
+    ["tf.nn.softmax", "ops.softmax", "Softmax()", "log_softmax", "tf.nn.log_softmax"],
+)
 def test_a_softmax_is_known_by_what_it_does(make_form, data, expected, end, softmax):
     function = {
         "tf.nn.softmax": tf.nn.softmax,
         "ops.softmax": lambda logits: ops.softmax(logits, axis=-1),
         "Softmax()": layers.Softmax(),
+        "log_softmax": keras.activations.log_softmax,
+        "tf.nn.log_softmax": tf.nn.log_softmax,
     }[softmax]
     trained = make_form("functional", 3)
     hidden, last = trained.layers[-2].output, trained.layers[-1]
@@ -148,6 +153,91 @@ def test_a_softmax_is_known_by_what_it_does(make_form, data, expected, end, soft
                 outputs[name], expected[name], rtol=1e-4, atol=1e-4
             )
         assert network.head[0].shape == (12, 3)
+
+
+def test_a_layer_after_the_log_softmax_does_not_hide_it(make_form, data, expected):
+    trained = make_form("functional", 3)
+    outputs = trained.output
+    for layer in (layers.Activation("log_softmax"), layers.Dropout(0.1)):
+        outputs = layer(outputs)
+    logits = Network(keras.Model(trained.inputs, outputs))(data.known)["logits"]
+    np.testing.assert_allclose(logits, expected["logits"], rtol=1e-4, atol=1e-4)
+
+
+def test_a_layer_of_ones_own_is_no_softmax_for_its_name(make_form):
+    class Tempered(layers.Softmax):
+        def call(self, inputs, mask=None):
+            return super().call(inputs / 2.0)
+
+    trained = make_form("functional", 3)
+    model = keras.Model(trained.inputs, Tempered(name="own")(trained.output))
+    with pytest.raises(ValueError, match="could not find the layer"):
+        Network(model)
+    with pytest.raises(ValueError, match="'own' gives probabilities"):
+        Network(model, logits="own")
+
+
+@pytest.mark.parametrize("activation", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("mode", ["int8", "float8"])
+def test_a_quantised_head(make_form, data, activation, mode):
+    models = []
+    for end in (None, activation):
+        hidden = make_form("functional", 3).layers[:-1]
+        model = keras.Sequential(
+            [keras.Input((8, 8, 1)), *hidden[1:], layers.Dense(3, end, name="last")]
+        )
+        model.set_weights(make_form("functional", 3).get_weights())
+        model.quantize(mode)
+        models.append(model)
+    linear, model = models
+    before = model.predict(data.known, verbose=0)
+    for logits in (None, "last"):
+        network = Network(model, logits=logits)
+        for run in (network, tf.function(network)):
+            outputs = run(tf.constant(data.known))
+            np.testing.assert_allclose(
+                outputs["logits"], linear(data.known), rtol=1e-4, atol=1e-4
+            )
+        with pytest.raises(ValueError, match="not quantised"):
+            _ = network.head
+    np.testing.assert_array_equal(model.predict(data.known, verbose=0), before)
+
+
+def test_weights_that_diverged_are_named(make_form):
+    for form in ("functional", "functional_softmax"):
+        model = make_form(form, 3)
+        model.set_weights(
+            [np.full_like(value, np.nan) for value in model.get_weights()]
+        )
+        for logits in (None, "end"):
+            with pytest.raises(ValueError, match="weights that diverged"):
+                Network(model, logits=logits)
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+def test_one_of_several_outputs_is_named(make_form, data, expected, kind):
+    trained = make_form("functional_softmax", 3)
+    other = layers.Dense(2, name="other")(trained.layers[-2].output)
+    outputs = kind(zip("ab", (trained.output, other), strict=True))
+    if kind is list:
+        outputs = [output for _, output in outputs]
+    model = keras.Model(trained.inputs, outputs)
+    with pytest.raises(ValueError, match=r"one output.*logits=\.\.\."):
+        Network(model)
+    outputs = Network(model, logits="end")(tf.constant(data.known))
+    for name in expected:
+        np.testing.assert_allclose(outputs[name], expected[name], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["functional", "subclassed"])
+def test_images_with_other_channels_are_refused(make_form, data, form):
+    model = make_form(form, 3)
+    detector = detectors.get("msp", num_classes=3).fit(model)
+    colour = np.repeat(data.known, 3, axis=-1)
+    with pytest.raises(ValueError, match=r"width, 1\).*with 3 channels"):
+        detector.score(colour)
+    with pytest.raises(ValueError, match=r"width, 1\).*with 3 channels"):
+        detectors.get("knn").fit(model, (colour, np.arange(60) % 3))
 
 
 def test_a_model_of_keras_applications():

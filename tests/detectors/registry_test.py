@@ -1,3 +1,5 @@
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ def test_names_and_get():
         assert detectors.get(name).name == name
     with pytest.raises(ValueError, match="one of: unknown_probability, msp"):
         detectors.get("no_such_detector")
+    with pytest.raises(ValueError, match="one of: unknown_probability, msp"):
+        detectors.get(["msp"])
 
 
 def test_bad_hyper_parameters_fail_at_once():
@@ -93,6 +97,48 @@ def test_load_notices_other_inner_layers(trained, data, tmp_path, name, argument
     )
     with pytest.raises(ValueError, match=f"{name}.json was fitted on another model"):
         detectors.load(path, other)
+
+
+def test_load_notices_other_weights(make_form, data, tmp_path):
+    model = make_form("functional", 3)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    knn = detectors.get("knn").fit(model, data.train)
+    path = detectors.save(knn, tmp_path / "knn")
+    msp = detectors.save(detectors.get("msp", num_classes=3).fit(model), tmp_path)
+    np.testing.assert_array_equal(
+        detectors.load(path, again).score(data.known), knn.score(data.known)
+    )
+    kernel, bias = again.layers[-1].get_weights()
+    again.layers[-1].set_weights([kernel, np.nextafter(bias, np.float32(1))])
+    with pytest.raises(ValueError, match="another model: the weights of this one"):
+        detectors.load(path, again)
+    # What has learnt nothing serves any weights.
+    detectors.load(msp, again)
+    # A file of an earlier version.
+    saved = json.loads(path.read_text())
+    del saved["weights_sha256"]
+    path.write_text(json.dumps(saved))
+    detectors.load(path, again)
+
+
+def test_a_detector_of_ones_own_is_not_saved(trained, data, tmp_path):
+    class Own(type(detectors.get("msp"))):
+        pass
+
+    class Named(Own):
+        name = "own"
+
+    for detector in (
+        Own(),
+        Named(),
+        detectors.get("odin", detector=Own()),
+        detectors.get("ensemble", detectors=["energy", Named()]),
+    ):
+        detector.fit(trained[3], data.train)
+        with pytest.raises(TypeError, match=r"own detectors.*`restore`"):
+            detectors.save(detector, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_load_tells_what_is_wrong(trained, data, tmp_path):
