@@ -2,7 +2,7 @@
 
 from ood_keras.pipelines import preprocessing, recipes
 from ood_keras.pipelines.interleave import Interleave, interleave
-from ood_keras.pipelines.roles import check_roles
+from ood_keras.pipelines.roles import check_known, check_roles
 from ood_keras.pipelines.sources import DataNotFoundError, Source, load, names
 from ood_keras.pipelines.split import Split
 
@@ -11,6 +11,7 @@ __all__ = [
     "Interleave",
     "Source",
     "Split",
+    "check_known",
     "check_roles",
     "interleave",
     "load",

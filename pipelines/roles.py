@@ -1,6 +1,15 @@
 """Guards against leaks: nothing may be trained on, tuned on and reported on at once."""
 
+import itertools
+
+import numpy as np
+
+from ood_keras.conventions import UNKNOWN
 from ood_keras.pipelines.split import ROLES
+
+# Real data has a few copies of its own, such as blank images; more are a leak.
+_MOST_SHARED = 0.01
+_CHUNK_BYTES = 2**22
 
 
 def check_roles(known, unknown):
@@ -15,8 +24,9 @@ def check_roles(known, unknown):
 
     Raises:
         ValueError: a split is used in two roles or twice in one, or in another role
-            than its own; the same images come under two names; or a class is both
-            known and unknown.
+            than its own; the same images come under two names; more than 1 % of a
+            split's images, and more than one, are in a split for another use; a known
+            image has no label; or a class is both known and unknown.
 
     Example:
 
@@ -54,10 +64,28 @@ def check_roles(known, unknown):
                 f"{split} is a {split.role} split, but is used for {use}. Use its "
                 f"source's `.{role}`"
             )
+    for splits in known.values():
+        for split in splits:
+            check_known(split)
     check_classes(
         [split for splits in known.values() for split in splits],
         [split for splits in unknown.values() for split in splits],
     )
+    _check_shared_images(uses)
+
+
+def check_known(split):
+    """Raises if an image of a split that is to be known is labelled unknown.
+
+    No labels at all, as of a folder without sub-folders, mean unknown too.
+    """
+    num_unknown = np.count_nonzero(split.labels == UNKNOWN)
+    if num_unknown:
+        raise ValueError(
+            f"{split}: known images need a class, but {num_unknown} of {len(split)} "
+            f"images are labelled {UNKNOWN}, unknown, or have no label. Put known "
+            "images into one folder per class, or give each a label from 0 on"
+        )
 
 
 def check_classes(known, unknown):
@@ -79,3 +107,41 @@ def check_classes(known, unknown):
                     f"{split} both have {shown}. Choose another unknown source, or "
                     "only the other classes of this one, as in `mnist[5-9]`"
                 )
+
+
+def _check_shared_images(uses):
+    """Raises if splits for different uses share more than a few images.
+
+    Args:
+        uses: Triples `(use, role, split)`, use being `"known train"`.
+    """
+    hashes = [np.unique(_hashes(split.images)) for _, _, split in uses]
+    pairs = itertools.combinations(zip(uses, hashes, strict=True), 2)
+    for ((use, _, split), some), ((other_use, _, other), others) in pairs:
+        if use == other_use:
+            continue
+        shared = len(np.intersect1d(some, others, assume_unique=True))
+        most = max(1, int(_MOST_SHARED * min(len(some), len(others))))
+        if shared > most:
+            raise ValueError(
+                f"{shared} images are in both {split} for {use} and {other} for "
+                f"{other_use}; at most {most} may be. An image has one use only: "
+                "remove the copies from one of the two, or use another source"
+            )
+
+
+def _hashes(images):
+    """Returns a 64-bit hash of each image's pixels.
+
+    A sum of the bytes, each times a random number, modulo 2**64: two different images
+    have the same hash with a probability below 1e-16.
+    """
+    rows = images.reshape(len(images), -1)
+    weights = np.random.default_rng(0).integers(
+        2**64, size=rows.shape[1], dtype=np.uint64
+    )
+    chunk = max(1, _CHUNK_BYTES // max(1, rows.shape[1]))
+    parts = [
+        rows[start : start + chunk] @ weights for start in range(0, len(rows), chunk)
+    ]
+    return np.concatenate(parts) if parts else np.array([], np.uint64)

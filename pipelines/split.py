@@ -124,6 +124,11 @@ class Split:
         Raises:
             ValueError: there are fewer images than asked for.
         """
+        if not len(self):
+            raise ValueError(
+                f"{self} is empty, so no images can be taken: its source has too few "
+                "to give some to each split. Add images, or use another source"
+            )
         if not 0 < num_images <= len(self):
             raise ValueError(
                 f"{self}: cannot take {num_images} of {len(self)} images; ask for "

@@ -5,7 +5,8 @@
 Scores the known validation images with the exported model itself and writes the next
 version beside it, with only the threshold, the manifest and the parity report changed.
 Use it when the known images of the place where a model runs differ from those it was
-trained on, or when another share of them should be accepted.
+trained on, or when another share of them should be accepted. They must be of the
+model's classes: PICTURES has one folder for each, of the same name.
 """
 
 from absl import flags

@@ -127,7 +127,10 @@ def _validation(specs, data_dir, model, known=None):
     if known is not None:
         load = functools.partial(load, known=load(known))
     splits = [load(spec).validation for spec in specs]
-    if known is not None:
+    if known is None:
+        for split in splits:
+            pipelines.check_known(split)
+    else:
         share = _MAX_UNKNOWN // len(splits)
         splits = [split.take(min(share, len(split))) for split in splits]
     datasets = [split.dataset() for split in splits]

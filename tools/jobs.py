@@ -6,6 +6,7 @@ one folder, `run_dir`.
 
 import dataclasses
 import functools
+import hashlib
 import json
 import pathlib
 import re
@@ -16,6 +17,7 @@ import numpy as np
 from ood_keras import calibration, evaluation, pipelines, training
 from ood_keras import detectors as detector_room
 from ood_keras import export as exporting
+from ood_keras.export.shipped import names as shipped_names
 from ood_keras.files import atomic_file
 from ood_keras.pipelines import recipes
 from ood_keras.pipelines.sources.licences import licence
@@ -26,14 +28,26 @@ DETECTORS = ("unknown_probability", "msp", "max_logit", "energy", "objectosphere
 # Enough exposure images to judge a checkpoint by; more would only cost time.
 _MAX_VALIDATION_UNKNOWN = 5000
 _NUM_SAMPLES = 64
+# A file name may have 255, its temporary neighbour has more.
+_MAX_STEM_BYTES = 180
 _SYNTHETIC = "synthetic"
+# Synthetic outliers hold white noise of the same distributions.
+_NOISE = ("uniform_noise", "gaussian_noise")
 _KNOWN_IMAGES = "known_images.npz"
 # Pixel values that travel with an exported model: 204 images of 28 x 28.
 _MAX_EXAMPLE_VALUES = 160_000
 
 
 def train(
-    *, known, unknown, run_dir, recipe="fast", data_dir=None, overrides=(), seed=0
+    *,
+    known,
+    unknown,
+    run_dir,
+    recipe="fast",
+    data_dir=None,
+    image_shape=None,
+    overrides=(),
+    seed=0,
 ):
     """Trains a recipe into `run_dir`, or resumes it there.
 
@@ -44,6 +58,8 @@ def train(
         run_dir: The folder of the run.
         recipe: Name of a recipe, or a `recipes.Recipe`.
         data_dir: The folder of the data sets.
+        image_shape: `(height, width, channels)` to convert all images to; default: the
+            known source's own.
         overrides: `field=value` strings that change the recipe.
         seed: Decides everything.
 
@@ -67,10 +83,11 @@ def train(
             f"unknown source. Received: {', '.join(unknown)}"
         )
     training.set_seed(seed)
-    known_source = pipelines.load(known, data_dir=data_dir)
+    known_source = pipelines.load(known, data_dir=data_dir, image_shape=image_shape)
     unknown_sources = load_unknown(unknown, known_source, data_dir, seed)
     num_classes = known_source.num_classes
     known_train = known_source.train
+    pipelines.check_known(known_train)
     unknown_train = _exposure(recipe, unknown_sources, known_source, seed)
     known_validation, unknown_validation = _validation(known_source, unknown_sources)
     pipelines.check_roles(
@@ -238,10 +255,14 @@ def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
             "--validation_unknown; their test images count as not seen in training"
         )
     data_dir = data_dir or settings["data_dir"]
-    known_source = pipelines.load(settings["known"], data_dir=data_dir)
+    known_source = pipelines.load(
+        settings["known"], data_dir=data_dir, image_shape=settings["image_shape"]
+    )
     judge_sources = load_unknown(judges, known_source, data_dir, settings["seed"])
     test_sources = load_unknown(unknown, known_source, data_dir)
-    known_validation, unknown_validation = _validation(known_source, judge_sources)
+    known_validation, unknown_validation = _validation(
+        known_source, judge_sources, settings["data"]
+    )
     tests = {
         spec: source.test for spec, source in zip(unknown, test_sources, strict=True)
     }
@@ -300,7 +321,7 @@ def fit_detector(name, model, known_source, judging=None):
         model,
         data,
         num_classes=num_classes,
-        layer_sets=(None, [*activations[1::2], "features"]),
+        layer_sets=(None, [*activations, "features"]),
         **judging,
     )
 
@@ -434,12 +455,52 @@ def calibrate(
 
     Returns:
         `(path, threshold)`: the new version folder and the `calibration.Threshold`.
+
+    Raises:
+        ValueError: the source has images without a class or other classes than the
+            model, or the model is one that comes with the package.
     """
+    if not pathlib.Path(model).exists() and str(model) in shipped_names():
+        raise ValueError(
+            f"{model!r} comes with ood_keras and stays as it is; copy "
+            f"{exporting.shipped(str(model))} to DIR/1 and give that as --model"
+        )
     predictor = exporting.Predictor(model)
     source = pipelines.load(known, data_dir=data_dir, image_shape=predictor.image_shape)
+    pipelines.check_known(source.validation)
+    _check_same_classes(source, predictor.class_names)
     scores = predictor.predict(source.validation.dataset())["ood_score"]
     threshold = _CALIBRATIONS[method](scores, target_acceptance)
     return exporting.recalibrate(model, threshold), threshold
+
+
+def _check_same_classes(source, class_names):
+    """Raises unless a source has the classes of a model, in any order."""
+    numbered = source.name.startswith(("npz:", "idx:"))
+    # Such files have no names, and their labels are taken for the model's class ids.
+    if numbered and source.num_classes == len(class_names):
+        return
+    found, expected = (
+        {name.casefold(): name for name in names}
+        for names in (source.class_names, class_names)
+    )
+    if found.keys() == expected.keys():
+        return
+    differing = {
+        "only the model has": [expected[key] for key in expected if key not in found],
+        "only the source has": [found[key] for key in found if key not in expected],
+    }
+    shown = "; ".join(
+        f"{whose} {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
+        for whose, names in differing.items()
+        if names
+    )
+    raise ValueError(
+        f"{source.name} must have the {len(class_names)} classes of the model, whose "
+        f"known images the threshold is for; {shown}. Choose classes as in mnist[0-4], "
+        "call class folders as the model calls its classes, or give an .npz file with "
+        f"labels 0 to {len(class_names) - 1}"
+    )
 
 
 def predict(*, model, paths, picture=None):
@@ -481,6 +542,9 @@ def write_samples(folder, splits):
             label = split.labels[row]
             name = split.class_names[label] if label >= 0 else "unknown"
             stem = re.sub(r"[^\w-]+", "_", f"{split.source}_{row:02d}_{name}")
+            if len(stem.encode()) > _MAX_STEM_BYTES:
+                digest = hashlib.sha256(stem.encode()).hexdigest()
+                stem = f"{digest[:12]}_{stem[-40:]}"
             path = pathlib.Path(folder) / f"{stem}.png"
             with atomic_file(path) as temporary:
                 Image.fromarray(split.images[row].squeeze()).save(temporary)
@@ -492,7 +556,8 @@ def _read_samples(folder, image_shape):
     """Returns what `write_samples` wrote as float images in [0, 1]."""
     from PIL import Image
 
-    paths = sorted(folder.glob("*.png"))
+    # A killed process leaves its unfinished file under a hidden name.
+    paths = sorted(path for path in folder.glob("*.png") if path.name[0] != ".")
     if not paths:
         return None
     images = [np.asarray(Image.open(path)) for path in paths]
@@ -607,25 +672,48 @@ def load_unknown(specs, known_source, data_dir, seed=0):
 def seen(specs, exposed):
     """Returns the specs whose source was exposed in training, if only in part.
 
-    `emnist/letters` was if `emnist/letters[0-12]` or `tfds:emnist/letters` were.
+    `emnist/letters` was if `emnist/letters[0-12]` or `tfds:emnist/letters` were, and
+    `folder:pictures/test` if `folder:pictures` was, or the other way round. Noise was
+    if `synthetic` was.
     """
 
     def origin(spec):
         whole = re.sub(r"\[[^\[\]]*\]$", "", spec).removeprefix("tfds:")
         prefix, colon, path = whole.partition(":")
-        return prefix, colon and pathlib.Path(path).expanduser().resolve()
+        return prefix, pathlib.Path(path).expanduser().resolve() if colon else None
+
+    def overlap(first, second):
+        (prefix, path), (other_prefix, other) = first, second
+        if prefix != other_prefix or path is None or other is None:
+            return first == second
+        return path.is_relative_to(other) or other.is_relative_to(path)
 
     origins = {origin(spec) for spec in exposed}
-    return [spec for spec in specs if origin(spec) in origins]
-
-
-def _validation(known_source, unknown_sources):
-    """Returns the known validation split and those of the exposure sources."""
-    share = _MAX_VALIDATION_UNKNOWN // max(1, len(unknown_sources))
-    return known_source.validation, [
-        source.validation.take(min(share, len(source.validation)))
-        for source in unknown_sources
+    made = _NOISE if _SYNTHETIC in exposed else ()
+    return [
+        spec
+        for spec in specs
+        if spec in made or any(overlap(origin(spec), one) for one in origins)
     ]
+
+
+def _validation(known_source, unknown_sources, recorded=None):
+    """Returns the known validation split and those of the exposure sources.
+
+    Args:
+        known_source: The known source.
+        unknown_sources: Those whose images judge.
+        recorded: The fingerprints of a run: a source that was used there gives the same
+            images again, however many sources there were.
+    """
+    share = _MAX_VALIDATION_UNKNOWN // max(1, len(unknown_sources))
+    taken = []
+    for source in unknown_sources:
+        split = source.validation
+        before = (recorded or {}).get(f"{split.source}/{split.role}")
+        count = before["images"] if before else share
+        taken.append(split.take(min(count, len(split))))
+    return known_source.validation, taken
 
 
 def _concatenated(splits):

@@ -64,7 +64,11 @@ def measure(
             "runs that are compared need folders of different names. Received: "
             f"{[str(run_dir) for run_dir in run_dirs]}"
         )
-    known = pipelines.load(first["known"], data_dir=data_dir or first["data_dir"])
+    known = pipelines.load(
+        first["known"],
+        data_dir=data_dir or first["data_dir"],
+        image_shape=first["image_shape"],
+    )
     sources = jobs.load_unknown(unknown, known, data_dir or first["data_dir"])
     tests = {spec: source.test for spec, source in zip(unknown, sources, strict=True)}
     pipelines.check_roles(

@@ -39,6 +39,13 @@ _RUN_DIR = flags.DEFINE_string(
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "The folder that holds the data sets.", flag_values=_FLAGS
 )
+_IMAGE_SHAPE = flags.DEFINE_list(
+    "image_shape",
+    None,
+    "HEIGHT,WIDTH,CHANNELS to convert all images to, with 1 or 3 channels, such as "
+    "32,32,3; default: those of the known images, which then must have one size.",
+    flag_values=_FLAGS,
+)
 _RECIPE = flags.DEFINE_string(
     "recipe",
     "fast",
@@ -63,6 +70,7 @@ def _train(positional):
         unknown=app.split_specs(_UNKNOWN.value),
         run_dir=_RUN_DIR.value,
         data_dir=_DATA_DIR.value,
+        image_shape=_IMAGE_SHAPE.value,
         recipe=_RECIPE.value,
         overrides=_OVERRIDE.value,
         seed=_SEED.value,

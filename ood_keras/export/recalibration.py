@@ -50,6 +50,8 @@ def recalibrate(path, threshold, *, operating_points=None, sample_images=None):
     """
     thresholds = described(threshold, operating_points)
     path = pathlib.Path(path)
+    if path.name in ("", ".."):  # As in ".", whose parent is no other folder.
+        path = path.resolve()
     model = Predictor(path)
     images = parity.images(model.image_shape, sample_images)
     new = path.parent / str(next_version(path.parent))

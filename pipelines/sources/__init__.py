@@ -1,6 +1,7 @@
 """From a spec string to a data source."""
 
 import difflib
+import os
 import pathlib
 import re
 
@@ -58,7 +59,8 @@ def load(spec, *, data_dir=None, image_shape=None, seed=0, known=None, count=Non
         spec: One of `names()`, for example `"mnist"`, `"emnist/letters"`,
             `"folder:pictures"`, `"tfds:svhn_cropped"`. A choice of classes may follow,
             by number, range or name: `"mnist[0-4]"`, `"mnist[0,2,5]"`,
-            `"cifar10[cat,dog]"`; they are relabelled `0, 1, ...` in that order.
+            `"cifar10[cat,dog]"`; they are relabelled `0, 1, ...` in that order. A
+            number counts the classes from 0, unless all names are numbers.
         data_dir: Folder of data sets, one folder each, looked in first.
         image_shape: `(height, width, channels)` to convert all images to, see
             `resizing.adapt`. Left out: the source's own shape.
@@ -81,8 +83,7 @@ def load(spec, *, data_dir=None, image_shape=None, seed=0, known=None, count=Non
     mnist.train.images.shape  # (55000, 28, 28, 1)
     ```
     """
-    match = re.fullmatch(r"(.+?)(?:\[([^\[\]]*)\])?", str(spec).strip(), re.DOTALL)
-    base_spec, classes = match.groups() if match else ("", None)
+    base_spec, classes = _base_and_classes(str(spec).strip())
     prefix, _, argument = base_spec.partition(":")
     if base_spec in _NAMED:
         opener, argument = _NAMED[base_spec], ""
@@ -110,6 +111,19 @@ def load(spec, *, data_dir=None, image_shape=None, seed=0, known=None, count=Non
     return source.select(_parse_classes(spec, classes, source.class_names), str(spec))
 
 
+def _base_and_classes(spec):
+    """Returns `"mnist"` and `"0-4"` of `"mnist[0-4]"`; `None` without classes."""
+    match = re.fullmatch(r"(.+?)(?:\[([^\[\]]*)\])?", spec, re.DOTALL)
+    base_spec, classes = match.groups() if match else ("", None)
+    prefix, _, path = spec.partition(":")
+    # A folder or file may itself be called `pictures[1]`.
+    is_path = prefix in _PREFIXED and _PREFIXED[prefix][1] == "PATH"
+    # `Path.exists` raises where a name is too long, as with many classes.
+    if classes and is_path and os.path.exists(pathlib.Path(path).expanduser()):
+        return spec, None
+    return base_spec, classes
+
+
 def _unknown_spec(spec, base_spec):
     matches = difflib.get_close_matches(base_spec.lower(), names(), cutoff=0.5)
     guess = f" Did you mean {' or '.join(matches)}?" if matches else ""
@@ -122,30 +136,51 @@ def _unknown_spec(spec, base_spec):
 def _parse_classes(spec, text, class_names):
     """Returns class indices from `"0-4"`, `"0,2,5"` or `"cat,dog"`."""
     by_name = {name.casefold(): index for index, name in enumerate(class_names)}
+    counted = [str(index) for index in range(len(class_names))]
+    # Classes called 1, 2 and 3 are meant by these numbers.
+    named_by_number = list(class_names) != counted and all(map(str.isdecimal, by_name))
+
+    def no_class(token):
+        numbers = "" if named_by_number else f"numbers from 0 to {len(counted) - 1}, "
+        return ValueError(
+            f"{spec}: {token!r} is no class. Give {numbers}ranges as 0-4, or names: "
+            f"{', '.join(class_names[:30])}"
+        )
+
     classes = []
     for token in (part.strip() for part in text.split(",")):
         bounds = re.fullmatch(r"(\d+)(?:-(\d+))?", token)
-        if bounds:
-            first, last = int(bounds[1]), int(bounds[2] or bounds[1])
-            classes.extend(range(first, last + 1))
-        elif token.casefold() in by_name:
-            classes.append(by_name[token.casefold()])
+        named = by_name.get(token.casefold())
+        if named is not None and (named_by_number or not bounds):
+            classes.append(named)
+        elif not bounds:
+            raise no_class(token)
         else:
-            raise ValueError(
-                f"{spec}: {token!r} is no class. Give numbers from 0 to "
-                f"{len(class_names) - 1}, ranges as 0-4, or names: "
-                f"{', '.join(class_names[:30])}"
-            )
+            first, last = int(bounds[1]), int(bounds[2] or bounds[1])
+            for number in range(first, last + 1):
+                named = by_name.get(str(number))
+                if named_by_number and named is None:
+                    raise no_class(str(number))
+                if not named_by_number and named not in (None, number):
+                    raise ValueError(
+                        f"{spec}: {number} may mean the class called {number} or the "
+                        f"one at place {number}, counted from 0. Rename the class, or "
+                        "choose others by their names"
+                    )
+                classes.append(named if named_by_number else number)
     return classes
 
 
 def _image_shape(image_shape):
     if image_shape is None:
         return None
-    shape = tuple(int(size) for size in image_shape)
+    try:
+        shape = tuple(int(size) for size in image_shape)
+    except (TypeError, ValueError):
+        shape = ()
     if len(shape) != 3 or min(shape) < 1 or shape[2] not in (1, 3):
         raise ValueError(
             "`image_shape` must be (height, width, channels) with 1 or 3 channels. "
-            f"Received: {tuple(image_shape)}"
+            f"Received: {image_shape}"
         )
     return shape

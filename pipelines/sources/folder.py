@@ -1,10 +1,11 @@
 """Folders of pictures: a user's own data."""
 
+import os
 import pathlib
 
 import numpy as np
 
-from ood_keras.conventions import UNKNOWN
+from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
 from ood_keras.pipelines.sources import base, pictures
 from ood_keras.pipelines.split import ROLES
 
@@ -89,6 +90,7 @@ def _classes(folder):
             f"{loose[0].name}. Move them into a class folder, or out of {folder}"
         )
     for class_folder in folders:
+        _check_name(class_folder)
         inner = _folders(class_folder)
         if inner:
             raise ValueError(
@@ -101,6 +103,24 @@ def _classes(folder):
                 f"({', '.join(pictures.SUFFIXES)}). Add some or remove the folder"
             )
     return [class_folder.name for class_folder in folders]
+
+
+def _check_name(class_folder):
+    """Raises if a class could not be called what its folder is called."""
+    name = class_folder.name
+    if name == UNKNOWN_LABEL:
+        raise ValueError(
+            f"{class_folder}: {UNKNOWN_LABEL} is what rejected images are called. "
+            "Rename that class folder, or give its pictures as an unknown source of "
+            "their own"
+        )
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"a class folder in {class_folder.parent} has a name that is not UTF-8: "
+            f"{os.fsencode(name)!r}. Rename it"
+        ) from None
 
 
 def _folders(folder):

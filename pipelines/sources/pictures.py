@@ -145,7 +145,8 @@ def stack(pictures, names, image_shape=None):
             raise ValueError(
                 "pictures must have one size and either all be grey or all RGB. "
                 f"Received: {names[0]} {shape}, {name} {picture.shape}. Give "
-                "image_shape=(height, width, channels) to convert them all"
+                "image_shape=(height, width, channels), --image_shape=H,W,C of "
+                "ood-train, to convert them all"
             )
         # Neighbours of one size are resized together.
         if waiting and (waiting[0].shape != picture.shape or len(waiting) == 256):

@@ -197,7 +197,8 @@ def _read(builder, part, keys, quirk, request):
             raise ValueError(
                 f"{request.spec}: images have different sizes, for example "
                 f"{first_shape} and {batch.shape[1:]}. Give image_shape=(height, "
-                "width, channels) to convert them all"
+                "width, channels), --image_shape=H,W,C of ood-train, to convert them "
+                "all"
             )
         images.append(batch)
         if label_key is None:

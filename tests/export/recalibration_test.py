@@ -118,3 +118,18 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(exported, tmp_path):
     with pytest.raises(ValueError, match="damaged"):
         export.recalibrate(path, exported.threshold)
     assert [child.name for child in tmp_path.iterdir()] == ["1"]
+
+
+def test_the_folder_of_the_model_may_be_the_current_one(
+    exported, tmp_path, monkeypatch
+):
+    path = shutil.copytree(exported.path, tmp_path / "3")
+    before = sorted(path.rglob("*"))
+    monkeypatch.chdir(path)
+    new = export.recalibrate(".", exported.threshold)
+    assert new == tmp_path / "4"
+    assert export.load(new).manifest["recalibrated_from"]["version"] == "3"
+    monkeypatch.chdir(path / "variables")
+    assert export.recalibrate("..", exported.threshold) == tmp_path / "5"
+    assert sorted(path.rglob("*")) == before
+    export.load(path)

@@ -1,8 +1,10 @@
 import dataclasses
 
+import numpy as np
 import pytest
 
-from ood_keras.pipelines import check_roles
+from ood_keras.pipelines import check_known, check_roles
+from ood_keras.pipelines import roles as roles_room
 
 
 @pytest.fixture
@@ -73,3 +75,53 @@ def test_a_class_stays_known_when_its_labels_are_hidden(roles, make_split):
 def test_an_unknown_role_lists_the_roles(roles):
     with pytest.raises(ValueError, match=r"`val` is no role.*train, validation, test"):
         check_roles({"val": roles[0]["validation"]}, {})
+
+
+def test_a_known_image_needs_a_class(roles, make_split):
+    known, unknown = roles
+    labels = known["validation"].labels.copy()
+    labels[2] = -1
+    known["validation"] = dataclasses.replace(known["validation"], labels=labels)
+    with pytest.raises(ValueError, match=r"known \(validation\).*1 of 6 .*one folder"):
+        check_roles(known, unknown)
+    unlabelled = make_split(6, name="folder", role="validation", first=900)
+    with pytest.raises(ValueError, match=r"folder \(validation\).*6 of 6 .*no label"):
+        check_known(unlabelled)
+
+
+@pytest.mark.parametrize(
+    ("copies", "count", "refused"),
+    [(1, 20, False), (2, 20, True), (4, 400, False), (5, 400, True)],
+)
+def test_copies_of_some_images_in_another_split(copies, count, refused, make_split):
+    known = make_split(count, 2, name="known", first=0)
+    test = make_split(count, name="pictures", role="test", first=count - copies)
+    if not refused:
+        check_roles({"train": known}, {"test": [test]})
+        return
+    with pytest.raises(
+        ValueError, match=rf"{copies} images are in both known .*train.*pictures .*test"
+    ):
+        check_roles({"train": known}, {"test": [test]})
+
+
+def test_copies_within_a_split_and_among_unknown_tests_are_fine(make_split):
+    blank = make_split(1, name="blank", role="test", first=7)
+    same = dataclasses.replace(
+        blank, images=np.repeat(blank.images, 50, axis=0), labels=np.full(50, -1)
+    )
+    known = make_split(30, 2, name="known", first=0)
+    part = make_split(20, name="part", role="test", first=100)
+    whole = make_split(40, name="whole", role="test", first=100)
+    check_roles({"train": known}, {"test": [same, part, whole]})
+
+
+def test_images_are_told_apart_by_any_byte():
+    images = np.zeros((2000, 10, 5, 1), np.uint8)
+    flat = images.reshape(2000, -1)
+    flat[np.arange(50), np.arange(50)] = 1
+    flat[np.arange(50, 100), np.arange(50)] = 128
+    flat[100:] = np.random.default_rng(0).integers(0, 256, (1900, 50))
+    flat[100:200, :48] = 0
+    distinct = len(np.unique(flat, axis=0))
+    assert len(np.unique(roles_room._hashes(images))) == distinct

@@ -118,3 +118,9 @@ def test_numbers_are_the_same_class_only_within_a_namespace():
         for source in ("one", "two")
     ]
     assert shared[0].class_identities == shared[1].class_identities
+
+
+def test_taking_from_an_empty_split_says_why_it_is_empty():
+    empty = make(IMAGES[:0], LABELS[:0])
+    with pytest.raises(ValueError, match=r"mine \(train\) is empty.*too few"):
+        empty.take(0)

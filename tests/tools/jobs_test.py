@@ -1,6 +1,7 @@
 """The whole job in one process, on data that needs no download."""
 
 import csv
+import dataclasses
 import json
 import re
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 
 from ood_keras import export as exporting
-from ood_keras import pipelines
+from ood_keras import pipelines, training
 from ood_keras.pipelines import recipes
-from ood_keras.tools import evaluate, jobs
+from ood_keras.tools import app, conversion, evaluate, jobs
+from ood_keras.tools import train as train_command
 
 RECIPE = recipes.get("demo", epochs=2)
 
@@ -260,13 +262,174 @@ def test_known_classes_may_not_be_test_unknowns(run_dir):
         ("emnist/letters", "tfds:emnist/letters", True),
         ("folder:pictures", "folder:./pictures/", True),
         ("folder:pictures", "folder:other", False),
+        ("folder:pictures/test", "folder:pictures", True),
+        ("folder:pictures", "folder:pictures/cats[0]", True),
+        ("folder:pictures2", "folder:pictures", False),
+        ("npz:pictures", "folder:pictures", False),
         ("emnist/letters", "emnist/digits", False),
         ("uniform_noise", "gaussian_noise", False),
+        ("uniform_noise", "synthetic", True),
+        ("gaussian_noise", "synthetic", True),
     ],
 )
 def test_a_source_exposed_in_part_is_seen(spec, exposed, seen):
-    assert (spec in jobs.seen([spec], ["synthetic", exposed])) == seen
+    assert (spec in jobs.seen([spec], ["digits", exposed])) == seen
 
 
 def test_the_command_compares_the_same_detectors_as_the_job():
     assert tuple(evaluate._FLAGS["detectors"].default) == jobs.DETECTORS
+
+
+def write_npz(path, *, first_label=0, num_classes=10, count=60, seed=0):
+    """Noise of which some in validation may be labelled unknown; returns the spec."""
+    generator = np.random.default_rng(seed)
+    arrays = {}
+    for role in ("train", "validation", "test"):
+        arrays[f"x_{role}"] = generator.integers(0, 256, (count, 28, 28), np.uint8)
+        arrays[f"y_{role}"] = np.arange(count) % num_classes
+    arrays["y_validation"][: count // 2] += first_label
+    np.savez(path, **arrays)
+    return f"npz:{path}"
+
+
+def test_what_is_labelled_unknown_is_never_known(exported, tmp_path):
+    some = write_npz(tmp_path / "some.npz", first_label=-1)
+    for known in (some, "uniform_noise"):
+        with pytest.raises(ValueError, match="known images need a class"):
+            jobs.calibrate(model=exported[0], known=known)
+        with pytest.raises(ValueError, match="known images need a class"):
+            conversion.convert(model=exported[0], known=known, output=tmp_path / "edge")
+        with pytest.raises(ValueError, match="known images need a class"):
+            jobs.train(known=known, unknown=["glyphs"], run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists() and not (tmp_path / "edge").exists()
+
+
+def test_calibrate_takes_the_classes_of_the_model_only(exported):
+    with pytest.raises(ValueError, match=r"only the model has 5, 6, 7, 8, 9. Choose"):
+        jobs.calibrate(model=exported[0], known="digits[0-4]")
+    with pytest.raises(ValueError, match=r"only the model has 0, .*source has A, C, D"):
+        jobs.calibrate(model=exported[0], known="glyphs")
+    with pytest.raises(ValueError, match=r"'mnist' comes with ood_keras.*DIR/1"):
+        jobs.calibrate(model="mnist", known="digits")
+
+
+@pytest.mark.parametrize(
+    ("name", "source_names", "model_names", "fits"),
+    [
+        ("folder:place", ("Cat", "dog"), ("dog", "cat"), True),
+        ("mnist[0-4]", "01234", "01234", True),
+        ("mnist", "0123456789", "01234", False),
+        ("mnist[5-9]", "56789", "01234", False),
+        ("mnist", "0123456789", [f"hiragana {name}" for name in range(10)], False),
+        ("folder:place", ("0", "1"), ("cat", "dog"), False),
+        ("npz:place", ("0", "1"), ("cat", "dog"), True),
+        ("npz:place", ("0", "1", "2"), ("cat", "dog"), False),
+    ],
+)
+def test_classes_are_compared_by_name(name, source_names, model_names, fits):
+    source = pipelines.Source(name, source_names, (), None)
+    if fits:
+        jobs._check_same_classes(source, model_names)
+    else:
+        with pytest.raises(ValueError, match=r"must have the \d+ classes of the model"):
+            jobs._check_same_classes(source, model_names)
+
+
+class Begun(Exception):
+    """Raised where the training would begin."""
+
+
+@pytest.fixture
+def begin(monkeypatch):
+    """A function that calls `jobs.train` up to the training; returns the settings."""
+    settings = []
+
+    def fit(*_, run_dir, **arguments):
+        settings.append(arguments["settings"])
+        run_dir.mkdir()
+        run = {"settings": arguments["settings"], "seed": 0}
+        (run_dir / "run.json").write_text(json.dumps(run))
+        (run_dir / "model.keras").touch()
+        raise Begun
+
+    monkeypatch.setattr(training, "fit", fit)
+
+    def begin(**arguments):
+        with pytest.raises(Begun):
+            jobs.train(recipe="demo", **arguments)
+        return settings[-1]
+
+    return begin
+
+
+def test_another_number_of_judges_gets_the_same_images_again(begin, tmp_path):
+    known = write_npz(tmp_path / "known.npz")
+    judges = [
+        write_npz(tmp_path / f"{name}.npz", num_classes=2, count=2600, seed=seed)
+        for seed, name in enumerate("abc", 1)
+    ]
+    settings = begin(known=known, unknown=judges[:2], run_dir=tmp_path / "run")
+    for chosen, counts in (
+        (judges[:1], [2500]),
+        (judges[:2], [2500, 2500]),
+        (judges, [2500, 2500, 1666]),
+        (judges[2:], [2600]),
+    ):
+        data = jobs.load_measured(tmp_path / "run", ["glyphs"], None, chosen)
+        images = [len(labels) for _, labels in data.unknown_validation]
+        assert sum(images) == sum(counts)
+        assert data.settings["data"] == settings["data"]
+
+
+def test_pictures_of_different_sizes_are_trained_on_in_one(begin, tmp_path):
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for size in range(8, 16):
+            picture = Image.fromarray(generator.integers(0, 256, (size, 9), np.uint8))
+            picture.save(tmp_path / "pets" / name / f"{size}.png")
+    arguments = {"known": f"folder:{tmp_path / 'pets'}", "unknown": ["synthetic"]}
+    with pytest.raises(ValueError, match="--image_shape=H,W,C of ood-train"):
+        jobs.train(run_dir=tmp_path / "run", recipe="demo", **arguments)
+    settings = begin(
+        run_dir=tmp_path / "run", image_shape=["30", "29", "3"], **arguments
+    )
+    assert settings["image_shape"] == [30, 29, 3]
+    # What resumes an earlier run has no new entry.
+    plain = begin(known="digits", unknown=["synthetic"], run_dir=tmp_path / "plain")
+    assert settings.keys() == plain.keys()
+    data = jobs.load_measured(tmp_path / "run", ["uniform_noise"])
+    assert data.known.test.image_shape == (30, 29, 3)
+    assert data.tests["uniform_noise"].image_shape == (30, 29, 3)
+
+
+def test_image_shape_on_the_command_line(monkeypatch, tmp_path):
+    received = {}
+
+    class Jobs:
+        @staticmethod
+        def train(**arguments):
+            received.update(arguments)
+
+    monkeypatch.setattr(app, "load_jobs", Jobs)
+    command = ["ood-train", "--known=digits", f"--run_dir={tmp_path}"]
+    for arguments, expected in (
+        ([], None),
+        (["--image_shape=32,30,3"], ["32", "30", "3"]),
+    ):
+        monkeypatch.setattr("sys.argv", [*command, *arguments])
+        train_command.main()
+        assert received["image_shape"] == expected
+
+
+def test_samples_of_a_long_spec_and_after_a_kill(tmp_path):
+    test = pipelines.load("digits").test
+    long = dataclasses.replace(test, source="folder:" + "/pictures" * 30)
+    other = dataclasses.replace(test, source=long.source.replace("p", "q", 1))
+    paths = jobs.write_samples(tmp_path, [test, long, other])
+    assert len(set(paths)) == len(list(tmp_path.iterdir())) == 3 * 64
+    assert paths[0].name == "digits_00_0.png"
+    (tmp_path / ".digits_00_0.png.123.tmp.png").write_bytes(b"\x89PNG half")
+    assert len(jobs._read_samples(tmp_path, test.image_shape)) == 3 * 64

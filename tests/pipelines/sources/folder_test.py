@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -71,7 +73,11 @@ def test_different_sizes_name_two_files_and_the_cure(tmp_path, write_pictures):
     spec = f"folder:{tmp_path}"
     with pytest.raises(ValueError) as error:
         _ = pipelines.load(spec).train
-    for part in ("cat/000.png (6, 5, 1)", "dog/000.png (8, 8, 1)", "image_shape="):
+    for part in (
+        "cat/000.png (6, 5, 1)",
+        "dog/000.png (8, 8, 1)",
+        "--image_shape=H,W,C",
+    ):
         assert part in str(error.value)
     resized = pipelines.load(spec, image_shape=(7, 7, 3))
     assert resized.train.image_shape == (7, 7, 3)
@@ -131,3 +137,52 @@ def test_confusing_layouts_are_explained(tmp_path, write_pictures):
     write_pictures(tmp_path / "train", 1)
     with pytest.raises(ValueError, match=r"beside its class folders.*000.png"):
         pipelines.load(nested)
+
+
+def test_classes_called_by_numbers_are_chosen_by_them(tmp_path, write_pictures):
+    for name in ("1", "2", "03"):
+        write_pictures(tmp_path / name, 5)
+
+    def chosen(classes):
+        return pipelines.load(f"folder:{tmp_path}[{classes}]").class_names
+
+    assert chosen("1") == ("1",)
+    assert chosen("2, 1") == ("2", "1")
+    assert chosen("1-2") == ("1", "2")
+    assert chosen("03") == ("03",)
+    for classes in ("0", "3", "1-3"):
+        with pytest.raises(ValueError, match=r"is no class.*1, 2, 03"):
+            chosen(classes)
+    write_pictures(tmp_path / "cat", 5)
+    assert chosen("0,cat") == ("1", "cat")
+    with pytest.raises(ValueError, match=r"2 may mean the class called 2 or .*place 2"):
+        chosen("0,2")
+
+
+def test_a_folder_may_have_brackets_in_its_name(tmp_path, write_pictures):
+    write_pictures(tmp_path / "pets[1]" / "cat", 5)
+    write_pictures(tmp_path / "pets[1]" / "dog", 5)
+    spec = f"folder:{tmp_path}/pets[1]"
+    assert pipelines.load(spec).class_names == ("cat", "dog")
+    assert pipelines.load(f"{spec}[dog]").class_names == ("dog",)
+    many = [f"class {number}" for number in range(50)]
+    for name in many:
+        write_pictures(tmp_path / "many" / name, 1)
+    chosen = pipelines.load(f"folder:{tmp_path}/many[{','.join(many)}]")
+    assert chosen.class_names == tuple(many)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (b"__unknown__", "rejected images are called.*Rename"),
+        (b"caf\xe9", r"not UTF-8: b'caf\\xe9'.*Rename"),
+    ],
+)
+def test_folders_that_no_class_can_be_called_after(
+    name, message, tmp_path, write_pictures
+):
+    write_pictures(tmp_path / "cat", 5)
+    write_pictures(tmp_path / os.fsdecode(name), 5)
+    with pytest.raises(ValueError, match=message):
+        pipelines.load(f"folder:{tmp_path}")

@@ -39,7 +39,9 @@ def test_bad_specs_are_explained(spec, message):
         pipelines.load(spec)
 
 
-@pytest.mark.parametrize("shape", [(28, 28), (28, 28, 4), (0, 28, 1)])
+@pytest.mark.parametrize(
+    "shape", [(28, 28), (28, 28, 4), (0, 28, 1), ("28", "28", "grey"), 28]
+)
 def test_bad_image_shapes_are_explained(shape):
     with pytest.raises(ValueError, match="`image_shape` must be"):
         pipelines.load("digits", image_shape=shape)
