@@ -88,7 +88,11 @@ def work(job, data_dir, run_dir, output_dir):
     with files.atomic_file(output_dir / "scores.npz") as path:
         np.savez_compressed(path, **_scores(report.scores, method_of))
     if job["seed"] == 0 and isinstance(report, evaluation.Report):
-        evaluation.record_examples(report, output_dir / "examples.npz")
+        for method, detector in job["methods"].items():
+            of_method = "" if detector == detectors[0] else f"_{method}"
+            evaluation.record_examples(
+                report, output_dir / f"examples{of_method}.npz", detector
+            )
     metrics = report.metrics
     files.write_json(
         output_dir / "metrics.json",

@@ -5,7 +5,7 @@ from ood_keras.tools import markdown
 
 # The ways to train ours: with real unknowns, with synthetic ones too, with these alone.
 METHODS = ("ours", "ours_synthetic", "synthetic_only")
-# Every score of theirs. A training's pictures are of its first one.
+# Every score of theirs.
 SCORED = tuple(name for method in METHODS for name in (method, f"{method}_distances"))
 _TRIED = (
     "What was tried: other depths, widths and augmentations, harder synthetic outliers "
@@ -34,9 +34,9 @@ def lines(study, images):
     return [
         "## Cells that are not met",
         "",
-        "Percent, the paper's in brackets; with the first score of each "
-        "training, the images of seed 0 that are furthest on the wrong side of the "
-        "threshold that accepts 95 % of the known validation images.",
+        "Percent, the paper's in brackets; with the images of seed 0 that are furthest "
+        "on the wrong side of the threshold that accepts 95 % of the known validation "
+        "images.",
         "",
         _TRIED,
         "",

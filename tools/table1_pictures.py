@@ -34,7 +34,7 @@ def draw(folder, images):
             for kind, figure in _of_method(study, known, method).items():
                 if name == "ours" or kind in ("roc", "density"):
                     save(f"{stem}_{name}_{kind}", figure)
-        for method in table1_misses.METHODS:
+        for method in table1_misses.SCORED:
             figure = _mistakes(study, known, method)
             if figure is not None:
                 save(f"{stem}_{method}_mistakes", figure)
@@ -104,7 +104,9 @@ def _of_method(study, known, method):
 
 def _mistakes(study, known, method):
     """Seed 0's worst rejected and accepted images, or `None` without its examples."""
-    kept = _examples(_run_dir(study, known, method))
+    is_first = method in table1_misses.METHODS
+    name = "examples" if is_first else f"examples_{method}"
+    kept = _examples(_run_dir(study, known, method), name)
     if kept is None:
         return None
     mistakes = {"known": kept["known"]}
@@ -128,10 +130,10 @@ def _run_dir(study, known, method):
     return study.run_dir(known, study.training(method))
 
 
-def _examples(run_dir):
-    if run_dir is None or not (run_dir / "examples.npz").is_file():
+def _examples(run_dir, name="examples"):
+    if run_dir is None or not (run_dir / f"{name}.npz").is_file():
         return None
-    return evaluation.load_examples(run_dir / "examples.npz")
+    return evaluation.load_examples(run_dir / f"{name}.npz")
 
 
 def _two_dimensional(study, known):

@@ -119,9 +119,10 @@ def evaluate(
         unknown=scored_unknown,
         validation=validation,
         validation_metrics=validation_metrics,
-        threshold=calibration.quantile(
-            validation.get("known", scored.scores)[selected], _TARGET_ACCEPTANCE
-        ),
+        thresholds={
+            name: calibration.quantile(scores, _TARGET_ACCEPTANCE)
+            for name, scores in validation.get("known", scored.scores).items()
+        },
         class_names=class_names,
         protocol=protocol or {},
     )

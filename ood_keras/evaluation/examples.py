@@ -13,15 +13,18 @@ from ood_keras.evaluation.style import percent
 _NUM_SAMPLED = 1000
 
 
-def record_examples(report, path):
+def record_examples(report, path, detector=None):
     """Writes what the pictures of a report need beside `scores.npz`.
 
     Args:
         report: A `Report`.
         path: Receives the arrays that `load_examples` reads, about 100 KB for eight
             data sets of 28 x 28 pixels.
+        detector: Name of the detector whose mistakes and threshold to write; `None`
+            stands for the selected one.
 
     Raises:
+        KeyError: the report has no such detector.
         OSError: the file cannot be written.
 
     Example:
@@ -29,12 +32,14 @@ def record_examples(report, path):
     >>> evaluation.record_examples(report, "results/mnist/examples.npz")
     """
     project, plane = figures.plane(report.known.sample["features"])
-    arrays = {"plane": np.array(plane), "threshold": np.array(report.threshold.value)}
+    detector = detector or report.metrics["selected_detector"]
+    threshold = report.thresholds[detector].value
+    arrays = {"plane": np.array(plane), "threshold": np.array(threshold)}
     if report.class_names:
         arrays["class_names"] = np.array(report.class_names)
     sets = {"known": report.known}
     sets |= {f"unknown/{source}": data for source, data in report.unknown.items()}
-    for name, worst in worst_mistakes(report).items():
+    for name, worst in worst_mistakes(report, detector).items():
         sample = sets[name].sample
         index = sample["index"][:_NUM_SAMPLED]
         arrays[f"{name}/features"] = project(sample["features"][:_NUM_SAMPLED]).astype(
@@ -80,11 +85,12 @@ def load_examples(path):
     return loaded
 
 
-def worst_mistakes(report):
+def worst_mistakes(report, detector):
     """Returns the images of each data set that are furthest on the wrong side.
 
     Args:
         report: A `Report`.
+        detector: Name of the detector whose mistakes to show.
 
     Returns:
         `{"known": set, "unknown/SOURCE": set}`; each set is a dict with `images`
@@ -96,12 +102,12 @@ def worst_mistakes(report):
     sets |= {f"unknown/{name}": (name, data) for name, data in report.unknown.items()}
     mistakes = {}
     for name, (source, data) in sets.items():
-        index = data.examples["index"]
+        index = data.examples[detector]["index"]
         mistakes[name] = {
-            "images": data.examples["images"],
-            "scores": data.scores[report.metrics["selected_detector"]][index],
+            "images": data.examples[detector]["images"],
+            "scores": data.scores[detector][index],
             "predictions": data.predictions[index].astype(np.int32),
-            "accepted": report.accepted(source),
+            "accepted": report.accepted(source, detector),
             "total": len(data.predictions),
         }
         if source is None:

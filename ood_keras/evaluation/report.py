@@ -25,8 +25,8 @@ class Report:
         unknown: `{source: Scored}`, what was kept of the unknown test images.
         validation: `{"known": {detector: ood_score}, "unknown": {...}}`, or empty.
         validation_metrics: `{detector: metrics}` on validation data, or empty.
-        threshold: Of the selected detector, accepting 95 % of the known validation
-            images, or of the known test images if there are no others. It is for the
+        thresholds: `{detector: Threshold}`, accepting 95 % of the known validation
+            images, or of the known test images if there are no others. They are for the
             pictures and the report; the exporter calibrates its own.
         class_names: Names of the known classes, or `None`.
         protocol: What the caller said about the run.
@@ -37,12 +37,17 @@ class Report:
     unknown: dict[str, Scored]
     validation: dict
     validation_metrics: dict
-    threshold: Threshold
+    thresholds: dict[str, Threshold]
     class_names: list[str] | None = None
     protocol: dict = dataclasses.field(default_factory=dict)
 
     def __str__(self):
         return format_table(self.metrics)
+
+    @property
+    def threshold(self):
+        """That of the selected detector."""
+        return self.thresholds[self.metrics["selected_detector"]]
 
     @property
     def scores(self):
@@ -98,7 +103,7 @@ class Report:
             ),
             "examples": figures.pictures(
                 examples.mistake_rows(
-                    examples.worst_mistakes(self),
+                    examples.worst_mistakes(self, selected),
                     self.threshold.value,
                     self.class_names,
                 )
@@ -138,8 +143,12 @@ class Report:
         files.write_text(run_dir / "report.html", page.render(self, images))
         files.write_json(run_dir / "metrics.json", self.metrics)
 
-    def accepted(self, source=None):
-        """Share of test images at or below the threshold, of known ones by default."""
+    def accepted(self, source=None, detector=None):
+        """Share of test images at or below a detector's threshold.
+
+        Of known ones and of the selected detector by default.
+        """
+        detector = detector or self.metrics["selected_detector"]
         data = self.known if source is None else self.unknown[source]
-        scores = data.scores[self.metrics["selected_detector"]]
-        return float(np.mean(self.threshold.accepts(scores)))
+        accepts = self.thresholds[detector].accepts(data.scores[detector])
+        return float(np.mean(accepts))

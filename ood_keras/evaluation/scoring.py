@@ -21,8 +21,8 @@ class Scored:
         confidence: float32 `(n,)`, the largest probability of a known class.
         sample: A fixed random choice of at most `NUM_PICTURED` images:
             `{"features": (k, D), "index": (k,)}`.
-        examples: The `NUM_EXAMPLES` images that are most wrong, the worst first:
-            `{"images": (k, H, W, C), "index": (k,)}`.
+        examples: `{detector: {"images": (k, H, W, C), "index": (k,)}}`: of each
+            detector the `NUM_EXAMPLES` images that are most wrong, the worst first.
     """
 
     scores: dict
@@ -75,8 +75,8 @@ class Scorer:
         Args:
             batches: `(images, labels)` pairs, from `ood_keras.batches.iterate`.
             name: Of the data, for error messages.
-            detector: Name of the detector whose network gives predictions and features
-                and whose worst images are kept; `None` keeps the scores only.
+            detector: Name of the detector whose network gives predictions and
+                features; `None` keeps the scores only, and no images.
             worst: Whether the worst images have the "highest" score (known images) or
                 the "lowest" (unknown images).
 
@@ -87,7 +87,8 @@ class Scorer:
             ValueError: there is no image, or a score is NaN.
         """
         generator = np.random.default_rng(0)
-        sample, examples = _Smallest(NUM_PICTURED), _Smallest(NUM_EXAMPLES)
+        sample = _Smallest(NUM_PICTURED)
+        examples = {scorer: _Smallest(NUM_EXAMPLES) for scorer in self._group}
         all_scores, all_labels, all_summaries, num_images = [], [], [], 0
         for images, labels in batches:
             if not len(images):
@@ -103,8 +104,9 @@ class Scorer:
                     features=summary.pop("features"),
                     index=index,
                 )
-                keys = scores[detector] if worst == "lowest" else -scores[detector]
-                examples.add(keys, images=images, index=index)
+                sign = 1 if worst == "lowest" else -1
+                for scorer, kept in examples.items():
+                    kept.add(sign * scores[scorer], images=images, index=index)
                 all_summaries.append(summary)
             num_images += len(images)
         if not num_images:
@@ -121,7 +123,9 @@ class Scorer:
             scores=scores,
             labels=None if all_labels[0] is None else np.concatenate(all_labels),
             sample=sample.rows,
-            examples=examples.rows,
+            examples={scorer: kept.rows for scorer, kept in examples.items()}
+            if detector is not None
+            else {},
             **_joined(all_summaries),
         )
 
@@ -154,12 +158,13 @@ class _Smallest:
         self.rows = {}
 
     def add(self, keys, **rows):
-        keys = np.concatenate([self._keys, keys])
+        best = np.argsort(keys, kind="stable")[: self._capacity]
+        keys = np.concatenate([self._keys, keys[best]])
         order = np.argsort(keys, kind="stable")[: self._capacity]
         self._keys = keys[order]
         self.rows = {
-            name: np.concatenate([self.rows[name], values])[order]
+            name: np.concatenate([self.rows[name], values[best]])[order]
             if name in self.rows
-            else values[order]
+            else values[best][order]
             for name, values in rows.items()
         }

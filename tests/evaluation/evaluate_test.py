@@ -176,7 +176,8 @@ def test_datasets_and_arrays_give_the_same_report(case):
     assert report.metrics == case.report.metrics
     for ours, theirs in ((report.known, case.report.known),):
         assert ours.sample["index"].tolist() == theirs.sample["index"].tolist()
-        assert ours.examples["index"].tolist() == theirs.examples["index"].tolist()
+        for name, kept in theirs.examples.items():
+            assert ours.examples[name]["index"].tolist() == kept["index"].tolist()
 
 
 def test_selection_reads_validation_data_only(toolbox):
@@ -239,17 +240,19 @@ def test_selection_rule(scores, winner):
 
 def test_examples_are_the_worst_mistakes(case):
     report = case.report
-    selected = report.metrics["selected_detector"]
-    known = report.scores[f"known/{selected}"]
-    worst = np.argsort(-known, kind="stable")[: scoring.NUM_EXAMPLES]
-    assert report.known.examples["index"].tolist() == worst.tolist()
-    np.testing.assert_array_equal(report.known.examples["images"], case.known[0][worst])
-    for source, images in case.unknown.items():
-        scores = report.scores[f"unknown/{source}/{selected}"]
-        worst = np.argsort(scores, kind="stable")[: scoring.NUM_EXAMPLES]
-        kept = report.unknown[source].examples
-        assert kept["index"].tolist() == worst.tolist()
-        np.testing.assert_array_equal(kept["images"], images[worst])
+    assert list(report.known.examples) == list(case.fitted)
+    for name in case.fitted:
+        for key, kept, images, sign in (
+            ("known", report.known.examples, case.known[0], -1),
+            *(
+                (f"unknown/{source}", report.unknown[source].examples, images, 1)
+                for source, images in case.unknown.items()
+            ),
+        ):
+            scores = sign * report.scores[f"{key}/{name}"]
+            worst = np.argsort(scores, kind="stable")[: scoring.NUM_EXAMPLES]
+            assert kept[name]["index"].tolist() == worst.tolist()
+            np.testing.assert_array_equal(kept[name]["images"], images[worst])
 
 
 def test_feature_sample_is_capped_and_matches_its_images(case, monkeypatch):

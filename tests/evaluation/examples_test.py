@@ -44,7 +44,7 @@ def test_rows_are_those_of_the_report(case, loaded):
     sets |= {f"unknown/{name}": kept for name, kept in loaded["unknown"].items()}
     rows = examples.mistake_rows(sets, loaded["threshold"], loaded["class_names"])
     expected = examples.mistake_rows(
-        examples.worst_mistakes(case.report),
+        examples.worst_mistakes(case.report, case.report.metrics["selected_detector"]),
         case.report.threshold.value,
         case.report.class_names,
     )
@@ -52,6 +52,17 @@ def test_rows_are_those_of_the_report(case, loaded):
     for title, (images, captions) in rows.items():
         assert captions == expected[title][1]
         np.testing.assert_allclose(images, expected[title][0], atol=0.5 / 255 + 1e-6)
+
+
+def test_another_detector_has_its_own_mistakes_and_threshold(case, loaded, tmp_path):
+    other, *_ = set(case.fitted) - {case.report.metrics["selected_detector"]}
+    evaluation.record_examples(case.report, tmp_path / "other.npz", other)
+    kept = evaluation.load_examples(tmp_path / "other.npz")
+    known = case.report.scores[f"known/{other}"]
+    accepted = known <= case.report.thresholds[other].value
+    assert kept["threshold"] == case.report.thresholds[other].value
+    assert kept["known"]["accepted"] == np.mean(accepted)
+    assert kept["known"]["scores"][0] == known.max()
 
 
 def test_only_the_wrong_side_is_shown():

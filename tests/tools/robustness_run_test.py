@@ -125,7 +125,7 @@ def test_page_shows_the_numbers_and_the_pictures(measured, monkeypatch):
     (sentence,) = [
         line
         for line in page.partition("network without the block")[2].splitlines()
-        if line.startswith("Of the known images, as they are ")
+        if line.startswith("Of the known images, as they are: ")
     ]
     points = network["unknown_probability"]["perturbations"]
     for text, name, strength in (
@@ -135,7 +135,14 @@ def test_page_shows_the_numbers_and_the_pictures(measured, monkeypatch):
     ):
         (point,) = [one for one in points[name] if one["strength"] == strength]
         right = f"{100 * point['known']['accuracy']:.2f} % are classified correctly"
-        assert f"{text} {right}" in sentence
+        assert f"{text}: {right}" in sentence
+    clean, noisy = (
+        point["known"]["accuracy"]
+        for point in points["gaussian_noise"]
+        if point["strength"] in (0, 1)
+    )
+    found = "is what" if noisy > clean - 0.05 else "is not what"
+    assert f"hardly changes the accuracy {found} is found here" in sentence
     pathlib.Path("README.md").write_text("<!-- results: run -->\n<!-- end -->")
     monkeypatch.setattr(write_results, "quoted", lambda text: text)
     assert write_results.pages()[pathlib.Path("docs/robustness.md")] == page

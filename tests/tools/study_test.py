@@ -421,11 +421,14 @@ def test_pictures_are_of_the_first_method_whatever_validation_says(
     study_worker.work(job, None, folder / "runs" / run.name, tmp_path)
     result = json.loads((tmp_path / "metrics.json").read_text())
     assert result["selected_detector"] == f"by_{order[0]}"
-    with np.load(tmp_path / "scores.npz", allow_pickle=False) as scores:
-        known = scores[f"known/by_{order[0]}"]
-    with np.load(tmp_path / "examples.npz", allow_pickle=False) as examples:
-        worst = examples["known/scores"]
-    np.testing.assert_array_equal(worst, np.sort(known)[::-1][: len(worst)])
+    for name, method in zip(
+        ("examples", f"examples_by_{order[1]}"), job["methods"], strict=True
+    ):
+        with np.load(tmp_path / "scores.npz", allow_pickle=False) as scores:
+            known = scores[f"known/{method}"]
+        with np.load(tmp_path / f"{name}.npz", allow_pickle=False) as examples:
+            worst = examples["known/scores"]
+        np.testing.assert_array_equal(worst, np.sort(known)[::-1][: len(worst)])
 
 
 @pytest.fixture(scope="module")

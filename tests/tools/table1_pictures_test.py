@@ -1,6 +1,7 @@
 """The pictures of the grid of Table 1, from small made-up results of its runs."""
 
 import json
+import shutil
 
 import made_up_study
 import numpy as np
@@ -25,14 +26,17 @@ def make_run(folder, training):
     }
     record = {
         **job,
-        "methods": {method: {"detector": job["methods"][method], "config": {}}},
+        "methods": {
+            name: {"detector": detector, "config": {}}
+            for name, detector in job["methods"].items()
+        },
         "run": {"versions": {}, "settings": {"data": {}}},
         "machine": {},
         "minutes": {},
     }
     metrics = {
         "known": {"source": "mnist", "accuracy": 0.99},
-        "detectors": {method: {"unknown": unknown}},
+        "detectors": {name: {"unknown": unknown} for name in job["methods"]},
         "selected_detector": method,
     }
     for name, content in (("run", record), ("metrics", metrics)):
@@ -115,6 +119,13 @@ def test_one_network_alone_is_drawn_too(tmp_path, drawn):
 @pytest.mark.parametrize("training", table1_misses.METHODS[1:])
 def test_mistakes_are_drawn_of_every_way_that_ours_is_trained(tmp_path, training):
     make_run(tmp_path, training)
+    run_dir = tmp_path / f"mnist/{training}/seed_0"
+    shutil.copy(
+        run_dir / "examples.npz", run_dir / f"examples_{training}_distances.npz"
+    )
     study_summary.write(TABLE1, tmp_path)
-    (path,) = table1_pictures.draw(tmp_path, tmp_path / "images")
-    assert path.name == f"results_mnist_{training}_mistakes.png"
+    paths = table1_pictures.draw(tmp_path, tmp_path / "images")
+    assert [path.name for path in paths] == [
+        f"results_mnist_{training}_mistakes.png",
+        f"results_mnist_{training}_distances_mistakes.png",
+    ]

@@ -11,6 +11,7 @@ import pytest
 
 from ood_keras.tools import (
     study_summary,
+    table1_findings,
     table1_goals,
     table1_page,
     table1_pictures,
@@ -140,7 +141,7 @@ def test_other_families_have_a_section_once_they_are_measured(root):
     assert cells(lines, "Likelihood ratio")[column] == "91.00"
     assert cells(lines, "Likelihood ratio")[0] == dash
     # Its seed 0 alone, as for the others.
-    assert cells(lines, "Ours")[column] == "**99.70**"
+    assert cells(lines, "Ours")[column] == "99.70"
     assert cells(lines, "Ours")[0] == "99.60"
     assert "### fashion_mnist" not in families
 
@@ -217,7 +218,7 @@ def test_the_ablation_compares_runs_of_the_same_seeds(page):
     ablation = page.partition("## Ablation")[2].partition("\n## ")[0]
     lines = ablation.partition("### mnist: AUROC")[2].partition("###")[0].splitlines()
     column = cells(lines, "method").index("kmnist")
-    assert cells(lines, "Ours")[column] == "**99.70**"
+    assert cells(lines, "Ours")[column] == "99.70"
     assert cells(lines, "Without the block")[column] == "98.00"
     assert "That one has the modified block; features 128." in ablation
 
@@ -227,7 +228,7 @@ def test_more_epochs_are_shown_apart_and_held_to_the_goals(page):
     lines = longer.partition("### mnist: AUROC")[2].partition("###")[0].splitlines()
     column = cells(lines, "method").index("kmnist")
     assert cells(lines, "Ours + synthetic")[column] == "99.85"
-    assert cells(lines, "Longer")[column] == "**99.87**"
+    assert cells(lines, "Longer")[column] == "99.87"
     assert cells(section(page, "## The goals"), "Longer")[3] == "99.50 ✓"
     assert not any("Longer" in line for line in section(page, "## Known: mnist"))
 
@@ -464,3 +465,26 @@ def test_pictures_are_drawn_from_what_is_there_and_shown(root, capsys):
     page = pathlib.Path("docs/results.md").read_text()
     for name in names:
         assert f"](images/{name})" in page
+
+
+def test_findings_are_made_of_the_numbers(root):
+    folder = pathlib.Path("results/table1")
+    summary = json.loads((folder / "summary.json").read_text())
+    cells = summary["results"]["mnist"]["ours"]
+    cells["uniform_noise"] = made_up_study.unknown_cells([0.25, 0.25])
+    changed = summary["results"]["mnist"]["without_block"]
+    deviation = cells["kmnist"]["auroc"]["std"]
+    changed["kmnist"]["auroc"]["mean"] = 0.9975 + 2.1 * deviation
+    changed["emnist/letters"] = cells["emnist/letters"]
+    changed["uniform_noise"] = cells["uniform_noise"]
+    summary["against_paper"]["ours_distances"] = {
+        **summary["against_paper"]["ours"],
+        "met": 7,
+    }
+    text = "\n".join(table1_findings.lines(table1_page.Study(folder, summary)))
+    assert "on mnist, Ours 75.00 % of uniform_noise" in text
+    assert "Ours from 19 to 7" in text
+    assert f"Without the block (kmnist {100 * 2.1 * deviation:+.2f})" in text
+    changed["kmnist"]["auroc"]["mean"] = 0.9975 + 1.9 * deviation
+    text = "\n".join(table1_findings.lines(table1_page.Study(folder, summary)))
+    assert "Without the block" not in text

@@ -10,7 +10,7 @@ from ood_keras.conventions import check_count
 from ood_keras.detectors.compiled import compiled
 from ood_keras.training.baselines.base import Baseline, read_classifier
 
-_GAMMAS = tuple(2.0**power for power in range(-9, 0, 2))
+_GAMMAS = tuple(2.0**power for power in range(-9, 4, 2))
 
 
 class OneClassSVM(Baseline):

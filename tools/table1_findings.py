@@ -1,0 +1,116 @@
+"""What the study of Table 1 found, in sentences made from its numbers."""
+
+from ood_keras.tools import markdown
+
+# How many deviations of the base's seeds a difference must have to be one, and what the
+# tables show of it.
+_DEVIATIONS, _SHOWN = 2, 1e-4
+# The methods that have the same scores and differ in how the network is trained.
+_TRAININGS = ("extra_class", "ours")
+_BASE = "ours"
+
+
+def lines(study):
+    """Returns the lines of the section, none before something was measured.
+
+    Args:
+        study: A `table1_page.Study`.
+    """
+    found = [*_loss(study), *_distances(study), *noise(study), *_ablation(study)]
+    if not found:
+        return []
+    return ["## What was found", "", *(f"* {sentence}" for sentence in found), ""]
+
+
+def noise(study):
+    """Sentences on noise that training was not shown."""
+    found = []
+    for known in study.summary["results"]:
+        for method in (_BASE, f"{_BASE}_distances"):
+            cells = {
+                unknown: study.cell(known, method, unknown, "fpr95_known_positive")
+                for unknown in study.unknowns(known)
+                if "noise" in unknown
+            }
+            shown = [
+                f"{markdown.percent(cell['mean'])} % of {unknown}"
+                for unknown, cell in cells.items()
+                if cell
+            ]
+            if shown:
+                found.append(f"on {known}, {study.title(method)} {' and '.join(shown)}")
+    if not found:
+        return []
+    return [
+        "**Noise that training was not shown.** At the threshold that accepts 95 % of "
+        f"the known images, these are accepted: {'; '.join(found)}."
+    ]
+
+
+def _loss(study):
+    """The paper's loss beside a plain extra class, on the same network."""
+    counts = study.summary["against_paper"]
+    if not all(method in counts for method in _TRAININGS):
+        return []
+    shown = " and ".join(
+        f"{study.title(method)} {counts[method]['met']}" for method in _TRAININGS
+    )
+    return [
+        "**The paper's loss beside plain cross-entropy with an extra class**, on the "
+        f"same network and images: cells of 70 that are met: {shown}."
+    ]
+
+
+def _distances(study):
+    """What the distances add to each training that has both scores."""
+    counts = study.summary["against_paper"]
+    shown = [
+        f"{study.title(method)} from {counts[method]['met']} to "
+        f"{counts[f'{method}_distances']['met']}"
+        for method in counts
+        if f"{method}_distances" in counts
+        and counts[method]["measured"] == counts[f"{method}_distances"]["measured"]
+    ]
+    if not shown:
+        return []
+    return [
+        "**Distances beside the unknown's probability** are a matter of the score, not "
+        f"of the training; they change the number of cells met: {'; '.join(shown)}."
+    ]
+
+
+def _ablation(study):
+    """The changes of the ablation that stand out of the seeds' spread."""
+    found = []
+    for known in study.summary["results"]:
+        spread = {
+            unknown: cell
+            for unknown in study.unknowns(known)
+            if (cell := study.cell(known, _BASE, unknown, "auroc")) and cell["std"]
+        }
+        changes = []
+        for method in study.measured(known, "ablation"):
+            differences = {
+                unknown: study.cell(known, method, unknown, "auroc")["mean"]
+                - cell["mean"]
+                for unknown, cell in spread.items()
+            }
+            beyond = [
+                f"{unknown} {100 * difference:+.2f}"
+                for unknown, difference in differences.items()
+                if abs(difference) > max(_SHOWN, _DEVIATIONS * spread[unknown]["std"])
+            ]
+            if beyond:
+                changes.append(f"{study.title(method)} ({', '.join(beyond)})")
+        if not spread or not study.measured(known, "ablation"):
+            continue
+        widths = ", ".join(
+            f"{unknown} {100 * cell['std']:.3f}" for unknown, cell in spread.items()
+        )
+        found.append(
+            f"**The ablation on {known}** has one seed, so that small differences in "
+            f"it say nothing. AUROC of {study.title(_BASE)} over its seeds deviates "
+            f"by, in percent: {widths}. Beyond {_DEVIATIONS} deviations from its mean "
+            f"are: {'; '.join(changes) or 'none'}."
+        )
+    return found
