@@ -27,6 +27,7 @@ def make_run(folder, *, block="modified_se", known="digits", seed=0):
         "known": known,
         "unknown": ["glyphs"],
         "data_dir": None,
+        "image_shape": None,
         "class_names": [f"class {index}" for index in range(10)],
         "recipe": {"name": "made up", "block": block},
     }
