@@ -56,15 +56,36 @@ def noise(study):
 def _loss(study):
     """The paper's loss beside a plain extra class, on the same network."""
     counts = study.summary["against_paper"]
-    if not all(method in counts for method in _TRAININGS):
+    pairs = [
+        [f"{method}{score}" for method in _TRAININGS] for score in ("", "_distances")
+    ]
+    shown = [
+        " and ".join(
+            f"{study.title(method)} {counts[method]['met']} of "
+            f"{counts[method]['measured']} ({_num_seeds(study, method)})"
+            for method in pair
+        )
+        for pair in pairs
+        if all(method in counts for method in pair)
+    ]
+    if not shown:
         return []
-    shown = " and ".join(
-        f"{study.title(method)} {counts[method]['met']}" for method in _TRAININGS
-    )
     return [
         "**The paper's loss beside plain cross-entropy with an extra class**, on the "
-        f"same network and images: cells of 70 that are met: {shown}."
+        f"same network and images: cells that are met: {'; '.join(shown)}."
     ]
+
+
+def _num_seeds(study, method):
+    """Such as `mnist: 3 seeds, fashion_mnist: 1 seed`."""
+    numbers = {
+        known: len(study.seeds(known, method)) for known in study.summary["results"]
+    }
+    return ", ".join(
+        f"{known}: {number} seed{'s' * (number > 1)}"
+        for known, number in numbers.items()
+        if number
+    )
 
 
 def _distances(study):

@@ -484,6 +484,12 @@ def test_findings_are_made_of_the_numbers(root):
     text = "\n".join(table1_findings.lines(table1_page.Study(folder, summary)))
     assert "on mnist, Ours 75.00 % of uniform_noise" in text
     assert "Ours from 19 to 7" in text
+    extra = {**summary["against_paper"]["ours_synthetic"], "met": 4}
+    summary["against_paper"]["extra_class"] = extra
+    summary["methods"]["extra_class"] = summary["methods"]["ours_synthetic"]
+    pair = "Ours + synthetic 4 of 15 () and Ours 19 of 20 (mnist: 2 seeds, fashion_mni"
+    study = table1_page.Study(folder, summary)
+    assert f"{pair}st: 1 seed)" in "\n".join(table1_findings.lines(study))
     assert "without a real unknown image" not in text
     assert f"Without the block (kmnist {100 * 2.1 * deviation:+.2f})" in text
     changed["kmnist"]["auroc"]["mean"] = 0.9975 + 1.9 * deviation
