@@ -121,8 +121,10 @@ def _letters(study):
     others = {
         unknown: cell["mean"]
         for unknown in study.unknowns(known)
-        if (cell := study.cell(known, best, unknown, "auroc"))
+        if unknown != letters and (cell := study.cell(known, best, unknown, "auroc"))
     }
+    if not others:
+        return []
     worst = min(others, key=others.get)
     return [
         f"**Letters beside digits, without a real unknown image in training**: "
