@@ -162,7 +162,8 @@ def evaluate(
         detectors: Names of the detectors to compare. "ensemble" adds what the outputs
             say to what all layers say: the unknown's probability, or the energy where
             the network has no unknown class, and Mahalanobis distances of every
-            activation (docs/decisions/recipes.md).
+            activation (docs/decisions/recipes.md). "objectosphere" is that of the
+            softmax, or, where the loss was on the features, the product of both.
         validation_unknown: Specs of the sources whose validation images select and tune
             in place of those that the run was trained with; a run that was trained with
             known images alone needs it.
@@ -189,7 +190,13 @@ def evaluate(
         "unknown": data.unknown_validation,
     }
     fitted = {
-        name: fit_detector(name, model, known_source, judging if tune else None)
+        name: fit_detector(
+            name,
+            model,
+            known_source,
+            judging if tune else None,
+            objectosphere_on=settings["recipe"].get("objectosphere_on"),
+        )
         for name in detectors
     }
     report = evaluation.evaluate(
@@ -291,7 +298,9 @@ def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
     )
 
 
-def fit_detector(name, model, known_source, judging=None):
+def fit_detector(
+    name, model, known_source, judging=None, *, objectosphere_on="softmax"
+):
     """Returns a detector, fitted as the commands do.
 
     Args:
@@ -301,6 +310,7 @@ def fit_detector(name, model, known_source, judging=None):
         known_source: The source whose training images to fit on.
         judging: `{"known", "unknown"}`, the validation data that "odin" and
             "mahalanobis" are tuned on, or `None`.
+        objectosphere_on: The recipe's, what the loss of "objectosphere" was on.
     """
     num_classes, data = known_source.num_classes, known_source.train.dataset()
     activations = [
@@ -313,6 +323,9 @@ def fit_detector(name, model, known_source, judging=None):
         return detector_room.get(
             name, num_classes=num_classes, detectors=[of_outputs, distance]
         ).fit(model, data)
+    if name == "objectosphere":
+        on = "product" if objectosphere_on == "features" else "softmax"
+        return detector_room.get(name, num_classes=num_classes, on=on).fit(model, data)
     if judging is None or name not in ("odin", "mahalanobis"):
         return detector_room.get(name, num_classes=num_classes).fit(model, data)
     if name == "odin":

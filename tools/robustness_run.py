@@ -88,7 +88,13 @@ def measure(
     measured = {}
     for run_dir, title in titles.items():
         model = keras.models.load_model(pathlib.Path(run_dir) / "model.keras")
-        fitted = {name: jobs.fit_detector(name, model, known) for name in detectors}
+        objectosphere_on = settings[run_dir]["recipe"].get("objectosphere_on")
+        fitted = {
+            name: jobs.fit_detector(
+                name, model, known, objectosphere_on=objectosphere_on
+            )
+            for name in detectors
+        }
         thresholds = {
             name: calibration.quantile(
                 detector.score(known.validation.dataset()), _TARGET_ACCEPTANCE

@@ -151,6 +151,13 @@ _MAIN = (
                 detector="msp",
                 description="Dhamija et al. 2018, largest probability",
             ),
+            Method(
+                name="entropic_open_set_scaled",
+                title="Entropic open-set, objectosphere; scaled",
+                detector="objectosphere",
+                description="Dhamija et al. 2018, largest probability times the norm "
+                "of the features",
+            ),
         ),
     ),
     _ours(

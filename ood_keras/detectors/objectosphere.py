@@ -5,9 +5,11 @@ from keras import ops
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
 
+_SMALLEST_NORM = 1e-30
+
 
 class Objectosphere(Detector):
-    """Scores by the norm of the known probabilities, or of the deep features.
+    """Scores by the norm of the known probabilities or of the deep features, or both.
 
     For models trained with the objectosphere loss, which makes that norm large for
     known images and small for unknown ones. Higher scores are more unknown.
@@ -17,9 +19,11 @@ class Objectosphere(Detector):
       saturate where the norm rounds to 1 or 0.
     * `on="features"`: the score is `-||F||` (Dhamija et al., "Reducing Network
       Agnostophobia", NeurIPS 2018).
+    * `on="product"`: the score is `-log(p_max ||F||)`, where p_max is the largest known
+      probability; their score of a class, scaled by the norm of the features.
 
     Args:
-        on: `"softmax"` or `"features"`.
+        on: `"softmax"`, `"features"` or `"product"`.
         **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
 
     Raises:
@@ -34,9 +38,9 @@ class Objectosphere(Detector):
 
     def __init__(self, *, on="softmax", **kwargs):
         super().__init__(**kwargs)
-        if on not in ("softmax", "features"):
+        if on not in ("softmax", "features", "product"):
             raise ValueError(
-                f'`on` must be "softmax" or "features". Received: on={on!r}'
+                f'`on` must be "softmax", "features" or "product". Received: on={on!r}'
             )
         self.on = on
 
@@ -44,6 +48,13 @@ class Objectosphere(Detector):
         return {**super().get_config(), "on": self.on}
 
     def score_outputs(self, outputs):
+        if self.on == "softmax":
+            return output_scores.objectosphere(outputs["logits"], self.num_classes)
+        norm = ops.norm(outputs["features"], axis=-1)
         if self.on == "features":
-            return -ops.norm(outputs["features"], axis=-1)
-        return output_scores.objectosphere(outputs["logits"], self.num_classes)
+            return -norm
+        known, unknown = output_scores.split(outputs["logits"], self.num_classes)
+        log_total = ops.logsumexp(ops.concatenate([known, unknown], -1), axis=-1)
+        # Features that passed a ReLU may all be 0.
+        log_norm = ops.log(ops.maximum(norm, _SMALLEST_NORM))
+        return log_total - ops.max(known, axis=-1) - log_norm

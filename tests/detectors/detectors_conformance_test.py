@@ -17,6 +17,7 @@ VARIANTS = [
     ("msp", {"temperature": 10.0}),
     ("energy", {"temperature": 0.5}),
     ("objectosphere", {"on": "features"}),
+    ("objectosphere", {"on": "product"}),
     ("mahalanobis", {"perturbation": 0.002, "shrinkage": 0.1}),
     ("odin", {"epsilon": 0.0, "detector": {"name": "mahalanobis"}}),
     ("react", {"detector": {"name": "msp", "temperature": 2.0}}),

@@ -65,6 +65,23 @@ def test_objectosphere_on_features(check, world):
     check("objectosphere", np.array(expected), on="features")
 
 
+def test_objectosphere_on_the_product(check, world):
+    norms = np.linalg.norm(world.test["features"], axis=-1)
+    largest = [max(reference.softmax(row)[:3]) for row in world.test["logits"]]
+    check("objectosphere", -np.log(largest * norms), on="product")
+
+
+def test_objectosphere_is_finite_where_all_features_are_zero():
+    outputs = {
+        "logits": np.array([[0, 1, 2], [0, 1, 9]], np.float32),
+        "features": np.array([[0, 0], [3, 4]], np.float32),
+    }
+    detector = detectors.get("objectosphere", num_classes=3, on="product")
+    nothing, something = keras.ops.convert_to_numpy(detector.score_outputs(outputs))
+    assert np.isfinite(nothing)
+    assert nothing > something
+
+
 def test_kl_matching(check, world):
     train, test = world.train["logits"], world.test["logits"]
     check("kl_matching", reference.kl_matching(train, test, 3))

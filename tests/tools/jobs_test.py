@@ -93,6 +93,19 @@ def test_ensemble_adds_distances_to_the_unknown_s_probability(run_dir):
     )
 
 
+@pytest.mark.parametrize(
+    ("of_recipe", "on"),
+    [("softmax", "softmax"), ("features", "product"), (None, "softmax")],
+)
+def test_objectosphere_reads_what_the_loss_was_on(run_dir, of_recipe, on):
+    known = pipelines.load("digits")
+    model = keras.models.load_model(run_dir / "model.keras")
+    detector = jobs.fit_detector(
+        "objectosphere", model, known, objectosphere_on=of_recipe
+    )
+    assert detector.on == on
+
+
 def test_export_takes_the_selected_detector_and_the_next_version(run_dir, exported):
     path, threshold = exported
     assert path == run_dir / "saved_model" / "1"
