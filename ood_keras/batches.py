@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ood_keras.conventions import check_count
+
 
 def iterate(data, batch_size=256):
     """Yields `(images, labels)` batches from arrays or from a dataset.
@@ -21,7 +23,7 @@ def iterate(data, batch_size=256):
         TypeError: `data` is none of the above; images are integers, which must be
             divided by 255 first; or labels are not numbers.
         ValueError: images do not have four axes, there is not one label, a whole
-            number, per image, or a dataset has no end.
+            number, per image, a dataset has no end, or `batch_size` is not positive.
     """
     for images, labels in _walk(data, batch_size):
         images = _images(images)
@@ -36,6 +38,7 @@ def iterate_images(data, batch_size=256):
 
 def _walk(data, batch_size):
     """Yields `(images, labels)` as they are."""
+    batch_size = check_count("batch_size", batch_size)
     if isinstance(data, tuple):
         images, labels = _pair(data)
         if labels is not None:

@@ -73,6 +73,13 @@ def test_arrays_come_in_batches():
     assert sizes == [2, 2, 1]
 
 
+@pytest.mark.parametrize("size", [0, -1, 2.5, None])
+def test_there_are_no_batches_of_such_a_size(size):
+    for walk_over in (batches.iterate, batches.iterate_images):
+        with pytest.raises(ValueError, match="`batch_size` must be an integer >= 1"):
+            next(walk_over(IMAGES, batch_size=size))
+
+
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [

@@ -5,12 +5,7 @@ import numpy as np
 from keras import ops
 
 from ood_keras import batches
-from ood_keras.conventions import (
-    UNKNOWN,
-    check_count,
-    check_num_classes,
-    check_number,
-)
+from ood_keras.conventions import UNKNOWN, check_num_classes, check_number
 from ood_keras.detectors import perturbation
 from ood_keras.detectors.compiled import compiled, over_batches
 from ood_keras.detectors.network import Network, check_model, image_shape
@@ -130,7 +125,6 @@ class Detector:
                 `batch_size` is not positive.
         """
         self._check_fitted()
-        batch_size = check_count("batch_size", batch_size)
         if self._scorer is None:
             self._scorer = compiled(lambda images: self.call(images)["ood_score"])
         images = batches.iterate_images(data, batch_size)

@@ -80,14 +80,6 @@ def check_shape(images, image_shape):
     return images
 
 
-def check_batch_size(batch_size):
-    """Raises unless there can be batches of this size."""
-    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-        raise ValueError(
-            f"`batch_size` must be a positive integer. Received: {batch_size!r}"
-        )
-
-
 def check_contents(contents, image_shape):
     """Raises unless `contents` are image files that can become such images."""
     if isinstance(contents, (bytes, str)) or not all(

@@ -65,8 +65,9 @@ class ONNXPredictor(EdgePredictor):
             `valid`.
 
         Raises:
-            TypeError: images are integers.
-            ValueError: images have another shape than the model takes.
+            TypeError: images are integers, or `threshold` is no single number.
+            ValueError: images have another shape than the model takes, `batch_size` is
+                not positive, or there is no such operating point.
         """
         threshold = self.threshold if threshold is None else threshold
         limit = answers.threshold_value(threshold, self.operating_points)

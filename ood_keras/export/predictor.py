@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from ood_keras import batches
+from ood_keras.conventions import check_count
 from ood_keras.export import answers, known_examples, manifest
 
 
@@ -91,7 +92,7 @@ class Predictor:
                 not positive, or there is no such operating point.
         """
         answers.check_contents(contents, self.image_shape)
-        answers.check_batch_size(batch_size)
+        batch_size = check_count("batch_size", batch_size)
         starts = range(0, max(1, len(contents)), batch_size)
         answer = answers.joined(
             [
@@ -128,7 +129,6 @@ class Predictor:
 
     def _batches(self, images, batch_size):
         """Yields batches of the right shape: one empty one if there are no images."""
-        answers.check_batch_size(batch_size)
         empty = True
         for batch, _ in batches.iterate(images, batch_size):
             empty = False

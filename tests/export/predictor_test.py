@@ -104,7 +104,9 @@ def test_wrong_arguments_are_explained(predictor, exported):
             (predictor.features, exported.images),
             (predictor.predict_bytes, [b""]),
         ):
-            with pytest.raises(ValueError, match="`batch_size` must be a positive int"):
+            with pytest.raises(
+                ValueError, match="`batch_size` must be an integer >= 1"
+            ):
                 ask(given, batch_size=size)
     for threshold in ([0.5], np.zeros(1), exported.threshold):
         with pytest.raises(TypeError, match="expected one number, or the name of an"):
