@@ -291,6 +291,7 @@ def features_2d(known_features, known_labels, unknown_features, *, class_names=N
         size=6,
     )
     axes[0, 0].set_title(f"Known (by class) and unknown (black): {what}")
+    _part_names(figure, axes[0])
     return figure
 
 
@@ -336,6 +337,7 @@ def features_compared(networks, *, class_names=None):
         loc="outside upper right",
         ncols=2,
     )
+    _part_names(figure, axes[0])
     return figure
 
 
@@ -400,6 +402,7 @@ def grid(
     figure.legend(
         handles=_density_handles(threshold), loc="outside upper right", ncols=3
     )
+    _part_names(figure, axes[:, 0])
     return figure
 
 
@@ -544,11 +547,14 @@ def training_curve(curves, *, title):
     figure, axes = _figure(1, 1, (6.4, 3.4))
     axes = axes[0, 0]
     for index, (label, (epochs, values)) in enumerate(curves.items()):
-        axes.plot(epochs, values, color=style.source_color(index), label=label)
+        color = style.source_color(index)
+        # A curve along the axis is not cut in half.
+        axes.plot(epochs, values, color=color, label=label, clip_on=False, zorder=3)
     axes.set(title=title, xlabel="epoch", ylabel="on validation images")
-    # Down to the smallest share above 0; 0 itself, the goal, is the axis below.
+    # Down to the decade of the smallest share above 0; 0, the goal, is the axis below.
     positive = [v for _, values in curves.values() for v in values if v > 0]
-    axes.set_yscale("symlog", linthresh=min(positive, default=1), linscale=0.5)
+    decade = 10.0 ** np.floor(np.log10(min(positive, default=1.0)))
+    axes.set_yscale("symlog", linthresh=decade, linscale=0.5)
     axes.set_ylim(bottom=0)
     axes.grid(True)
     _percent_ticks(axes.yaxis, False)
@@ -676,6 +682,8 @@ def _draw_features(axes, known, labels, unknown, class_names, size):
         axes.annotate(
             class_names[label] if class_names else str(label),
             np.median(known[labels == label], axis=0),
+            xytext=(0, 0),
+            textcoords="offset points",
             ha="center",
             va="center",
             fontsize=8 if size > 4 else 6,
@@ -689,6 +697,19 @@ def _draw_features(axes, known, labels, unknown, class_names, size):
         )
     axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
     axes.spines[["left", "bottom"]].set_visible(False)
+
+
+def _part_names(figure, all_axes):
+    """Moves the names of classes up that would cover one another."""
+    figure.draw_without_rendering()
+    for axes in all_axes:
+        placed = []
+        for name in sorted(axes.texts, key=lambda name: name.xy[1]):
+            box = start = name.get_bbox_patch().get_window_extent()
+            while covered := [other for other in placed if other.overlaps(box)]:
+                box = box.translated(0, max(o.y1 for o in covered) - box.y0 + 1)
+            placed.append(box)
+            name.set_position((0, (box.y0 - start.y0) * 72 / figure.dpi))
 
 
 def _named(source, seen):

@@ -138,6 +138,18 @@ def test_class_names_are_written(features):
     assert "three" in _texts(figures.features_2d(**features, class_names=names))
 
 
+def test_class_names_do_not_cover_one_another(features):
+    # All classes lie in one place.
+    features["known_features"] = np.zeros_like(features["known_features"])
+    names = ["one", "two", "three", "four"]
+    figure = figures.features_2d(**features, class_names=names)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) > 1
+    for index, box in enumerate(boxes):
+        assert not box.count_overlaps(boxes[:index])
+
+
 def test_projected_features_are_drawn_under_what_they_are(features):
     figure = figures.grid(KNOWN, UNKNOWN, **features, what="2 of 128 components")
     assert "2 of 128 components" in _texts(figure)
