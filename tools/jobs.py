@@ -163,7 +163,7 @@ def evaluate(
             say to what all layers say: the unknown's probability, or the energy where
             the network has no unknown class, and Mahalanobis distances of every
             activation (docs/decisions/recipes.md). "objectosphere" is that of the
-            softmax, or, where the loss was on the features, the product of both.
+            softmax, or, where the loss was on the features, that of the product.
         validation_unknown: Specs of the sources whose validation images select and tune
             in place of those that the run was trained with; a run that was trained with
             known images alone needs it.
@@ -195,7 +195,7 @@ def evaluate(
             model,
             known_source,
             judging if tune else None,
-            objectosphere_on=settings["recipe"].get("objectosphere_on"),
+            objectosphere_on=objectosphere_on(settings["recipe"]),
         )
         for name in detectors
     }
@@ -298,6 +298,16 @@ def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
     )
 
 
+def objectosphere_on(recipe):
+    """What "objectosphere" reads: "product" where a loss was on the features.
+
+    Args:
+        recipe: The recipe of a run, a dict.
+    """
+    trained = recipes.Recipe(**recipe).outputs
+    return "product" if "features" in trained else "softmax"
+
+
 def fit_detector(
     name, model, known_source, judging=None, *, objectosphere_on="softmax"
 ):
@@ -310,7 +320,7 @@ def fit_detector(
         known_source: The source whose training images to fit on.
         judging: `{"known", "unknown"}`, the validation data that "odin" and
             "mahalanobis" are tuned on, or `None`.
-        objectosphere_on: The recipe's, what the loss of "objectosphere" was on.
+        objectosphere_on: The argument `on` of "objectosphere".
     """
     num_classes, data = known_source.num_classes, known_source.train.dataset()
     activations = [
@@ -324,8 +334,9 @@ def fit_detector(
             name, num_classes=num_classes, detectors=[of_outputs, distance]
         ).fit(model, data)
     if name == "objectosphere":
-        on = "product" if objectosphere_on == "features" else "softmax"
-        return detector_room.get(name, num_classes=num_classes, on=on).fit(model, data)
+        return detector_room.get(
+            name, num_classes=num_classes, on=objectosphere_on
+        ).fit(model, data)
     if judging is None or name not in ("odin", "mahalanobis"):
         return detector_room.get(name, num_classes=num_classes).fit(model, data)
     if name == "odin":

@@ -88,7 +88,7 @@ def measure(
     measured = {}
     for run_dir, title in titles.items():
         model = keras.models.load_model(pathlib.Path(run_dir) / "model.keras")
-        objectosphere_on = settings[run_dir]["recipe"].get("objectosphere_on")
+        objectosphere_on = jobs.objectosphere_on(settings[run_dir]["recipe"])
         fitted = {
             name: jobs.fit_detector(
                 name, model, known, objectosphere_on=objectosphere_on

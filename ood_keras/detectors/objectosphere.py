@@ -9,7 +9,7 @@ _SMALLEST_NORM = 1e-30
 
 
 class Objectosphere(Detector):
-    """Scores by the norm of the known probabilities or of the deep features, or both.
+    """Scores by the norm of the known probabilities, or of the deep features.
 
     For models trained with the objectosphere loss, which makes that norm large for
     known images and small for unknown ones. Higher scores are more unknown.

@@ -701,6 +701,9 @@ def _draw_features(axes, known, labels, unknown, class_names, size):
 
 def _part_names(figure, all_axes):
     """Moves the names of classes up that would cover one another."""
+    for name in (name for axes in all_axes for name in axes.texts):
+        # Else the layout would make room for the moved ones, and move all once more.
+        name.set_in_layout(False)
     figure.draw_without_rendering()
     for axes in all_axes:
         placed = []

@@ -94,16 +94,25 @@ def test_ensemble_adds_distances_to_the_unknown_s_probability(run_dir):
 
 
 @pytest.mark.parametrize(
-    ("of_recipe", "on"),
-    [("softmax", "softmax"), ("features", "product"), (None, "softmax")],
+    ("changes", "on"),
+    [
+        ({}, "softmax"),
+        ({"objectosphere_on": "features"}, "product"),
+        ({"objectosphere_on": "features", "objectosphere_weight": 0.0}, "softmax"),
+        ({"objectosphere_on": "features", "loss": "cross_entropy"}, "softmax"),
+    ],
 )
-def test_objectosphere_reads_what_the_loss_was_on(run_dir, of_recipe, on):
-    known = pipelines.load("digits")
-    model = keras.models.load_model(run_dir / "model.keras")
-    detector = jobs.fit_detector(
-        "objectosphere", model, known, objectosphere_on=of_recipe
-    )
-    assert detector.on == on
+def test_objectosphere_reads_what_a_loss_was_on(changes, on):
+    recipe = dataclasses.asdict(recipes.get("demo", **changes))
+    assert jobs.objectosphere_on(recipe) == on
+
+
+def test_evaluate_multiplies_by_the_norm_where_the_loss_was_on_it(tmp_path):
+    recipe = recipes.get("demo", epochs=1, objectosphere_on="features", gamma=50.0)
+    jobs.train(known="digits", unknown=["synthetic"], run_dir=tmp_path, recipe=recipe)
+    jobs.evaluate(run_dir=tmp_path, unknown=["glyphs"], detectors=["objectosphere"])
+    saved = (tmp_path / "detectors" / "objectosphere.json").read_text()
+    assert json.loads(saved)["config"]["on"] == "product"
 
 
 def test_export_takes_the_selected_detector_and_the_next_version(run_dir, exported):
