@@ -1,5 +1,6 @@
 """`ood-robustness` on untrained networks, and the page made of what it writes."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -7,6 +8,7 @@ import keras
 import pytest
 
 from ood_keras import pipelines
+from ood_keras.pipelines import recipes
 from ood_keras.tools import robustness_page, robustness_run, write_results
 
 UNKNOWN = ["glyphs", "uniform_noise"]
@@ -29,7 +31,7 @@ def make_run(folder, *, block="modified_se", known="digits", seed=0):
         "data_dir": None,
         "image_shape": None,
         "class_names": [f"class {index}" for index in range(10)],
-        "recipe": {"name": "made up", "block": block},
+        "recipe": dataclasses.asdict(recipes.get("demo", block=block)),
     }
     run = {"settings": settings, "seed": seed}
     (folder / "run.json").write_text(json.dumps(run))
