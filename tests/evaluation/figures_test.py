@@ -144,7 +144,7 @@ def test_class_names_do_not_cover_one_another(features):
     names = ["one", "two", "three", "four"]
     figure = figures.features_2d(**features, class_names=names)
     figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    boxes = [text.get_bbox_patch().get_window_extent() for text in figure.axes[0].texts]
     assert len(boxes) > 1
     for index, box in enumerate(boxes):
         assert not box.count_overlaps(boxes[:index])
