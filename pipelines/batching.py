@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from ood_keras import machine
+from ood_keras.conventions import check_count
 from ood_keras.pipelines import preprocessing
 
 _MAX_PARALLEL_CALLS = 8
@@ -28,7 +29,11 @@ def batches(images, labels, order, batch_size, *, start_step=0, augment=None):
     Returns:
         `tf.data.Dataset` of float32 `(batch, height, width, channels)` in [0, 1] and
         int32 `(batch,)`, of known cardinality.
+
+    Raises:
+        ValueError: `batch_size` is not positive.
     """
+    batch_size = check_count("batch_size", batch_size)
     # In main memory also where there is a GPU: batches are gathered on the CPU.
     with tf.device("CPU:0"):
         images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)

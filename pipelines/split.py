@@ -175,6 +175,9 @@ class Split:
         Images are float32 `(batch, height, width, channels)` in [0, 1], labels int32
         `(batch,)`. Nothing is random: this is the input of evaluation. The last batch
         may be smaller.
+
+        Raises:
+            ValueError: `batch_size` is not positive.
         """
         from ood_keras.pipelines import batching
 

@@ -53,8 +53,7 @@ class Objectosphere(Detector):
         norm = ops.norm(outputs["features"], axis=-1)
         if self.on == "features":
             return -norm
-        known, unknown = output_scores.split(outputs["logits"], self.num_classes)
-        log_total = ops.logsumexp(ops.concatenate([known, unknown], -1), axis=-1)
         # Features that passed a ReLU may all be 0.
         log_norm = ops.log(ops.maximum(norm, _SMALLEST_NORM))
-        return log_total - ops.max(known, axis=-1) - log_norm
+        largest = output_scores.minus_log_largest(outputs["logits"], self.num_classes)
+        return largest - log_norm

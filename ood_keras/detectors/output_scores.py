@@ -50,6 +50,12 @@ def msp(logits, num_classes, temperature=1.0):
     )
 
 
+def minus_log_largest(logits, num_classes):
+    """`-log(p)` of the largest known probability p, the softmax over all logits."""
+    largest, rest = _largest_and_rest(*split(logits, num_classes))
+    return ops.softplus(ops.logsumexp(rest, axis=-1) - largest[:, 0])
+
+
 def max_logit(logits, num_classes):
     """The negative of the largest known logit (Hendrycks et al. 2022)."""
     return -ops.max(split(logits, num_classes)[0], axis=-1)

@@ -91,6 +91,13 @@ def test_msp_and_objectosphere_of_equal_logits():
     assert score("objectosphere", logits, 3) == pytest.approx([math.log(13 / 3)])
 
 
+def test_the_largest_probability_keeps_its_digits_near_1():
+    logits = tf.constant([[20.0, 3.0, 2.0, 5.0]])
+    rest = np.sum(np.exp([-17.0, -18.0, -15.0]))
+    value = output_scores.minus_log_largest(logits, 3)
+    assert ops.convert_to_numpy(value) == pytest.approx([np.log1p(rest)], rel=1e-5)
+
+
 def test_half_precision_logits_are_scored_in_float32():
     logits = ops.cast(np.eye(3) * 30, "float16")
     for name in ("msp", "energy"):

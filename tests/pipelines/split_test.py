@@ -90,6 +90,12 @@ def test_dataset_is_in_order_scaled_and_repeatable():
         assert labels.tolist() == LABELS.tolist()
 
 
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5])
+def test_dataset_refuses_what_is_no_batch_size(batch_size):
+    with pytest.raises(ValueError, match="`batch_size` must be an integer >= 1"):
+        make().dataset(batch_size)
+
+
 def test_fingerprint_sees_pixels_shape_and_labels():
     changed = IMAGES.copy()
     changed[3, 1, 1, 0] += 1
