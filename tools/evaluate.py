@@ -31,8 +31,9 @@ _DATA_DIR = flags.DEFINE_string(
 )
 _DETECTORS = flags.DEFINE_list(
     "detectors",
-    ["unknown_probability", "msp", "max_logit", "energy", "objectosphere"],
-    "The detectors to compare.",
+    None,
+    "The detectors to compare; default: unknown_probability where the network has an "
+    "unknown class, msp, max_logit, energy, objectosphere.",
     flag_values=_FLAGS,
 )
 _VALIDATION_UNKNOWN = flags.DEFINE_string(

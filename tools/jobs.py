@@ -145,7 +145,7 @@ def evaluate(
     run_dir,
     unknown,
     data_dir=None,
-    detectors=DETECTORS,
+    detectors=None,
     validation_unknown=None,
     tune=False,
     selected_detector=None,
@@ -159,7 +159,8 @@ def evaluate(
         run_dir: A finished run.
         unknown: Specs of the unknown test sources.
         data_dir: The folder of the data sets; default: the run's.
-        detectors: Names of the detectors to compare. "ensemble" adds what the outputs
+        detectors: Names of the detectors to compare; `None` is those of `DETECTORS`
+            that the network can be scored by. "ensemble" adds what the outputs
             say to what all layers say: the unknown's probability, or the energy where
             the network has no unknown class, and Mahalanobis distances of every
             activation (docs/decisions/recipes.md). "objectosphere" is that of the
@@ -189,6 +190,8 @@ def evaluate(
         "known": data.known_validation.dataset(),
         "unknown": data.unknown_validation,
     }
+    if detectors is None:
+        detectors = usual_detectors([settings["recipe"]])
     fitted = {
         name: fit_detector(
             name,
@@ -296,6 +299,18 @@ def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
         seen=seen(unknown, exposed),
         fingerprints=fingerprints([known_source.test, *tests.values()]),
     )
+
+
+def usual_detectors(trained, names=DETECTORS):
+    """Those of `names` that need no unknown class, where a network has none.
+
+    Args:
+        trained: The recipes of runs, dicts.
+        names: Names of detectors.
+    """
+    if all(recipes.Recipe(**recipe).unknown_class for recipe in trained):
+        return list(names)
+    return [name for name in names if name != "unknown_probability"]
 
 
 def objectosphere_on(recipe):

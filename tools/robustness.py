@@ -37,8 +37,10 @@ _DATA_DIR = flags.DEFINE_string(
 )
 _DETECTORS = flags.DEFINE_list(
     "detectors",
-    ["unknown_probability", "msp", "energy"],
-    "The detectors to measure; the pictures show the answers of the first one.",
+    None,
+    "The detectors to measure; the pictures show the answers of the first one. "
+    "Default: unknown_probability where the networks have an unknown class, msp, "
+    "energy.",
     flag_values=_FLAGS,
 )
 _NUM_IMAGES = flags.DEFINE_integer(

@@ -10,6 +10,7 @@ from ood_keras.files import atomic_file, write_json
 from ood_keras.tools import jobs
 
 _TARGET_ACCEPTANCE = 0.95
+_DETECTORS = ("unknown_probability", "msp", "energy")
 
 
 def measure(
@@ -18,7 +19,7 @@ def measure(
     unknown,
     output,
     data_dir=None,
-    detectors=jobs.DETECTORS,
+    detectors=None,
     num_images=2000,
 ):
     """Measures what perturbed known images do to runs, side by side.
@@ -33,6 +34,8 @@ def measure(
             `inputs.png`.
         data_dir: The folder of the data sets; default: the first run's.
         detectors: Names of the detectors; densities and inputs are those of the first.
+            `None` is "msp" and "energy", and before them "unknown_probability" where
+            all networks have an unknown class.
         num_images: How many test images of each source to take.
 
     Returns:
@@ -57,13 +60,8 @@ def measure(
     titles = {
         name: style.BLOCKS[one["recipe"]["block"]] for name, one in settings.items()
     }
-    if len(set(titles.values())) < len(titles):
-        titles = {name: pathlib.Path(name).name for name in titles}
     if len(set(titles.values())) < len(run_dirs):
-        raise ValueError(
-            "runs that are compared need folders of different names. Received: "
-            f"{[str(run_dir) for run_dir in run_dirs]}"
-        )
+        titles = _endings(run_dirs)
     known = pipelines.load(
         first["known"],
         data_dir=data_dir or first["data_dir"],
@@ -85,6 +83,9 @@ def measure(
 
     known_test = some(known.test)
     tests = {spec: some(split) for spec, split in tests.items()}
+    if detectors is None:
+        trained = [one["recipe"] for one in settings.values()]
+        detectors = jobs.usual_detectors(trained, _DETECTORS)
     measured = {}
     for run_dir, title in titles.items():
         model = keras.models.load_model(pathlib.Path(run_dir) / "model.keras")
@@ -146,3 +147,20 @@ def measure(
             figure.savefig(path)
     write_json(output / "robustness.json", result)
     return result
+
+
+def _endings(run_dirs):
+    """`{run_dir: the end of its path}`, as short as they still differ."""
+    paths = [pathlib.Path(run_dir).resolve() for run_dir in run_dirs]
+    if len(set(paths)) < len(paths):
+        raise ValueError(
+            "runs that are compared must be different ones. Received: "
+            f"{[str(run_dir) for run_dir in run_dirs]}"
+        )
+    length = 1
+    while len({path.parts[-length:] for path in paths}) < len(paths):
+        length += 1
+    return {
+        str(run_dir): "/".join(path.parts[-length:])
+        for run_dir, path in zip(run_dirs, paths, strict=True)
+    }

@@ -35,6 +35,6 @@ class UnknownProbability(Detector):
                 "`unknown_probability` needs one logit per known class and one for the "
                 f"unknown class: {num_classes + 1} for {num_classes} known classes. "
                 f"Received: a model with {network.num_logits} logits. Use another "
-                "detector, or train with unknown images"
+                "detector, or train with an unknown class"
             )
         return num_classes

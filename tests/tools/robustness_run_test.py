@@ -146,6 +146,12 @@ def test_page_shows_the_numbers_and_the_pictures(measured, monkeypatch):
     )
     found = "is what" if noisy > clean - 0.05 else "is not what"
     assert f"hardly changes the accuracy {found} is found here" in sentence
+    (attacked,) = [one for one in points["fgsm"] if one["strength"] == 0.1]
+    auroc = attacked["unknown"]["uniform_noise"]["auroc"]
+    found = "is what" if auroc > 0.9 else "is not what"
+    shown = f"{found} is found, with an AUROC of {100 * auroc:.2f} % at 0.1"
+    assert f"be told from unknown ones {shown}" in sentence
+    assert ("look more unknown" in sentence) == (auroc < 0.5)
     pathlib.Path("README.md").write_text("<!-- results: run -->\n<!-- end -->")
     monkeypatch.setattr(write_results, "quoted", lambda text: text)
     assert write_results.pages()[pathlib.Path("docs/robustness.md")] == page
@@ -154,10 +160,13 @@ def test_page_shows_the_numbers_and_the_pictures(measured, monkeypatch):
 def test_runs_of_one_kind_are_told_apart_by_their_folders(tmp_path):
     arguments = {"unknown": ["uniform_noise"], "output": tmp_path, "num_images": 4}
     first = make_run(tmp_path / "a/run")
-    with pytest.raises(ValueError, match="folders of different names"):
-        robustness_run.measure(
-            run_dirs=[first, make_run(tmp_path / "b/run")], **arguments
-        )
+    second = make_run(tmp_path / "b/run")
+    result = robustness_run.measure(
+        run_dirs=[first, second], detectors=["msp"], **arguments
+    )
+    assert list(result["networks"]) == ["a/run", "b/run"]
+    with pytest.raises(ValueError, match="must be different ones"):
+        robustness_run.measure(run_dirs=[first, tmp_path / "b/../a/run"], **arguments)
     with pytest.raises(ValueError, match=r"the same known images.*glyphs"):
         robustness_run.measure(
             run_dirs=[first, make_run(tmp_path / "c/other", known="glyphs")],
