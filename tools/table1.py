@@ -235,7 +235,8 @@ _PAPER_EPOCHS = 30
 _PAPER = _ours(
     "paper_recipe",
     f"The paper's recipe, first {_PAPER_EPOCHS} of 150 epochs",
-    "section 3.6: SGD 0.01, no momentum, no augmentation; cut short, since 150 epochs "
+    "section 3.6: SGD 0.01, no momentum, no augmentation, the library's default "
+    "network; cut short, since 150 epochs "
     "on both known sets take hours",
     recipe="paper",
     changes={"epochs": _PAPER_EPOCHS},
@@ -355,7 +356,8 @@ TABLE1 = Study(
         "splits": "every twelfth training image of each class is held out for "
         "validation; known tests are the official test images",
         "selection": "the epoch with the lowest FPR95 on validation images, known ones "
-        "and unknown ones of the exposure sources; of several with that FPR95, the one "
+        "and 5,000 unknown ones, evenly of the exposure sources, however many images "
+        "are trained on; of several with that FPR95, the one "
         "with the best known accuracy; where training is shown no unknown "
         "image, the epoch with the best known accuracy",
         "tuning": "ODIN: temperature 1, 10, 100, 1000, step 0 to 0.05. Mahalanobis: "

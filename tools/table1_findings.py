@@ -1,10 +1,15 @@
 """What the study of Table 1 found, in sentences made from its numbers."""
 
+import math
+
+from scipy import special
+
 from ood_keras.tools import markdown
 
-# How many deviations of the base's seeds a difference must have to be one, and what the
-# tables show of it.
-_DEVIATIONS, _SHOWN = 2, 1e-4
+# The least difference that the tables show.
+_SHOWN = 1e-4
+# How often one more seed of the same recipe may lie beyond what counts as its spread.
+_CHANCE = 0.05
 # The methods that have the same scores and differ in how the network is trained.
 _TRAININGS = ("extra_class", "ours")
 _BASE = "ours"
@@ -142,7 +147,8 @@ def _ablation(study):
         spread = {
             unknown: cell
             for unknown in study.unknowns(known)
-            if (cell := study.cell(known, _BASE, unknown, "auroc")) and cell["std"]
+            if (cell := study.cell(known, _BASE, unknown, "auroc"))
+            and cell["std"] is not None
         }
         changes = []
         for method in study.measured(known, "ablation"):
@@ -154,19 +160,27 @@ def _ablation(study):
             beyond = [
                 f"{unknown} {100 * difference:+.2f}"
                 for unknown, difference in differences.items()
-                if abs(difference) > max(_SHOWN, _DEVIATIONS * spread[unknown]["std"])
+                if abs(difference) > max(_SHOWN, _reach(spread[unknown]))
             ]
             if beyond:
                 changes.append(f"{study.title(method)} ({', '.join(beyond)})")
         if not spread or not study.measured(known, "ablation"):
             continue
         widths = ", ".join(
-            f"{unknown} {100 * cell['std']:.3f}" for unknown, cell in spread.items()
+            f"{unknown} {100 * _reach(cell):.2f}" for unknown, cell in spread.items()
         )
         found.append(
             f"**The ablation on {known}** has one seed, so that small differences in "
-            f"it say nothing. AUROC of {study.title(_BASE)} over its seeds deviates "
-            f"by, in percent: {widths}. Beyond {_DEVIATIONS} deviations from its mean "
-            f"are: {'; '.join(changes) or 'none'}."
+            f"it say nothing. One more seed of {study.title(_BASE)} would lie, in "
+            f"{100 * (1 - _CHANCE):g} % of all cases, no further from the mean of its "
+            f"seeds than, in AUROC: {widths}. Beyond that are: "
+            f"{'; '.join(changes) or 'none'}."
         )
     return found
+
+
+def _reach(cell):
+    """Half the width of the prediction interval of one more seed, by Student's t."""
+    number = len(cell["values"])
+    quantile = special.stdtrit(number - 1, 1 - _CHANCE / 2)
+    return quantile * cell["std"] * math.sqrt(1 + 1 / number)

@@ -61,8 +61,9 @@ def lines(study):
         "## The goals",
         "",
         "What this study set out to reach, in percent where no count is given: ✓ "
-        f"reached, ✗ not reached, {markdown.MISSING} not measured; marks are of the "
-        "numbers before rounding. Cells that are not measured count as not met. Where "
+        f"reached, ✗ not reached, {markdown.MISSING} not measured. A cell counts as "
+        "met at the digits that the paper prints, accuracy and AUROC as reached "
+        "before rounding. Cells that are not measured count as not met. Where "
         "training was shown synthetic outliers, noise is among them, so that its rows "
         "count as seen; they are left out of the third count.",
         "",

@@ -4,6 +4,7 @@ Numbers here are invented; the committed pages are compared with the committed r
 """
 
 import json
+import math
 import pathlib
 
 import made_up_study
@@ -134,12 +135,15 @@ def test_other_families_have_a_section_once_they_are_measured(root):
     page = table1_page.results_page(folder, pathlib.Path("docs/images"))
     families = page.partition("## Other families")[2].partition("\n## ")[0]
     described, auroc = families.split("### mnist: AUROC")
+    described, trained = described.split("| method | unknowns in training")
     lines = described.splitlines()
-    description = "how plain is trained; what entropy is"
-    assert cells(lines, "Entropy") == [description, "none", "0", "99.40"]
-    dash = "–"  # noqa: RUF001
+    assert cells(lines, "Entropy") == ["how plain is trained; what entropy is"]
     description = "how plain is trained; two autoencoders"
-    assert cells(lines, "Likelihood ratio") == [description, "none", "0", dash]
+    assert cells(lines, "Likelihood ratio") == [description]
+    lines = trained.splitlines()
+    assert cells(lines, "Entropy") == ["none", "0", "99.40"]
+    dash = "–"  # noqa: RUF001
+    assert cells(lines, "Likelihood ratio") == ["none", "0", dash]
     lines = auroc.partition("###")[0].splitlines()
     column = cells(lines, "method").index("kmnist")
     assert cells(lines, "Entropy")[column] == "93.00"
@@ -168,7 +172,9 @@ def test_partial_grids_say_so(root, page):
 
 def test_exposure_is_read_from_the_runs(page):
     lines = section(page, "## Known: mnist")
-    assert cells(lines, "Ours + synthetic")[1] == "6,000 emnist/letters, synthetic"
+    assert cells(lines, "Ours + synthetic")[0] == "6,000 emnist/letters, synthetic"
+    methods = section(page, "## The methods")
+    assert cells(methods, "Ours") == ["how ours is trained; what ours is"]
 
 
 def test_cells_met_are_those_of_the_summary(page):
@@ -357,6 +363,30 @@ def test_published_page_marks_noise_that_training_was_shown(root):
     assert "a half never counts for ours" in page
 
 
+def test_published_page_shows_each_score_in_a_table_of_its_own(root):
+    folder = pathlib.Path("results/table1")
+    summary = json.loads((folder / "summary.json").read_text())
+    name = "ours_distances"
+    summary["methods"][name] = {**summary["methods"]["ours"], "title": "Both"}
+    summary["against_paper"][name] = summary["against_paper"]["ours"]
+    cells_of_mnist = {"kmnist": made_up_study.unknown_cells([0.9991])}
+    summary["results"]["mnist"][name] = cells_of_mnist
+    made_up_study.write_summary(folder, summary)
+    page = table1_page.published_page(folder)
+    first = section(page, "## Known: mnist")
+    assert "Both" not in "".join(first)
+    both = section(page, "### mnist: with distances")
+    assert "| kmnist | AUROC | 99.83 | 99.91 (+0.08) ✗ |" in both
+
+
+def test_other_metrics_are_folded(page):
+    mnist = page.partition("## Known: mnist")[2].partition("\n## ")[0]
+    shown, folded = mnist.split("<details>")
+    assert "### mnist: AUROC" in shown and "### mnist: FPR95" in shown
+    assert folded.count("### mnist: ") == 3
+    assert folded.index("### mnist: AUPR out") < folded.index("</details>")
+
+
 def test_misses_are_part_of_the_results_and_linked_from_the_comparison(page):
     misses = page.partition("## Cells that are not met")[2].partition("\n## ")[0]
     assert "### mnist: Ours\n\n* kmnist: AUROC 99.75 (99.83)\n" in misses
@@ -411,8 +441,7 @@ def test_lowest_auroc_is_over_the_unknowns_that_no_method_saw(root):
     made_up_study.write_summary(folder, summary)
     lines = table1_page.quote(folder).splitlines()
     header = cells(lines, "method")
-    (name,) = [name for name in header if name.endswith("without noise, mnist")]
-    column = header.index(name)
+    column = header.index("lowest AUROC, mnist")
     assert cells(lines, "Softmax threshold")[column] == "90.00"
 
 
@@ -479,10 +508,12 @@ def test_findings_are_made_of_the_numbers(root):
     cells = summary["results"]["mnist"]["ours"]
     cells["uniform_noise"] = made_up_study.unknown_cells([0.25, 0.25])
     changed = summary["results"]["mnist"]["without_block"]
-    deviation = cells["kmnist"]["auroc"]["std"]
-    changed["kmnist"]["auroc"]["mean"] = 0.9975 + 2.1 * deviation
+    # Student's t with one degree of freedom, 97.5 %, for one more after two seeds.
+    reach = 12.7062 * math.sqrt(1.5) * cells["kmnist"]["auroc"]["std"]
+    changed["kmnist"]["auroc"]["mean"] = 0.9975 - 1.01 * reach
     changed["emnist/letters"] = cells["emnist/letters"]
-    changed["uniform_noise"] = cells["uniform_noise"]
+    # The seeds of ours agree to the last digit, so any other value is a change.
+    changed["uniform_noise"] = made_up_study.unknown_cells([0.24])
     summary["against_paper"]["ours_distances"] = {
         **summary["against_paper"]["ours"],
         "met": 7,
@@ -497,8 +528,10 @@ def test_findings_are_made_of_the_numbers(root):
     study = table1_page.Study(folder, summary)
     assert f"{pair}st: 1 seed)" in "\n".join(table1_findings.lines(study))
     assert "without a real unknown image" not in text
-    assert f"Without the block (kmnist {100 * 2.1 * deviation:+.2f})" in text
-    changed["kmnist"]["auroc"]["mean"] = 0.9975 + 1.9 * deviation
+    expected = f"kmnist {-101 * reach:+.2f}, uniform_noise -1.00"
+    assert f"Without the block ({expected})" in text
+    changed["kmnist"]["auroc"]["mean"] = 0.9975 - 0.99 * reach
+    changed["uniform_noise"] = cells["uniform_noise"]
     summary["trainings"]["plain"]["exposure"] = []
     text = "\n".join(table1_findings.lines(table1_page.Study(folder, summary)))
     assert "Without the block" not in text
