@@ -107,6 +107,15 @@ class Interleave:
                 total = check_count("unknown_per_epoch", unknown_per_epoch)
             quotas = even_shares(max(total, len(unknown)), len(unknown))
         self.normalize = normalize
+        self._config = {
+            "known": known.fingerprint(),
+            "unknown": [split.fingerprint() for split in unknown],
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "normalize": bool(normalize),
+            "unknown_per_epoch": unknown_per_epoch,
+            "augment": getattr(augment, "__qualname__", augment),
+        }
         self._num_known = len(known)
         self._sizes, self._quotas = sizes, quotas
         self._augment = _augmentation(augment)
@@ -129,6 +138,14 @@ class Interleave:
     @property
     def steps_per_epoch(self):
         return math.ceil(self.num_images / self.batch_size)
+
+    def get_config(self):
+        """What is mixed and how, plain JSON values; splits by their fingerprints.
+
+        A function that augments is named only, so that another one of that name passes
+        for the same.
+        """
+        return self._config
 
     def epoch(self, index, start_step=0):
         """Returns the batches of one epoch, from `start_step` on.

@@ -604,7 +604,11 @@ def _read_samples(folder, image_shape):
 
 
 def _parse_overrides(overrides):
-    """Returns `{"epochs": 2}` for `["epochs=2"]`."""
+    """Returns `{"epochs": 2}` for `["epochs=2"]`.
+
+    `None` and `none` say the same as `null` of a field that may be `None`; a block may
+    be called "none".
+    """
     parsed = {}
     for override in overrides:
         field, separator, value = override.partition("=")
@@ -613,7 +617,8 @@ def _parse_overrides(overrides):
         try:
             parsed[field] = json.loads(value)
         except json.JSONDecodeError:
-            parsed[field] = value
+            is_none = value in ("None", "none") and field in recipes.OPTIONAL
+            parsed[field] = None if is_none else value
     return parsed
 
 
@@ -661,6 +666,9 @@ class _LabelsForEach:
         self._data, self._outputs = data, outputs
         self.steps_per_epoch = data.steps_per_epoch
 
+    def get_config(self):
+        return self._data.get_config()
+
     def epoch(self, index, start_step=0):
         def each(images, labels):
             return images, dict.fromkeys(self._outputs, labels)
@@ -674,8 +682,9 @@ def _exposure(recipe, sources, known_source, seed):
     Validation images are those of `sources`, whatever number of training images a
     recipe makes.
     """
-    num_known = len(known_source.train)
-    total = recipe.unknown_images or round(num_known / known_source.num_classes)
+    total = recipe.unknown_images
+    if total is None:
+        total = round(len(known_source.train) / known_source.num_classes)
     num_real = sum(source.name != _SYNTHETIC for source in sources)
     splits = []
     for source in sources:
@@ -712,12 +721,13 @@ def seen(specs, exposed):
     """Returns the specs whose source was exposed in training, if only in part.
 
     `emnist/letters` was if `emnist/letters[0-12]` or `tfds:emnist/letters` were, and
-    `folder:pictures/test` if `folder:pictures` was, or the other way round. Noise was
-    if `synthetic` was.
+    `folder:pictures/test` if `folder:pictures` was, or the other way round. A version,
+    as in `tfds:mnist:3.0.1`, makes no other source. Noise was if `synthetic` was.
     """
 
     def origin(spec):
-        whole = re.sub(r"\[[^\[\]]*\]$", "", spec).removeprefix("tfds:")
+        whole = re.sub(r"\[[^\[\]]*\]$", "", spec)
+        whole = re.sub(r"^tfds:(.+?)(:[\d.*]+)?$", r"\1", whole)
         prefix, colon, path = whole.partition(":")
         return prefix, pathlib.Path(path).expanduser().resolve() if colon else None
 

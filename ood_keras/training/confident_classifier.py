@@ -35,7 +35,8 @@ class ConfidentClassifier(keras.Model):
     Calling the model calls the classifier. Only the classifier belongs to the compiled
     optimizer; the GAN has its own, Adam with the authors' beta_1 = 0.5. All their state
     is among `variables`, so that `training.fit` resumes exactly; its `model.keras` is
-    the plain classifier.
+    the plain classifier. One that is saved whole can be loaded once
+    `ood_keras.training` is imported.
 
     Args:
         classifier: A built `keras.Model` from images `(batch, height, width, channels)`

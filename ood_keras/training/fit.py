@@ -5,11 +5,14 @@ import json
 
 import keras
 
-from ood_keras.conventions import check_num_classes
+from ood_keras.conventions import check_count, check_num_classes
 from ood_keras.training import run_directory
 from ood_keras.training.run import Run, without_counters
 from ood_keras.training.set_seed import set_seed
 from ood_keras.training.validation import Validation
+
+# What `model.compile` was given and training depends on.
+_COMPILED = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics")
 
 
 def fit(
@@ -58,17 +61,19 @@ def fit(
             be resumed.
         data: Has `steps_per_epoch`, and `epoch(index, start_step)`, which returns the
             batches of that epoch from that step on as a `tf.data.Dataset` and is the
-            same whenever it is called: `pipelines.Interleave`.
+            same whenever it is called: `pipelines.Interleave`. What its `get_config()`
+            says, if it has one, is compared like `settings`.
         epochs: Passes over the data in all, those before a resume included.
         run_dir: Folder of the run: new, empty, or that of the same run.
         validation: `(known, unknown)` image data, known with labels `0..N-1`; unknown
             is `None` where training must not be steered by any. Or an object whose
-            `measure()` returns `{name: number}` after every epoch, `known_loss` or the
-            metrics of `metrics.evaluate_scores` among them.
+            `measure()` returns `{name: number}` after every epoch: `known_loss`, or
+            `fpr95_known_positive`, `detection_error` and `auroc`, among any others.
         num_classes: N, the number of known classes.
         settings: Plain JSON values that say what is run: recipe, data sources and their
             fingerprints. Saved in `run.json`; a resumed run must have the same.
-        seed: Decides everything random. Saved and compared like `settings`.
+        seed: Decides all that is random but the order and the augmentation of `data`,
+            which has a seed of its own. Saved and compared like `settings`.
         score: The score of the selection, a name in `detectors.output_scores`.
             "unknown_probability" needs N + 1 logits.
         checkpoint_every: Seconds between checkpoints inside an epoch: what a kill can
@@ -103,7 +108,8 @@ def fit(
     >>> min(row["val_fpr95_known_positive"] for row in history)
     0.0007
     """
-    _check_arguments(model, data, epochs, checkpoint_every)
+    epochs = check_count("epochs", epochs)
+    _check_arguments(model, data, checkpoint_every)
     set_seed(seed)
     num_classes = check_num_classes(num_classes)
     validator = validation
@@ -113,11 +119,13 @@ def fit(
         "settings": {} if settings is None else settings,
         "seed": seed,
         "epochs": epochs,
-        "steps_per_epoch": data.steps_per_epoch,
+        "steps_per_epoch": int(data.steps_per_epoch),
         "num_classes": num_classes,
         "score": score,
         **_description(model),
     }
+    if hasattr(data, "get_config"):
+        run["data"] = data.get_config()
     with run_directory.opened(run_dir, run) as folder:
         training = Run(model, data, folder, epochs, checkpoint_every, progress)
         training.resume()
@@ -127,7 +135,7 @@ def fit(
         return training.history
 
 
-def _check_arguments(model, data, epochs, checkpoint_every):
+def _check_arguments(model, data, checkpoint_every):
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             "training.fit needs the TensorFlow backend: set KERAS_BACKEND=tensorflow, "
@@ -143,10 +151,6 @@ def _check_arguments(model, data, epochs, checkpoint_every):
             "`data` must have `steps_per_epoch` and `epoch(index, start_step)`, as "
             "pipelines.Interleave has; a plain dataset cannot be resumed exactly (use "
             f"model.fit for it). Received: {type(data).__name__}"
-        )
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-        raise ValueError(
-            f"`epochs` must be an integer >= 1. Received: epochs={epochs!r}"
         )
     if not checkpoint_every >= 0:
         raise ValueError(
@@ -164,8 +168,8 @@ def _description(model):
     text = json.dumps(config)
     return {
         "model": {
-            "parameters": model.count_params(),
+            "parameters": getattr(model, "inference_model", model).count_params(),
             "sha256": hashlib.sha256(text.encode()).hexdigest(),
         },
-        **{part: compiled.get(part) for part in ("optimizer", "loss", "metrics")},
+        **{part: compiled.get(part) for part in _COMPILED},
     }

@@ -11,6 +11,7 @@ from ood_keras import files
 from ood_keras.training import checkpoints, logs
 
 _BEST = "best/"
+_SELECTING = ("fpr95_known_positive", "detection_error", "auroc")
 
 
 class Run:
@@ -91,7 +92,8 @@ class Run:
         _check_loss(row["loss"], self.epoch)
         measured = validator.measure()
         row["seconds"] = round(callback.elapsed(), 3)
-        row |= {f"val_{name}": value for name, value in measured.items()}
+        row |= {f"val_{name}": float(value) for name, value in measured.items()}
+        _check_measured(row)
         self.history.append(row)
         if self.best_epoch is None or _rank(row) < _rank(self.history[self.best_epoch]):
             self.best_epoch = self.epoch
@@ -108,7 +110,8 @@ class Run:
         was_complete = self.restored is not None and path.exists()
         if self.restored is not None:
             self.restore()
-        self.model.set_weights(self.best_weights)
+        for variable, array in zip(self.model.weights, self.best_weights, strict=True):
+            variable.assign(_typed(array, variable))
         if not was_complete:
             with files.atomic_file(path) as temporary:
                 getattr(self.model, "inference_model", self.model).save(temporary)
@@ -158,10 +161,7 @@ class Run:
                 "another run_dir"
             )
         for name, variable in variables.items():
-            array = stored[name]
-            if array.dtype.kind == "V":  # NumPy saves bfloat16 as two nameless bytes.
-                array = array.view(variable.dtype)
-            variable.assign(array)
+            variable.assign(_typed(stored[name], variable))
         self.restored = None
 
     def say(self, text):
@@ -271,6 +271,24 @@ def _exactly(dataset, count, name):
             f"Received: {length}"
         )
     return dataset
+
+
+def _typed(array, variable):
+    """A saved array as the type of its variable."""
+    # NumPy saves bfloat16 as two nameless bytes.
+    return array.view(variable.dtype) if array.dtype.kind == "V" else array
+
+
+def _check_measured(row):
+    if "val_known_loss" in row and "val_auroc" not in row:
+        return
+    missing = [name for name in _SELECTING if f"val_{name}" not in row]
+    if missing:
+        raise ValueError(
+            "`validation.measure()` must return known_loss, or all of "
+            f"{', '.join(_SELECTING)}, which the best epoch is chosen by. Received: no "
+            f"{' and no '.join(missing)}"
+        )
 
 
 def _check_loss(loss, epoch):

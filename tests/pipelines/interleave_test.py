@@ -1,4 +1,5 @@
 import collections
+import json
 
 import keras
 import numpy as np
@@ -255,6 +256,18 @@ def test_unknown_per_epoch_is_spread_evenly_over_the_sources(splits):
     used = images[labels == -1]
     assert ((used < 2000).sum(), (used >= 2000).sum()) == (11, 10)
     assert mixed.num_unknown == 21
+
+
+def test_the_config_tells_mixtures_apart(splits):
+    known, unknown = splits
+    options = {"seed": 3, "batch_size": 8, "augment": "random_shift"}
+    config = Interleave(known, unknown, 4, **options).get_config()
+    assert json.loads(json.dumps(config)) == config
+    assert Interleave(known, unknown, 4, **options).get_config() == config
+    for change in ({"seed": 4}, {"batch_size": 9}, {"augment": None}):
+        other = Interleave(known, unknown, 4, **{**options, **change}).get_config()
+        assert other != config
+    assert Interleave(known, unknown[:1], 4, **options).get_config() != config
 
 
 def test_known_images_alone_must_be_asked_for(splits):

@@ -1,6 +1,7 @@
 """The joint training of Lee et al.: formulas, who learns from what, resume, saving."""
 
 import itertools
+import json
 
 import keras
 import numpy as np
@@ -239,6 +240,8 @@ def test_resumes_exactly_and_saves_the_plain_classifier(tmp_path, monkeypatch):
     saved = keras.models.load_model(tmp_path / "resumed" / "model.keras")
     assert type(saved) is keras.Sequential
     assert are_equal(saved.weights, values(expected.classifier.weights))
+    run = json.loads((tmp_path / "resumed" / "run.json").read_text())
+    assert run["model"]["parameters"] == saved.count_params()
 
 
 def test_state_of_all_optimizers_is_among_the_variables():

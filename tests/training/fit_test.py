@@ -277,11 +277,14 @@ def test_resumes_whatever_is_trained(tmp_path, variant, data):
     ):
         train(tmp_path / "resumed", variant(build_model()), data)
     model = variant(build_model())
-    history = train(tmp_path / "resumed", model, data)
-    assert without_seconds(history) == without_seconds(expected_history)
-    assert_equal_weights(model.get_weights(), expected.get_weights())
-    left, right = model.optimizer.variables, expected.optimizer.variables
-    assert_equal_weights([v.numpy() for v in left], [v.numpy() for v in right])
+    # Once to its end, and once more when it is complete.
+    for _ in range(2):
+        history = train(tmp_path / "resumed", model, data)
+        assert without_seconds(history) == without_seconds(expected_history)
+        assert_equal_weights(model.get_weights(), expected.get_weights())
+        left, right = model.optimizer.variables, expected.optimizer.variables
+        assert_equal_weights([v.numpy() for v in left], [v.numpy() for v in right])
+        model = variant(build_model())
 
 
 def test_a_damaged_checkpoint_is_replaced_by_the_one_before(uninterrupted, tmp_path):
@@ -316,6 +319,47 @@ def test_refuses_another_run(uninterrupted):
         train(run_dir, build_model(learning_rate=0.06))
     with pytest.raises(ValueError, match=r"model.parameters is"):
         train(run_dir, loss_on_features(None), TwoTargets())
+
+
+def test_refuses_other_weights_of_the_losses(tmp_path):
+    arguments = {"data": TwoTargets(), "epochs": 1}
+    train(tmp_path, loss_on_features(None), **arguments)
+    model = loss_on_features(None)
+    weights = {"logits": 1.0, "features": 100.0}
+    model.compile("adam", model.loss, loss_weights=weights)
+    with pytest.raises(ValueError, match=r"loss_weights is None there"):
+        train(tmp_path, model, **arguments)
+
+
+class Described(resumable_run.Data):
+    def __init__(self, seed):
+        super().__init__()
+        self.seed = seed
+
+    def get_config(self):
+        return {"seed": self.seed}
+
+
+def test_refuses_other_data(tmp_path):
+    train(tmp_path, data=Described(1), epochs=1)
+    with pytest.raises(ValueError, match=r"data.seed is 1 there and 2 here"):
+        train(tmp_path, data=Described(2), epochs=1)
+
+
+class Measured:
+    def __init__(self, **numbers):
+        self.numbers = numbers
+
+    def measure(self):
+        return self.numbers
+
+
+def test_takes_what_an_own_validation_measures(tmp_path):
+    own = Measured(known_loss=np.float32(0.5), share=np.int64(1))
+    (row,) = train(tmp_path, epochs=1, validation=own)
+    assert (row["val_known_loss"], row["val_share"]) == (0.5, 1.0)
+    with pytest.raises(ValueError, match="no fpr95_known_positive and no detection_er"):
+        train(tmp_path / "run", epochs=1, validation=Measured(auroc=0.9))
 
 
 def test_refuses_a_folder_that_is_no_run(tmp_path):

@@ -114,8 +114,9 @@ class AutoencoderPair(keras.Model):
 
     No weight belongs to both, and Adam treats every weight for itself, so each learns
     what it would learn alone. All their state is among `variables`, so that
-    `training.fit` resumes exactly. Labels are not looked at, and no loss is compiled:
-    the model minimises the negative sum of both bounds.
+    `training.fit` resumes exactly. A saved one can be loaded once
+    `ood_keras.training.baselines` is imported. Labels are not looked at, and no loss is
+    compiled: the model minimises the negative sum of both bounds.
 
     Args:
         image_shape: `(height, width, channels)`.
