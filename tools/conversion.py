@@ -8,6 +8,7 @@ from ood_keras import export, pipelines
 from ood_keras.export import manifest
 from ood_keras.export.shipped import locate
 from ood_keras.files import atomic_directory
+from ood_keras.tools.same_classes import check_same_classes
 
 TFLITE_FORMATS = ("float32", "float16", "dynamic_range", "int8")
 FORMATS = (*TFLITE_FORMATS, "onnx")
@@ -126,10 +127,12 @@ def _validation(specs, data_dir, model, known=None):
     load = functools.partial(pipelines.load, data_dir=data_dir, image_shape=shape)
     if known is not None:
         load = functools.partial(load, known=load(known))
-    splits = [load(spec).validation for spec in specs]
+    sources = [load(spec) for spec in specs]
+    splits = [source.validation for source in sources]
     if known is None:
-        for split in splits:
-            pipelines.check_known(split)
+        for source in sources:
+            pipelines.check_known(source.validation)
+            check_same_classes(source, manifest.read(model)["class_names"])
     else:
         share = _MAX_UNKNOWN // len(splits)
         splits = [split.take(min(share, len(split))) for split in splits]

@@ -22,6 +22,7 @@ from ood_keras.files import atomic_file
 from ood_keras.pipelines import recipes
 from ood_keras.pipelines.sources.licences import licence
 from ood_keras.tools import prediction
+from ood_keras.tools.same_classes import check_same_classes
 
 DETECTORS = ("unknown_probability", "msp", "max_logit", "energy", "objectosphere")
 
@@ -507,39 +508,10 @@ def calibrate(
     predictor = exporting.Predictor(model)
     source = pipelines.load(known, data_dir=data_dir, image_shape=predictor.image_shape)
     pipelines.check_known(source.validation)
-    _check_same_classes(source, predictor.class_names)
+    check_same_classes(source, predictor.class_names)
     scores = predictor.predict(source.validation.dataset())["ood_score"]
     threshold = _CALIBRATIONS[method](scores, target_acceptance)
     return exporting.recalibrate(model, threshold), threshold
-
-
-def _check_same_classes(source, class_names):
-    """Raises unless a source has the classes of a model, in any order."""
-    numbered = source.name.startswith(("npz:", "idx:"))
-    # Such files have no names, and their labels are taken for the model's class ids.
-    if numbered and source.num_classes == len(class_names):
-        return
-    found, expected = (
-        {name.casefold(): name for name in names}
-        for names in (source.class_names, class_names)
-    )
-    if found.keys() == expected.keys():
-        return
-    differing = {
-        "only the model has": [expected[key] for key in expected if key not in found],
-        "only the source has": [found[key] for key in found if key not in expected],
-    }
-    shown = "; ".join(
-        f"{whose} {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
-        for whose, names in differing.items()
-        if names
-    )
-    raise ValueError(
-        f"{source.name} must have the {len(class_names)} classes of the model, whose "
-        f"known images the threshold is for; {shown}. Choose classes as in mnist[0-4], "
-        "call class folders as the model calls its classes, or give an .npz file with "
-        f"labels 0 to {len(class_names) - 1}"
-    )
 
 
 def predict(*, model, paths, picture=None):

@@ -7,8 +7,8 @@ def kth_smallest(scores, k):
     """The k-th smallest (from 1) of checked scores, as a number that float32 holds.
 
     Raises:
-        ValueError: it is infinite, and would accept everything or nothing, or beyond
-            float32.
+        ValueError: it is infinite, and would accept everything or nothing, it is the
+            score that exported models give what is no image, or beyond float32.
     """
     value = np.partition(scores, k - 1)[k - 1]
     if np.isinf(value):
@@ -16,6 +16,13 @@ def kth_smallest(scores, k):
             f"{np.sum(scores == value)} of {len(scores)} known scores are {value}, so "
             "the threshold would be infinite and reject nothing or nearly everything. "
             "Choose another detector, or find out why known images score infinite"
+        )
+    if value == np.finfo(np.float32).max:
+        raise ValueError(
+            f"{np.sum(scores == value)} of {len(scores)} known scores are {value}, "
+            "which exported models give what they take for no image, so that the "
+            "threshold would reject nothing. Look at `valid` of their answers: images "
+            "are floats in [0, 1], so divide bytes by 255"
         )
     threshold = round_up(value)
     if np.isinf(threshold):

@@ -46,8 +46,8 @@ def quantile(known_scores, target_acceptance=0.95):
         guarantee=(
             f"Accepts at least {percent(target)} of the {num_scores:,} known images it "
             "was chosen on; of new ones drawn alike it accepts between "
-            f"{percent(low)} and {percent(high)} (with 90 % probability), and at least "
-            f"{percent(k / (num_scores + 1))} on average."
+            f"{percent(low)} and {percent(high)} (with 90 % probability), or above, "
+            f"and at least {percent(k / (num_scores + 1))} on average."
         ),
         num_calibration=num_scores,
         target_acceptance=target,

@@ -20,8 +20,8 @@ class Threshold:
         target_acceptance: The fraction of known images that it should accept; `None`
             where the method aims at something else.
         acceptance_interval: `(low, high)`: the fraction of new known images that it
-            will accept lies between these with 90 % probability. `None` where the
-            method promises none.
+            will accept lies between these with 90 % probability, or above where
+            scores tie. `None` where the method promises none.
 
     Raises:
         ValueError: `value` is NaN or infinite, or not one that float32 holds.

@@ -79,8 +79,8 @@ class Detector:
         Raises:
             TypeError: `model` is not a `keras.Model`, or `data` cannot be read.
             ValueError: data or `num_classes` is missing, labels are out of range, a
-                class has no images, the network gives NaN for an image, or the model is
-                not made for this detector.
+                class has no images, an image has pixels that are not finite, the
+                network gives NaN for one, or the model is not made for this detector.
             RuntimeError: the detector perturbs its input, and Keras does not run on
                 TensorFlow.
         """
@@ -117,7 +117,8 @@ class Detector:
             batch_size: Most images in the network at once, for arrays.
 
         Returns:
-            Float32 array `(num_images,)`.
+            Float32 array `(num_images,)`; NaN for an image with pixels that are NaN or
+            infinite, which no threshold accepts.
 
         Raises:
             RuntimeError: `fit` has not been called.
@@ -126,7 +127,11 @@ class Detector:
         """
         self._check_fitted()
         if self._scorer is None:
-            self._scorer = compiled(lambda images: self.call(images)["ood_score"])
+            self._scorer = compiled(
+                lambda images: nan_where_not_finite(
+                    images, self.call(images)["ood_score"]
+                )
+            )
         images = batches.iterate_images(data, batch_size)
         scores = over_batches(self._scorer, images)
         return np.concatenate([np.zeros((0,), np.float32), *scores])
@@ -321,6 +326,15 @@ class Detector:
         self.network = None
         self.arrays = {}
         self._scorer = None
+
+
+def nan_where_not_finite(images, scores):
+    """`scores` `(batch,)`, NaN for images whose NaN a ReLU or a maximum may have lost.
+
+    Infinite pixels count as NaN.
+    """
+    pixels = ops.reshape(images, (-1, int(np.prod(images.shape[1:]))))
+    return ops.where(ops.all(ops.isfinite(pixels), axis=-1), scores, np.nan)
 
 
 def _rows(nest, kept):

@@ -151,7 +151,9 @@ class Gram(Detector):
             # The sum over j first: no matrix of channels by channels is made.
             over_channels = ops.sum(powered, axis=2)[:, None, :]
             sums = ops.matmul(over_channels, powered)[:, 0]
-            root = ops.sign(sums) * ops.power(ops.abs(sums), 1.0 / power)
+            # At 0 the root has no gradient, which a perturbation of images asks for.
+            magnitude = ops.where(sums == 0, 1.0, ops.abs(sums))
+            root = ops.sign(sums) * ops.power(magnitude, 1.0 / power)
             statistics.append(root * ops.square(size[:, 0]))
         return ops.concatenate(statistics, axis=-1)
 

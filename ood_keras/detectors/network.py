@@ -76,6 +76,7 @@ class Network:
             self._logits = _find_logits(calls, _only_output(output))
         else:
             self._logits = self._executed(logits, calls, "logits")
+            _check_no_sigmoid(self._logits)
         self._undo_softmax = _is_softmax(self._logits, *calls[self._logits])
         self._classifier = _last_with_weights(calls, self._logits)
         self._features = None
@@ -97,7 +98,7 @@ class Network:
         self.num_logits = int(outputs["logits"].shape[1])
         self.feature_size = int(outputs["features"].shape[1])
         self._features_feed_head = _feed_head(
-            self._classifier, outputs, calls[self._logits][1].dtype
+            self._classifier, outputs, calls[self._classifier][1].dtype
         )
         names = {layer: name for name, layer in self._layers.items()}
         before = list(calls)[: list(calls).index(self._classifier)]
@@ -144,6 +145,8 @@ class Network:
     def batches(self, data, batch_size=256, layers=(), read=None):
         """Yields `(outputs, labels)`, NumPy, batch by batch, running compiled.
 
+        Outputs are NaN for an image with pixels that are NaN or infinite.
+
         Args:
             data: Images or images with labels, as `ood_keras.batches.iterate` takes.
             batch_size: Rows per batch for arrays.
@@ -158,7 +161,8 @@ class Network:
             )
         for images, labels in batches.iterate(data, batch_size):
             if len(images):
-                yield self._compiled[key](images), labels
+                outputs = self._compiled[key](images)
+                yield _nan_where_not_finite(images, outputs), labels
 
     def with_features(self, features):
         """The same network with the output of another layer, by name, as features."""
@@ -412,6 +416,17 @@ def _feed_head(classifier, outputs, dtype):
     return _equal(logits, outputs["logits"], dtype)
 
 
+def _nan_where_not_finite(images, outputs):
+    """`outputs`, NaN for images whose NaN a ReLU or a maximum may have lost."""
+    strange = ~np.isfinite(images.reshape(len(images), -1)).all(axis=1)
+    if not strange.any():
+        return outputs
+    outputs = keras.tree.map_structure(np.array, outputs)
+    for rows in keras.tree.flatten(outputs):
+        rows[strange] = np.nan
+    return outputs
+
+
 def _has_kernel(layer):
     return getattr(layer, "kernel", None) is not None
 
@@ -474,8 +489,7 @@ def _find_logits(calls, output):
                 continue
             made = normalise(_float32(made))
         if _equal(made, output, output.dtype):
-            if getattr(layer, "activation", None) is keras.activations.sigmoid:
-                break
+            _check_no_sigmoid(layer)
             return layer
     names = ", ".join(layer.name for layer in calls)
     raise ValueError(
@@ -483,6 +497,16 @@ def _find_logits(calls, output):
         "model's output, or gives it by a softmax. Name it with logits=...; layers "
         f"that run: {names or 'none. Layers inside of a tf.function are not seen'}"
     )
+
+
+def _check_no_sigmoid(layer):
+    if getattr(layer, "activation", None) is keras.activations.sigmoid:
+        raise ValueError(
+            f"layer {layer.name!r} ends in a sigmoid, but scores are of a softmax over "
+            "the classes. Train with one logit per class, two where there are two "
+            "classes, and no activation or a softmax; or name a layer that gives such "
+            "logits with logits=..."
+        )
 
 
 def _last_with_weights(calls, logits):

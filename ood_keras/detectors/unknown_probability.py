@@ -1,5 +1,6 @@
 """The probability of the extra unknown class."""
 
+from ood_keras.conventions import check_num_classes
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
 
@@ -26,7 +27,7 @@ class UnknownProbability(Detector):
 
     def _infer_num_classes(self, network, data):
         if self.num_classes is None and data is None:
-            return network.num_logits - 1
+            return check_num_classes(network.num_logits - 1)
         return super()._infer_num_classes(network, data)
 
     def _check_num_classes(self, network, num_classes):

@@ -57,12 +57,6 @@ class Source:
             for name, point in self.manifest.get("operating_points", {}).items()
         }
         self._target_acceptance = target_acceptance
-        if target_acceptance is None and self.threshold.method not in _METHODS:
-            raise ValueError(
-                f"the threshold of {path} was chosen by {self.threshold.method!r}, "
-                "which cannot be repeated on the scores of known images alone; give "
-                "target_acceptance=..., and it is calibrated anew"
-            )
         self.known = self._images("known_images", known_images)
         self.unknown = (
             None
@@ -89,11 +83,21 @@ class Source:
 
         They are chosen alike. Operating points whose choice cannot be repeated are
         dropped, and all if another share of known images is to be accepted.
+
+        Raises:
+            ValueError: the choice of the threshold cannot be repeated.
         """
         target, points = self._target_acceptance, self.operating_points
         if target is not None:
             method = _METHODS.get(self.threshold.method, calibration.conformal)
             return method(scores, target), {}
+        if self.threshold.method not in _METHODS:
+            raise ValueError(
+                f"the threshold of {self.path} was chosen by "
+                f"{self.threshold.method!r}, which cannot be repeated on the scores of "
+                "known images alone, as a quantised file needs; give "
+                "target_acceptance=..., and it is calibrated anew"
+            )
         return _METHODS[self.threshold.method](
             scores, self.threshold.target_acceptance
         ), {

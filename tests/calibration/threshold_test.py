@@ -173,6 +173,8 @@ def test_nan_is_never_accepted():
         ([0.0, 1.0], None, "strictly between 0 and 1"),
         ([0.0, 1.0], [0.5], "strictly between 0 and 1"),
         (np.full(40, 1e300), 0.9, "beyond what float32 holds"),
+        # The score that exported models give bytes that were not divided by 255.
+        (np.full(40, np.finfo(np.float32).max), 0.9, "40 of 40 .* divide bytes by 255"),
     ],
 )
 def test_bad_input_is_explained(method, known, target, message):

@@ -205,16 +205,22 @@ def test_extreme_logits_give_finite_scores(case, make_form, data):
     assert np.all(np.isfinite(again.score(data.unknown)))
 
 
-def test_mixed_precision_models_are_scored_in_float32(data):
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("apart", [False, True], ids=["in the layer", "apart"])
+def test_mixed_precision_models_are_scored_in_float32(data, policy, apart):
+    keras.utils.set_random_seed(0)
+    softmax = None if apart else "softmax"
     model = keras.Sequential(
         [
             keras.Input((8, 8, 1)),
-            keras.layers.Flatten(dtype="mixed_bfloat16"),
-            keras.layers.Dense(12, activation="relu", dtype="mixed_bfloat16"),
-            keras.layers.Dense(3, activation="softmax", dtype="mixed_bfloat16"),
+            keras.layers.Flatten(dtype=policy),
+            keras.layers.Dense(12, activation="relu", dtype=policy),
+            keras.layers.Dense(3, activation=softmax, dtype=policy),
+            # As Keras' guide to mixed precision has it.
+            *[keras.layers.Activation("softmax", dtype="float32")] * apart,
         ]
     )
-    for name in ("msp", "energy"):
+    for name in ("msp", "energy", "vim", "react"):
         scores = detectors.get(name).fit(model, data.train).score(data.known)
         assert scores.dtype == np.float32
         assert np.all(np.isfinite(scores))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from ood_keras import detectors
+from ood_keras import detectors, evaluation
 
 LEARNING = [
     name
@@ -16,10 +16,25 @@ LEARNING = [
 
 @pytest.fixture(scope="module")
 def linear(data):
-    """A network that hands NaN and infinite pixels on, which a ReLU may swallow."""
+    """A network that hands NaN and infinite pixels on."""
     keras.utils.set_random_seed(0)
     return keras.Sequential(
         [keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(6), layers.Dense(3)]
+    )
+
+
+@pytest.fixture(scope="module")
+def swallowing(data):
+    """A network whose ReLU and maximum may lose them on their way."""
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.MaxPool2D(),
+            layers.Flatten(),
+            layers.Dense(3),
+        ]
     )
 
 
@@ -41,6 +56,26 @@ def test_an_image_without_finite_features_is_no_teacher(linear, strange, name):
     labels = np.where(np.arange(300) == 200, -1, labels)
     scores = detector.fit(linear, (images, labels)).score(images[:200])
     assert np.all(np.isfinite(scores))
+
+
+@pytest.mark.parametrize("name", ["energy", "knn", "gram", "mahalanobis"])
+def test_what_a_network_loses_of_bad_pixels_is_seen(swallowing, strange, data, name):
+    detector = detectors.get(name, num_classes=3)
+    if detector.learns:
+        with pytest.raises(ValueError, match="1 of 256 images in a batch of `data`"):
+            detector.fit(swallowing, strange)
+    scores = detector.fit(swallowing, data.train).score(strange[0])
+    assert np.flatnonzero(~np.isfinite(scores)).tolist() == [200]
+    assert np.isnan(scores[200])
+    unknown = {"strange": strange[0]}
+    with pytest.raises(ValueError, match="NaN for 1 of 300 images"):
+        evaluation.evaluate(
+            {name: detector},
+            known=("known", data.train),
+            unknown=unknown,
+            validation_known=data.known,
+            validation_unknown=data.unknown,
+        )
 
 
 @pytest.mark.parametrize("name", ["gram", "ensemble"])

@@ -352,8 +352,10 @@ def test_errors_say_what_to_do(trained, make_form):
     flat = layers.Flatten()(inputs)
     with pytest.raises(ValueError, match="one output"):
         Network(keras.Model(inputs, [layers.Dense(3)(flat), layers.Dense(2)(flat)]))
-    with pytest.raises(ValueError, match="logits="):
-        Network(keras.Model(inputs, layers.Dense(3, activation="sigmoid")(flat)))
+    sigmoid = layers.Dense(3, activation="sigmoid", name="independent")
+    for name in (None, "independent"):
+        with pytest.raises(ValueError, match="'independent' ends in a sigmoid"):
+            Network(keras.Model(inputs, sigmoid(flat)), logits=name)
     # The model's output is computed outside of any layer.
     outside = keras.Model(inputs, 2.0 * layers.Dense(3, name="scores")(flat))
     with pytest.raises(ValueError, match="scores"):

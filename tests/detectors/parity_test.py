@@ -9,6 +9,7 @@ import tensorflow as tf
 from references import detectors_reference as reference
 
 from ood_keras import detectors
+from ood_keras.detectors import perturbation
 
 LAYERS = ["functional_convolution", "functional_hidden"]
 
@@ -302,6 +303,19 @@ def test_odin(world, data, temperature):
     # Rounding flips the sign of single gradients that are nearly 0.
     close = np.isclose(scores, expected, rtol=1e-2, atol=1e-3 * np.abs(expected).max())
     assert np.mean(close) > 0.95
+
+
+def test_odin_moves_images_by_gradients_of_gram(world, data):
+    gram = detectors.get("gram").fit(world.model, data.train)
+
+    def run(images):
+        outputs = gram.network(images, gram.layers)
+        return outputs, [gram.score_outputs(outputs)]
+
+    # Known images lie within its ranges, where it is constant.
+    _, (moved,) = perturbation.lowered(data.unknown, run, 0.01)
+    # Gradients that are NaN would leave the pixels where they are.
+    assert np.mean(moved.numpy() != data.unknown) > 0.9
 
 
 def test_odin_without_a_step_is_what_it_wraps(world, data):

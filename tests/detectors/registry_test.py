@@ -45,6 +45,10 @@ def test_num_classes_is_inferred_or_asked_for(trained, data):
         detectors.get("msp").fit(trained[4], (data.known[:0], data.train[1][:0]))
     with pytest.raises(ValueError, match="unknown class"):
         detectors.get("unknown_probability").fit(trained[3], data.train)
+    inputs = keras.Input((8, 8, 1))
+    two = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(inputs)))
+    with pytest.raises(ValueError, match="at least 2"):
+        detectors.get("unknown_probability").fit(two)
 
 
 def test_a_failed_fit_leaves_nothing_fitted(trained, data):

@@ -405,12 +405,27 @@ def test_wrong_arguments_are_refused_and_leave_nothing(
     with pytest.raises(FileNotFoundError, match="not an exported model"):
         convert(tmp_path / "nothing", out, known_images=known)
     threshold = {**manifest.read(saved)["threshold"], "method": "lowest_cost"}
-    with pytest.raises(ValueError, match="give target_acceptance"):
-        convert(changed(threshold=threshold), out, known_images=known)
-    assert [child.name for child in tmp_path.iterdir()] == ["changed"]
+    if name == "tflite":
+        with pytest.raises(ValueError, match="give target_acceptance"):
+            convert(changed(threshold=threshold), out, known_images=known)
+    assert {child.name for child in tmp_path.iterdir()} <= {"changed"}
     out.mkdir()
     with pytest.raises(FileExistsError, match="never overwritten"):
         convert(saved, out, known_images=known)
+
+
+@pytest.mark.parametrize("name", ["tflite", "onnx"])
+def test_float32_keeps_a_threshold_that_cannot_be_chosen_again(
+    name, saved, changed, known_and_unknown, tmp_path
+):
+    convert, known = getattr(export, name), known_and_unknown[0]
+    threshold = {**manifest.read(saved)["threshold"], "method": "lowest_cost"}
+    options = {"formats": ["float32"]} if name == "tflite" else {}
+    out = convert(
+        changed(threshold=threshold), tmp_path / "out", known_images=known, **options
+    )
+    copy = out / "float32" if name == "tflite" else out
+    assert manifest.read(copy)["threshold"] == threshold
 
 
 def test_unknown_formats_are_refused(saved, known_and_unknown, tmp_path):

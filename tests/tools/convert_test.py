@@ -73,11 +73,16 @@ def test_all_files_come_with_reports_and_are_opened_by_their_path(
         assert strict["accepted"].sum() < predictor.predict(images)["accepted"].sum()
 
 
-def test_known_images_of_another_place_and_another_share(model, tmp_path):
+def test_known_images_of_another_place_and_another_share(model, digits, tmp_path):
+    arrays = {}
+    for split in (digits.train, digits.validation, digits.test):
+        arrays[f"x_{split.role}"] = split.images
+        arrays[f"y_{split.role}"] = split.labels
+    np.savez(tmp_path / "other.npz", **arrays)
     path, table = conversion.convert(
         model=model,
         output=tmp_path / "edge",
-        known="digits[0-4]",
+        known=f"npz:{tmp_path / 'other.npz'}",
         formats=["onnx"],
         target_acceptance=0.6,
     )
@@ -95,6 +100,8 @@ def test_what_cannot_be_done_is_said_and_leaves_nothing(model, tmp_path):
         conversion.convert(model=model, output=output, formats=["int4"])
     with pytest.raises(FileNotFoundError, match="not an exported model"):
         conversion.convert(model=tmp_path / "nothing", output=output)
+    with pytest.raises(ValueError, match="only the model has 5, 6, 7, 8, 9"):
+        conversion.convert(model=model, output=output, known="digits[0-4]")
     assert not output.exists()
     output.mkdir()
     with pytest.raises(FileExistsError, match="never overwritten"):
