@@ -9,6 +9,7 @@ import dataclasses
 import keras
 
 from ood_keras import losses, models
+from ood_keras.conventions import check_count, check_number
 
 LOSSES = {
     "open_set": "the paper's, Eq. 4, over N + 1 classes",
@@ -25,6 +26,27 @@ _WITH_UNKNOWN_WEIGHT = ("open_set", "outlier_exposure")
 _KNOWN_ALONE = ("cross_entropy", "confident_classifier", "likelihood_ratio")
 # The energy of a prior network is -log of its Dirichlet distribution's precision.
 _SCORES = {"prior_network": "energy", "likelihood_ratio": None}
+_COUNTS = (
+    "epochs",
+    "batch_size",
+    "unknown_images",
+    "synthetic_images",
+    "unknown_per_epoch",
+    "hidden_size",
+    "feature_size",
+)
+_NUMBERS = {
+    "dropout": "[0, 1)",
+    "beta": "[0, 1]",
+    # At most 1 on the softmax, which the loss sees to.
+    "gamma": "(0, inf)",
+    "objectosphere_weight": "[0, inf)",
+    "unknown_weight": "[0, inf)",
+    "confidence_weight": "[0, inf)",
+    "learning_rate": "(0, inf)",
+    "momentum": "[0, 1)",
+    "weight_decay": "[0, inf)",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,8 +113,7 @@ class Recipe:
     augment: str | None = None
 
     def __post_init__(self):
-        # JSON has lists only.
-        object.__setattr__(self, "filters", tuple(self.filters))
+        object.__setattr__(self, "filters", _filters(self.filters))
         for field, allowed in (
             ("schedule", ("constant", "cosine")),
             ("block", ("modified_se", "se", "none")),
@@ -104,18 +125,13 @@ class Recipe:
                     f"`{field}` must be one of {', '.join(map(repr, allowed))}. "
                     f"Received: {field}={getattr(self, field)!r}"
                 )
-        for field in (
-            "epochs",
-            "batch_size",
-            "synthetic_images",
-            "feature_size",
-            "learning_rate",
-        ):
-            if getattr(self, field) <= 0:
-                raise ValueError(
-                    f"`{field}` must be positive. "
-                    f"Received: {field}={getattr(self, field)}"
-                )
+        for field, value in list(vars(self).items()):
+            if value is None and field in OPTIONAL:
+                continue
+            if field in _COUNTS:
+                object.__setattr__(self, field, check_count(field, value))
+            elif field in _NUMBERS:
+                check_number(field, value, _NUMBERS[field])
         if self.unknown_weight is not None and self.loss not in _WITH_UNKNOWN_WEIGHT:
             raise ValueError(
                 f"`unknown_weight` is of the losses {_WITH_UNKNOWN_WEIGHT}; leave it "
@@ -249,6 +265,25 @@ class Recipe:
         )
 
 
+# Fields that may be `None`.
+OPTIONAL = tuple(
+    field.name for field in dataclasses.fields(Recipe) if field.default is None
+)
+
+
+def _filters(filters):
+    """Returns `filters` as a tuple, since JSON has lists only."""
+    try:
+        if not isinstance(filters, str):
+            return tuple(filters)
+    except TypeError:
+        pass
+    raise ValueError(
+        "`filters` must be a list of the channels of each stage, as in filters=[8,8]. "
+        f"Received: filters={filters!r}"
+    )
+
+
 _RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -308,7 +343,8 @@ def get(name, **overrides):
         overrides: Values for fields of `Recipe`.
 
     Raises:
-        ValueError: unknown recipe or field; the message lists the known ones.
+        ValueError: unknown recipe or field, the message lists the known ones; a value
+            that does not fit its field.
 
     Example:
 

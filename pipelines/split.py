@@ -208,8 +208,9 @@ def check_label_range(name, labels, num_classes):
     outside = np.flatnonzero((labels < UNKNOWN) | (labels >= num_classes))
     if len(outside):
         known = f"0 to {num_classes - 1}, or " if num_classes else ""
+        todo = "" if num_classes else "; give `class_names`, one name per known class"
         raise ValueError(
-            f"{name}: labels must be {known}{UNKNOWN} for unknown. Received: "
+            f"{name}: labels must be {known}{UNKNOWN} for unknown{todo}. Received: "
             f"{len(outside)} labels out of range, the first is "
             f"{labels[outside[0]]} at index {outside[0]}"
         )

@@ -61,7 +61,8 @@ class Validation:
         cross-entropy over the N known classes.
 
         Raises:
-            ValueError: a label is out of range, or the model's output holds NaN.
+            ValueError: a label is out of range, images differ in shape, or the model's
+                output holds NaN.
         """
         self._accuracy.reset_state()
         known_scores, known_losses = [], []
@@ -89,9 +90,17 @@ class Validation:
         if self._function is None:
             # One trace for every batch size: a graph for a fixed size may round
             # otherwise, and a resumed run would not see the sizes in the same order.
-            signature = tf.TensorSpec((None, *images.shape[1:]), tf.float32)
+            self._image_shape = images.shape[1:]
+            signature = tf.TensorSpec((None, *self._image_shape), tf.float32)
             self._function = tf.function(
                 self._call, input_signature=[signature], autograph=False
+            )
+        if images.shape[1:] != self._image_shape:
+            raise ValueError(
+                "validation images, known and unknown ones, must have one shape, here "
+                f"{self._image_shape} as the first known ones. Received: images of "
+                f"shape {images.shape[1:]}. Resize these, as image_shape="
+                f"{self._image_shape} of `pipelines.load` does"
             )
         return [tensor.numpy() for tensor in self._function(images)]
 

@@ -135,7 +135,10 @@ def _unknown_spec(spec, base_spec):
 
 def _parse_classes(spec, text, class_names):
     """Returns class indices from `"0-4"`, `"0,2,5"` or `"cat,dog"`."""
-    by_name = {name.casefold(): index for index, name in enumerate(class_names)}
+    folded = [name.casefold() for name in class_names]
+    # Of `A` and `a`, each is meant by its own spelling only.
+    by_name = {name: i for i, name in enumerate(folded) if folded.count(name) == 1}
+    by_name |= {name: i for i, name in enumerate(class_names)}
     counted = [str(index) for index in range(len(class_names))]
     # Classes called 1, 2 and 3 are meant by these numbers.
     named_by_number = list(class_names) != counted and all(map(str.isdecimal, by_name))
@@ -150,7 +153,7 @@ def _parse_classes(spec, text, class_names):
     classes = []
     for token in (part.strip() for part in text.split(",")):
         bounds = re.fullmatch(r"(\d+)(?:-(\d+))?", token)
-        named = by_name.get(token.casefold())
+        named = by_name.get(token, by_name.get(token.casefold()))
         if named is not None and (named_by_number or not bounds):
             classes.append(named)
         elif not bounds:

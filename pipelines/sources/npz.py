@@ -44,19 +44,23 @@ def open_path(request):
         if unpaired and len(unpaired) < len(parts):
             raise ValueError(f"{path} has {unpaired[0][0]} but no {unpaired[0][1]}")
         labels = {
-            part: None if unpaired else _labels(archive, path, keys[part][1])
+            part: _labels(archive, path, keys[part][1])
             for part in parts
+            if not unpaired
         }
-    num_classes = 1 + max(
-        int(found.max(initial=-1)) if found is not None else -1
-        for found in labels.values()
-    )
+    num_labels = sum(map(len, labels.values()))
+    for part, found in labels.items():
+        name = f"{path} has {num_labels} labels, so at most as many classes. "
+        check_label_range(name + keys[part][1], found, max(1, num_labels))
+        labels[part] = found.astype(np.int32)
+    highest = [int(found.max(initial=-1)) for found in labels.values()]
+    num_classes = 1 + max(highest, default=-1)
 
     def reader(part):
         def read():
             with _opened(path) as archive:
                 images = _images(archive, path, keys[part][0])
-            if labels[part] is None:
+            if part not in labels:
                 return images, np.full(len(images), UNKNOWN, np.int32)
             if len(images) != len(labels[part]):
                 raise ValueError(
@@ -101,8 +105,7 @@ def _labels(archive, path, key):
             f"{path}: {key} must be integers with one axis. Received: {labels.dtype} "
             f"of shape {labels.shape}"
         )
-    check_label_range(f"{path}: {key}", labels, max(1, len(labels)))
-    return labels.astype(np.int32)
+    return labels
 
 
 def _array(archive, path, key):

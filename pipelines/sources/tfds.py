@@ -31,11 +31,28 @@ class _Quirk:
     bilinear: bool = False
 
 
+_EMNIST_MERGED = _Quirk(
+    namespace="digit",
+    # Of the small letters, those that do not look like their capital.
+    class_names=tuple(string.digits + string.ascii_uppercase + "abdefghnqrt"),
+    transposed=True,
+)
+# By name and config, without a version. A namespace is of classes called by digits
+# alone; those called by letters count by their names, beside digits too.
 _QUIRKS = {
     "mnist": _Quirk(namespace="digit"),
     "svhn_cropped": _Quirk(namespace="digit"),
     "emnist/digits": _Quirk(namespace="digit", transposed=True),
     "emnist/mnist": _Quirk(namespace="digit", transposed=True),
+    "emnist/byclass": _Quirk(
+        namespace="digit",
+        class_names=tuple(
+            string.digits + string.ascii_uppercase + string.ascii_lowercase
+        ),
+        transposed=True,
+    ),
+    "emnist/bymerge": _EMNIST_MERGED,
+    "emnist/balanced": _EMNIST_MERGED,
     "emnist/letters": _Quirk(
         class_names=tuple(string.ascii_uppercase), first_label=1, transposed=True
     ),
@@ -84,7 +101,8 @@ def open_dataset(request, name, looked_for=()):
             f"{request.spec}: expected images. Received: a data set of "
             f"{', '.join(features)}"
         )
-    quirk = _QUIRKS.get(name, _Quirk())
+    # NAME/CONFIG/VERSION, whatever of it the request left to TFDS.
+    quirk = _QUIRKS.get(info.full_name.rpartition("/")[0], _Quirk())
     class_names = quirk.class_names or tuple(
         f"{quirk.class_prefix}{label}"
         for label in getattr(features.get(label_key), "names", None) or ()

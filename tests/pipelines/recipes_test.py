@@ -1,6 +1,7 @@
 """Recipes resolve, refuse what they do not know, and build what they say."""
 
 import dataclasses
+import json
 
 import keras
 import numpy as np
@@ -25,6 +26,14 @@ def test_overrides_replace_fields_only():
     assert dataclasses.replace(recipe, epochs=recipes.get("fast").epochs) == (
         recipes.get("fast")
     )
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recorded_recipe_is_the_same_again(name):
+    recipe = recipes.get(name, unknown_images=20.0)
+    recorded = json.dumps(dataclasses.asdict(recipe))
+    assert '"unknown_images": 20,' in recorded
+    assert recipes.Recipe(**json.loads(recorded)) == recipe
 
 
 @pytest.mark.parametrize(
@@ -148,7 +157,38 @@ def test_likelihood_ratio_has_no_classifier():
         ({"objectosphere_on": "logits"}, "'features'"),
         ({"loss": "entropic_open_set"}, "objectosphere_on='features'"),
         ({"loss": "extra_class", "unknown_weight": 1.0}, "leave it None"),
-        ({"synthetic_images": 0}, "positive"),
+        *(
+            ({field: value}, f"`{field}` must be an integer >= 1.*{field}={value!r}")
+            for field, value in [
+                ("synthetic_images", 0),
+                ("unknown_images", 0),
+                ("unknown_images", -5),
+                ("unknown_images", 20.5),
+                ("unknown_per_epoch", 0),
+                ("epochs", "two"),
+                ("batch_size", None),
+                ("hidden_size", 0),
+                ("feature_size", 2.5),
+            ]
+        ),
+        *(
+            ({field: value}, rf"`{field}` must be a number in [\[(].*{field}={value!r}")
+            for field, value in [
+                ("learning_rate", "nan"),
+                ("learning_rate", float("inf")),
+                ("learning_rate", 0),
+                ("momentum", 1),
+                ("weight_decay", -0.1),
+                ("dropout", "half"),
+                ("beta", 1.1),
+                ("gamma", 0),
+                ("objectosphere_weight", "two"),
+                ("unknown_weight", -1),
+                ("confidence_weight", None),
+            ]
+        ),
+        ({"filters": "8,8"}, r"filters=\[8,8\].*filters='8,8'"),
+        ({"filters": 8}, r"filters=\[8,8\].*filters=8"),
     ],
 )
 def test_recipes_that_cannot_be_are_refused(changes, message):

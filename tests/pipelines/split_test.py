@@ -22,7 +22,7 @@ def make(images=IMAGES, labels=LABELS, names=("a", "b", "c"), **others):
         ({"labels": LABELS.astype(float)}, TypeError, "integers.*float64"),
         ({"labels": LABELS + 1}, ValueError, "0 to 2.*2 labels .* 3 at index 0"),
         ({"labels": LABELS - 2}, ValueError, "first is -2 at index 1"),
-        ({"names": ()}, ValueError, "must be -1 for unknown"),
+        ({"names": ()}, ValueError, "give `class_names`, one name.* 2 at index 0"),
     ],
 )
 def test_bad_content_is_refused(changes, error, message):

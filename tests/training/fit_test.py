@@ -425,6 +425,11 @@ LABELS = np.array([0, 1, 2, 0])
         ({"validation": (IMAGES, IMAGES)}, ValueError, "must have labels"),
         ({"validation": ((IMAGES, LABELS - 1), IMAGES)}, ValueError, "from -1 to 1"),
         ({"validation": ((IMAGES, LABELS), IMAGES[:0])}, ValueError, "no unknown"),
+        (
+            {"validation": ((IMAGES, LABELS), IMAGES[:, :6])},
+            ValueError,
+            r"here \(8, 8, 1\).*shape \(6, 8, 1\).*Resize",
+        ),
         ({"validation": (iter([]), IMAGES)}, TypeError, "only once"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -75,12 +75,14 @@ def test_a_prepared_data_set_is_read(prepared, library, offline):
     assert again.train.fingerprint() == source.train.fingerprint()
 
 
-def test_differences_of_tfds_are_put_right(prepared, library, monkeypatch):
+@pytest.mark.parametrize("version", ["", ":1.0.0", ":1.*.*"])
+def test_differences_of_tfds_are_put_right(version, prepared, library, monkeypatch):
     quirk = tfds._Quirk(
         class_names=("a", "b"), first_label=1, transposed=True, inverted=True
     )
     monkeypatch.setitem(tfds._QUIRKS, "tiny_pictures", quirk)
-    source = pipelines.load("tfds:tiny_pictures", data_dir=prepared)
+    spec = f"tfds:tiny_pictures{version}"
+    source = pipelines.load(spec, data_dir=prepared)
     # The label 0 of the file is none of the named classes, but unknown.
     expected = {
         bytes(255 - image.transpose(1, 0, 2)): label - 1
@@ -88,10 +90,60 @@ def test_differences_of_tfds_are_put_right(prepared, library, monkeypatch):
     }
     received = zip(source.test.images, source.test.labels, strict=True)
     assert {bytes(image): label for image, label in received} == expected
-    small = pipelines.load(
-        "tfds:tiny_pictures", data_dir=prepared, image_shape=(3, 3, 3)
-    )
+    small = pipelines.load(spec, data_dir=prepared, image_shape=(3, 3, 3))
     assert small.test.image_shape == (3, 3, 3)
+
+
+def store_emnist(library, config, folder):
+    """Writes one picture of each class of a config of EMNIST; returns the pictures."""
+    import tensorflow as tf
+
+    builder = library.builder(f"emnist/{config}", data_dir=folder)
+    count = builder.info.features["label"].num_classes
+    images = np.random.default_rng(1).integers(0, 256, (count, 28, 28, 1), np.uint8)
+    rows = {"image": images, "label": np.arange(count)}
+    library.dataset_builders.store_as_tfds_dataset(
+        name="emnist",
+        config=config,
+        version=str(builder.version),
+        features=builder.info.features,
+        split_datasets={"test": tf.data.Dataset.from_tensor_slices(rows)},
+        data_dir=folder,
+    )
+    return images
+
+
+# The codes of the small letters in emnist-balanced-mapping.txt.
+MERGED = (97, 98, 100, 101, 102, 103, 104, 110, 113, 114, 116)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "small"),
+    [
+        ("emnist", "byclass", range(97, 123)),
+        ("emnist/byclass:3.1.0", "byclass", range(97, 123)),
+        ("emnist/bymerge", "bymerge", MERGED),
+        ("emnist/balanced:3.*.*", "balanced", MERGED),
+    ],
+)
+def test_emnist_is_turned_and_its_digits_are_digits(
+    name, config, small, library, tmp_path
+):
+    images = store_emnist(library, config, tmp_path)
+    source = pipelines.load(f"tfds:{name}", data_dir=tmp_path)
+    codes = [*range(48, 58), *range(65, 91), *small]
+    assert source.class_names == tuple(map(chr, codes))
+    turned = dict(enumerate(images.transpose(0, 2, 1, 3)))
+    for image, label in zip(source.test.images, source.test.labels, strict=True):
+        np.testing.assert_array_equal(image, turned.pop(label))
+    assert not turned
+    chosen = pipelines.load(f"tfds:{name}[a,B,c]", data_dir=tmp_path)
+    assert chosen.class_names == ("a", "B", "c" if config == "byclass" else "C")
+    three = pipelines.Split(
+        "mnist", "test", images[:1] // 2, np.array([0]), ("3",), namespace="digit"
+    )
+    with pytest.raises(ValueError, match=r"both known and unknown.*both have 3\."):
+        pipelines.check_roles({"test": three}, {"test": [source.test]})
 
 
 def test_omniglot_of_tfds_is_reduced_as_that_of_the_zips(prepared, monkeypatch):
