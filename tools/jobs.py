@@ -269,10 +269,19 @@ def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
     known_source = pipelines.load(
         settings["known"], data_dir=data_dir, image_shape=settings["image_shape"]
     )
-    judge_sources = load_unknown(judges, known_source, data_dir, settings["seed"])
+    seed = settings["seed"]
+    real = [spec for spec in exposed if spec != _SYNTHETIC]
+    specs = list(dict.fromkeys([*judges, *real]))
+    loaded = load_unknown(specs, known_source, data_dir, seed)
+    sources = dict(zip(specs, loaded, strict=True))
     test_sources = load_unknown(unknown, known_source, data_dir)
     known_validation, unknown_validation = _validation(
-        known_source, judge_sources, settings["data"]
+        known_source, [sources[spec] for spec in judges], settings["data"]
+    )
+    # No test image is one that was made for training.
+    recipe = recipes.Recipe(**settings["recipe"])
+    unknown_train = _exposure(
+        recipe, [sources[spec] for spec in real], known_source, seed
     )
     tests = {
         spec: source.test for spec, source in zip(unknown, test_sources, strict=True)
@@ -283,12 +292,16 @@ def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
             "validation": known_validation,
             "test": known_source.test,
         },
-        unknown={"validation": unknown_validation, "test": list(tests.values())},
+        unknown={
+            "train": unknown_train,
+            "validation": unknown_validation,
+            "test": list(tests.values()),
+        },
     )
     _check_same_data(
         run_dir,
         settings["data"],
-        [known_source.train, known_validation, *unknown_validation],
+        [known_source.train, known_validation, *unknown_train, *unknown_validation],
     )
     return MeasuredData(
         settings=settings,

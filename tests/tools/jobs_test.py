@@ -394,6 +394,22 @@ def test_another_number_of_judges_gets_the_same_images_again(begin, tmp_path):
         assert data.settings["data"] == settings["data"]
 
 
+def test_images_of_the_training_are_no_test_under_another_name(begin, tmp_path):
+    exposed = write_npz(tmp_path / "exposed.npz", seed=1)
+    begin(
+        known=write_npz(tmp_path / "known.npz"),
+        unknown=[exposed],
+        run_dir=tmp_path / "run",
+    )
+    arrays = dict(np.load(tmp_path / "exposed.npz"))
+    write_npz(tmp_path / "copy.npz", seed=2)
+    copy = dict(np.load(tmp_path / "copy.npz"))
+    copy |= {"x_test": arrays["x_train"][:20], "y_test": arrays["y_train"][:20]}
+    np.savez(tmp_path / "copy.npz", **copy)
+    with pytest.raises(ValueError, match=r"are in both .*for unknown test"):
+        jobs.load_measured(tmp_path / "run", [f"npz:{tmp_path / 'copy.npz'}"])
+
+
 def test_pictures_of_different_sizes_are_trained_on_in_one(begin, tmp_path):
     from PIL import Image
 
