@@ -104,17 +104,19 @@ class Interleave:
         if normalize and not known_only:
             total = round(len(known) / self.num_classes)
             if unknown_per_epoch is not None:
-                total = check_count("unknown_per_epoch", unknown_per_epoch)
+                unknown_per_epoch = check_count("unknown_per_epoch", unknown_per_epoch)
+                total = unknown_per_epoch
             quotas = even_shares(max(total, len(unknown)), len(unknown))
         self.normalize = normalize
         self._config = {
             "known": known.fingerprint(),
-            "unknown": [split.fingerprint() for split in unknown],
+            # Their labels are not looked at.
+            "unknown": [split.pixel_fingerprint for split in unknown],
             "batch_size": self.batch_size,
             "seed": self.seed,
             "normalize": bool(normalize),
             "unknown_per_epoch": unknown_per_epoch,
-            "augment": getattr(augment, "__qualname__", augment),
+            "augment": _name_of(augment),
         }
         self._num_known = len(known)
         self._sizes, self._quotas = sizes, quotas
@@ -353,6 +355,12 @@ def _augmentation(augment):
             f"{', '.join(preprocessing.AUGMENTATIONS)}"
         )
     return preprocessing.AUGMENTATIONS[augment]
+
+
+def _name_of(augment):
+    if augment is None or isinstance(augment, str):
+        return augment
+    return getattr(augment, "__qualname__", type(augment).__qualname__)
 
 
 def _natural(name, value):

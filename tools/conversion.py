@@ -48,7 +48,10 @@ def convert(
     _check_formats(formats)
     path = locate(model)
     training = manifest.read(path).get("training") or {}
-    if known is None:
+    if known is not None:
+        source = pipelines.load(known, data_dir=data_dir, image_shape=_shape(path))
+        check_same_classes(source, manifest.read(path)["class_names"])
+    else:
         if "known" not in training:
             raise ValueError(
                 f"{path} does not say what it was trained on; give --known=SPEC, the "
@@ -123,21 +126,24 @@ def table(reports):
 
 def _validation(specs, data_dir, model, known=None):
     """The validation images of all sources as one dataset, in the model's shape."""
-    shape = tuple(manifest.read(model)["input"]["image"]["shape"][1:])
-    load = functools.partial(pipelines.load, data_dir=data_dir, image_shape=shape)
+    load = functools.partial(
+        pipelines.load, data_dir=data_dir, image_shape=_shape(model)
+    )
     if known is not None:
         load = functools.partial(load, known=load(known))
-    sources = [load(spec) for spec in specs]
-    splits = [source.validation for source in sources]
+    splits = [load(spec).validation for spec in specs]
     if known is None:
-        for source in sources:
-            pipelines.check_known(source.validation)
-            check_same_classes(source, manifest.read(model)["class_names"])
+        for split in splits:
+            pipelines.check_known(split)
     else:
         share = _MAX_UNKNOWN // len(splits)
         splits = [split.take(min(share, len(split))) for split in splits]
     datasets = [split.dataset() for split in splits]
     return functools.reduce(lambda first, second: first.concatenate(second), datasets)
+
+
+def _shape(model):
+    return tuple(manifest.read(model)["input"]["image"]["shape"][1:])
 
 
 def _check_formats(formats):

@@ -30,8 +30,9 @@ _OUTPUT = flags.DEFINE_string(
 _KNOWN = flags.DEFINE_string(
     "known",
     None,
-    "The source whose known validation images are scored: those that the model's "
-    "threshold was chosen on. Without it, the one that the model was trained with.",
+    "The source, of the model's classes, whose known validation images are scored: "
+    "those that the model's threshold was chosen on. Without it, the one that the "
+    "model was trained with.",
     flag_values=_FLAGS,
 )
 _UNKNOWN = flags.DEFINE_string(

@@ -159,7 +159,8 @@ def evaluate(
     Args:
         run_dir: A finished run.
         unknown: Specs of the unknown test sources.
-        data_dir: The folder of the data sets; default: the run's.
+        data_dir: The folder of the data sets, those of the training among them;
+            default: the run's.
         detectors: Names of the detectors to compare; `None` is those of `DETECTORS`
             that the network can be scored by. "ensemble" adds what the outputs
             say to what all layers say: the unknown's probability, or the energy where
@@ -269,20 +270,12 @@ def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
     known_source = pipelines.load(
         settings["known"], data_dir=data_dir, image_shape=settings["image_shape"]
     )
-    seed = settings["seed"]
-    real = [spec for spec in exposed if spec != _SYNTHETIC]
-    specs = list(dict.fromkeys([*judges, *real]))
-    loaded = load_unknown(specs, known_source, data_dir, seed)
-    sources = dict(zip(specs, loaded, strict=True))
+    judge_sources = load_unknown(judges, known_source, data_dir, settings["seed"])
     test_sources = load_unknown(unknown, known_source, data_dir)
     known_validation, unknown_validation = _validation(
-        known_source, [sources[spec] for spec in judges], settings["data"]
+        known_source, judge_sources, settings["data"]
     )
-    # No test image is one that was made for training.
-    recipe = recipes.Recipe(**settings["recipe"])
-    unknown_train = _exposure(
-        recipe, [sources[spec] for spec in real], known_source, seed
-    )
+    unknown_train = shown_in_training(settings, known_source, data_dir)
     tests = {
         spec: source.test for spec, source in zip(unknown, test_sources, strict=True)
     }
@@ -313,6 +306,22 @@ def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
         seen=seen(unknown, exposed),
         fingerprints=fingerprints([known_source.test, *tests.values()]),
     )
+
+
+def shown_in_training(settings, known_source, data_dir):
+    """The splits of real unknown images that a run was trained with.
+
+    Synthetic ones are left out: they are made anew from known images.
+
+    Args:
+        settings: What `train` recorded, and the seed.
+        known_source: The run's known source.
+        data_dir: The folder of the data sets.
+    """
+    real = [spec for spec in settings["unknown"] if spec != _SYNTHETIC]
+    sources = load_unknown(real, known_source, data_dir, settings["seed"])
+    recipe = recipes.Recipe(**settings["recipe"])
+    return _exposure(recipe, sources, known_source, settings["seed"])
 
 
 def usual_detectors(trained, names=DETECTORS):

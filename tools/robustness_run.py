@@ -69,14 +69,16 @@ def measure(
     )
     sources = jobs.load_unknown(unknown, known, data_dir or first["data_dir"])
     tests = {spec: source.test for spec, source in zip(unknown, sources, strict=True)}
-    pipelines.check_roles(
-        known={
-            "train": known.train,
-            "validation": known.validation,
-            "test": known.test,
-        },
-        unknown={"test": list(tests.values())},
-    )
+    for one in settings.values():
+        shown = jobs.shown_in_training(one, known, data_dir or one["data_dir"])
+        pipelines.check_roles(
+            known={
+                "train": known.train,
+                "validation": known.validation,
+                "test": known.test,
+            },
+            unknown={"train": shown, "test": list(tests.values())},
+        )
 
     def some(split):
         return split.take(min(num_images, len(split)))

@@ -1,5 +1,7 @@
 """Whether a data source has the classes of a model."""
 
+import collections
+
 
 def check_same_classes(source, class_names):
     """Raises a ValueError unless a source has the classes of a model, in any order.
@@ -12,10 +14,7 @@ def check_same_classes(source, class_names):
     # Such files have no names, and their labels are taken for the model's class ids.
     if numbered and source.num_classes == len(class_names):
         return
-    found, expected = (
-        {name.casefold(): name for name in names}
-        for names in (source.class_names, class_names)
-    )
+    found, expected = map(_by_folded_name, (source.class_names, class_names))
     if found.keys() == expected.keys():
         return
     differing = {
@@ -33,3 +32,11 @@ def check_same_classes(source, class_names):
         "call class folders as the model calls its classes, or give an .npz file with "
         f"labels 0 to {len(class_names) - 1}"
     )
+
+
+def _by_folded_name(names):
+    """`{name: name}`, the key without its case where no other name differs by that."""
+    count = collections.Counter(name.casefold() for name in names)
+    return {
+        name.casefold() if count[name.casefold()] == 1 else name: name for name in names
+    }

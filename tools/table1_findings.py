@@ -158,7 +158,7 @@ def _ablation(study):
                 for unknown, cell in spread.items()
             }
             beyond = [
-                f"{unknown} {100 * difference:+.2f}"
+                f"{unknown} {100 * difference:+.3f}"
                 for unknown, difference in differences.items()
                 if abs(difference) > max(_SHOWN, _reach(spread[unknown]))
             ]
@@ -167,14 +167,15 @@ def _ablation(study):
         if not spread or not study.measured(known, "ablation"):
             continue
         widths = ", ".join(
-            f"{unknown} {100 * _reach(cell):.2f}" for unknown, cell in spread.items()
+            f"{unknown} {100 * _reach(cell):.3f}" for unknown, cell in spread.items()
         )
         found.append(
             f"**The ablation on {known}** has one seed, so that small differences in "
             f"it say nothing. One more seed of {study.title(_BASE)} would lie, in "
             f"{100 * (1 - _CHANCE):g} % of all cases, no further from the mean of its "
-            f"seeds than, in AUROC: {widths}. Beyond that are: "
-            f"{'; '.join(changes) or 'none'}."
+            f"seeds than, in AUROC and percent: {widths}. Beyond that are: "
+            f"{'; '.join(changes) or 'none'}. Of so many comparisons, a few lie beyond "
+            "by chance."
         )
     return found
 

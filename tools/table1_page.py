@@ -193,9 +193,7 @@ def results_page(folder, images):
             "paper",
             [OURS],
             "SGD with learning rate 0.01 and no momentum, as section 3.6 of the paper "
-            "says. The network is another one than ours, with four stages and 256 "
-            "hidden units, trained without augmentation and weight decay: what differs "
-            "in the tables is not the optimizer alone.",
+            f"says. {_papers_network(study)}",
         ),
     ):
         lines += _group(study, title, group, base, text)
@@ -509,6 +507,19 @@ def _ablated(study):
         if field in recipe
     ]
     return f"That one has the modified block; {', '.join(values)}."
+
+
+def _papers_network(study):
+    """What the paper's recipe differs in from ours besides the optimizer."""
+    (method,) = study.methods("paper")
+    trained = study.summary["trainings"][study.training(method)]
+    recipe = next(iter(trained["recipe"].values()))
+    return (
+        "What differs from ours in the tables is not the optimizer alone: the network "
+        f"has stages of {', '.join(map(str, recipe['filters']))} filters and "
+        f"{recipe['hidden_size']} hidden units, augmentation is "
+        f"{recipe['augment'] or 'none'}, weight decay {recipe['weight_decay']:g}."
+    )
 
 
 def _matrix(

@@ -56,7 +56,8 @@ _RECIPE = flags.DEFINE_string(
 _OVERRIDE = flags.DEFINE_multi_string(
     "override",
     [],
-    "A field of the recipe to change, such as epochs=2",
+    "A field of the recipe to change, such as epochs=2, filters=[16,32] or "
+    "augment=none.",
     flag_values=_FLAGS,
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Decides everything.", flag_values=_FLAGS)

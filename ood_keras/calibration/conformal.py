@@ -33,7 +33,8 @@ def conformal(known_scores, target_acceptance=0.95):
 
     Raises:
         ValueError: fewer than `smallest_num_images(target_acceptance)` scores, NaN
-            scores, an infinite threshold, or a target outside (0, 1).
+            scores, an infinite threshold or the score of what is no image, or a target
+            outside (0, 1).
 
     Example:
 

@@ -27,8 +27,8 @@ def quantile(known_scores, target_acceptance=0.95):
         A `Threshold` at one of the scores.
 
     Raises:
-        ValueError: no scores, NaN scores, an infinite threshold, or a target outside
-            (0, 1).
+        ValueError: no scores, NaN scores, an infinite threshold or the score of what
+            is no image, or a target outside (0, 1).
 
     Example:
 

@@ -79,8 +79,9 @@ class Detector:
         Raises:
             TypeError: `model` is not a `keras.Model`, or `data` cannot be read.
             ValueError: data or `num_classes` is missing, labels are out of range, a
-                class has no images, an image has pixels that are not finite, the
-                network gives NaN for one, or the model is not made for this detector.
+                class has no images, an image to learn from has pixels that are not
+                finite, or the network gives NaN for it, or the model is not made for
+                this detector.
             RuntimeError: the detector perturbs its input, and Keras does not run on
                 TensorFlow.
         """
@@ -127,11 +128,7 @@ class Detector:
         """
         self._check_fitted()
         if self._scorer is None:
-            self._scorer = compiled(
-                lambda images: nan_where_not_finite(
-                    images, self.call(images)["ood_score"]
-                )
-            )
+            self._scorer = compiled(lambda images: self.call(images)["ood_score"])
         images = batches.iterate_images(data, batch_size)
         scores = over_batches(self._scorer, images)
         return np.concatenate([np.zeros((0,), np.float32), *scores])
@@ -328,15 +325,6 @@ class Detector:
         self._scorer = None
 
 
-def nan_where_not_finite(images, scores):
-    """`scores` `(batch,)`, NaN for images whose NaN a ReLU or a maximum may have lost.
-
-    Infinite pixels count as NaN.
-    """
-    pixels = ops.reshape(images, (-1, int(np.prod(images.shape[1:]))))
-    return ops.where(ops.all(ops.isfinite(pixels), axis=-1), scores, np.nan)
-
-
 def _rows(nest, kept):
     return keras.tree.map_structure(lambda rows: rows[kept], nest)
 
@@ -364,7 +352,7 @@ def no_known_image(name):
 def check_finite(outputs, name):
     """Raises a ValueError if NaN or infinity is in a nest of arrays of a batch."""
     for array in keras.tree.flatten(outputs):
-        strange = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+        strange = ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
         if strange.any():
             raise ValueError(
                 f"the network gives NaN or infinite numbers for {strange.sum()} of "

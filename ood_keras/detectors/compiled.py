@@ -23,14 +23,22 @@ def compiled(function):
     so the last, smaller batch costs no second trace. XLA stays off: on a CPU it makes
     convolutions several times slower than the ordinary kernels.
 
+    What it gives for an image with pixels that are NaN or infinite is NaN: a ReLU or a
+    maximum may lose them on their way.
+
     Args:
         function: From a float tensor `(batch, height, width, channels)` to a tensor or
-            a nest of tensors; it may close over variables, which are read at each call.
+            a nest of tensors with a row for each image; it may close over variables,
+            which are read at each call.
     """
     if keras.backend.backend() != "tensorflow":
-        return lambda images: keras.tree.map_structure(
-            keras.ops.convert_to_numpy, function(keras.ops.convert_to_tensor(images))
-        )
+
+        def run_eagerly(images):
+            outputs = function(keras.ops.convert_to_tensor(images))
+            outputs = keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
+            return _nan_where_not_finite(images, outputs)
+
+        return run_eagerly
     import tensorflow as tf
 
     graphs = {}
@@ -47,9 +55,21 @@ def compiled(function):
                     function, autograph=False, jit_compile=False
                 ).get_concrete_function(tf.TensorSpec((None, *shape), tf.float32))
         outputs = graphs[shape](tf.constant(np.asarray(images, np.float32)))
-        return tf.nest.map_structure(lambda tensor: tensor.numpy(), outputs)
+        outputs = tf.nest.map_structure(lambda tensor: tensor.numpy(), outputs)
+        return _nan_where_not_finite(images, outputs)
 
     return run
+
+
+def _nan_where_not_finite(images, outputs):
+    strange = ~np.isfinite(images).all(axis=(1, 2, 3))
+    if not strange.any():
+        return outputs
+    outputs = keras.tree.map_structure(np.array, outputs)
+    for rows in keras.tree.flatten(outputs):
+        if np.issubdtype(rows.dtype, np.floating):
+            rows[strange] = np.nan
+    return outputs
 
 
 def over_batches(run, batches):

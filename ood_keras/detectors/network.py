@@ -98,7 +98,7 @@ class Network:
         self.num_logits = int(outputs["logits"].shape[1])
         self.feature_size = int(outputs["features"].shape[1])
         self._features_feed_head = _feed_head(
-            self._classifier, outputs, calls[self._classifier][1].dtype
+            self._classifier, outputs, calls[self._classifier][1]
         )
         names = {layer: name for name, layer in self._layers.items()}
         before = list(calls)[: list(calls).index(self._classifier)]
@@ -145,8 +145,6 @@ class Network:
     def batches(self, data, batch_size=256, layers=(), read=None):
         """Yields `(outputs, labels)`, NumPy, batch by batch, running compiled.
 
-        Outputs are NaN for an image with pixels that are NaN or infinite.
-
         Args:
             data: Images or images with labels, as `ood_keras.batches.iterate` takes.
             batch_size: Rows per batch for arrays.
@@ -161,8 +159,7 @@ class Network:
             )
         for images, labels in batches.iterate(data, batch_size):
             if len(images):
-                outputs = self._compiled[key](images)
-                yield _nan_where_not_finite(images, outputs), labels
+                yield self._compiled[key](images), labels
 
     def with_features(self, features):
         """The same network with the output of another layer, by name, as features."""
@@ -402,8 +399,10 @@ def _kernel_and_bias(layer):
     return kernel, ops.zeros((kernel.shape[-1],), "float32")
 
 
-def _feed_head(classifier, outputs, dtype):
-    """Whether the kernel and bias of `classifier` make the logits of the features."""
+def _feed_head(classifier, outputs, made):
+    """Whether the kernel and bias of `classifier`, which `made` something, make the
+    logits of the features.
+    """
     if isinstance(classifier, keras.layers.Conv2D):
         if tuple(classifier.kernel_size) != (1, 1):
             return False
@@ -413,18 +412,7 @@ def _feed_head(classifier, outputs, dtype):
     if outputs["features"].shape[-1] != kernel.shape[0]:
         return False
     logits = ops.matmul(outputs["features"], kernel) + bias
-    return _equal(logits, outputs["logits"], dtype)
-
-
-def _nan_where_not_finite(images, outputs):
-    """`outputs`, NaN for images whose NaN a ReLU or a maximum may have lost."""
-    strange = ~np.isfinite(images.reshape(len(images), -1)).all(axis=1)
-    if not strange.any():
-        return outputs
-    outputs = keras.tree.map_structure(np.array, outputs)
-    for rows in keras.tree.flatten(outputs):
-        rows[strange] = np.nan
-    return outputs
+    return _equal(logits, outputs["logits"], made.dtype)
 
 
 def _has_kernel(layer):

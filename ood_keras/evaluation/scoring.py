@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 
-from ood_keras.detectors.base import nan_where_not_finite
 from ood_keras.detectors.compiled import compiled
 
 NUM_PICTURED = 2000
@@ -65,10 +64,6 @@ class Scorer:
                 if detector.changes_input
                 else detector.score_outputs(outputs[self._group[name]])
                 for name, detector in fitted.items()
-            }
-            scores = {
-                name: nan_where_not_finite(images, values)
-                for name, values in scores.items()
             }
             return scores, [_summary(output, num_classes) for output in outputs]
 

@@ -34,6 +34,7 @@ class Source:
         known_images, unknown_images: Image data; `unknown_images` may be `None`.
         target_acceptance: Fraction of the known images to accept; `None` keeps the
             model's threshold as it is.
+        requantises: Whether a file needs a threshold for scores of its own.
 
     Attributes:
         manifest: That of the model.
@@ -42,10 +43,19 @@ class Source:
         known, unknown: The images, float32 arrays; `unknown` may be `None`.
 
     Raises:
-        ValueError: the detector cannot be converted, or the images are none.
+        ValueError: the detector cannot be converted, the threshold cannot be chosen
+            again where that is needed, or the images are none.
     """
 
-    def __init__(self, path, target, known_images, unknown_images, target_acceptance):
+    def __init__(
+        self,
+        path,
+        target,
+        known_images,
+        unknown_images,
+        target_acceptance,
+        requantises=False,
+    ):
         path = locate(path)
         self.manifest = manifest.read(path)
         _check_detector(self.manifest["detector"], target)
@@ -57,6 +67,14 @@ class Source:
             for name, point in self.manifest.get("operating_points", {}).items()
         }
         self._target_acceptance = target_acceptance
+        repeats = target_acceptance is not None or self.threshold.method in _METHODS
+        if requantises and not repeats:
+            raise ValueError(
+                f"the threshold of {path} was chosen by {self.threshold.method!r}, "
+                "which cannot be repeated on the scores of known images alone, as a "
+                "quantised file needs. Give target_acceptance=..., and it is "
+                "calibrated anew, or formats=['float32'], which keeps it"
+            )
         self.known = self._images("known_images", known_images)
         self.unknown = (
             None
@@ -83,21 +101,11 @@ class Source:
 
         They are chosen alike. Operating points whose choice cannot be repeated are
         dropped, and all if another share of known images is to be accepted.
-
-        Raises:
-            ValueError: the choice of the threshold cannot be repeated.
         """
         target, points = self._target_acceptance, self.operating_points
         if target is not None:
             method = _METHODS.get(self.threshold.method, calibration.conformal)
             return method(scores, target), {}
-        if self.threshold.method not in _METHODS:
-            raise ValueError(
-                f"the threshold of {self.path} was chosen by "
-                f"{self.threshold.method!r}, which cannot be repeated on the scores of "
-                "known images alone, as a quantised file needs; give "
-                "target_acceptance=..., and it is calibrated anew"
-            )
         return _METHODS[self.threshold.method](
             scores, self.threshold.target_acceptance
         ), {

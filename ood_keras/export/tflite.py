@@ -67,7 +67,9 @@ def tflite(
         ParityError: the float32 file decides otherwise than the SavedModel, or a file
             accepts what is no image; nothing is left behind.
         ValueError: the detector cannot be exported to TFLite, the model is damaged, or
-            needs operators that are not builtin, or the images are not those of it.
+            needs operators that are not builtin, its threshold was chosen by a method
+            that needs more than known images and `formats` are not float32 alone, or
+            the images are not those of it.
 
     Example:
 
@@ -77,7 +79,12 @@ def tflite(
     formats = _check_formats(formats)
     tflite_predictor.interpreter_class()
     source = edge.Source(
-        saved_model_path, "tflite", known_images, unknown_images, target_acceptance
+        saved_model_path,
+        "tflite",
+        known_images,
+        unknown_images,
+        target_acceptance,
+        requantises=set(formats) != {"float32"},
     )
     with files.atomic_directory(output_dir) as folder:
         float32 = _converted(source)

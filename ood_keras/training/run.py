@@ -279,15 +279,19 @@ def _typed(array, variable):
     return array.view(variable.dtype) if array.dtype.kind == "V" else array
 
 
+def _tells_unknown(row):
+    """Whether a row has what the best epoch is chosen by, with unknown images."""
+    return all(f"val_{name}" in row for name in _SELECTING)
+
+
 def _check_measured(row):
-    if "val_known_loss" in row and "val_auroc" not in row:
-        return
-    missing = [name for name in _SELECTING if f"val_{name}" not in row]
-    if missing:
+    names = _SELECTING if _tells_unknown(row) else ("known_loss",)
+    if not all(math.isfinite(row.get(f"val_{name}", math.nan)) for name in names):
+        measured = {name: row[name] for name in row if name.startswith("val_")}
         raise ValueError(
-            "`validation.measure()` must return known_loss, or all of "
-            f"{', '.join(_SELECTING)}, which the best epoch is chosen by. Received: no "
-            f"{' and no '.join(missing)}"
+            "the best epoch is chosen by known_loss, or by "
+            f"{', '.join(_SELECTING)}: `validation.measure()` must return these, as "
+            f"finite numbers. Received: {measured}"
         )
 
 
@@ -301,7 +305,7 @@ def _check_loss(loss, epoch):
 
 def _rank(row):
     """Lower is better."""
-    if "val_auroc" not in row:
+    if not _tells_unknown(row):
         return -row.get("val_known_accuracy", 0.0), row["val_known_loss"]
     return (
         row["val_fpr95_known_positive"],

@@ -113,8 +113,9 @@ def _as_json(run):
         return json.loads(json.dumps(run, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise TypeError(
-            "`settings` must be a dict of plain JSON values (text, finite numbers, "
-            f"true, false, null, lists, dicts with text keys): {error}"
+            "`settings`, and what `data.get_config()` returns, must be plain JSON "
+            "values (text, finite numbers, true, false, null, lists, dicts with text "
+            f"keys): {error}"
         ) from error
 
 
@@ -127,7 +128,9 @@ def _check_same(folder, run):
         raise ValueError(
             f"{path} is not the {_RUN} of a run ({error}). Choose another run_dir"
         ) from error
-    differences = list(_differences(there, run))
+    # An earlier version wrote less down, and its runs go on.
+    compared = {name: value for name, value in run.items() if name in there}
+    differences = list(_differences(there, compared))
     if differences:
         shown = "; ".join(differences[:3])
         more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""

@@ -58,7 +58,7 @@ def test_an_image_without_finite_features_is_no_teacher(linear, strange, name):
     assert np.all(np.isfinite(scores))
 
 
-@pytest.mark.parametrize("name", ["energy", "knn", "gram", "mahalanobis"])
+@pytest.mark.parametrize("name", [*LEARNING, "ensemble", "energy"])
 def test_what_a_network_loses_of_bad_pixels_is_seen(swallowing, strange, data, name):
     detector = detectors.get(name, num_classes=3)
     if detector.learns:
@@ -67,12 +67,24 @@ def test_what_a_network_loses_of_bad_pixels_is_seen(swallowing, strange, data, n
     scores = detector.fit(swallowing, data.train).score(strange[0])
     assert np.flatnonzero(~np.isfinite(scores)).tolist() == [200]
     assert np.isnan(scores[200])
-    unknown = {"strange": strange[0]}
+
+
+def test_bad_pixels_set_no_scale_and_weigh_no_layers(swallowing, strange, data):
+    outputs_only = detectors.get("ensemble", detectors=["energy", "msp"], num_classes=3)
+    with pytest.raises(ValueError, match="1 of 256 images in a batch of `data`"):
+        outputs_only.fit(swallowing, strange)
+    mahalanobis = detectors.get("mahalanobis").fit(swallowing, data.train)
+    with pytest.raises(ValueError, match="1 of 256 images in a batch of `unknown`"):
+        mahalanobis.weigh_layers(data.known, strange[0])
+
+
+def test_bad_pixels_are_not_evaluated(swallowing, strange, data):
+    energy = detectors.get("energy", num_classes=3).fit(swallowing)
     with pytest.raises(ValueError, match="NaN for 1 of 300 images"):
         evaluation.evaluate(
-            {name: detector},
+            {"energy": energy},
             known=("known", data.train),
-            unknown=unknown,
+            unknown={"strange": strange[0]},
             validation_known=data.known,
             validation_unknown=data.unknown,
         )

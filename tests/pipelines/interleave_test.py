@@ -1,4 +1,5 @@
 import collections
+import functools
 import json
 
 import keras
@@ -264,10 +265,18 @@ def test_the_config_tells_mixtures_apart(splits):
     config = Interleave(known, unknown, 4, **options).get_config()
     assert json.loads(json.dumps(config)) == config
     assert Interleave(known, unknown, 4, **options).get_config() == config
-    for change in ({"seed": 4}, {"batch_size": 9}, {"augment": None}):
+    for change in (
+        {"seed": 4},
+        {"batch_size": 9},
+        {"augment": None},
+        {"augment": functools.partial(max, 0)},
+        {"unknown_per_epoch": np.int64(51)},
+    ):
         other = Interleave(known, unknown, 4, **{**options, **change}).get_config()
-        assert other != config
+        assert json.loads(json.dumps(other)) == other != config
     assert Interleave(known, unknown[:1], 4, **options).get_config() != config
+    unlabelled = [split.as_unknown() for split in unknown]
+    assert Interleave(known, unlabelled, 4, **options).get_config() == config
 
 
 def test_known_images_alone_must_be_asked_for(splits):

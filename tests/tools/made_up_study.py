@@ -105,6 +105,10 @@ def write(folder):
                     "mnist": {
                         "block": "none" if "without" in training else "modified_se",
                         "feature_size": 2 if training == "two" else 128,
+                        "filters": [8, 16],
+                        "hidden_size": 32,
+                        "augment": None,
+                        "weight_decay": 0.0,
                     }
                 },
                 "changes": _CHANGES.get(training, {}),

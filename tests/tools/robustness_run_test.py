@@ -148,9 +148,9 @@ def test_page_shows_the_numbers_and_the_pictures(measured, monkeypatch):
     assert f"hardly changes the accuracy {found} is found here" in sentence
     (attacked,) = [one for one in points["fgsm"] if one["strength"] == 0.1]
     auroc = attacked["unknown"]["uniform_noise"]["auroc"]
-    found = "is what" if auroc > 0.9 else "is not what"
-    shown = f"{found} is found, with an AUROC of {100 * auroc:.2f} % at 0.1"
-    assert f"be told from unknown ones {shown}" in sentence
+    can = "can still" if auroc > 0.9 else "can no longer"
+    assert f"under FGSM at 0.1 {can} be told from unknown ones" in sentence
+    assert f"(AUROC of `unknown_probability` {100 * auroc:.2f} %;" in sentence
     assert ("look more unknown" in sentence) == (auroc < 0.5)
     pathlib.Path("README.md").write_text("<!-- results: run -->\n<!-- end -->")
     monkeypatch.setattr(write_results, "quoted", lambda text: text)
@@ -161,10 +161,10 @@ def test_runs_of_one_kind_are_told_apart_by_their_folders(tmp_path):
     arguments = {"unknown": ["uniform_noise"], "output": tmp_path, "num_images": 4}
     first = make_run(tmp_path / "a/run")
     second = make_run(tmp_path / "b/run")
-    result = robustness_run.measure(
-        run_dirs=[first, second], detectors=["msp"], **arguments
-    )
+    result = robustness_run.measure(run_dirs=[first, second], **arguments)
     assert list(result["networks"]) == ["a/run", "b/run"]
+    for network in result["networks"].values():
+        assert list(network["detectors"]) == ["unknown_probability", "msp", "energy"]
     with pytest.raises(ValueError, match="must be different ones"):
         robustness_run.measure(run_dirs=[first, tmp_path / "b/../a/run"], **arguments)
     with pytest.raises(ValueError, match=r"the same known images.*glyphs"):

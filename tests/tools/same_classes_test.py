@@ -15,6 +15,10 @@ from ood_keras.tools.same_classes import check_same_classes
         ("folder:place", ("0", "1"), ("cat", "dog"), False),
         ("npz:place", ("0", "1"), ("cat", "dog"), True),
         ("npz:place", ("0", "1", "2"), ("cat", "dog"), False),
+        # Where case alone tells classes apart, it counts.
+        ("tfds:emnist/byclass", "ABab", "ABab", True),
+        ("tfds:emnist/byclass", "ABab", "AB", False),
+        ("tfds:emnist/balanced", "ABab", "ABb", False),
     ],
 )
 def test_classes_are_compared_by_name(name, source_names, model_names, fits):

@@ -244,6 +244,12 @@ def test_more_epochs_are_shown_apart_and_held_to_the_goals(page):
     assert not any("Longer" in line for line in section(page, "## Known: mnist"))
 
 
+def test_the_papers_recipe_says_what_else_differs(page):
+    paper = page.partition("## The paper's own recipe")[2].partition("\n## ")[0]
+    assert "stages of 8, 16 filters and 32 hidden units" in paper
+    assert "augmentation is none, weight decay 0." in paper
+
+
 def test_omniglot_is_shown_by_the_filter_that_reduced_it(root, page):
     assert "## Omniglot, by the filter" not in page
     row = dict.fromkeys(made_up_study.METRICS, 0.75) | {"auroc": 0.9625}
@@ -528,7 +534,7 @@ def test_findings_are_made_of_the_numbers(root):
     study = table1_page.Study(folder, summary)
     assert f"{pair}st: 1 seed)" in "\n".join(table1_findings.lines(study))
     assert "without a real unknown image" not in text
-    expected = f"kmnist {-101 * reach:+.2f}, uniform_noise -1.00"
+    expected = f"kmnist {-101 * reach:+.3f}, uniform_noise -1.000"
     assert f"Without the block ({expected})" in text
     changed["kmnist"]["auroc"]["mean"] = 0.9975 - 0.99 * reach
     changed["uniform_noise"] = cells["uniform_noise"]

@@ -358,8 +358,21 @@ def test_takes_what_an_own_validation_measures(tmp_path):
     own = Measured(known_loss=np.float32(0.5), share=np.int64(1))
     (row,) = train(tmp_path, epochs=1, validation=own)
     assert (row["val_known_loss"], row["val_share"]) == (0.5, 1.0)
-    with pytest.raises(ValueError, match="no fpr95_known_positive and no detection_er"):
-        train(tmp_path / "run", epochs=1, validation=Measured(auroc=0.9))
+    more = Measured(known_loss=0.5, auroc=0.9)
+    (row,) = train(tmp_path / "more", epochs=1, validation=more)
+    assert row["val_auroc"] == 0.9
+    for numbers in ({"auroc": 0.9}, {"known_loss": np.nan}):
+        with pytest.raises(ValueError, match="is chosen by known_loss, or by fpr95"):
+            train(tmp_path / "run", epochs=1, validation=Measured(**numbers))
+
+
+def test_takes_up_a_run_that_wrote_less_down(tmp_path):
+    history = train(tmp_path, data=Described(1), epochs=1)
+    run = json.loads((tmp_path / "run.json").read_text())
+    for name in ("data", "loss_weights", "weighted_metrics"):
+        del run[name]
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert train(tmp_path, data=Described(1), epochs=1) == history
 
 
 def test_refuses_a_folder_that_is_no_run(tmp_path):

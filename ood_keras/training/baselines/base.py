@@ -4,6 +4,7 @@ import numpy as np
 
 from ood_keras import batches
 from ood_keras.conventions import UNKNOWN
+from ood_keras.detectors.base import check_finite
 from ood_keras.detectors.network import Network
 
 
@@ -56,7 +57,8 @@ def read_classifier(model, data):
         `model`, and arrays.
 
     Raises:
-        ValueError: there are no labels, no known images, or a label is too large.
+        ValueError: there are no labels, no known images, a label is too large, or the
+            network gives NaN for an image, or its pixels are.
     """
     network = Network(model)
     features, logits, labels = [], [], []
@@ -67,6 +69,7 @@ def read_classifier(model, data):
                 "only"
             )
         known = given != UNKNOWN
+        check_finite([array[known] for array in outputs.values()], "data")
         features.append(outputs["features"][known])
         logits.append(outputs["logits"][known])
         labels.append(given[known])
