@@ -50,6 +50,7 @@ def convert(
     training = manifest.read(path).get("training") or {}
     if known is not None:
         source = pipelines.load(known, data_dir=data_dir, image_shape=_shape(path))
+        pipelines.check_known(source.validation)
         check_same_classes(source, manifest.read(path)["class_names"])
     else:
         if "known" not in training:

@@ -406,7 +406,7 @@ def test_wrong_arguments_are_refused_and_leave_nothing(
         convert(tmp_path / "nothing", out, known_images=known)
     threshold = {**manifest.read(saved)["threshold"], "method": "lowest_cost"}
     if name == "tflite":
-        with pytest.raises(ValueError, match="give target_acceptance"):
+        with pytest.raises(ValueError, match="Give target_acceptance"):
             convert(changed(threshold=threshold), out, known_images=known)
     assert {child.name for child in tmp_path.iterdir()} <= {"changed"}
     out.mkdir()
