@@ -21,6 +21,7 @@ from ood_keras.export.shipped import names as shipped_names
 from ood_keras.files import atomic_file
 from ood_keras.pipelines import recipes
 from ood_keras.pipelines.sources.licences import licence
+from ood_keras.pipelines.sources.spec_name import spec_name
 from ood_keras.tools import prediction
 from ood_keras.tools.same_classes import check_same_classes
 
@@ -720,9 +721,7 @@ def seen(specs, exposed):
     """
 
     def origin(spec):
-        whole = re.sub(r"\[[^\[\]]*\]$", "", spec)
-        whole = re.sub(r"^tfds:(.+?)(:[\d.*]+)?$", r"\1", whole)
-        prefix, colon, path = whole.partition(":")
+        prefix, colon, path = spec_name(spec).partition(":")
         return prefix, pathlib.Path(path).expanduser().resolve() if colon else None
 
     def overlap(first, second):

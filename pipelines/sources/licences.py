@@ -1,6 +1,6 @@
 """Under what terms the images of a source may be used, as far as it is known."""
 
-import re
+from ood_keras.pipelines.sources.spec_name import spec_name
 
 _UNKNOWN = "not recorded; ask whoever gave you the images"
 _LICENCES = {
@@ -36,5 +36,4 @@ def licence(spec):
     >>> licence("fashion_mnist[0-4]")
     'MIT, copyright 2017 Zalando SE'
     """
-    name = re.sub(r"\[[^\[\]]*\]$", "", spec).removeprefix("tfds:")
-    return _LICENCES.get(name, _UNKNOWN)
+    return _LICENCES.get(spec_name(spec), _UNKNOWN)
