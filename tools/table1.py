@@ -236,8 +236,7 @@ _PAPER = _ours(
     "paper_recipe",
     f"The paper's recipe, first {_PAPER_EPOCHS} of 150 epochs",
     "section 3.6: SGD 0.01, no momentum, no augmentation, the library's default "
-    "network; cut short, since 150 epochs "
-    "on both known sets take hours",
+    "network; cut short, since 150 epochs on both known sets take hours",
     recipe="paper",
     changes={"epochs": _PAPER_EPOCHS},
     group="paper",
@@ -357,9 +356,9 @@ TABLE1 = Study(
         "validation; known tests are the official test images",
         "selection": "the epoch with the lowest FPR95 on validation images, known ones "
         "and 5,000 unknown ones, evenly of the exposure sources, however many images "
-        "are trained on; of several with that FPR95, the one "
-        "with the best known accuracy; where training is shown no unknown "
-        "image, the epoch with the best known accuracy",
+        "are trained on; of several with that FPR95, the one with the best known "
+        "accuracy; where training is shown no unknown image, the epoch with the best "
+        "known accuracy",
         "tuning": "ODIN: temperature 1, 10, 100, 1000, step 0 to 0.05. Mahalanobis: "
         "the features, or all layers weighted by a logistic regression, step 0 to "
         "0.01, the authors' range. On 1,000 known and 1,000 unknown validation images "

@@ -98,7 +98,7 @@ class Network:
         self.num_logits = int(outputs["logits"].shape[1])
         self.feature_size = int(outputs["features"].shape[1])
         self._features_feed_head = _feed_head(
-            self._classifier, outputs, calls[self._classifier][1]
+            self._classifier, calls[self._classifier][1], outputs
         )
         names = {layer: name for name, layer in self._layers.items()}
         before = list(calls)[: list(calls).index(self._classifier)]
@@ -399,10 +399,8 @@ def _kernel_and_bias(layer):
     return kernel, ops.zeros((kernel.shape[-1],), "float32")
 
 
-def _feed_head(classifier, outputs, made):
-    """Whether the kernel and bias of `classifier`, which `made` something, make the
-    logits of the features.
-    """
+def _feed_head(classifier, own_output, outputs):
+    """Whether the kernel and bias of `classifier` make the logits of the features."""
     if isinstance(classifier, keras.layers.Conv2D):
         if tuple(classifier.kernel_size) != (1, 1):
             return False
@@ -412,7 +410,8 @@ def _feed_head(classifier, outputs, made):
     if outputs["features"].shape[-1] != kernel.shape[0]:
         return False
     logits = ops.matmul(outputs["features"], kernel) + bias
-    return _equal(logits, outputs["logits"], made.dtype)
+    # It may round more than what follows it, under mixed precision.
+    return _equal(logits, outputs["logits"], own_output.dtype)
 
 
 def _has_kernel(layer):

@@ -1,5 +1,6 @@
 """From a spec string to a data source."""
 
+import collections
 import difflib
 import os
 import pathlib
@@ -137,8 +138,9 @@ def _parse_classes(spec, text, class_names):
     """Returns class indices from `"0-4"`, `"0,2,5"` or `"cat,dog"`."""
     folded = [name.casefold() for name in class_names]
     # Of `A` and `a`, each is meant by its own spelling only.
-    by_name = {name: i for i, name in enumerate(folded) if folded.count(name) == 1}
-    by_name |= {name: i for i, name in enumerate(class_names)}
+    count = collections.Counter(folded)
+    by_name = {name: index for index, name in enumerate(folded) if count[name] == 1}
+    by_name |= {name: index for index, name in enumerate(class_names)}
     counted = [str(index) for index in range(len(class_names))]
     # Classes called 1, 2 and 3 are meant by these numbers.
     named_by_number = list(class_names) != counted and all(map(str.isdecimal, by_name))
