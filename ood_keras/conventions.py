@@ -9,6 +9,10 @@ import math
 
 UNKNOWN = -1
 UNKNOWN_LABEL = "__unknown__"
+# The `ood_score` of what an exported model takes for no image, and must never accept:
+# the largest float32 and not infinity, which JSON, and so the REST interface of a
+# server, cannot carry.
+REJECTED_SCORE = (2 - 2**-23) * 2.0**127
 
 
 def check_num_classes(num_classes):

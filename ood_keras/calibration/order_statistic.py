@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ood_keras.conventions import REJECTED_SCORE
+
 
 def kth_smallest(scores, k):
     """The k-th smallest (from 1) of checked scores, as a number that float32 holds.
@@ -17,7 +19,7 @@ def kth_smallest(scores, k):
             "the threshold would be infinite and reject nothing or nearly everything. "
             "Choose another detector, or find out why known images score infinite"
         )
-    if value == np.finfo(np.float32).max:
+    if value == REJECTED_SCORE:
         raise ValueError(
             f"{np.sum(scores == value)} of {len(scores)} known scores are {value}, "
             "which exported models give what they take for no image, so that the "

@@ -7,7 +7,7 @@ import keras
 
 from ood_keras import files
 from ood_keras.calibration import Threshold
-from ood_keras.conventions import UNKNOWN_LABEL
+from ood_keras.conventions import REJECTED_SCORE, UNKNOWN_LABEL
 from ood_keras.export import (
     image_bytes,
     manifest,
@@ -196,7 +196,7 @@ _OUTPUT_CONTRACT = {
     "probabilities": "float32 (batch, N): softmax over the logits of the known "
     "classes, which sums to 1 however unknown the image is; 0 where there is no answer",
     "ood_score": "float32 (batch,): higher means more likely unknown; "
-    f"{serving.REJECTED_SCORE!r} where there is no answer",
+    f"{REJECTED_SCORE!r} where there is no answer",
     "accepted": "bool (batch,): valid, and ood_score <= threshold",
     "valid": "bool (batch,): whether the input is an image as described under input",
     "features": "float32 (batch, D): 0 where there is no answer",

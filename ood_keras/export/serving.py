@@ -1,16 +1,12 @@
 """The graph that is served: checks, network, detector and threshold in one."""
 
-import numpy as np
 import tensorflow as tf
 
-from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
+from ood_keras.conventions import REJECTED_SCORE, UNKNOWN, UNKNOWN_LABEL
 from ood_keras.export.image_bytes import decode
 
 # Room for the rounding of whoever prepared the pixels; they are clipped to [0, 1].
 RANGE_TOLERANCE = 1e-3
-# The `ood_score` of what must never be accepted: the largest float32 and not infinity,
-# which JSON, and so the REST interface of a server, cannot carry.
-REJECTED_SCORE = float(np.finfo(np.float32).max)
 # A pixel that no image has.
 _OUT_OF_RANGE = 2.0
 

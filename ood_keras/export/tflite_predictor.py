@@ -3,7 +3,7 @@
 import numpy as np
 
 from ood_keras import batches
-from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
+from ood_keras.conventions import REJECTED_SCORE, UNKNOWN, UNKNOWN_LABEL
 from ood_keras.export import answers
 from ood_keras.export.edge_predictor import EdgePredictor
 
@@ -111,7 +111,7 @@ class TFLitePredictor(EdgePredictor):
             "class_id": np.array([UNKNOWN], np.int32),
             "label": np.array([UNKNOWN_LABEL], object),
             "probabilities": np.zeros((1, len(self.class_names)), np.float32),
-            "ood_score": np.array([np.finfo(np.float32).max], np.float32),
+            "ood_score": np.array([REJECTED_SCORE], np.float32),
             "accepted": np.array([False]),
             "valid": np.array([False]),
         }
