@@ -173,7 +173,8 @@ def _ablation(study):
             f"**The ablation on {known}** has one seed, so that small differences in "
             f"it say nothing. One more seed of {study.title(_BASE)} would lie, in "
             f"{100 * (1 - _CHANCE):g} % of all cases, no further from the mean of its "
-            f"seeds than, in AUROC and percent: {widths}. Beyond that are: "
+            f"seeds than, in AUROC and percent: {widths}. Beyond that, and by at least "
+            f"{100 * _SHOWN:g}, are: "
             f"{'; '.join(changes) or 'none'}. Of so many comparisons, a few lie beyond "
             "by chance."
         )

@@ -68,6 +68,19 @@ def test_the_committed_pages_say_what_the_committed_results_say(monkeypatch):
         assert path.read_text() == text, f"{path}: run ood_keras.tools.write_results"
 
 
+def test_committed_runs_count_as_seen_what_training_was_shown():
+    files = sorted((ROOT / "results/table1").glob("*/*/seed_*/metrics.json"))
+    assert files
+    for file in files:
+        run = json.loads((file.parent / "run.json").read_text())
+        shown = set(run["unknown"])
+        if "synthetic" in shown:
+            shown |= {"uniform_noise", "gaussian_noise"}
+        for method, rows in json.loads(file.read_text())["detectors"].items():
+            seen = {name for name, row in rows["unknown"].items() if row["seen"]}
+            assert seen == shown & rows["unknown"].keys(), (file, method)
+
+
 def test_numbers_are_percent_with_their_spread(page):
     lines = section(page, "### mnist: AUROC")
     header = cells(lines, "method")
