@@ -39,9 +39,10 @@ def page(folder):
         "Strengths are in units of the pixel range: half the width of the white noise, "
         "the deviation of the Gaussian, epsilon of the attacks. A known image that is "
         "misread does no harm where it is rejected: watch the share that is accepted "
-        "with a wrong class. AUROC ranks the *perturbed* known images against unknown "
-        "ones: it falls where a detector rejects ruined images, as it should, and is "
-        "high where it accepts them.",
+        "with a wrong class. Each network is one run, and two runs may differ by as "
+        "much as what they are compared for. AUROC ranks the *perturbed* known images "
+        "against unknown ones: it falls where a detector rejects ruined images, as it "
+        "should, and is high where it accepts them.",
         "",
     ]
     for path in sorted(folder.glob("*/robustness.json")):

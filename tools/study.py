@@ -6,11 +6,14 @@
 
 table1 is the paper's Table 1 with its baselines and its ablation. On one core, a run
 takes some ten minutes (MNIST) or half an hour (Fashion-MNIST), three times as long for
-Confident-Classifier: give each core a process with an --only= of its own. What is
+Confident-Classifier and where a training has three times the epochs, and all of them
+more than a day: give each core a process with an --only= of its own. What is
 finished is not run again; a run that was stopped, even killed, goes on; a run that
 fails is recorded and the next one begins. summary.json in --output_dir is rewritten
 after each run and valid at any time.
 """
+
+import pathlib
 
 from absl import flags
 
@@ -71,8 +74,15 @@ def _study(positional):
 
     study = {"table1": table1.TABLE1}[_STUDY.value]
     output_dir = _OUTPUT_DIR.value
-    seeds = None if _SEEDS.value is None else [int(seed) for seed in _SEEDS.value]
+    seeds = None if _SEEDS.value is None else [*map(_seed, _SEEDS.value)]
     if _SUMMARY.value:
+        if _ONLY.value is not None or seeds is not None:
+            raise ValueError("--summary is of all runs: leave --only and --seeds out")
+        if not pathlib.Path(output_dir).is_dir():
+            raise FileNotFoundError(
+                f"there is no folder {output_dir}; --summary reads what an earlier "
+                "ood-study wrote there"
+            )
         print(study_summary.format_summary(study_summary.write(study, output_dir)))
         return
     if _LIST.value or _DRY_RUN.value:
@@ -85,6 +95,11 @@ def _study(positional):
                 print(f"{run.name}\n  unknown: {', '.join(job['unknown']) or 'none'}")
                 print(f"  {run.recipe}")
         return
+    if _DATA_DIR.value is not None and not pathlib.Path(_DATA_DIR.value).is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {_DATA_DIR.value}; --data_dir holds the data sets, "
+            "each in a folder of its own"
+        )
     failed = study_engine.run_study(
         study,
         data_dir=_DATA_DIR.value,
@@ -98,6 +113,14 @@ def _study(positional):
             f"{len(failed)} runs failed: {', '.join(failed)}. Their logs say why; give "
             "the same command again to try again"
         )
+
+
+def _seed(text):
+    if not text.strip().isdecimal():
+        raise ValueError(
+            f"--seeds takes whole numbers, such as --seeds=0,2; received {text!r}"
+        )
+    return int(text)
 
 
 def main():

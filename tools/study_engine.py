@@ -3,6 +3,7 @@
 import fcntl
 import json
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -99,6 +100,8 @@ def _execute(run, data_dir, output_dir, runs_dir, worker):
             return BlockingIOError(f"{run.name} is held by another process")
         if study_summary.status(run, output_dir) == "finished":
             return FileExistsError(f"{run.name} was finished by another process")
+        # The log goes on from one attempt to the next.
+        start = log.stat().st_size
         process = subprocess.Popen(
             worker, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT
         )
@@ -116,7 +119,7 @@ def _execute(run, data_dir, output_dir, runs_dir, worker):
         if process.returncode == 0:
             failure.unlink(missing_ok=True)
             return None
-        error = _last_line(log) or f"exit status {process.returncode}"
+        error = _error(log, start, process.returncode)
         files.write_json(failure, {"error": error})
         return error
 
@@ -133,9 +136,15 @@ def _locked(file):
             time.sleep(0.2)
 
 
-def _last_line(path):
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+def _error(log, start, returncode):
+    """What a worker said last in its log, from byte `start`, or how else it ended."""
+    if returncode < 0:
+        killer = signal.Signals(-returncode)
+        hint = "; was there too little memory?" if killer == signal.SIGKILL else ""
+        return f"ended by {killer.name}{hint}"
+    text = log.read_bytes()[start:].decode("utf-8", errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else f"exit status {returncode}"
 
 
 def _duration(seconds):

@@ -49,6 +49,14 @@ class Training:
     group: str = "main"
     description: str = ""
 
+    def __post_init__(self):
+        detectors = [method.detector for method in self.methods]
+        if len(set(detectors)) < len(detectors):
+            raise ValueError(
+                f"each method of the training {self.name!r} needs a detector of its "
+                f"own, by which its results are found. Received: {detectors}"
+            )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Known:
@@ -150,7 +158,8 @@ class Study:
             seeds: The seeds to run; `None` for all.
 
         Raises:
-            ValueError: nothing is left; the message lists the names.
+            ValueError: a pattern or a seed takes no run, or nothing is left; the
+                message lists the names.
         """
         known = {each.spec: each for each in self.known}
         trainings = {each.name: each for each in self.trainings}
@@ -168,7 +177,13 @@ class Study:
             for run in every.values()
             if _matches(run.name, only) and (seeds is None or run.seed in seeds)
         ]
-        if not chosen:
+        wrong = [
+            pattern
+            for pattern in (only or "").split(",")
+            if not any(_matches(name, pattern) for name in every)
+        ]
+        wrong += sorted(set(seeds or ()) - {run.seed for run in every.values()})
+        if wrong or not chosen:
             raise ValueError(
                 f"no run of the study {self.name!r} matches only={only!r} and "
                 f"seeds={seeds}; its runs are: {', '.join(every)}"

@@ -1,40 +1,60 @@
 """What a study found so far: a JSON file, and a text that counts against the paper."""
 
+import contextlib
 import dataclasses
+import fcntl
 import json
+import os
 import pathlib
 import statistics
 from decimal import ROUND_HALF_DOWN, ROUND_HALF_UP, Decimal
 
 from ood_keras import files, metrics
+from ood_keras.metrics.descriptions import HIGHER_IS_BETTER
 from ood_keras.pipelines import recipes
 
-_LOWER_IS_BETTER = ("fpr95_known_positive", "fpr95_unknown_positive", "detection_error")
-_PAPER_METRICS = (
+# In the order of the paper's columns.
+PAPER_METRICS = (
     "fpr95_known_positive",
     "detection_error",
     "auroc",
     "aupr_in",
     "aupr_out",
 )
+# The rows of its table that are its own method's.
+PAPER_OURS = tuple(
+    row for row in metrics.paper_table() if row["detector"] == "modified_senet"
+)
 
 
 def status(run, output_dir):
     """Returns where a run stands.
 
-    "finished", "failed", "changed" (made with other settings), "partial" (made before
-    the grid had all of its methods) or "missing".
+    "finished", "changed" (made with other settings), "partial" (made before the grid
+    had all of its methods), or, where nothing was measured, "failed" or "missing".
 
     Args:
         run: A `study_grid.Run`.
         output_dir: The study's folder of results.
     """
+    return _look_up(run, output_dir)[0]
+
+
+def _look_up(run, output_dir):
+    """A run's status, `run.json` and `metrics.json`; these `None` if not both there."""
     folder = pathlib.Path(output_dir) / run.name
-    if (folder / "failure.json").is_file():
-        return "failed"
-    if not (folder / "metrics.json").is_file():
-        return "missing"
-    found, wanted = _read(folder / "run.json"), run.job()
+    try:
+        record, result = _read(folder / "run.json"), _read(folder / "metrics.json")
+    except FileNotFoundError:
+        # It may be being measured again.
+        failed = (folder / "failure.json").is_file()
+        return ("failed" if failed else "missing"), None, None
+    return _compared(run, record), record, result
+
+
+def _compared(run, record):
+    """The status of a run that was measured, by its `run.json`."""
+    found, wanted = dict(record), run.job()
     # A field that came later had its default before.
     defaults = {
         field.name: field.default for field in dataclasses.fields(recipes.Recipe)
@@ -56,13 +76,13 @@ def summarise(study, output_dir):
     cells, accuracies, seen, seeds = {}, {}, {}, {}
     runs, measured, versions, machines = {}, {}, {}, []
     for run in sorted(study.runs(), key=lambda run: run.seed):
-        runs[run.name] = {"status": status(run, output_dir)}
-        folder = output_dir / run.name
-        if runs[run.name]["status"] == "failed":
-            runs[run.name] |= _read(folder / "failure.json")
-        if runs[run.name]["status"] not in ("finished", "partial"):
+        state, record, result = _look_up(run, output_dir)
+        runs[run.name] = {"status": state}
+        if state != "finished":
+            with contextlib.suppress(FileNotFoundError):
+                runs[run.name] |= _read(output_dir / run.name / "failure.json")
+        if state not in ("finished", "partial"):
             continue
-        record, result = _read(folder / "run.json"), _read(folder / "metrics.json")
         runs[run.name]["minutes"] = record["minutes"]
         measured[run.name] = {**result, "data": None}
         if record["machine"] not in machines:
@@ -135,8 +155,17 @@ def summarise(study, output_dir):
 
 def write(study, output_dir):
     """Writes `summary.json`, whole or not at all, and returns its content."""
-    summary = summarise(study, output_dir)
-    files.write_json(pathlib.Path(output_dir) / "summary.json", summary)
+    output_dir = pathlib.Path(output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    # Of two processes, the one that writes last is the one that looked last.
+    lock = os.open(output_dir, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # Some network disks have no locks.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        summary = summarise(study, output_dir)
+        files.write_json(output_dir / "summary.json", summary)
+    finally:
+        os.close(lock)
     return summary
 
 
@@ -155,11 +184,9 @@ def against_paper(results, method):
     """
     counts = {"cells": 0, "measured": 0, "met": 0, "met_unrounded": 0}
     missed = []
-    for row in metrics.paper_table():
-        if row["detector"] != "modified_senet":
-            continue
+    for row in PAPER_OURS:
         unknowns = results.get(row["known"], {}).get(method, {})
-        for metric in _PAPER_METRICS:
+        for metric in PAPER_METRICS:
             cell = unknowns.get(row["unknown"], {}).get(metric)
             value = None if cell is None else 100 * cell["mean"]
             counts["cells"] += 1
@@ -242,7 +269,7 @@ def _meets(value, printed, metric, rounded):
     """Whether a percentage is at least as good as one that was printed."""
     # Nine digits leave out what only float arithmetic put there.
     value, paper = Decimal(repr(round(value, 9))), Decimal(printed)
-    lower = metric in _LOWER_IS_BETTER
+    lower = metric not in HIGHER_IS_BETTER
     if rounded:
         # A bare "100" stands in columns of two decimals.
         digits = -paper.as_tuple().exponent or 2

@@ -1,16 +1,18 @@
 """What the study of Table 1 set out to reach, and where ours stands."""
 
-from ood_keras import metrics
 from ood_keras.metrics.descriptions import METRICS
-from ood_keras.tools import markdown, table1_misses
+from ood_keras.tools import markdown, study_summary, table1_misses
 
 # Of known test images, in percent.
 _ACCURACY = {"mnist": 99.5, "fashion_mnist": 94.0}
 # Without a single real unknown image: letters look like digits.
 _HARDEST = "mnist", "emnist/letters", "auroc", 96.0
-_PAPER = [row for row in metrics.paper_table() if row["detector"] == "modified_senet"]
 _ROWS = {
-    text: {(row["known"], row["unknown"]) for row in _PAPER if counts(row)}
+    text: {
+        (row["known"], row["unknown"])
+        for row in study_summary.PAPER_OURS
+        if counts(row)
+    }
     for text, counts in (
         ("all", lambda row: True),
         ("unknowns that the paper had not seen", lambda row: not row["seen"]),
@@ -20,7 +22,6 @@ _ROWS = {
         ),
     )
 }
-_NUM_MEASURES = 5
 
 
 def lines(study):
@@ -30,13 +31,13 @@ def lines(study):
         study: A `table1_page.Study`.
     """
     against_paper = study.summary["against_paper"]
-    ours = [*table1_misses.SCORED, *study.methods("longer")]
-    methods = [name for name in ours if name in against_paper]
+    methods = [name for name in table1_misses.ours(study) if name in against_paper]
     if not methods:
         return []
     known, unknown, metric, goal = _HARDEST
     header = [
         "method",
+        "seeds",
         *(f"cells met, {text}: {_num_cells(rows)}" for text, rows in _ROWS.items()),
         *(f"accuracy, {name}: {least:g}" for name, least in _ACCURACY.items()),
         f"without real unknowns, {METRICS[metric][0]} of {unknown} against {known}: "
@@ -45,6 +46,7 @@ def lines(study):
     rows = [
         [
             study.title(method),
+            study.num_seeds(method),
             *(_met(against_paper[method], rows) for rows in _ROWS.values()),
             *(
                 _reached(study.accuracy(name, method), least)
@@ -73,7 +75,7 @@ def lines(study):
 
 
 def _num_cells(rows):
-    return len(rows) * _NUM_MEASURES
+    return len(rows) * len(study_summary.PAPER_METRICS)
 
 
 def _met(counted, rows):

@@ -17,6 +17,12 @@ _TRIED = (
 )
 
 
+def ours(study):
+    """Every score of ours in a study, those of the longer training last."""
+    main = [name for name in study.methods("main") if name in SCORED]
+    return [*main, *study.methods("longer")]
+
+
 def lines(study, images):
     """Returns the lines of the section, none before something was measured.
 
@@ -26,8 +32,8 @@ def lines(study, images):
     """
     section = []
     for known in study.summary["results"]:
-        measured = study.measured(known, "main")
-        for method in (method for method in SCORED if method in measured):
+        measured = study.measured(known, "main", "longer")
+        for method in (method for method in ours(study) if method in measured):
             section += _of_method(study, known, method, images)
     if not section:
         return []

@@ -15,18 +15,10 @@ from ood_keras.tools import (
     table1_misses,
 )
 
-# In the order of the paper's columns.
-MEASURES = (
-    "fpr95_known_positive",
-    "detection_error",
-    "auroc",
-    "aupr_in",
-    "aupr_out",
-)
+MEASURES = study_summary.PAPER_METRICS
 # Those that most read for; the others are folded.
 _FIRST_MEASURES = ("auroc", "fpr95_known_positive")
 OURS = "ours"
-_PUBLISHED_OURS = "modified_senet"
 _NOISE = ("uniform_noise", "gaussian_noise")
 _SEEN, _SYNTHETIC = "\\*", "†"
 _GENERATED = (
@@ -69,12 +61,15 @@ class Study:
         """The name of a method's training."""
         return self.summary["methods"][method]["training"]
 
+    def first_method(self, training):
+        """The method by which a training's `examples.npz` are the worst."""
+        methods = self.summary["methods"].items()
+        return next(name for name, one in methods if one["training"] == training)
+
     def unknowns(self, known):
         """The unknown sources of a known one, in the paper's order."""
         listed = [
-            row["unknown"]
-            for row in metrics.paper_table()
-            if row["known"] == known and row["detector"] == _PUBLISHED_OURS
+            row["unknown"] for row in study_summary.PAPER_OURS if row["known"] == known
         ]
         for by_unknown in self.summary["results"].get(known, {}).values():
             listed += [name for name in by_unknown if name not in listed]
@@ -109,6 +104,17 @@ class Study:
     def seeds(self, known, method):
         """The seeds that a method was measured with."""
         return self.summary["seeds"].get(known, {}).get(method, [])
+
+    def num_seeds(self, method):
+        """How many seeds a method has, as text; by known set where these differ."""
+        counts = {
+            known: len(self.seeds(known, method))
+            for known in self.summary["results"]
+            if self.seeds(known, method)
+        }
+        if len(set(counts.values())) == 1:
+            return str(next(iter(counts.values())))
+        return ", ".join(f"{known} {number}" for known, number in counts.items())
 
     def is_seen(self, known, method, unknown):
         """Whether training was shown other images of an unknown source."""
@@ -228,7 +234,8 @@ def published_page(folder):
         "",
         *_status(study),
         'The paper\'s row "Ours" beside the means over our seeds, in percent, with the '
-        "difference (ours minus the paper's). ✓: met, rounded to the digits that the "
+        "difference (ours minus the paper's); how many seeds a method has is in the "
+        "first table. ✓: met, rounded to the digits that the "
         "paper prints, where a half never counts for ours; ✗: not met "
         "([what the main methods of ours miss](results.md#cells-that-are-not-met)"
         f"); {markdown.MISSING}: not measured yet. {_SEEN}: a source that the paper's "
@@ -242,10 +249,10 @@ def published_page(folder):
     by_outputs = [name for name in compared if name not in with_distances]
     for known in _knowns(rows):
         lines += [f"## Known: {known}", ""]
-        lines += _compared(study, known, rows, by_outputs)
+        lines += _compared(study, known, by_outputs)
         if with_distances:
             lines += [f"### {known}: with distances", ""]
-            lines += _compared(study, known, rows, with_distances)
+            lines += _compared(study, known, with_distances)
     lines += _baselines(study, rows)
     lines += _impossible(rows)
     return "\n".join(lines).rstrip() + "\n"
@@ -265,7 +272,7 @@ def quote(folder):
         rows.append(
             [
                 study.title(method),
-                f"{counted['met']} of {counted['measured']}"
+                f"{counted['met']} of {counted['cells']} ({counted['met_unrounded']})"
                 if counted
                 else markdown.MISSING,
                 *(_shown(study.accuracy(known, method)) for known in knowns),
@@ -287,7 +294,8 @@ def quote(folder):
         *markdown.table(header, rows),
         "",
         'A cell is one metric on one unknown set; met: as good as the paper\'s "Ours" '
-        "or better. The lowest AUROC is that of the unknowns that no method saw, noise "
+        "or better at the digits that it prints, in brackets without rounding. The "
+        "lowest AUROC is that of the unknowns that no method saw, noise "
         'aside. "Ours" is the network with the modified block and the paper\'s loss, '
         'scored by the probability of the unknown class; "Extra class" is the same '
         "network on the same images with plain cross-entropy; with *distances*, the "
@@ -323,8 +331,9 @@ def _status(study):
         "",
     ]
     failed = [
-        f"* `{name}` failed: {runs[name]['error']}"
-        for name in unfinished.get("failed", [])
+        f"* `{name}` failed: {run['error']}"
+        for name, run in runs.items()
+        if "error" in run
     ]
     return lines + failed + [""] * bool(failed)
 
@@ -340,6 +349,7 @@ def _protocol(study):
         f"* **machine**: {_machine(machine)}" for machine in summary["machines"]
     ] + [
         f"* **versions**: {versions}",
+        f"* **time**: {_hours(summary):.0f} hours of a core for all of it",
         f"* **numbers**: percent, mean ± sample standard deviation over the seeds. "
         "Bold, among the main methods: the best mean of a column. "
         f"{_SEEN}: other images of this source were seen in training. "
@@ -353,6 +363,11 @@ def _protocol(study):
         "",
     ]
     return lines
+
+
+def _hours(summary):
+    runs = summary["runs"].values()
+    return sum(sum(run.get("minutes", {}).values()) for run in runs) / 60
 
 
 def _machine(machine):
@@ -377,13 +392,14 @@ def _counts_lines(study, methods):
             rows.append(
                 [
                     study.title(method),
+                    study.num_seeds(method),
                     *(
                         str(counted[key])
                         for key in ("cells", "measured", "met", "met_unrounded")
                     ),
                 ]
             )
-    header = ["method", "cells", "measured", "met", "met without rounding"]
+    header = ["method", "seeds", "cells", "measured", "met", "met without rounding"]
     return [*markdown.table(header, rows), ""]
 
 
@@ -555,8 +571,8 @@ def _matrix(
     if published:
         paper = {
             row["unknown"]: row
-            for row in metrics.paper_table()
-            if row["known"] == known and row["detector"] == _PUBLISHED_OURS
+            for row in study_summary.PAPER_OURS
+            if row["known"] == known
         }
         if paper:
             rows.append(
@@ -641,11 +657,11 @@ def _knowns(rows):
     return list(dict.fromkeys(row["known"] for row in rows))
 
 
-def _compared(study, known, rows, methods):
+def _compared(study, known, methods):
     """A table of the paper's cells of one known set beside those of some methods."""
     cells = []
-    for row in rows:
-        if row["known"] != known or row["detector"] != _PUBLISHED_OURS:
+    for row in study_summary.PAPER_OURS:
+        if row["known"] != known:
             continue
         for metric in MEASURES:
             name = row["unknown"] + (_SEEN if row["seen"] else "")
@@ -676,20 +692,21 @@ def _against(study, known, method, unknown, metric, row):
 
 
 def _baselines(study, rows):
-    """The baselines as the paper quotes them and as they came out here."""
+    """The baselines as the paper has them and as they came out here."""
     lines = [
         "## The baselines, as published and as measured",
         "",
-        "The paper quotes the baselines from elsewhere: other networks, other test "
-        "images. Here they share network, schedule and known images with ours; what "
+        "The paper does not say how its baselines were trained or where their numbers "
+        "come from. Here they share network, schedule and known images with ours; what "
         "each was shown besides, and how its epoch was chosen, is in the "
-        "[results](results.md). In percent.",
+        "[results](results.md), and so is what was measured where the paper has no "
+        "row. In percent.",
         "",
     ]
     table = []
     for row in rows:
         method = row["detector"]
-        if method == _PUBLISHED_OURS:
+        if row in study_summary.PAPER_OURS:
             continue
         name = [row["known"], row["unknown"], method.replace("_", " ")]
         table.append(

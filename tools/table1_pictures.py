@@ -34,7 +34,7 @@ def draw(folder, images):
             for kind, figure in _of_method(study, known, method).items():
                 if name == "ours" or kind in ("roc", "density"):
                     save(f"{stem}_{name}_{kind}", figure)
-        for method in table1_misses.SCORED:
+        for method in table1_misses.ours(study):
             figure = _mistakes(study, known, method)
             if figure is not None:
                 save(f"{stem}_{method}_mistakes", figure)
@@ -104,7 +104,7 @@ def _of_method(study, known, method):
 
 def _mistakes(study, known, method):
     """Seed 0's worst rejected and accepted images, or `None` without its examples."""
-    is_first = method in table1_misses.METHODS
+    is_first = method == study.first_method(study.training(method))
     name = "examples" if is_first else f"examples_{method}"
     kept = _examples(_run_dir(study, known, method), name)
     if kept is None:

@@ -1,11 +1,13 @@
 """Stands in for `study_worker`: made-up numbers instead of a training.
 
-The name of the training says how it behaves: "broken" fails, "slow" waits on its first
-try until the study ends.
+The name of the training says how it behaves: "broken" fails, "killed" is killed,
+"slow" waits on its first try until the study ends.
 """
 
 import json
+import os
 import pathlib
+import signal
 import sys
 
 
@@ -43,6 +45,9 @@ def main():
     if job["training"] == "broken":
         print("Traceback\nValueError: the data are gone")
         sys.exit(1)
+    if job["training"] == "killed":
+        print(f"epoch {len(tries.read_text())}", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
     if job["training"] == "slow" and tries.read_text() == "x":
         sys.stdin.read()
         sys.exit(1)

@@ -16,7 +16,7 @@ def missed(known, unknown, metric, percent):
         if row["detector"] == "modified_senet":
             cells = {
                 name: {"mean": float(row[name]) / 100}
-                for name in study_summary._PAPER_METRICS
+                for name in study_summary.PAPER_METRICS
             }
             by_method = results.setdefault(row["known"], {})
             by_method.setdefault("copy", {})[row["unknown"]] = cells

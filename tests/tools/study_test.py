@@ -26,6 +26,7 @@ from ood_keras.tools import (
     study_summary,
     study_worker,
 )
+from ood_keras.tools import study as study_tool
 from ood_keras.tools.study_grid import Known, Method, Study, Training
 from ood_keras.tools.table1 import TABLE1
 
@@ -106,6 +107,21 @@ def test_finished_runs_are_not_run_again_and_failed_ones_are(tmp_path):
     assert len(lines) == 2
     assert tries(tmp_path, "digits/ours/seed_0") == 1
     assert tries(tmp_path, "digits/broken/seed_0") == 2
+
+
+def test_a_worker_that_was_killed_is_said_to_be(tmp_path):
+    study = make_study("killed")
+    failed, lines = run_study(study, tmp_path)
+    assert "FAILED (ended by SIGKILL; was there too little memory?)" in lines[1]
+    (name,) = failed
+    assert "SIGKILL" in read_summary(tmp_path)["runs"][name]["error"]
+
+
+def test_what_an_earlier_attempt_said_is_no_error_of_this_one(tmp_path):
+    run_study(make_study("broken"), tmp_path)
+    silent = (sys.executable, "-c", "import sys; sys.exit(3)")
+    _, lines = run_study(make_study("broken"), tmp_path, worker=silent)
+    assert "FAILED (exit status 3)" in lines[1]
 
 
 def test_a_killed_study_goes_on(tmp_path):
@@ -223,6 +239,38 @@ def test_a_method_that_came_later_is_measured_and_the_others_count(tmp_path):
     assert list(summary["results"]["digits"]) == ["ours", "energy"]
 
 
+def test_what_was_measured_stays_where_measuring_more_fails(tmp_path):
+    study = make_study("ours")
+    run_study(study, tmp_path)
+    (training,) = study.trainings
+    energy = Method(name="energy", title="Energy", detector="energy")
+    more = dataclasses.replace(training, methods=(*training.methods, energy))
+    fails = (sys.executable, "-c", "import sys; sys.exit('no room')")
+    larger = dataclasses.replace(study, trainings=(more,))
+    failed, _ = run_study(larger, tmp_path, worker=fails)
+    summary = read_summary(tmp_path)
+    assert summary["runs"][failed[0]]["status"] == "partial"
+    assert summary["runs"][failed[0]]["error"] == "no room"
+    assert list(summary["results"]["digits"]) == ["ours"]
+    again = study_summary.write(study, tmp_path / "out")
+    assert again["runs"][failed[0]]["status"] == "finished"
+    assert "error" not in again["runs"][failed[0]]
+
+
+def test_a_run_that_is_being_measured_again_is_missing(tmp_path):
+    study = make_study("ours")
+    run_study(study, tmp_path)
+    (tmp_path / "out" / "digits" / "ours" / "seed_0" / "metrics.json").unlink()
+    summary = study_summary.write(study, tmp_path / "out")
+    assert summary["runs"]["digits/ours/seed_0"]["status"] == "missing"
+
+
+def test_two_methods_of_a_training_need_two_detectors():
+    twin = dataclasses.replace(OURS, name="twin")
+    with pytest.raises(ValueError, match="'ours' needs a detector of its own"):
+        Training(name="ours", methods=(OURS, twin))
+
+
 def test_a_method_with_another_detector_is_another_run(tmp_path):
     study = make_study("ours")
     run_study(study, tmp_path)
@@ -251,7 +299,7 @@ def made_up_results(change):
         if row["detector"] == "modified_senet":
             cells = {
                 metric: {"mean": change(metric, float(row[metric])) / 100}
-                for metric in study_summary._PAPER_METRICS
+                for metric in study_summary.PAPER_METRICS
             }
             results.setdefault(row["known"], {}).setdefault("copy", {})[
                 row["unknown"]
@@ -315,8 +363,56 @@ def test_patterns_choose_runs():
     assert [run.name for run in study.runs("digits/ours")] == names[::2]
     assert [run.name for run in study.runs("*/seed_1", [1])] == names[2:]
     assert [run.name for run in study.runs("*other*, digits/ours", [0])] == names[:2]
-    with pytest.raises(ValueError, match="digits/other/seed_0"):
-        study.runs("mnist/*")
+    for wrong in (("mnist/*",), ("digits/ours,digits/oours",), (None, [0, 7])):
+        with pytest.raises(ValueError, match="digits/other/seed_0"):
+            study.runs(*wrong)
+
+
+def command(*arguments):
+    study_tool._FLAGS.unparse_flags()
+    for name in study_tool._FLAGS:
+        study_tool._FLAGS[name].unparse()
+    study_tool._FLAGS(["ood-study", "--study=table1", *arguments])
+    study_tool._study([])
+
+
+def test_the_command_lists_and_plans(tmp_path, capsys):
+    command(f"--output_dir={tmp_path}", "--list", "--only=mnist/ours", "--seeds=0,2")
+    assert capsys.readouterr().out.splitlines() == [
+        "missing   mnist/ours/seed_0",
+        "missing   mnist/ours/seed_2",
+    ]
+    command(f"--output_dir={tmp_path}", "--dry_run", "--only=mnist/ours/seed_1")
+    planned = capsys.readouterr().out
+    assert planned.startswith("mnist/ours/seed_1\n  unknown: emnist/letters\n")
+    assert "epochs=" in planned
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_command_counts(tmp_path, capsys):
+    command(f"--output_dir={tmp_path}", "--summary")
+    assert "71 runs, 71 missing" in capsys.readouterr().out
+    assert json.loads((tmp_path / "summary.json").read_text())["results"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        (["--summary", "--only=mnist/ours"], ValueError, "leave --only and --seeds"),
+        (["--list", "--seeds=x"], ValueError, "whole numbers.*'x'"),
+        (["--data_dir=nowhere"], FileNotFoundError, "there is no folder nowhere"),
+    ],
+)
+def test_the_command_says_what_it_cannot_take(tmp_path, arguments, error, match):
+    with pytest.raises(error, match=match):
+        command(f"--output_dir={tmp_path}", *arguments)
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_command_makes_no_folder_to_count_in(tmp_path):
+    with pytest.raises(FileNotFoundError, match="--summary reads what"):
+        command(f"--output_dir={tmp_path / 'typo'}", "--summary")
+    assert not (tmp_path / "typo").exists()
 
 
 def test_epochs_are_multiplied():

@@ -68,6 +68,13 @@ def test_the_committed_pages_say_what_the_committed_results_say(monkeypatch):
         assert path.read_text() == text, f"{path}: run ood_keras.tools.write_results"
 
 
+def test_the_committed_summary_says_what_the_committed_runs_say():
+    folder = ROOT / "results/table1"
+    written = json.loads((folder / "summary.json").read_text())
+    found = json.loads(json.dumps(study_summary.summarise(TABLE1, folder)))
+    assert found == written, "run ood-study --study=table1 --summary"
+
+
 def test_committed_runs_count_as_seen_what_training_was_shown():
     files = sorted((ROOT / "results/table1").glob("*/*/seed_*/metrics.json"))
     assert files
@@ -192,7 +199,10 @@ def test_exposure_is_read_from_the_runs(page):
 
 def test_cells_met_are_those_of_the_summary(page):
     lines = section(page, "## Cells that meet or beat the paper")
-    assert cells(lines, "Ours") == ["70", "20", "19", "18"]
+    assert cells(lines, "Ours") == [
+        "mnist 2, fashion_mnist 1",
+        *("70", "20", "19", "18"),
+    ]
 
 
 def test_goals_count_what_was_not_measured_as_not_met(root):
@@ -213,6 +223,7 @@ def test_goals_count_what_was_not_measured_as_not_met(root):
     lines = table1_goals.lines(study)
     dash = "–"  # noqa: RUF001
     assert cells(lines, "Ours") == [
+        "mnist 2, fashion_mnist 1",
         "67 ✗",
         "59 ✗",
         "39 ✗",
@@ -221,6 +232,7 @@ def test_goals_count_what_was_not_measured_as_not_met(root):
         "",
     ]
     assert cells(lines, "Ours + synthetic") == [
+        "1",
         "69 ✗",
         "60 ✓",
         "40 ✓",
@@ -232,7 +244,7 @@ def test_goals_count_what_was_not_measured_as_not_met(root):
     assert ": 70 " in header and ": 60 " in header and ": 40 " in header
     # Rounding must not reach a goal.
     summary["known_accuracy"]["mnist"]["ours"]["mean"] = 0.99496
-    assert cells(table1_goals.lines(study), "Ours")[3] == "99.50 ✗"
+    assert cells(table1_goals.lines(study), "Ours")[4] == "99.50 ✗"
     made_up_study.write_summary(folder, summary)
     page = table1_page.results_page(folder, pathlib.Path("docs/images"))
     assert section(page, "## The goals")
@@ -253,7 +265,7 @@ def test_more_epochs_are_shown_apart_and_held_to_the_goals(page):
     column = cells(lines, "method").index("kmnist")
     assert cells(lines, "Ours + synthetic")[column] == "99.85"
     assert cells(lines, "Longer")[column] == "99.87"
-    assert cells(section(page, "## The goals"), "Longer")[3] == "99.50 ✓"
+    assert cells(section(page, "## The goals"), "Longer")[4] == "99.50 ✓"
     assert not any("Longer" in line for line in section(page, "## Known: mnist"))
 
 
@@ -439,7 +451,7 @@ def test_readme_quotes_the_study(root):
     assert quoted.startswith("before\n<!-- results: results/table1 -->\n**Partial")
     assert quoted.endswith("<!-- end -->\nafter\n")
     assert cells(quoted.splitlines(), "Ours") == [
-        "19 of 20",
+        "19 of 70 (18)",
         "99.65 ± 0.07",
         "94.00",
         "99.75 ± 0.07",
@@ -478,7 +490,7 @@ def test_command_writes_all_pages_and_then_finds_no_difference(root, capsys):
     }
     run("--check")
     page = pathlib.Path("README.md")
-    page.write_text(page.read_text().replace("19 of 20", "20 of 20"))
+    page.write_text(page.read_text().replace("19 of 70", "20 of 70"))
     with pytest.raises(ValueError, match=r"^README\.md does not say"):
         run("--check")
 
