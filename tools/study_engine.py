@@ -139,9 +139,9 @@ def _locked(file):
 def _error(log, start, returncode):
     """What a worker said last in its log, from byte `start`, or how else it ended."""
     if returncode < 0:
-        killer = signal.Signals(-returncode)
+        killer = -returncode
         hint = "; was there too little memory?" if killer == signal.SIGKILL else ""
-        return f"ended by {killer.name}{hint}"
+        return f"ended by signal {killer} ({signal.strsignal(killer)}){hint}"
     text = log.read_bytes()[start:].decode("utf-8", errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else f"exit status {returncode}"

@@ -180,13 +180,14 @@ class Study:
         wrong = [
             pattern
             for pattern in (only or "").split(",")
-            if not any(_matches(name, pattern) for name in every)
+            if pattern.strip() and not any(_matches(name, pattern) for name in every)
         ]
         wrong += sorted(set(seeds or ()) - {run.seed for run in every.values()})
         if wrong or not chosen:
             raise ValueError(
-                f"no run of the study {self.name!r} matches only={only!r} and "
-                f"seeds={seeds}; its runs are: {', '.join(every)}"
+                f"no run of the study {self.name!r} matches "
+                f"{', '.join(map(str, wrong)) or f'{only} with the seeds {seeds}'}; "
+                f"its runs are: {', '.join(every)}"
             )
         return chosen
 

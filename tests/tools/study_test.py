@@ -60,6 +60,14 @@ def make_study(*names, seeds=(0,), known="digits"):
     )
 
 
+def with_energy(study):
+    """The same study with one more method of its only training."""
+    (training,) = study.trainings
+    energy = Method(name="energy", title="Energy", detector="energy")
+    more = dataclasses.replace(training, methods=(*training.methods, energy))
+    return dataclasses.replace(study, trainings=(more,))
+
+
 def run_study(study, folder, **options):
     lines = []
     failed = study_engine.run_study(
@@ -112,9 +120,11 @@ def test_finished_runs_are_not_run_again_and_failed_ones_are(tmp_path):
 def test_a_worker_that_was_killed_is_said_to_be(tmp_path):
     study = make_study("killed")
     failed, lines = run_study(study, tmp_path)
-    assert "FAILED (ended by SIGKILL; was there too little memory?)" in lines[1]
+    assert (
+        "FAILED (ended by signal 9 (Killed); was there too little memory?)" in lines[1]
+    )
     (name,) = failed
-    assert "SIGKILL" in read_summary(tmp_path)["runs"][name]["error"]
+    assert "signal 9" in read_summary(tmp_path)["runs"][name]["error"]
 
 
 def test_what_an_earlier_attempt_said_is_no_error_of_this_one(tmp_path):
@@ -224,10 +234,7 @@ def test_a_run_of_another_recipe_is_left_out(tmp_path):
 def test_a_method_that_came_later_is_measured_and_the_others_count(tmp_path):
     study = make_study("ours")
     run_study(study, tmp_path)
-    (training,) = study.trainings
-    energy = Method(name="energy", title="Energy", detector="energy")
-    more = dataclasses.replace(training, methods=(*training.methods, energy))
-    study = dataclasses.replace(study, trainings=(more,))
+    study = with_energy(study)
     (run,) = study.runs()
     assert study_summary.status(run, tmp_path / "out") == "partial"
     summary = study_summary.summarise(study, tmp_path / "out")
@@ -242,12 +249,8 @@ def test_a_method_that_came_later_is_measured_and_the_others_count(tmp_path):
 def test_what_was_measured_stays_where_measuring_more_fails(tmp_path):
     study = make_study("ours")
     run_study(study, tmp_path)
-    (training,) = study.trainings
-    energy = Method(name="energy", title="Energy", detector="energy")
-    more = dataclasses.replace(training, methods=(*training.methods, energy))
     fails = (sys.executable, "-c", "import sys; sys.exit('no room')")
-    larger = dataclasses.replace(study, trainings=(more,))
-    failed, _ = run_study(larger, tmp_path, worker=fails)
+    failed, _ = run_study(with_energy(study), tmp_path, worker=fails)
     summary = read_summary(tmp_path)
     assert summary["runs"][failed[0]]["status"] == "partial"
     assert summary["runs"][failed[0]]["error"] == "no room"
@@ -366,6 +369,8 @@ def test_patterns_choose_runs():
     for wrong in (("mnist/*",), ("digits/ours,digits/oours",), (None, [0, 7])):
         with pytest.raises(ValueError, match="digits/other/seed_0"):
             study.runs(*wrong)
+    with pytest.raises(ValueError, match=r"matches digits/oours, 7; its runs are: "):
+        study.runs("digits/ours,digits/oours,", [0, 7])
 
 
 def command(*arguments):
