@@ -62,7 +62,7 @@ class Study:
         return self.summary["methods"][method]["training"]
 
     def first_method(self, training):
-        """The method by which a training's `examples.npz` are the worst."""
+        """The method whose worst mistakes a training's `examples.npz` keeps."""
         methods = self.summary["methods"].items()
         return next(name for name, one in methods if one["training"] == training)
 
