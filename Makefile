@@ -12,7 +12,7 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[test,tfds]'
 	touch $@
 
-# The whole job on data that needs no download, in about two minutes.
+# The whole job on data that needs no download, in minutes.
 demo: install
 	$(BIN)/ood-quickstart --run_dir=runs/demo
 

@@ -1,4 +1,4 @@
-"""Runs the whole job on data that needs no download, in about two minutes.
+"""Runs the whole job on data that needs no download, in minutes.
 
   ood-quickstart --run_dir=runs/demo
 

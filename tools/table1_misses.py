@@ -40,9 +40,9 @@ def lines(study, images):
     return [
         "## Cells that are not met",
         "",
-        "Percent, the paper's in brackets; with the images of seed 0 that are furthest "
-        "on the wrong side of the threshold that accepts 95 % of the known validation "
-        "images.",
+        "Percent, the paper's in brackets; where they were kept, with the images of "
+        "seed 0 that are furthest on the wrong side of the threshold that accepts 95 % "
+        "of the known validation images.",
         "",
         _TRIED,
         "",

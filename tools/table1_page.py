@@ -15,7 +15,6 @@ from ood_keras.tools import (
     table1_misses,
 )
 
-MEASURES = study_summary.PAPER_METRICS
 # Those that most read for; the others are folded.
 _FIRST_MEASURES = ("auroc", "fpr95_known_positive")
 OURS = "ours"
@@ -210,7 +209,7 @@ def results_page(folder, images):
                 "The paper's recipe on validation images, epoch by epoch",
             )
     filters = study.folder.parent / "omniglot_filters.json"
-    lines += omniglot_page.lines(filters, MEASURES)
+    lines += omniglot_page.lines(filters, study_summary.PAPER_METRICS)
     lines += _linted(study)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -237,7 +236,7 @@ def published_page(folder):
         "difference (ours minus the paper's); how many seeds a method has is in the "
         "first table. ✓: met, rounded to the digits that the "
         "paper prints, where a half never counts for ours; ✗: not met "
-        "([what the main methods of ours miss](results.md#cells-that-are-not-met)"
+        "([what ours misses](results.md#cells-that-are-not-met)"
         f"); {markdown.MISSING}: not measured yet. {_SEEN}: a source that the paper's "
         "training, and every method here that was shown real unknowns, had seen. "
         f"{_SYNTHETIC}: training was shown noise, among its synthetic outliers. With "
@@ -411,7 +410,11 @@ def _known(study, known, images):
     for metric in _FIRST_MEASURES:
         lines += [f"### {known}: {_heading(metric)}", ""]
         lines += _matrix(study, known, methods, metric, published=True)
-    others = [metric for metric in MEASURES if metric not in _FIRST_MEASURES]
+    others = [
+        metric
+        for metric in study_summary.PAPER_METRICS
+        if metric not in _FIRST_MEASURES
+    ]
     names = ", ".join(METRICS[metric][0] for metric in others)
     lines += ["<details>", f"<summary>{known}: {names}</summary>", ""]
     for metric in others:
@@ -663,7 +666,7 @@ def _compared(study, known, methods):
     for row in study_summary.PAPER_OURS:
         if row["known"] != known:
             continue
-        for metric in MEASURES:
+        for metric in study_summary.PAPER_METRICS:
             name = row["unknown"] + (_SEEN if row["seen"] else "")
             cells.append(
                 [name, METRICS[metric][0], row[metric]]
@@ -710,12 +713,25 @@ def _baselines(study, rows):
             continue
         name = [row["known"], row["unknown"], method.replace("_", " ")]
         table.append(
-            [*name, "published", *(row[m] or markdown.MISSING for m in MEASURES)]
+            [
+                *name,
+                "published",
+                *(row[m] or markdown.MISSING for m in study_summary.PAPER_METRICS),
+            ]
         )
-        cells = [study.cell(row["known"], method, row["unknown"], m) for m in MEASURES]
+        cells = [
+            study.cell(row["known"], method, row["unknown"], m)
+            for m in study_summary.PAPER_METRICS
+        ]
         if any(cells):
             table.append([*name, "measured", *map(_shown, cells)])
-    header = ["known", "unknown", "baseline", "", *(METRICS[m][0] for m in MEASURES)]
+    header = [
+        "known",
+        "unknown",
+        "baseline",
+        "",
+        *(METRICS[m][0] for m in study_summary.PAPER_METRICS),
+    ]
     return [*lines, *markdown.table(header, table, num_texts=4), ""]
 
 
@@ -723,7 +739,7 @@ def _impossible(rows):
     found = metrics.check_consistency(
         {
             f"{row['known']}, {row['unknown']}, {row['detector']}": {
-                metric: row[metric] for metric in MEASURES
+                metric: row[metric] for metric in study_summary.PAPER_METRICS
             }
             for row in rows
         },

@@ -555,9 +555,10 @@ def test_findings_are_made_of_the_numbers(root):
     extra = {**summary["against_paper"]["ours_synthetic"], "met": 4}
     summary["against_paper"]["extra_class"] = extra
     summary["methods"]["extra_class"] = summary["methods"]["ours_synthetic"]
-    pair = "Ours + synthetic 4 of 15 () and Ours 19 of 20 (mnist: 2 seeds, fashion_mni"
+    summary["seeds"]["mnist"]["extra_class"] = [0]
+    pair = "Ours + synthetic 4 of 15 (1 seed) and Ours 19 of 20 (seeds: mnist 2, "
     study = table1_page.Study(folder, summary)
-    assert f"{pair}st: 1 seed)" in "\n".join(table1_findings.lines(study))
+    assert f"{pair}fashion_mnist 1)" in "\n".join(table1_findings.lines(study))
     assert "without a real unknown image" not in text
     expected = f"kmnist {-101 * reach:+.3f}, uniform_noise -1.000"
     assert f"Without the block ({expected})" in text
@@ -566,5 +567,5 @@ def test_findings_are_made_of_the_numbers(root):
     summary["trainings"]["plain"]["exposure"] = []
     text = "\n".join(table1_findings.lines(table1_page.Study(folder, summary)))
     assert "Without the block" not in text
-    best = "ODIN tells them apart best, with an AUROC of 92.00 %; on uniform_noise it "
-    assert f"{best}has 97.00 %" in text
+    best = "ODIN (1 seed) tells them apart best, with an AUROC of 92.00 %; on uniform_"
+    assert f"{best}noise it has 97.00 %" in text
