@@ -222,10 +222,7 @@ def published_page(folder):
     """
     study = Study.read(folder)
     rows = metrics.paper_table()
-    ours = [
-        method for method in study.methods("main") if method in table1_misses.SCORED
-    ]
-    compared = [*ours, *study.methods("longer", "paper")]
+    compared = [*table1_misses.ours(study), *study.methods("paper")]
     lines = [
         "# Against the published Table 1, cell by cell",
         "",
@@ -234,8 +231,8 @@ def published_page(folder):
         *_status(study),
         'The paper\'s row "Ours" beside the means over our seeds, in percent, with the '
         "difference (ours minus the paper's); how many seeds a method has is in the "
-        "first table. ✓: met, rounded to the digits that the "
-        "paper prints, where a half never counts for ours; ✗: not met "
+        "first table. ✓: met, rounded to the digits that the paper prints, where a "
+        "half never counts for ours; ✗: not met "
         "([what ours misses](results.md#cells-that-are-not-met)"
         f"); {markdown.MISSING}: not measured yet. {_SEEN}: a source that the paper's "
         "training, and every method here that was shown real unknowns, had seen. "
@@ -294,8 +291,8 @@ def quote(folder):
         "",
         'A cell is one metric on one unknown set; met: as good as the paper\'s "Ours" '
         "or better at the digits that it prints, in brackets without rounding. The "
-        "lowest AUROC is that of the unknowns that no method saw, noise "
-        'aside. "Ours" is the network with the modified block and the paper\'s loss, '
+        "lowest AUROC is that of the unknowns that no method saw, noise aside. "
+        '"Ours" is the network with the modified block and the paper\'s loss, '
         'scored by the probability of the unknown class; "Extra class" is the same '
         "network on the same images with plain cross-entropy; with *distances*, the "
         "score is the mean of that probability and of the Mahalanobis distances of all "

@@ -1,6 +1,7 @@
 """The engine of studies, its summary, and the grid of Table 1."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 import fake_study_worker
@@ -258,6 +260,24 @@ def test_what_was_measured_stays_where_measuring_more_fails(tmp_path):
     again = study_summary.write(study, tmp_path / "out")
     assert again["runs"][failed[0]]["status"] == "finished"
     assert "error" not in again["runs"][failed[0]]
+
+
+def test_of_two_summaries_the_later_look_is_the_later_to_be_written(tmp_path):
+    study = make_study("ours")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    lock = os.open(folder, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    writer = threading.Thread(target=study_summary.write, args=(study, folder))
+    writer.start()
+    writer.join(timeout=0.5)
+    # What happens while it waits for its turn, it must not have looked past.
+    run = folder / "digits" / "ours" / "seed_0"
+    run.mkdir(parents=True)
+    (run / "failure.json").write_text('{"error": "no room"}')
+    os.close(lock)
+    writer.join()
+    assert read_summary(tmp_path)["runs"]["digits/ours/seed_0"]["error"] == "no room"
 
 
 def test_a_run_that_is_being_measured_again_is_missing(tmp_path):

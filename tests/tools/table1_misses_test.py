@@ -42,6 +42,7 @@ def test_every_measured_miss_is_listed_beside_the_papers_number(study, tmp_path)
     # Not measured on Fashion-MNIST, and no method of this name at all.
     assert "### fashion_mnist: Ours + synthetic" not in lines
     assert "### mnist: ODIN" not in lines
+    assert section(lines, "mnist: Longer")
 
 
 def test_nothing_missed_and_nothing_measured_are_told_apart(study, tmp_path):

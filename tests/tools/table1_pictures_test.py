@@ -116,14 +116,18 @@ def test_one_network_alone_is_drawn_too(tmp_path, drawn):
     assert list(drawn[0]) == ["with the modified block"]
 
 
-@pytest.mark.parametrize("training", table1_misses.METHODS[1:])
+@pytest.mark.parametrize(
+    "training", [*table1_misses.METHODS[1:], "ours_synthetic_longer"]
+)
 def test_mistakes_are_drawn_of_every_way_that_ours_is_trained(tmp_path, training):
     make_run(tmp_path, training)
     run_dir = tmp_path / f"mnist/{training}/seed_0"
+    study_summary.write(TABLE1, tmp_path)
+    (path,) = table1_pictures.draw(tmp_path, tmp_path / "images")
+    assert path.name == f"results_mnist_{training}_mistakes.png"
     shutil.copy(
         run_dir / "examples.npz", run_dir / f"examples_{training}_distances.npz"
     )
-    study_summary.write(TABLE1, tmp_path)
     paths = table1_pictures.draw(tmp_path, tmp_path / "images")
     assert [path.name for path in paths] == [
         f"results_mnist_{training}_mistakes.png",

@@ -197,6 +197,16 @@ def test_exposure_is_read_from_the_runs(page):
     assert cells(methods, "Ours") == ["how ours is trained; what ours is"]
 
 
+def test_the_time_is_that_of_all_runs(root):
+    folder = pathlib.Path("results/table1")
+    summary = json.loads((folder / "summary.json").read_text())
+    for name, minutes in (("0", {"training": 100, "evaluation": 20}), ("1", {"x": 60})):
+        summary["runs"][f"mnist/ours/seed_{name}"]["minutes"] = minutes
+    made_up_study.write_summary(folder, summary)
+    page = table1_page.results_page(folder, pathlib.Path("docs/images"))
+    assert "* **time**: 3 hours of a core" in page
+
+
 def test_cells_met_are_those_of_the_summary(page):
     lines = section(page, "## Cells that meet or beat the paper")
     assert cells(lines, "Ours") == [
