@@ -27,7 +27,7 @@ import time
 import cc_session
 import numpy as np
 
-from ood_keras.export import answers
+from ood_keras.inference import answers
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -236,7 +236,7 @@ def measure(
     import keras
 
     from ood_keras import detectors, pipelines
-    from ood_keras.export import manifest
+    from ood_keras.inference import manifest
 
     run_dir, model = pathlib.Path(run_dir), pathlib.Path(model)
     settings = json.loads((run_dir / "run.json").read_text())["settings"]

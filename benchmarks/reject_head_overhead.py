@@ -60,7 +60,7 @@ def convert_bare(path, image_shape, folder):
     import tensorflow as tf
     import tf2onnx
 
-    from ood_keras.export.onnx import OPSET
+    from ood_keras.export.onnx_conversion import OPSET
 
     model = tf.saved_model.load(str(path))
     signature = model.signatures["serving_default"]
@@ -121,7 +121,7 @@ def in_onnx(content, images, **inputs):
 
 
 def in_tflite(content, images):
-    from ood_keras.export.tflite_predictor import runner
+    from ood_keras.inference.tflite_predictor import runner
 
     run = runner(content, num_threads=1)
     return lambda: run(image=images)

@@ -182,7 +182,7 @@ def measure(model, num_requests=20_000, num_clients=32, seed=0, progress=print):
     from small_export import Session
     from tensorflow_serving.apis import predict_pb2
 
-    from ood_keras.export import manifest
+    from ood_keras.inference import manifest
 
     model = pathlib.Path(model)
     image_shape = manifest.read(model)["input"]["image"]["shape"][1:]

@@ -5,12 +5,26 @@ The rooms load on first use, so that `import ood_keras` and every command's
 object of this package is registered, so `keras.models.load_model` finds it.
 """
 
+from typing import TYPE_CHECKING
+
 from ood_keras import _lazy
 from ood_keras._version import __version__
 from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
 
-__getattr__, __dir__ = _lazy.attach(globals())
-_lazy.register_with_keras()
+if TYPE_CHECKING:
+    from ood_keras import (
+        calibration,
+        detectors,
+        evaluation,
+        export,
+        inference,
+        layers,
+        losses,
+        metrics,
+        models,
+        pipelines,
+        training,
+    )
 
 __all__ = [
     "UNKNOWN",
@@ -20,9 +34,15 @@ __all__ = [
     "detectors",
     "evaluation",
     "export",
+    "inference",
     "layers",
     "losses",
     "metrics",
     "models",
+    "pipelines",
     "training",
 ]
+
+_ROOMS = {name: f"ood_keras.{name}" for name in __all__ if name.islower()}
+__getattr__, __dir__ = _lazy.attach(__name__, _ROOMS | {"tools": "ood_keras.tools"})
+_lazy.register_with_keras()

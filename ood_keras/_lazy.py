@@ -15,21 +15,27 @@ import sys
 _KERAS_ROOMS = ("layers", "losses", "metrics")
 
 
-def attach(namespace):
-    """Returns a lazy `__getattr__` and a `__dir__` over `namespace["__all__"]`."""
-    package = namespace["__name__"]
+def attach(package: str, homes: dict[str, str]):
+    """Returns the `__getattr__` and `__dir__` of a package that loads on first use.
+
+    Args:
+        package: Name of the package.
+        homes: Where each public name comes from: `"module"` for a module, or
+            `"module:attribute"`.
+    """
 
     def __getattr__(name):
-        # "pipelines" and "tools" stand beside the library, not in its `__all__`.
-        if name in namespace["__all__"] or name in ("pipelines", "tools"):
-            return importlib.import_module(f"{package}.{name}")
-        raise AttributeError(
-            f"module {package!r} has no attribute {name!r}; "
-            f"it has: {', '.join(sorted(namespace['__all__']))}"
-        )
+        if name not in homes:
+            raise AttributeError(
+                f"module {package!r} has no attribute {name!r}; "
+                f"it has: {', '.join(sorted(homes))}"
+            )
+        module, _, attribute = homes[name].partition(":")
+        found = importlib.import_module(module)
+        return getattr(found, attribute) if attribute else found
 
     def __dir__():
-        return sorted(namespace["__all__"])
+        return sorted(homes)
 
     return __getattr__, __dir__
 

@@ -20,6 +20,7 @@ LIBRARY_ROOMS = {
     "metrics": 0,
     "evaluation": 1,
     "export": 1,
+    "inference": 0,
     "losses": 1,
     "models": 1,
     "training": 1,
@@ -137,6 +138,12 @@ def modules_after(imports, code=""):
 
 def test_import_is_lazy():
     assert not {"keras", "tensorflow", "numpy"} & modules_after("import ood_keras")
+
+
+def test_reading_exported_models_loads_no_tensorflow():
+    files = [name for name, _ in modules() if name.startswith("ood_keras.inference")]
+    loaded = modules_after("\n".join(f"import {name}" for name in files))
+    assert not {"keras", "tensorflow"} & loaded
 
 
 def test_registration_loads_nothing_heavy():

@@ -5,9 +5,9 @@ import json
 import pathlib
 
 from ood_keras import export, pipelines
-from ood_keras.export import manifest
-from ood_keras.export.shipped import locate
 from ood_keras.files import atomic_directory
+from ood_keras.inference import manifest
+from ood_keras.inference.shipped_models import locate
 from ood_keras.tools.same_classes import check_same_classes
 
 TFLITE_FORMATS = ("float32", "float16", "dynamic_range", "int8")

@@ -7,7 +7,7 @@ import numpy as np
 
 from ood_keras import export as exporting
 from ood_keras.calibration import Threshold
-from ood_keras.export import pillow_decoder
+from ood_keras.inference import pillow_decoder
 from ood_keras.pipelines import drawing
 
 DEFAULT_POINT = "default"

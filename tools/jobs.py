@@ -17,8 +17,8 @@ import numpy as np
 from ood_keras import calibration, evaluation, pipelines, training
 from ood_keras import detectors as detector_room
 from ood_keras import export as exporting
-from ood_keras.export.shipped import names as shipped_names
 from ood_keras.files import atomic_file
+from ood_keras.inference.shipped_models import names as shipped_names
 from ood_keras.pipelines import recipes
 from ood_keras.pipelines.sources.licences import licence
 from ood_keras.pipelines.sources.spec_name import spec_name

@@ -89,7 +89,7 @@ def _predict(positional):
         "feature": _FEATURE.value,
         "raw_records": _RAW_RECORDS.value,
     }
-    from ood_keras.export import loading
+    from ood_keras.inference import loading
 
     if loading.kind_of(_MODEL.value) == "saved_model":
         app.load_jobs()  # Starts TensorFlow without what it prints.
@@ -107,7 +107,7 @@ def _predict(positional):
     if _PICTURE.value is not None:
         raise ValueError("--picture draws what is printed; leave out --output")
     from ood_keras import export
-    from ood_keras.export import batch_scoring
+    from ood_keras.inference import batch_scoring
 
     counts = export.score_to_file(
         export.load(_MODEL.value),

@@ -6,8 +6,8 @@ import itertools
 import numpy as np
 
 from ood_keras import export
-from ood_keras.export import batch_scoring, inputs
 from ood_keras.files import atomic_file
+from ood_keras.inference import batch_scoring, inputs
 
 # The table's first column is as wide as the longest of so many names needs.
 _NUM_MEASURED = 1000

@@ -1,26 +1,31 @@
-"""Exported models: written, proved, checked, opened and recalibrated."""
+"""Exported models: written, proved and recalibrated.
 
-import importlib
-import sys
-import types
+What reads them is `ood_keras.inference`; its names can be had from here too.
+"""
 
-# Loaded on first use, so that TFLite and ONNX models need no TensorFlow.
-_HOMES = {
-    "KnownExamples": "known_examples",
-    "ONNXPredictor": "onnx_predictor",
-    "ParityError": "parity",
-    "Predictor": "predictor",
-    "TFLitePredictor": "tflite_predictor",
-    "load": "loading",
-    "next_version": "saved_model",
-    "onnx": "onnx",
-    "recalibrate": "recalibration",
-    "saved_model": "saved_model",
-    "score": "batch_scoring",
-    "score_to_file": "batch_scoring",
-    "shipped": "shipped",
-    "tflite": "tflite",
-}
+from typing import TYPE_CHECKING
+
+from ood_keras import _lazy
+
+if TYPE_CHECKING:
+    from ood_keras.export.onnx_conversion import onnx
+    from ood_keras.export.parity import ParityError
+    from ood_keras.export.recalibration import recalibrate
+    from ood_keras.export.servable import saved_model
+    from ood_keras.export.tflite_conversion import tflite
+    from ood_keras.inference import (
+        KnownExamples,
+        ONNXPredictor,
+        Predictor,
+        TFLitePredictor,
+        load,
+        next_version,
+        pillow_decoder,
+        score,
+        score_to_file,
+        shipped,
+    )
+
 __all__ = [
     "KnownExamples",
     "ONNXPredictor",
@@ -30,6 +35,7 @@ __all__ = [
     "load",
     "next_version",
     "onnx",
+    "pillow_decoder",
     "recalibrate",
     "saved_model",
     "score",
@@ -38,27 +44,14 @@ __all__ = [
     "tflite",
 ]
 
-
-class _Room(types.ModuleType):
-    """A file that is named as its function stands for the function."""
-
-    def __getattr__(self, name):
-        if name not in _HOMES:
-            raise AttributeError(
-                f"module {__name__!r} has no attribute {name!r}; it has: "
-                f"{', '.join(__all__)}"
-            )
-        home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
-        return getattr(home, name)
-
-    def __setattr__(self, name, value):
-        # Python sets every imported file as an attribute of its package.
-        if name in _HOMES and isinstance(value, types.ModuleType):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-    def __dir__(self):
-        return sorted({*super().__dir__(), *__all__})
-
-
-sys.modules[__name__].__class__ = _Room
+_OWN = {
+    "ParityError": "parity",
+    "onnx": "onnx_conversion",
+    "recalibrate": "recalibration",
+    "saved_model": "servable",
+    "tflite": "tflite_conversion",
+}
+_HOMES = {name: f"ood_keras.inference:{name}" for name in __all__}
+_HOMES |= {name: f"{__name__}.{home}:{name}" for name, home in _OWN.items()}
+_HOMES["pillow_decoder"] = "ood_keras.inference.pillow_decoder"
+__getattr__, __dir__ = _lazy.attach(__name__, _HOMES)

@@ -6,12 +6,12 @@ import time
 import numpy as np
 
 from ood_keras import batches, calibration, detectors, metrics
-from ood_keras.export import answers as answering
-from ood_keras.export import manifest
 from ood_keras.export.parity import ParityError
-from ood_keras.export.predictor import Predictor
-from ood_keras.export.saved_model import described
-from ood_keras.export.shipped import locate
+from ood_keras.export.servable import described
+from ood_keras.inference import answers as answering
+from ood_keras.inference import manifest
+from ood_keras.inference.predictor import Predictor
+from ood_keras.inference.shipped_models import locate
 
 # What rounding may amount to in float32, relative to the value or to 1, whichever is
 # larger; a float32 file may decide otherwise only within this of the threshold.

@@ -9,9 +9,11 @@ import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
 
 from ood_keras import files
-from ood_keras.export import manifest, model_card, parity
-from ood_keras.export.predictor import Predictor
-from ood_keras.export.saved_model import described, next_version
+from ood_keras.export import model_card, parity
+from ood_keras.export.servable import described
+from ood_keras.inference import manifest
+from ood_keras.inference.predictor import Predictor
+from ood_keras.inference.versions import next_version
 
 _THRESHOLD = "threshold/.ATTRIBUTES/VARIABLE_VALUE"
 

@@ -26,7 +26,7 @@ from PIL import Image
 from small_export import IMAGE_SHAPE
 
 from ood_keras import export
-from ood_keras.export import batch_scoring, inputs
+from ood_keras.inference import batch_scoring, inputs
 
 NUM_FILES = 12
 
@@ -446,7 +446,7 @@ def test_a_killed_process_ends_with_the_same_file(many, tmp_path):
         "import time\n"
         "import numpy as np\n"
         "from ood_keras import export\n"
-        "from ood_keras.export import batch_scoring\n"
+        "from ood_keras.inference import batch_scoring\n"
         "batch_scoring._SAVE_EVERY = 0\n"
         "batch_scoring._BATCH_SIZE = 64\n"
         "class Slow:\n"

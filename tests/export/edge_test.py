@@ -11,9 +11,10 @@ import pytest
 import tensorflow as tf
 
 from ood_keras import calibration, detectors, export
-from ood_keras.export import edge, manifest, parity
+from ood_keras.export import edge, parity
 from ood_keras.export.flatbuffer import Flatbuffer
-from ood_keras.export.tflite_predictor import runner
+from ood_keras.inference import manifest
+from ood_keras.inference.tflite_predictor import runner
 
 IMAGE_SHAPE = (12, 10, 1)
 NUM_CLASSES = 3

@@ -12,8 +12,8 @@ import malformed
 import numpy as np
 import tensorflow as tf
 
-from ood_keras.export import batch_scoring
-from ood_keras.export.tfrecords import crc32c
+from ood_keras.inference import batch_scoring
+from ood_keras.inference.tfrecords import crc32c
 
 NEVER_IMAGES = {"noise", "truncated", "chunks", "with_magic"}
 

@@ -11,7 +11,8 @@ import tensorflow as tf
 from PIL import Image
 
 from ood_keras import resizing
-from ood_keras.export import image_bytes, pillow_decoder
+from ood_keras.export import image_bytes
+from ood_keras.inference import pillow_decoder
 from ood_keras.pipelines.sources import pictures
 
 _GENERATOR = np.random.default_rng(0)

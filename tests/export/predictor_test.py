@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from ood_keras import export
-from ood_keras.export import manifest
+from ood_keras.inference import manifest
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from ood_keras import calibration, export
 from ood_keras.export import model_card
-from ood_keras.export.shipped import names
+from ood_keras.inference.shipped_models import names
 
 MOST_BYTES = 6_000_000
 

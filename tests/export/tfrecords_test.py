@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ood_keras.export import tfrecords
+from ood_keras.inference import tfrecords
 
 
 def read(content, **options):

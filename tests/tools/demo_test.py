@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from ood_keras import calibration, export
-from ood_keras.export import known_examples as examples_file
-from ood_keras.export import manifest, pillow_decoder
+from ood_keras.inference import known_examples as examples_file
+from ood_keras.inference import manifest, pillow_decoder
 from ood_keras.tools import demo_answers, demo_page
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

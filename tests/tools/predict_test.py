@@ -11,7 +11,7 @@ from export.small_export import Exported
 from PIL import Image
 
 from ood_keras import export
-from ood_keras.export import loading
+from ood_keras.inference import loading
 from ood_keras.tools import predict, prediction
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ood_keras import pipelines
-from ood_keras.export import pillow_decoder
+from ood_keras.inference import pillow_decoder
 from ood_keras.pipelines import DataNotFoundError
 from ood_keras.pipelines.sources import pictures, tfds
 

@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from ood_keras import files
-from ood_keras.export import edge, manifest, tflite_predictor
+from ood_keras.export import edge
 from ood_keras.export.flatbuffer import Flatbuffer
+from ood_keras.inference import manifest, tflite_predictor
 
 FORMATS = ("float32", "float16", "dynamic_range", "int8")
 # Known images that show the int8 file which values occur in the network.

@@ -3,8 +3,8 @@
 import importlib.resources
 import pathlib
 
-from ood_keras.export import manifest
-from ood_keras.export.saved_model import next_version
+from ood_keras.inference import manifest
+from ood_keras.inference.versions import next_version
 
 
 def shipped(name):

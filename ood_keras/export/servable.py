@@ -8,15 +8,10 @@ import keras
 from ood_keras import files
 from ood_keras.calibration import Threshold
 from ood_keras.conventions import REJECTED_SCORE, UNKNOWN_LABEL
-from ood_keras.export import (
-    image_bytes,
-    manifest,
-    model_card,
-    parity,
-    serving,
-    serving_kit,
-)
-from ood_keras.export import known_examples as examples_file
+from ood_keras.export import image_bytes, model_card, parity, serving, serving_kit
+from ood_keras.inference import known_examples as examples_file
+from ood_keras.inference import manifest
+from ood_keras.inference.versions import next_version
 
 
 def saved_model(
@@ -149,17 +144,6 @@ def check_version(path):
             f"{path.parent / str(next_version(path.parent))}"
         )
     return path
-
-
-def next_version(folder):
-    """The number after the largest version number in `folder`; 1 if there is none."""
-    folder = pathlib.Path(folder)
-    numbers = [
-        int(child.name)
-        for child in (folder.iterdir() if folder.is_dir() else ())
-        if child.name.isascii() and child.name.isdigit()
-    ]
-    return max(numbers, default=0) + 1
 
 
 def described(threshold, operating_points, at_threshold=None):

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from ood_keras import files
 from ood_keras.conventions import UNKNOWN_LABEL
-from ood_keras.export import edge, manifest, onnx_predictor
+from ood_keras.export import edge
+from ood_keras.inference import manifest, onnx_predictor
 
 OPSET = 18
 

@@ -23,7 +23,7 @@ import zlib
 import numpy as np
 
 from ood_keras import idx_header
-from ood_keras.export import tfrecords
+from ood_keras.inference import tfrecords
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 # No image that is decoded at all is larger, even without compression.

@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from ood_keras.export import answers, manifest, pillow_decoder
+from ood_keras.inference import answers, manifest, pillow_decoder
 
 
 class EdgePredictor:

@@ -3,11 +3,10 @@
 import pathlib
 
 import numpy as np
-import tensorflow as tf
 
 from ood_keras import batches
 from ood_keras.conventions import check_count
-from ood_keras.export import answers, known_examples, manifest
+from ood_keras.inference import answers, known_examples, manifest
 
 
 class Predictor:
@@ -37,6 +36,8 @@ class Predictor:
         self.operating_points = answers.operating_points(self.manifest)
         self.image_shape = tuple(self.manifest["input"]["image"]["shape"][1:])
         self.known_examples = known_examples.read(self.path)
+        import tensorflow as tf
+
         # The functions of a loaded model live no longer than the model.
         self._model = tf.saved_model.load(str(self.path))
 
@@ -141,6 +142,8 @@ class Predictor:
 
     def _run(self, signature, **inputs):
         if "image_bytes" in inputs:
+            import tensorflow as tf
+
             inputs["image_bytes"] = tf.constant(inputs["image_bytes"], tf.string)
         outputs = self._model.signatures[signature](**inputs)
         answer = {name: output.numpy() for name, output in outputs.items()}

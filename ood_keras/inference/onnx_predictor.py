@@ -3,8 +3,8 @@
 import numpy as np
 
 from ood_keras import batches
-from ood_keras.export import answers
-from ood_keras.export.edge_predictor import EdgePredictor
+from ood_keras.inference import answers
+from ood_keras.inference.edge_predictor import EdgePredictor
 
 FILE = "model.onnx"
 

@@ -28,12 +28,12 @@ def load(path):
     """
     kind = kind_of(path)
     if kind == "tflite":
-        from ood_keras.export.tflite_predictor import TFLitePredictor as Made
+        from ood_keras.inference.tflite_predictor import TFLitePredictor as Made
     elif kind == "onnx":
-        from ood_keras.export.onnx_predictor import ONNXPredictor as Made
+        from ood_keras.inference.onnx_predictor import ONNXPredictor as Made
     else:
-        from ood_keras.export.predictor import Predictor as Made
-        from ood_keras.export.shipped import locate
+        from ood_keras.inference.predictor import Predictor as Made
+        from ood_keras.inference.shipped_models import locate
 
         path = locate(path)
     return Made(path)

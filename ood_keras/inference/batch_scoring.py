@@ -19,7 +19,7 @@ import numpy as np
 from ood_keras import files
 from ood_keras._version import __version__
 from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
-from ood_keras.export import answers, inputs
+from ood_keras.inference import answers, inputs
 
 FORMATS = (".csv", ".jsonl", ".parquet")
 COLUMNS = (
