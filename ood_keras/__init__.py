@@ -44,5 +44,8 @@ __all__ = [
 ]
 
 _ROOMS = {name: f"ood_keras.{name}" for name in __all__ if name.islower()}
-__getattr__, __dir__ = _lazy.attach(__name__, _ROOMS | {"tools": "ood_keras.tools"})
+__getattr__, __dir__ = _lazy.attach(
+    __name__,
+    _ROOMS | {name: f"ood_keras.{name}" for name in ("study", "tools", "workflows")},
+)
 _lazy.register_with_keras()

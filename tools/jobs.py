@@ -19,11 +19,11 @@ from ood_keras import detectors as detector_room
 from ood_keras import export as exporting
 from ood_keras.files import atomic_file
 from ood_keras.inference.shipped_models import names as shipped_names
-from ood_keras.pipelines import recipes
 from ood_keras.pipelines.sources.licences import licence
 from ood_keras.pipelines.sources.spec_name import spec_name
 from ood_keras.tools import prediction
 from ood_keras.tools.same_classes import check_same_classes
+from ood_keras.training import recipes
 
 DETECTORS = ("unknown_probability", "msp", "max_logit", "energy", "objectosphere")
 
@@ -73,13 +73,15 @@ def train(
     """
     if not isinstance(recipe, recipes.Recipe):
         recipe = recipes.get(recipe, **_parse_overrides(overrides))
-    if recipe.shows_unknown and not unknown:
+    objective = recipe.objective
+    outputs = objective.outputs
+    if objective.shows_unknown and not unknown:
         raise ValueError(
             "no unknown source was given to train with. Name at least one, for example "
             "`emnist/letters`, a folder of your own (`folder:PATH`), or `synthetic`, "
             "which is made from the known images"
         )
-    if unknown and not recipe.shows_unknown:
+    if unknown and not objective.shows_unknown:
         raise ValueError(
             f"the loss {recipe.loss!r} learns from known images alone, so give no "
             f"unknown source. Received: {', '.join(unknown)}"
@@ -105,29 +107,19 @@ def train(
         unknown_per_epoch=recipe.unknown_per_epoch if unknown_train else None,
         augment=recipe.augment,
     )
-    validation = known_validation.dataset(), _concatenated(unknown_validation)
-    if recipe.loss == "likelihood_ratio":
-        # Not with every command: the baselines import scikit-learn.
-        from ood_keras.training.baselines import likelihood_ratio
-
-        model = likelihood_ratio.LikelihoodRatio().build(known_source.image_shape)
-        validation = likelihood_ratio.KnownBound(model, known_validation.dataset())
-    else:
-        model = recipe.build_model(known_source.image_shape, num_classes)
-    if recipe.loss == "confident_classifier":
-        model = training.ConfidentClassifier(
-            model, confidence_weight=recipe.confidence_weight
-        )
-    recipe.compile(model, num_classes, data.steps_per_epoch)
+    model = objective.build_model(known_source.image_shape, num_classes)
+    objective.compile(model, num_classes, data.steps_per_epoch)
     return training.fit(
         model,
-        _LabelsForEach(data, recipe.outputs) if len(recipe.outputs) > 1 else data,
+        data if len(outputs) == 1 else _LabelsForEach(data, outputs),
         epochs=recipe.epochs,
         run_dir=run_dir,
-        validation=validation,
+        validation=objective.build_validation(
+            model, known_validation.dataset(), _concatenated(unknown_validation)
+        ),
         num_classes=num_classes,
         seed=seed,
-        score=recipe.score,
+        score=objective.score,
         settings={
             "known": known,
             "unknown": list(unknown),
@@ -182,7 +174,7 @@ def evaluate(
     run_dir = pathlib.Path(run_dir)
     data = load_measured(run_dir, unknown, data_dir, validation_unknown)
     settings, known_source = data.settings, data.known
-    if settings["recipe"].get("loss") == "likelihood_ratio":
+    if recipes.Recipe(**settings["recipe"]).objective.score is None:
         raise ValueError(
             f"{run_dir} holds no classifier, which every detector needs, but the "
             "autoencoders of a likelihood ratio; `training.baselines.LikelihoodRatio` "
@@ -332,7 +324,7 @@ def usual_detectors(trained, names=DETECTORS):
         trained: The recipes of runs, dicts.
         names: Names of detectors.
     """
-    if all(recipes.Recipe(**recipe).unknown_class for recipe in trained):
+    if all(recipes.Recipe(**recipe).objective.unknown_class for recipe in trained):
         return list(names)
     return [name for name in names if name != "unknown_probability"]
 
@@ -343,7 +335,7 @@ def objectosphere_on(recipe):
     Args:
         recipe: The recipe of a run, a dict.
     """
-    trained = recipes.Recipe(**recipe).outputs
+    trained = recipes.Recipe(**recipe).objective.outputs
     return "product" if "features" in trained else "softmax"
 
 

@@ -57,7 +57,8 @@ def _measure(positional):
     if positional:
         raise ValueError(f"ood-robustness takes flags only; received: {positional}")
     app.load_jobs()
-    from ood_keras.tools import robustness_page, robustness_run
+    from ood_keras.evaluation import robustness
+    from ood_keras.tools import robustness_run
 
     runs = [_RUN_DIR.value] + [_COMPARE_WITH.value] * bool(_COMPARE_WITH.value)
     result = robustness_run.measure(
@@ -70,7 +71,7 @@ def _measure(positional):
     )
     for title, network in result["networks"].items():
         for name, measured in network["detectors"].items():
-            worst = robustness_page.most_accepted_wrong(measured)
+            worst = robustness.most_accepted_wrong(measured)
             print(f"{title}, {name}: at most {100 * worst:.2f} % accepted and misread")
     print(f"Curves, inputs and all numbers: {_OUTPUT.value}")
 

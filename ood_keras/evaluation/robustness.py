@@ -335,6 +335,19 @@ class Attack:
         return self._compiled_step(images, labels, np.float32(size)).numpy()
 
 
+def most_accepted_wrong(measured):
+    """The largest share of known images that one perturbation gets accepted, misread.
+
+    Args:
+        measured: What `robustness.json` holds of one detector of one network.
+    """
+    return max(
+        point["known"]["accepted_wrong"]
+        for points in measured["perturbations"].values()
+        for point in points
+    )
+
+
 def _changes(detector, perturbations):
     """`{name: function of (images, labels, strength, generator)}`."""
     changes = {

@@ -27,7 +27,7 @@ def write(folder, content, *, pages=None):
     import numpy as np
     import tensorflow as tf
 
-    from ood_keras import __version__
+    from ood_keras._version import __version__
 
     folder = pathlib.Path(folder)
     pages = pages or {}

@@ -1,7 +1,8 @@
-"""Training with exact resume and selection by validation FPR95; training baselines."""
+"""Training: objectives, recipes, exact resume, selection by validation FPR95."""
 
+from ood_keras.training import objectives, recipes
 from ood_keras.training.confident_classifier import ConfidentClassifier
 from ood_keras.training.fit import fit
 from ood_keras.training.set_seed import set_seed
 
-__all__ = ["ConfidentClassifier", "fit", "set_seed"]
+__all__ = ["ConfidentClassifier", "fit", "objectives", "recipes", "set_seed"]

@@ -45,7 +45,9 @@ def test_one_name_in_site_packages(tmp_path):
 
 
 def test_shipped_models_go_by_their_name(tmp_path):
-    code = "from ood_keras.inference.shipped_models import names; print('names', *names())"
+    code = (
+        "from ood_keras.inference.shipped_models import names; print('names', *names())"
+    )
     result = run(sys.executable, "-c", code, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     names = result.stdout.rpartition("names")[2].split()

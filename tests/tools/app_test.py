@@ -6,6 +6,7 @@ import sys
 import pytest
 from absl import flags
 
+from ood_keras.study import command, write_results
 from ood_keras.tools import (
     app,
     calibrate,
@@ -16,9 +17,7 @@ from ood_keras.tools import (
     predict,
     quickstart,
     robustness,
-    study,
     train,
-    write_results,
 )
 
 TOOLS = [
@@ -30,8 +29,8 @@ TOOLS = [
     predict,
     quickstart,
     robustness,
-    study,
     train,
+    command,
     write_results,
 ]
 

@@ -11,9 +11,9 @@ import pytest
 
 from ood_keras import export as exporting
 from ood_keras import pipelines, training
-from ood_keras.pipelines import recipes
 from ood_keras.tools import app, conversion, jobs
 from ood_keras.tools import train as train_command
+from ood_keras.training import recipes
 
 RECIPE = recipes.get("demo", epochs=2)
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from ood_keras import batches, evaluation, training
-from ood_keras.pipelines import recipes
 from ood_keras.tools import jobs
+from ood_keras.training import recipes
 
 # {folder: (number of classes, first label, {part: images})}
 DATA_SETS = {

@@ -8,8 +8,9 @@ import keras
 import pytest
 
 from ood_keras import pipelines
-from ood_keras.pipelines import recipes
-from ood_keras.tools import robustness_page, robustness_run, write_results
+from ood_keras.study import robustness_page, write_results
+from ood_keras.tools import robustness_run
+from ood_keras.training import recipes
 
 UNKNOWN = ["glyphs", "uniform_noise"]
 

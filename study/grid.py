@@ -4,7 +4,7 @@ import dataclasses
 import fnmatch
 import json
 
-from ood_keras.pipelines import recipes
+from ood_keras.training import recipes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

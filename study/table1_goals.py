@@ -1,7 +1,8 @@
 """What the study of Table 1 set out to reach, and where ours stands."""
 
 from ood_keras.metrics.descriptions import METRICS
-from ood_keras.tools import markdown, study_summary, table1_misses
+from ood_keras.study import markdown, table1_misses
+from ood_keras.study import summary as study_summary
 
 # Of known test images, in percent.
 _ACCURACY = {"mnist": 99.5, "fashion_mnist": 94.0}

@@ -2,8 +2,8 @@
 
 import json
 
-from ood_keras.evaluation import figures, style
-from ood_keras.tools import markdown
+from ood_keras.evaluation import figures, robustness, style
+from ood_keras.study import markdown
 
 # What Figures 2 and 3 of the paper show.
 _PAPER = (
@@ -27,7 +27,7 @@ def page(folder):
     lines = [
         "# Robustness: noise and attacks on known images",
         "",
-        "<!-- Written by `python -m ood_keras.tools.write_results` from "
+        "<!-- Written by `python -m ood_keras.study.write_results` from "
         f"{folder}; do not edit. -->",
         "",
         "Section 3.4 of the paper adds white noise, Gaussian noise and FGSM to known "
@@ -67,19 +67,6 @@ def page(folder):
     return "\n".join(lines).rstrip() + "\n"
 
 
-def most_accepted_wrong(measured):
-    """The largest share of known images that one perturbation gets accepted, misread.
-
-    Args:
-        measured: What `robustness.json` holds of one detector of one network.
-    """
-    return max(
-        point["known"]["accepted_wrong"]
-        for points in measured["perturbations"].values()
-        for point in points
-    )
-
-
 def _tables(result):
     """A table for each network: the first detector whole, AUROC of the others."""
     lines = []
@@ -116,7 +103,8 @@ def _tables(result):
         )
         unseen = [s for s in rejected_shares if s not in network["seen"]]
         worst = ", ".join(
-            f"{markdown.percent(most_accepted_wrong(measured))} % by `{name}`"
+            f"{markdown.percent(robustness.most_accepted_wrong(measured))} % by "
+            f"`{name}`"
             for name, measured in detectors.items()
         )
         which = "sources that training was not shown" if unseen else "sources"

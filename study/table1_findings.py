@@ -4,7 +4,7 @@ import math
 
 from scipy import special
 
-from ood_keras.tools import markdown
+from ood_keras.study import markdown
 
 # The least difference that the tables show.
 _SHOWN = 1e-4

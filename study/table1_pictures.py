@@ -6,8 +6,8 @@ import numpy as np
 
 from ood_keras import evaluation, files
 from ood_keras.evaluation import examples, figures, style
-from ood_keras.tools import table1_misses
-from ood_keras.tools.table1_page import OURS, Study
+from ood_keras.study import table1_misses
+from ood_keras.study.table1_page import OURS, Study
 
 
 def draw(folder, images):

@@ -1,31 +1,15 @@
 """Recipes: everything that decides a training run, in one small frozen object.
 
-A recipe holds plain values only; `build_model`, `build_loss` and `build_optimizer` turn
-it into Keras objects. The resolved recipe is saved in the `run.json` of what it made.
+A recipe is plain data. Its `objective`, an object of `training.objectives`, turns it
+into a network, losses and an optimizer. The resolved recipe is saved in the `run.json`
+of what it made.
 """
 
 import dataclasses
 
-import keras
-
-from ood_keras import losses, models
 from ood_keras.conventions import check_count, check_number
+from ood_keras.training import objectives
 
-LOSSES = {
-    "open_set": "the paper's, Eq. 4, over N + 1 classes",
-    "extra_class": "plain cross-entropy over N + 1 classes",
-    "outlier_exposure": "Hendrycks et al. 2019, over N classes",
-    "entropic_open_set": "Dhamija et al. 2018, over N classes",
-    "cross_entropy": "over N classes, of known images alone",
-    "confident_classifier": "Lee et al. 2018, with a GAN, of known images alone",
-    "prior_network": "Malinin and Gales 2018, over N classes",
-    "likelihood_ratio": "Ren et al. 2019, autoencoders of known images, no classifier",
-}
-_WITH_OBJECTOSPHERE = ("open_set", "entropic_open_set")
-_WITH_UNKNOWN_WEIGHT = ("open_set", "outlier_exposure")
-_KNOWN_ALONE = ("cross_entropy", "confident_classifier", "likelihood_ratio")
-# The energy of a prior network is -log of its Dirichlet distribution's precision.
-_SCORES = {"prior_network": "energy", "likelihood_ratio": None}
 _COUNTS = (
     "epochs",
     "batch_size",
@@ -57,7 +41,7 @@ class Recipe:
         name: The recipe's name.
         epochs: Passes over the known training images.
         batch_size: Images per step, known and unknown together.
-        loss: A key of `LOSSES`.
+        loss: Name of an objective, see `objectives.names`.
         unknown_images: How many real exposure images to draw, once and for the whole
             run, evenly over the sources other than `synthetic`; `None` stands for the
             number of known training images divided by the number of known classes.
@@ -118,7 +102,6 @@ class Recipe:
             ("schedule", ("constant", "cosine")),
             ("block", ("modified_se", "se", "none")),
             ("objectosphere_on", ("softmax", "features")),
-            ("loss", tuple(LOSSES)),
         ):
             if getattr(self, field) not in allowed:
                 raise ValueError(
@@ -132,137 +115,13 @@ class Recipe:
                 object.__setattr__(self, field, check_count(field, value))
             elif field in _NUMBERS:
                 check_number(field, value, _NUMBERS[field])
-        if self.unknown_weight is not None and self.loss not in _WITH_UNKNOWN_WEIGHT:
-            raise ValueError(
-                f"`unknown_weight` is of the losses {_WITH_UNKNOWN_WEIGHT}; leave it "
-                f"None. Received: unknown_weight={self.unknown_weight}, "
-                f"loss={self.loss!r}"
-            )
-        if (
-            self.loss == "entropic_open_set"
-            and self.objectosphere_on == "softmax"
-            and self.objectosphere_weight
-        ):
-            raise ValueError(
-                "on the softmax, the objectosphere loss needs the extra class that "
-                "'entropic_open_set' has not: give objectosphere_on='features' (with "
-                "objectosphere_weight=1e-4) or objectosphere_weight=0"
-            )
+        # It refuses what does not fit it.
+        _ = self.objective
 
     @property
-    def shows_unknown(self):
-        """Whether training is shown unknown images."""
-        return self.loss not in _KNOWN_ALONE
-
-    @property
-    def unknown_class(self):
-        """Whether the network has the unknown as its last logit."""
-        return self.loss in ("open_set", "extra_class")
-
-    @property
-    def score(self):
-        """Name of the score that the best epoch is chosen by, see `training.fit`.
-
-        `None` where there is no classifier.
-        """
-        if self.unknown_class:
-            return "unknown_probability"
-        return _SCORES.get(self.loss, "msp")
-
-    @property
-    def outputs(self):
-        """Names of the outputs that have a loss; "features" is one of two."""
-        on_features = (
-            self.loss in _WITH_OBJECTOSPHERE
-            and self.objectosphere_on == "features"
-            and self.objectosphere_weight > 0
-        )
-        return ("logits", "features") if on_features else ("logits",)
-
-    def build_model(self, input_shape, num_classes):
-        """Returns the network; its output is a dict if two outputs have a loss.
-
-        Not for "likelihood_ratio", whose model is `training.baselines`' own.
-        """
-        arguments = {
-            "unknown_class": self.unknown_class,
-            "filters": self.filters,
-            "hidden_size": self.hidden_size,
-            "feature_size": self.feature_size,
-            "dropout": self.dropout,
-        }
-        if self.block == "modified_se":
-            model = models.se_alexnet(input_shape, num_classes, **arguments)
-        else:
-            model = models.alexnet(
-                input_shape,
-                num_classes,
-                squeeze_excitation=self.block == "se",
-                **arguments,
-            )
-        return models.with_features(model) if len(self.outputs) > 1 else model
-
-    def build_loss(self, num_classes):
-        """Returns the loss, or a dict with one for each of `outputs`."""
-        on_softmax = self.objectosphere_on == "softmax"
-        if self.loss == "open_set":
-            loss = losses.OpenSetLoss(
-                num_classes=num_classes,
-                beta=self.beta,
-                gamma=self.gamma if on_softmax else None,
-                objectosphere_weight=self.objectosphere_weight if on_softmax else 0.0,
-                unknown_weight=self.unknown_weight,
-            )
-        elif self.loss == "extra_class":
-            loss = losses.ExtraClassCrossEntropy(num_classes)
-        elif self.loss == "outlier_exposure":
-            weight = 0.5 if self.unknown_weight is None else self.unknown_weight
-            loss = losses.OutlierExposure(num_classes, weight)
-        elif self.loss in ("entropic_open_set", "confident_classifier"):
-            loss = losses.EntropicOpenSet(num_classes)
-        elif self.loss == "prior_network":
-            loss = losses.PriorNetwork(num_classes)
-        elif self.loss == "likelihood_ratio":
-            loss = None  # The model computes it.
-        else:
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        if len(self.outputs) == 1:
-            return loss
-        on_features = losses.Objectosphere(num_classes, self.gamma, on="features")
-        return {"logits": loss, "features": on_features}
-
-    def compile(self, model, num_classes, steps_per_epoch):
-        """Compiles what `build_model` returned."""
-        weights = {"logits": 1.0, "features": self.objectosphere_weight}
-        model.compile(
-            self.build_optimizer(steps_per_epoch),
-            loss=self.build_loss(num_classes),
-            loss_weights=weights if len(self.outputs) > 1 else None,
-            # XLA makes convolutions on a CPU three times slower than oneDNN's kernels.
-            jit_compile=False,
-        )
-
-    def build_optimizer(self, steps_per_epoch):
-        """Returns SGD, or Adam for "likelihood_ratio", with this recipe's schedule."""
-        rate = self.learning_rate
-        if self.schedule == "cosine":
-            warmup_steps = max(1, steps_per_epoch // 2)
-            rate = keras.optimizers.schedules.CosineDecay(
-                initial_learning_rate=0.0,
-                warmup_target=self.learning_rate,
-                warmup_steps=warmup_steps,
-                decay_steps=max(1, steps_per_epoch * self.epochs - warmup_steps),
-            )
-        if self.loss == "likelihood_ratio":
-            return keras.optimizers.Adam(
-                rate, beta_1=self.momentum, weight_decay=self.weight_decay or None
-            )
-        return keras.optimizers.SGD(
-            learning_rate=rate,
-            momentum=self.momentum,
-            nesterov=self.momentum > 0,
-            weight_decay=self.weight_decay or None,
-        )
+    def objective(self) -> objectives.Objective:
+        """The training method, with this recipe's numbers."""
+        return objectives.get(self.loss)(self)
 
 
 # Fields that may be `None`.

@@ -1,7 +1,7 @@
 """The grid of the paper's Table 1: ours, the baselines, the ablation, the families."""
 
-from ood_keras.pipelines import recipes
-from ood_keras.tools.study_grid import Known, Method, Study, Training
+from ood_keras.study.grid import Known, Method, Study, Training
+from ood_keras.training import recipes
 
 _SEEDS = (0, 1, 2)
 

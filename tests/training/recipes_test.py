@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from ood_keras.pipelines import recipes
+from ood_keras.training import objectives, recipes
 
 
 def test_paper_recipe_is_section_3_6():
@@ -15,7 +15,7 @@ def test_paper_recipe_is_section_3_6():
     assert (recipe.learning_rate, recipe.momentum) == (0.01, 0.0)
     assert (recipe.batch_size, recipe.epochs) == (128, 150)
     assert recipe.unknown_images == 6000
-    optimizer = recipe.build_optimizer(steps_per_epoch=10)
+    optimizer = recipe.objective.build_optimizer(steps_per_epoch=10)
     assert not optimizer.nesterov
     assert float(optimizer.learning_rate) == pytest.approx(0.01)
 
@@ -53,7 +53,7 @@ def test_wrong_recipes_name_what_is_right(name, overrides, message):
 
 def test_cosine_schedule_warms_up_and_ends_at_zero():
     recipe = recipes.get("fast", epochs=4, learning_rate=0.1)
-    schedule = recipe.build_optimizer(steps_per_epoch=20)._learning_rate
+    schedule = recipe.objective.build_optimizer(steps_per_epoch=20)._learning_rate
     rates = np.array([float(schedule(step)) for step in range(81)])
     assert rates[0] == 0
     assert np.argmax(rates) == 10
@@ -68,7 +68,7 @@ def test_cosine_schedule_warms_up_and_ends_at_zero():
 )
 def test_block_decides_the_network(block, layer):
     recipe = recipes.get("fast", block=block, feature_size=2)
-    model = recipe.build_model((28, 28, 1), num_classes=3)
+    model = recipe.objective.build_model((28, 28, 1), num_classes=3)
     assert model.output_shape == (None, 4)
     assert model.get_layer("features").output.shape == (None, 2)
     blocks = {
@@ -78,14 +78,18 @@ def test_block_decides_the_network(block, layer):
 
 
 def test_loss_takes_the_recipe_s_numbers():
-    loss = recipes.get("fast", beta=0.3, gamma=0.5).build_loss(num_classes=3)
+    loss = recipes.get("fast", beta=0.3, gamma=0.5).objective.build_loss(num_classes=3)
     config = loss.get_config()
     assert (config["beta"], config["gamma"], config["num_classes"]) == (0.3, 0.5, 3)
 
 
-# Every loss of a classifier, and what else changes the network or the loss.
+# Every loss, and what else changes the network or the loss.
 VARIANTS = {
-    **{loss: {"loss": loss} for loss in recipes.LOSSES if loss != "likelihood_ratio"},
+    **{
+        loss: {"loss": loss}
+        for loss in objectives.names()
+        if loss != "likelihood_ratio"
+    },
     "entropic_open_set": {
         "loss": "entropic_open_set",
         "objectosphere_on": "features",
@@ -110,13 +114,14 @@ def test_every_loss_trains_a_step(variant):
         "demo", filters=[4, 4], hidden_size=8, feature_size=4, **VARIANTS[variant]
     )
     assert recipe.filters == (4, 4)
-    model = recipe.build_model((28, 28, 1), num_classes=3)
-    recipe.compile(model, num_classes=3, steps_per_epoch=10)
-    labels = np.array([0, 1, 2, 0] if not recipe.shows_unknown else [0, 1, 2, -1])
+    objective = recipe.objective
+    model = objective.build_model((28, 28, 1), num_classes=3)
+    objective.compile(model, num_classes=3, steps_per_epoch=10)
+    labels = np.array([0, 1, 2, -1 if objective.shows_unknown else 0])
     images = np.random.default_rng(0).random((4, 28, 28, 1), "float32")
     targets = labels
-    if len(recipe.outputs) > 1:
-        targets = dict.fromkeys(recipe.outputs, labels)
+    if len(objective.outputs) > 1:
+        targets = dict.fromkeys(objective.outputs, labels)
     before = [weight.numpy() for weight in model.trainable_weights]
     model.train_on_batch(images, targets)
     loss = model.train_on_batch(images, targets)
@@ -128,22 +133,23 @@ def test_every_loss_trains_a_step(variant):
     assert np.mean(moved) > 0.8
     outputs = model(images)
     logits = outputs["logits"] if isinstance(outputs, dict) else outputs
-    assert logits.shape == (4, 3 + recipe.unknown_class)
-    assert (recipe.score == "unknown_probability") == recipe.unknown_class
+    assert logits.shape == (4, 3 + objective.unknown_class)
+    assert (objective.score == "unknown_probability") == objective.unknown_class
 
 
 def test_a_prior_network_is_selected_by_its_precision():
-    assert recipes.get("fast", loss="prior_network").score == "energy"
-    assert recipes.get("fast", loss="cross_entropy").score == "msp"
+    assert recipes.get("fast", loss="prior_network").objective.score == "energy"
+    assert recipes.get("fast", loss="cross_entropy").objective.score == "msp"
 
 
 def test_likelihood_ratio_has_no_classifier():
     recipe = recipes.get(
         "fast", loss="likelihood_ratio", learning_rate=0.002, schedule="constant"
     )
-    assert not recipe.shows_unknown and not recipe.unknown_class
-    assert recipe.score is None and recipe.build_loss(num_classes=3) is None
-    optimizer = recipe.build_optimizer(steps_per_epoch=10)
+    objective = recipe.objective
+    assert not objective.shows_unknown and not objective.unknown_class
+    assert objective.score is None and objective.build_loss(num_classes=3) is None
+    optimizer = objective.build_optimizer(steps_per_epoch=10)
     assert isinstance(optimizer, keras.optimizers.Adam)
     config = optimizer.get_config()
     assert config["learning_rate"] == pytest.approx(0.002)
@@ -194,3 +200,28 @@ def test_likelihood_ratio_has_no_classifier():
 def test_recipes_that_cannot_be_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         recipes.get("fast", **changes)
+
+
+def test_an_objective_from_outside_trains_by_its_name(monkeypatch):
+    monkeypatch.setattr(objectives, "_OBJECTIVES", dict(objectives._OBJECTIVES))
+
+    @objectives.register
+    class Hinge(objectives.Objective):
+        name = "hinge"
+        description = "for this test"
+        shows_unknown = False
+
+        def build_loss(self, num_classes):
+            return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    recipe = recipes.get("demo", loss="hinge")
+    assert isinstance(recipe.objective, Hinge)
+    assert not recipe.objective.shows_unknown
+    objectives.register(Hinge)  # Again, as where a module is reloaded.
+    other = type("Other", (Hinge,), {})
+    with pytest.raises(ValueError, match=r"'hinge' is .*Hinge already"):
+        objectives.register(other)
+    with pytest.raises(TypeError, match="a `name` and a `description`"):
+        objectives.register(type("Nameless", (objectives.Objective,), {}))
+    with pytest.raises(TypeError, match=r"subclass of training\.objectives\.Objective"):
+        objectives.register(Hinge(recipe))

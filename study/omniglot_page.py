@@ -3,7 +3,7 @@
 import json
 
 from ood_keras.metrics.descriptions import METRICS
-from ood_keras.tools import markdown
+from ood_keras.study import markdown
 
 
 def lines(path, measures):

@@ -1,6 +1,6 @@
 """Writes what the README and the docs say about results, so that no number is typed.
 
-  python -m ood_keras.tools.write_results
+  python -m ood_keras.study.write_results
 
 Run it in the root of the repository after results/ has changed. It writes the lines
 between <!-- results: FOLDER --> and <!-- end --> of README.md, docs/results.md and
@@ -34,7 +34,7 @@ def pages():
 
     Paths are relative to the repository's root, which is the working directory.
     """
-    from ood_keras.tools import robustness_page, table1_page
+    from ood_keras.study import robustness_page, table1_page
 
     readme = pathlib.Path("README.md")
     written = {readme: quoted(readme.read_text())}
@@ -73,7 +73,7 @@ def quoted(page):
 
 
 def _lines(folder):
-    from ood_keras.tools import table1_page
+    from ood_keras.study import table1_page
 
     if (folder / "summary.json").is_file():
         return table1_page.quote(folder)
@@ -89,7 +89,7 @@ def _write(positional):
     from ood_keras.files import write_text
 
     if _PICTURES.value and (_TABLE1 / "summary.json").is_file():
-        from ood_keras.tools import table1_pictures
+        from ood_keras.study import table1_pictures
 
         for path in table1_pictures.draw(_TABLE1, _IMAGES):
             print(path)
@@ -101,7 +101,7 @@ def _write(positional):
     if _CHECK.value and changed:
         raise ValueError(
             f"{', '.join(map(str, changed))} does not say what results/ says; run "
-            "python -m ood_keras.tools.write_results"
+            "python -m ood_keras.study.write_results"
         )
     for path, text in changed.items():
         write_text(path, text)

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from ood_keras import metrics
-from ood_keras.tools import study_summary
-from ood_keras.tools.table1 import TABLE1
+from ood_keras.study import summary as study_summary
+from ood_keras.study.table1 import TABLE1
 
 
 def missed(known, unknown, metric, percent):

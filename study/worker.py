@@ -25,8 +25,9 @@ def work(job, data_dir, run_dir, output_dir):
     import numpy as np
 
     from ood_keras import evaluation, files
-    from ood_keras.pipelines import recipes
-    from ood_keras.tools import jobs, other_families
+    from ood_keras.study import other_families
+    from ood_keras.tools import jobs
+    from ood_keras.training import recipes
 
     run_dir, output_dir = pathlib.Path(run_dir), pathlib.Path(output_dir)
     history = jobs.train(

@@ -11,7 +11,7 @@ from decimal import ROUND_HALF_DOWN, ROUND_HALF_UP, Decimal
 
 from ood_keras import files, metrics
 from ood_keras.metrics.descriptions import HIGHER_IS_BETTER
-from ood_keras.pipelines import recipes
+from ood_keras.training import recipes
 
 # In the order of the paper's columns.
 PAPER_METRICS = (

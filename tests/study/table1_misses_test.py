@@ -5,7 +5,7 @@ import pathlib
 import made_up_study
 import pytest
 
-from ood_keras.tools import table1_misses, table1_page
+from ood_keras.study import table1_misses, table1_page
 
 
 @pytest.fixture

@@ -70,7 +70,9 @@ def _study(positional):
     if positional:
         raise ValueError(f"ood-study takes flags only; received: {positional}")
     app.load_jobs()
-    from ood_keras.tools import study_engine, study_summary, table1
+    from ood_keras.study import engine as study_engine
+    from ood_keras.study import summary as study_summary
+    from ood_keras.study import table1
 
     study = {"table1": table1.TABLE1}[_STUDY.value]
     output_dir = _OUTPUT_DIR.value

@@ -20,17 +20,15 @@ import scipy.special
 import scipy.stats
 
 from ood_keras import metrics, pipelines
-from ood_keras.pipelines import recipes
-from ood_keras.tools import (
-    jobs,
-    other_families,
-    study_engine,
-    study_summary,
-    study_worker,
-)
-from ood_keras.tools import study as study_tool
-from ood_keras.tools.study_grid import Known, Method, Study, Training
-from ood_keras.tools.table1 import TABLE1
+from ood_keras.study import command as study_tool
+from ood_keras.study import engine as study_engine
+from ood_keras.study import other_families
+from ood_keras.study import summary as study_summary
+from ood_keras.study import worker as study_worker
+from ood_keras.study.grid import Known, Method, Study, Training
+from ood_keras.study.table1 import TABLE1
+from ood_keras.tools import jobs
+from ood_keras.training import recipes
 
 WORKER = (sys.executable, fake_study_worker.__file__)
 RECIPE = recipes.get(
@@ -139,9 +137,9 @@ def test_what_an_earlier_attempt_said_is_no_error_of_this_one(tmp_path):
 def test_a_killed_study_goes_on(tmp_path):
     # In a process of its own, to be killed while its worker waits.
     code = (
-        "import pathlib, study_test\n"
-        "study = study_test.make_study('ours', 'slow')\n"
-        f"study_test.run_study(study, pathlib.Path({str(tmp_path)!r}))\n"
+        "import pathlib, command_test\n"
+        "study = command_test.make_study('ours', 'slow')\n"
+        f"command_test.run_study(study, pathlib.Path({str(tmp_path)!r}))\n"
     )
     folder = pathlib.Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": str(folder)}
@@ -468,11 +466,13 @@ def test_every_run_of_table_1_can_be_made():
     for run in runs:
         job = run.job()
         assert recipes.Recipe(**job["recipe"]) == run.recipe
-        assert run.recipe.shows_unknown == bool(job["unknown"])
+        assert run.recipe.objective.shows_unknown == bool(job["unknown"])
         assert job["validation_unknown"]
         detectors = set(job["methods"].values())
         assert len(detectors) == len(job["methods"])
-        assert ("unknown_probability" in detectors) == run.recipe.unknown_class
+        assert (
+            "unknown_probability" in detectors
+        ) == run.recipe.objective.unknown_class
     ours = next(run for run in runs if run.name == "mnist/ours/seed_0").job()
     assert ours["unknown"] == ["emnist/letters"]
     none = next(run for run in runs if run.name == "mnist/synthetic_only/seed_0").job()

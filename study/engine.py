@@ -9,9 +9,9 @@ import sys
 import time
 
 from ood_keras import files
-from ood_keras.tools import study_summary
+from ood_keras.study import summary as study_summary
 
-WORKER = (sys.executable, "-m", "ood_keras.tools.study_worker")
+WORKER = (sys.executable, "-m", "ood_keras.study.worker")
 
 # How long a run may still be held by a process that is ending.
 _PATIENCE_SECONDS = 10

@@ -1,7 +1,7 @@
 """Which of the paper's cells ours misses, and what the remaining errors look like."""
 
 from ood_keras.metrics.descriptions import METRICS
-from ood_keras.tools import markdown
+from ood_keras.study import markdown
 
 # The ways to train ours: with real unknowns, with synthetic ones too, with these alone.
 METHODS = ("ours", "ours_synthetic", "synthetic_only")

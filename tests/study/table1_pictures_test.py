@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from ood_keras.evaluation import figures
-from ood_keras.tools import study_summary, table1_misses, table1_pictures
-from ood_keras.tools.table1 import TABLE1
+from ood_keras.study import summary as study_summary
+from ood_keras.study import table1_misses, table1_pictures
+from ood_keras.study.table1 import TABLE1
 
 
 def make_run(folder, training):

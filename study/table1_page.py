@@ -6,14 +6,14 @@ import pathlib
 
 from ood_keras import metrics
 from ood_keras.metrics.descriptions import HIGHER_IS_BETTER, METRICS
-from ood_keras.tools import (
+from ood_keras.study import (
     markdown,
     omniglot_page,
-    study_summary,
     table1_findings,
     table1_goals,
     table1_misses,
 )
+from ood_keras.study import summary as study_summary
 
 # Those that most read for; the others are folded.
 _FIRST_MEASURES = ("auroc", "fpr95_known_positive")
@@ -21,7 +21,7 @@ OURS = "ours"
 _NOISE = ("uniform_noise", "gaussian_noise")
 _SEEN, _SYNTHETIC = "\\*", "†"
 _GENERATED = (
-    "<!-- Written by `python -m ood_keras.tools.write_results` from {folder}; do not "
+    "<!-- Written by `python -m ood_keras.study.write_results` from {folder}; do not "
     "edit. -->"
 )
 

@@ -10,15 +10,15 @@ import pathlib
 import made_up_study
 import pytest
 
-from ood_keras.tools import (
-    study_summary,
+from ood_keras.study import summary as study_summary
+from ood_keras.study import (
     table1_findings,
     table1_goals,
     table1_page,
     table1_pictures,
     write_results,
 )
-from ood_keras.tools.table1 import TABLE1
+from ood_keras.study.table1 import TABLE1
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -65,7 +65,7 @@ def run(*arguments):
 def test_the_committed_pages_say_what_the_committed_results_say(monkeypatch):
     monkeypatch.chdir(ROOT)
     for path, text in write_results.pages().items():
-        assert path.read_text() == text, f"{path}: run ood_keras.tools.write_results"
+        assert path.read_text() == text, f"{path}: run ood_keras.study.write_results"
 
 
 def test_the_committed_summary_says_what_the_committed_runs_say():
