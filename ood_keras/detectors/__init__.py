@@ -21,8 +21,9 @@ from ood_keras.detectors.objectosphere import Objectosphere
 from ood_keras.detectors.odin import ODIN
 from ood_keras.detectors.openmax import OpenMax
 from ood_keras.detectors.react import ReAct
-from ood_keras.detectors.registry import get, load, names, save
+from ood_keras.detectors.registry import get, names, register
 from ood_keras.detectors.relative_mahalanobis import RelativeMahalanobis
+from ood_keras.detectors.saving import load, save
 from ood_keras.detectors.scale import Scale
 from ood_keras.detectors.she import SHE
 from ood_keras.detectors.unknown_probability import UnknownProbability
@@ -58,5 +59,6 @@ __all__ = [
     "load",
     "names",
     "output_scores",
+    "register",
     "save",
 ]

@@ -3,12 +3,14 @@
 from keras import ops
 
 from ood_keras.detectors.base import check_fraction
+from ood_keras.detectors.registry import register
 from ood_keras.detectors.scale import largest_share, stretch
 from ood_keras.detectors.wrapper import ActivationWrapper
 
 _TREATMENTS = ("scale", "prune", "binarize")
 
 
+@register
 class ASH(ActivationWrapper):
     """Keeps each image's largest features only, before another detector scores them.
 

@@ -4,9 +4,11 @@ import numpy as np
 from keras import ops
 
 from ood_keras.detectors.base import check_fraction
+from ood_keras.detectors.registry import register
 from ood_keras.detectors.wrapper import ActivationWrapper
 
 
+@register
 class DICE(ActivationWrapper):
     """Scores logits made by the weights that matter most for known images.
 

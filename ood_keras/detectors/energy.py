@@ -1,9 +1,11 @@
 """Free energy."""
 
 from ood_keras.detectors import output_scores
+from ood_keras.detectors.registry import register
 from ood_keras.detectors.temperature import TemperatureDetector
 
 
+@register
 class Energy(TemperatureDetector):
     """Scores by the free energy of the known logits: `-T log(sum_k exp(z_k / T))`.
 

@@ -11,8 +11,10 @@ from ood_keras.detectors.base import (
 )
 from ood_keras.detectors.compiled import compiled
 from ood_keras.detectors.network import pooled
+from ood_keras.detectors.registry import build, register
 
 
+@register
 class Ensemble(Detector):
     """Scores by the mean of several detectors' scores, each on a common scale.
 
@@ -46,9 +48,6 @@ class Ensemble(Detector):
     learns = True
 
     def __init__(self, *, detectors=("energy", "mahalanobis"), **kwargs):
-        # Here and not above: the registry lists this class itself.
-        from ood_keras.detectors import registry
-
         super().__init__(**kwargs)
         if isinstance(detectors, str) or not detectors:
             raise ValueError(
@@ -58,7 +57,7 @@ class Ensemble(Detector):
         common = super().get_config()
         features = common.pop("features")
         self.detectors = []
-        for member in map(registry.build, detectors):
+        for member in map(build, detectors):
             config = member.get_config()
             if any(config[key] not in (None, common[key]) for key in common):
                 raise ValueError(

@@ -2,8 +2,10 @@
 
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.registry import register
 
 
+@register
 class Entropy(Detector):
     """Scores by the entropy of the softmax over the known logits, as its logarithm.
 

@@ -5,8 +5,10 @@ from keras import ops
 
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.registry import register
 
 
+@register
 class FDBD(Detector):
     """Scores by how near the features are to the boundaries with the other classes.
 

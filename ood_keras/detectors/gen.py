@@ -3,8 +3,10 @@
 from ood_keras.conventions import check_count, check_number
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.registry import register
 
 
+@register
 class GEN(Detector):
     """Scores by the generalized entropy `sum_j (p_j (1 - p_j))^gamma`, a logarithm.
 

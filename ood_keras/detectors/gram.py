@@ -6,9 +6,11 @@ from keras import ops
 from ood_keras.conventions import check_count, check_number
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector, check_layers
+from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import Sample
 
 
+@register
 class Gram(Detector):
     """Scores by how far products of channels leave the range seen for the class.
 

@@ -5,8 +5,10 @@ from keras import ops
 
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.registry import register
 
 
+@register
 class KLMatching(Detector):
     """Scores by how far the softmax is from the typical softmax of any class.
 

@@ -3,8 +3,10 @@
 from keras import ops
 
 from ood_keras.detectors.bank import BankDetector, largest, unit_length
+from ood_keras.detectors.registry import register
 
 
+@register
 class KNN(BankDetector):
     """Scores by the distance of the features to the k-th nearest known training image.
 

@@ -15,9 +15,11 @@ from ood_keras.detectors.base import (
 )
 from ood_keras.detectors.compiled import compiled
 from ood_keras.detectors.network import pooled
+from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ClassSums
 
 
+@register
 class Mahalanobis(Detector):
     """Scores by the squared Mahalanobis distance of features to the nearest class mean.
 

@@ -2,8 +2,10 @@
 
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.registry import register
 
 
+@register
 class MaxLogit(Detector):
     """Scores by the negative of the largest known logit. Higher is more unknown.
 

@@ -1,9 +1,11 @@
 """Maximum softmax probability."""
 
 from ood_keras.detectors import output_scores
+from ood_keras.detectors.registry import register
 from ood_keras.detectors.temperature import TemperatureDetector
 
 
+@register
 class MSP(TemperatureDetector):
     """Scores by the largest known probability p: `log((1 - p) / (p (K - 1)))`.
 

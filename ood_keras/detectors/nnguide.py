@@ -4,8 +4,10 @@ from keras import ops
 
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.bank import BankDetector, largest, unit_length
+from ood_keras.detectors.registry import register
 
 
+@register
 class NNGuide(BankDetector):
     """Scores by the energy, weighed by the similarity to confident known images.
 

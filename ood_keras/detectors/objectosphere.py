@@ -4,10 +4,12 @@ from keras import ops
 
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.registry import register
 
 _SMALLEST_NORM = 1e-30
 
 
+@register
 class Objectosphere(Detector):
     """Scores by the norm of the known probabilities, or of the deep features.
 

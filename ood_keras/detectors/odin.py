@@ -2,9 +2,11 @@
 
 from ood_keras.conventions import check_number
 from ood_keras.detectors import perturbation
+from ood_keras.detectors.registry import register
 from ood_keras.detectors.wrapper import Wrapper
 
 
+@register
 class ODIN(Wrapper):
     """Moves each image a small step towards a lower score, then scores it.
 

@@ -6,6 +6,7 @@ from keras import ops
 from ood_keras.conventions import check_count, check_number
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import (
     CorrectMeans,
     Sample,
@@ -13,6 +14,7 @@ from ood_keras.detectors.statistics import (
 )
 
 
+@register
 class OpenMax(Detector):
     """Scores by the probability of an unknown class after the OpenMax correction.
 

@@ -4,10 +4,12 @@ import numpy as np
 from keras import ops
 
 from ood_keras.detectors.base import check_fraction
+from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import Sample
 from ood_keras.detectors.wrapper import ActivationWrapper
 
 
+@register
 class ReAct(ActivationWrapper):
     """Clips the features from above before another detector scores the logits.
 

@@ -5,9 +5,11 @@ from keras import ops
 
 from ood_keras.detectors import gaussian
 from ood_keras.detectors.base import Detector, check_fraction
+from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ClassSums
 
 
+@register
 class RelativeMahalanobis(Detector):
     """Scores by the nearest class distance less the distance to all known images.
 

@@ -3,9 +3,11 @@
 from keras import ops
 
 from ood_keras.detectors.base import check_fraction
+from ood_keras.detectors.registry import register
 from ood_keras.detectors.wrapper import ActivationWrapper
 
 
+@register
 class Scale(ActivationWrapper):
     """Stretches each image's features by how many of them matter, before scoring.
 

@@ -5,9 +5,11 @@ from keras import ops
 
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import CorrectMeans
 
 
+@register
 class SHE(Detector):
     """Scores by the inner product of features with the pattern of the predicted class.
 

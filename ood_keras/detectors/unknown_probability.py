@@ -3,8 +3,10 @@
 from ood_keras.conventions import check_num_classes
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.registry import register
 
 
+@register
 class UnknownProbability(Detector):
     """Scores by the softmax probability of the model's extra class, as log-odds.
 

@@ -6,9 +6,11 @@ from keras import ops
 from ood_keras.conventions import check_count
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import Sample
 
 
+@register
 class ViM(Detector):
     """Scores by what of the features the principal space misses, against the logits.
 

@@ -1,6 +1,7 @@
 """What the detectors that wrap another one share."""
 
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.registry import build
 
 _PREFIX = "detector/"
 
@@ -15,10 +16,7 @@ class Wrapper(Detector):
     """
 
     def __init__(self, *, detector, **kwargs):
-        # Here and not above: the registry lists the wrappers themselves.
-        from ood_keras.detectors import registry
-
-        wrapped = registry.build(detector)
+        wrapped = build(detector)
         config = wrapped.get_config()
         own = {key: config[key] for key in ("num_classes", "logits", "features")}
         own |= {key: value for key, value in kwargs.items() if value is not None}

@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 from ood_keras import detectors
+from ood_keras.detectors import registry
 
 
 def test_names_and_get():
@@ -18,9 +19,9 @@ def test_names_and_get():
     } <= set(detectors.names())
     for name in detectors.names():
         assert detectors.get(name).name == name
-    with pytest.raises(ValueError, match="one of: unknown_probability, msp"):
+    with pytest.raises(ValueError, match="one of: ash, dice"):
         detectors.get("no_such_detector")
-    with pytest.raises(ValueError, match="one of: unknown_probability, msp"):
+    with pytest.raises(ValueError, match="one of: ash, dice"):
         detectors.get(["msp"])
 
 
@@ -126,7 +127,7 @@ def test_load_notices_other_weights(make_form, data, tmp_path):
     detectors.load(path, again)
 
 
-def test_a_detector_of_ones_own_is_not_saved(trained, data, tmp_path):
+def test_a_detector_that_is_not_registered_is_not_saved(trained, data, tmp_path):
     class Own(type(detectors.get("msp"))):
         pass
 
@@ -140,9 +141,43 @@ def test_a_detector_of_ones_own_is_not_saved(trained, data, tmp_path):
         detectors.get("ensemble", detectors=["energy", Named()]),
     ):
         detector.fit(trained[3], data.train)
-        with pytest.raises(TypeError, match=r"own detectors.*`restore`"):
+        with pytest.raises(TypeError, match="`detectors.register`"):
             detectors.save(detector, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_registered_detector_of_ones_own_is_one_of_the_librarys(
+    trained, data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(registry, "_CLASSES", dict(registry._CLASSES))
+
+    @detectors.register
+    class LargestFeature(detectors.Detector):
+        name = "largest_feature"
+
+        def score_outputs(self, outputs):
+            return -keras.ops.max(outputs["features"], axis=-1)
+
+    assert "largest_feature" in detectors.names()
+    for detector in (
+        detectors.get("largest_feature"),
+        detectors.get("odin", detector="largest_feature"),
+        detectors.get("ensemble", detectors=["energy", "largest_feature"]),
+    ):
+        detector.fit(trained[3], data.train)
+        folder = tmp_path / detector.name
+        path = detectors.save(detector, folder)
+        loaded = detectors.load(path, trained[3])
+        np.testing.assert_array_equal(
+            loaded.score(data.known), detector.score(data.known)
+        )
+    detectors.register(LargestFeature)
+    with pytest.raises(ValueError, match=r"'msp' is .*MSP already"):
+        detectors.register(type("Mine", (LargestFeature,), {"name": "msp"}))
+    with pytest.raises(TypeError, match="needs a `name`"):
+        detectors.register(type("Nameless", (LargestFeature,), {"name": ""}))
+    with pytest.raises(TypeError, match="subclass"):
+        detectors.register(dict)
 
 
 def test_load_tells_what_is_wrong(trained, data, tmp_path):

@@ -1,0 +1,160 @@
+"""Detectors on disk, without pickle."""
+
+import hashlib
+import io
+import json
+import pathlib
+
+import numpy as np
+from keras import ops
+
+from ood_keras import files
+from ood_keras.detectors.network import image_shape
+from ood_keras.detectors.registry import get, is_registered, names
+
+
+def save(detector, folder):
+    """Writes a fitted detector as `NAME.json` and `NAME.npz`, without pickle.
+
+    Args:
+        detector: A fitted `Detector`.
+        folder: Where to; made if it is not there.
+
+    Returns:
+        The path of the JSON file.
+
+    Raises:
+        RuntimeError: the detector is not fitted.
+        TypeError: it is, or holds, one of a class that is not registered, which `load`
+            could not make again.
+        OSError: the folder cannot be written.
+    """
+    arrays = detector.get_arrays()
+    _check_registered(detector)
+    folder = pathlib.Path(folder)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    with files.atomic_file(folder / f"{detector.name}.npz") as path:
+        path.write_bytes(buffer.getvalue())
+    description = folder / f"{detector.name}.json"
+    files.write_json(
+        description,
+        {
+            "detector": detector.name,
+            "config": detector.get_config(),
+            "num_classes": detector.num_classes,
+            "num_logits": detector.network.num_logits,
+            "feature_size": detector.network.feature_size,
+            "image_shape": detector.network.image_shape,
+            "arrays_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+            "weights_sha256": _weights_sha256(detector.network.model, arrays),
+        },
+    )
+    return description
+
+
+def load(path, model):
+    """The detector that `save` wrote, ready to score images with `model`.
+
+    Args:
+        path: The JSON file, or a folder that holds just one detector.
+        model: The model that the detector was fitted on.
+
+    Raises:
+        FileNotFoundError: there is no detector.
+        ValueError: the folder holds several, a file is damaged, or the model is not the
+            one that the detector was fitted on: other logits, features or, if the
+            detector has learnt something, weights.
+    """
+    path = _description(pathlib.Path(path))
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        content = path.with_suffix(".npz").read_bytes()
+        if hashlib.sha256(content).hexdigest() != saved["arrays_sha256"]:
+            raise ValueError("the arrays are not those that were saved with it")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = dict(file)
+        detector = get(saved["detector"], **saved["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read as a detector ({error}). Fit and save it again"
+        ) from error
+    # Only a model that does not say its input shape needs to be told.
+    sample = np.random.default_rng(0).uniform(size=(2, *saved["image_shape"]))
+    detector.restore(
+        model,
+        arrays,
+        saved["num_classes"],
+        sample if image_shape(model) is None else None,
+    )
+    found = {
+        "num_logits": detector.network.num_logits,
+        "feature_size": detector.network.feature_size,
+    }
+    expected = {key: saved[key] for key in found}
+    if found != expected:
+        raise ValueError(
+            f"{path} was fitted on another model. Expected: {expected}. Received: "
+            f"{found}"
+        )
+    try:
+        detector.call(detector.network.sample)
+    except Exception as error:
+        raise ValueError(
+            f"{path} was fitted on another model: its arrays do not fit the layers "
+            f"{', '.join(detector.layers)} of this one ({error})"
+        ) from error
+    # Files of earlier versions have none.
+    weights = saved.get("weights_sha256")
+    if weights not in (None, _weights_sha256(model, arrays)):
+        raise ValueError(
+            f"{path} was fitted on another model: the weights of this one differ, so "
+            "that what was learnt does not hold for it. Load the model that it was "
+            "fitted on, or fit a detector on this one"
+        )
+    return detector
+
+
+def _weights_sha256(model, arrays):
+    """Tells one training of a model from another; `None` if nothing was learnt of it.
+
+    The same on any backend, and after the model was saved and loaded.
+    """
+    if not arrays:
+        return None
+    # float32 holds all smaller types exactly; sorted, for the order of layers is free.
+    parts = sorted(
+        hashlib.sha256(ops.convert_to_numpy(weight).astype("<f4").tobytes()).digest()
+        for weight in model.weights
+    )
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def _check_registered(detector):
+    """Raises a TypeError if a detector, or one inside of it, is not registered."""
+    if not is_registered(detector):
+        raise TypeError(
+            "only registered detectors can be saved, since `load` finds them by name: "
+            f"{', '.join(names())}. Received: a {type(detector).__name__}. Decorate "
+            "its class with `detectors.register`"
+        )
+    wrapped = [detector.detector] if hasattr(detector, "detector") else []
+    for inner in getattr(detector, "detectors", wrapped):
+        _check_registered(inner)
+
+
+def _description(path):
+    if path.is_file():
+        return path
+    found = sorted(file for file in path.glob("*.json") if file.stem in names())
+    if not found:
+        raise FileNotFoundError(
+            f"no detector in {path}: expected NAME.json and NAME.npz with NAME one of "
+            f"{', '.join(names())}"
+        )
+    if len(found) > 1:
+        raise ValueError(
+            f"{path} holds several detectors; name one of: "
+            f"{', '.join(str(file) for file in found)}"
+        )
+    return found[0]
