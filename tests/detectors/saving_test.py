@@ -141,7 +141,7 @@ def test_a_detector_that_is_not_registered_is_not_saved(trained, data, tmp_path)
         detectors.get("ensemble", detectors=["energy", Named()]),
     ):
         detector.fit(trained[3], data.train)
-        with pytest.raises(TypeError, match="`detectors.register`"):
+        with pytest.raises(TypeError, match=r"`detectors\.register`"):
             detectors.save(detector, tmp_path)
     assert not list(tmp_path.iterdir())
 
