@@ -2,14 +2,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test slow minimum lint
+.PHONY: install demo docs test quick slow minimum lint
 
 install: $(VENV)/installed
 
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[test,tfds]'
+	$(BIN)/pip install --quiet --editable '.[test,tfds,docs]'
 	touch $@
 
 # The whole job on data that needs no download, in minutes.
@@ -34,3 +34,7 @@ minimum:
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# The documentation; a warning is an error.
+docs: install
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs build/docs

@@ -4,7 +4,7 @@ import importlib
 import pathlib
 import re
 
-from ood_keras.tools import write_results
+from ood_keras.study import write_results
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

@@ -1,0 +1,68 @@
+"""How the documentation is built: `make docs` writes build/docs/index.html."""
+
+import os
+import pathlib
+import re
+import shutil
+
+from ood_keras._version import __version__
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+project = "ood_keras"
+author = "the ood_keras authors"
+copyright = "the ood_keras authors, Apache-2.0"
+version = release = __version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+]
+html_theme = "furo"
+html_title = "ood_keras"
+html_static_path = []
+
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 4
+# Notebooks are committed with their outputs, which a test keeps current.
+nb_execution_mode = "off"
+
+autosummary_generate = True
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_custom_sections = [("Call arguments", "params_style")]
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+# Sphinx reads nothing outside its folder, and a link is no help on every system.
+_DOCS = pathlib.Path(__file__).parent
+shutil.copytree(_DOCS.parent / "notebooks", _DOCS / "notebooks", dirs_exist_ok=True)
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", _read_as_markdown)
+
+
+def _read_as_markdown(app, what, name, obj, options, lines):
+    """Docstrings have Markdown's code marks; Sphinx reads reStructuredText."""
+    text = "\n".join(lines)
+    text = re.sub(r"^( *)```(?:python)?\n(.*?)^ *```$", _indent_code, text, flags=re.M | re.S)
+    text = re.sub(r"(?<![`\w:])`([^`\n]+(?:\n[^`\n]+)?)`(?!`)(\w?)", _mark_code, text)
+    lines[:] = text.split("\n")
+
+
+def _indent_code(match):
+    code = "".join(f"    {line}\n" for line in match[2].splitlines())
+    return f"{match[1]}.. code-block:: python\n\n{code}"
+
+
+def _mark_code(match):
+    # A letter right behind the code needs an escaped space.
+    return f"``{' '.join(match[1].split())}``" + (f"\\ {match[2]}" if match[2] else "")
