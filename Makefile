@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo docs test quick slow minimum lint
+.PHONY: install demo docs test types quick slow minimum lint
 
 install: $(VENV)/installed
 
@@ -38,3 +38,10 @@ lint: install
 # The documentation; a warning is an error.
 docs: install
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs build/docs
+
+# A checker sees the package as its users do: installed, not editable.
+types: install
+	rm -rf build/types build/lib
+	$(BIN)/pip install --quiet --no-deps --target build/types .
+	MYPYPATH=build/types $(BIN)/mypy -p ood_keras
+	MYPYPATH=build/types $(BIN)/mypy tests/types/user_script.py

@@ -1,0 +1,41 @@
+"""What the type hints of the package stand for.
+
+Type checkers know little about Keras and TensorFlow, so these names say in words what
+they cannot check. They are for annotations only: `isinstance` does not take them.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+# A tensor of the backend that Keras runs on, or what Keras makes one of: a NumPy array,
+# a number, nested lists of numbers.
+Tensor: TypeAlias = Any
+
+# One-dimensional numbers: a NumPy array, a tensor, a list.
+Scores: TypeAlias = Any
+
+# Images float32 `(num_images, height, width, channels)` in [0, 1], or batches of them:
+# an array, a pair `(images, labels)`, a `tf.data.Dataset`, or a list of batches. Labels
+# are integers, 0 to N - 1 for known images and -1 for unknown ones.
+Images: TypeAlias = Any
+
+# A `tf.data.Dataset` of batches `(images, labels)`.
+Dataset: TypeAlias = Any
+
+# `(height, width, channels)`.
+ImageShape: TypeAlias = tuple[int, int, int]
+
+# Where a file or folder is.
+Path: TypeAlias = str | os.PathLike[str]
+
+# A dict that can be written as JSON.
+Json: TypeAlias = dict[str, Any]
+
+# What an exported model answers: one array for each output, one row for each image.
+Answer: TypeAlias = dict[str, np.ndarray]
+
+# Several names, of detectors or of data sources.
+Names: TypeAlias = Iterable[str]
