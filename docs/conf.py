@@ -53,7 +53,9 @@ def setup(app):
 def _read_as_markdown(app, what, name, obj, options, lines):
     """Docstrings have Markdown's code marks; Sphinx reads reStructuredText."""
     text = "\n".join(lines)
-    text = re.sub(r"^( *)```(?:python)?\n(.*?)^ *```$", _indent_code, text, flags=re.M | re.S)
+    text = re.sub(
+        r"^( *)```(?:python)?\n(.*?)^ *```$", _indent_code, text, flags=re.M | re.S
+    )
     text = re.sub(r"(?<![`\w:])`([^`\n]+(?:\n[^`\n]+)?)`(?!`)(\w?)", _mark_code, text)
     lines[:] = text.split("\n")
 

@@ -1,7 +1,7 @@
 """What a user writes, as an editor sees it: a type checker reads it, nothing runs it.
 
-Every `assert_type` fails where a name of the package is unknown to the checker, or known
-as something else than it is.
+Every `assert_type` fails where a name of the package is unknown to the checker, or is
+known as something else.
 """
 
 from typing import Any, assert_type
