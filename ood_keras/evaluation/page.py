@@ -4,7 +4,7 @@ import base64
 import platform
 
 from ood_keras._version import __version__
-from ood_keras.metrics.descriptions import HIGHER_IS_BETTER, METRICS
+from ood_keras.metrics import measures
 
 _FIGURES = {
     "density": (
@@ -62,8 +62,12 @@ def render(report, images):
         metrics=metrics,
         selected=selected,
         worst_unseen=min(unseen.items(), key=lambda item: item[1], default=None),
-        columns=METRICS,
-        higher_is_better=HIGHER_IS_BETTER,
+        columns=measures.in_rows(
+            row
+            for detector in metrics["detectors"].values()
+            for row in detector["unknown"].values()
+        ),
+        validation_columns=measures.in_rows(report.validation_metrics.values()),
         accepted=report.accepted,
         threshold=report.threshold,
         validation=report.validation_metrics,
@@ -158,8 +162,8 @@ dt { font-weight: 600; margin-top: .4rem; } dd { margin: 0; color: var(--muted);
 {% macro results(rows, with_threshold) %}
 <div class="scroll"><table>
 <thead><tr><th>unknown source</th>
-{% for key, (name, _) in columns.items() %}
-<th>{{ name }} {{ "↑" if key in higher_is_better else "↓" }}</th>
+{% for measure in columns.values() %}
+<th>{{ measure.title }} {{ measure.arrow }}</th>
 {% endfor %}
 {% if with_threshold %}<th>rejected ↑</th>{% endif %}
 </tr></thead>
@@ -194,21 +198,22 @@ unknown images above the threshold {{ "%.4g"|format(threshold.value) }}, chosen 
 {{ "known validation" if validation else "these known test" }} images:
 {{ threshold }}</p>
 <details><summary>What the columns mean</summary>
-<dl>{% for name, text in columns.values() %}<dt>{{ name }}</dt><dd>{{ text }}</dd>
+<dl>{% for measure in columns.values() %}
+<dt>{{ measure.title }}</dt><dd>{{ measure.description }}</dd>
 {% endfor %}</dl></details>
 
 {% if validation %}
 <h2>Selection on validation data</h2>
 <div class="scroll"><table>
 <thead><tr><th>detector</th>
-{% for key, (name, _) in columns.items() %}
-<th>{{ name }} {{ "↑" if key in higher_is_better else "↓" }}</th>
+{% for measure in validation_columns.values() %}
+<th>{{ measure.title }} {{ measure.arrow }}</th>
 {% endfor %}
 </tr></thead>
 <tbody>
 {% for name, row in validation.items() %}
 <tr{% if name == selected %} class="chosen"{% endif %}><td>{{ name }}</td>
-{% for key in columns %}<td>{{ row[key]|percent }}</td>{% endfor %}</tr>
+{% for key in validation_columns %}<td>{{ row[key]|percent }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
 <p>Known validation images against unknown images of the sources that training was

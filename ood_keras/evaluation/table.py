@@ -1,20 +1,14 @@
 """The metrics as text, for a terminal."""
 
-_COLUMNS = {
-    "AUROC": "auroc",
-    "AUPR in": "aupr_in",
-    "AUPR out": "aupr_out",
-    "det. error": "detection_error",
-    "FPR95 known+": "fpr95_known_positive",
-    "FPR95 unknown+": "fpr95_unknown_positive",
-}
+from ood_keras.metrics import measures
+
 _SEEN_NOTE = "* seen: training was exposed to other images of this source"
 
 
 def format_table(metrics):
     """Returns the content of `metrics.json` as a table to print, in percent.
 
-    The selected detector comes first with all six metrics; if there are others, AUROC
+    The selected detector comes first with all metrics; if there are others, AUROC
     and FPR95 (known-positive) of every detector follow. Seen sources have a star.
 
     Args:
@@ -30,16 +24,17 @@ def format_table(metrics):
     selected = metrics["selected_detector"]
     detectors = metrics["detectors"]
     unknown = detectors[selected]["unknown"]
+    columns = measures.in_rows(unknown.values())
     lines = [
         f"known: {metrics['known']['source']}, {_accuracy(metrics['known'])}",
         f"selected detector: {selected} (all numbers in percent)",
         "",
         *_aligned(
-            ["unknown", *_COLUMNS],
+            ["unknown", *(measure.heading for measure in columns.values())],
             [
                 [
                     _starred(source, row),
-                    *(_percent(row[key]) for key in _COLUMNS.values()),
+                    *(_percent(row[key]) for key in columns),
                 ]
                 for source, row in unknown.items()
             ],

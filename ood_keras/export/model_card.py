@@ -2,7 +2,7 @@
 
 import re
 
-from ood_keras.metrics.descriptions import HIGHER_IS_BETTER, METRICS
+from ood_keras.metrics import measures
 
 NAME = "MODEL_CARD.md"
 
@@ -33,8 +33,7 @@ def render(manifest):
         known=_known(manifest),
         rows=rows,
         weakest=min(unseen, key=lambda source: unseen[source]["auroc"], default=None),
-        columns=METRICS,
-        higher_is_better=HIGHER_IS_BETTER,
+        columns=measures.in_rows(rows.values()),
         at_threshold=_at_threshold(manifest, rows),
         data=training.pop("data", {}),
         licences=training.pop("licences", {}),
@@ -56,10 +55,11 @@ def _rows(manifest):
     try:
         detectors = manifest["metrics"]["detectors"]
         unknown = detectors[manifest["detector"]["name"]]["unknown"]
+        columns = measures.in_rows(unknown.values())
         return {
             source: {
                 "seen": bool(row["seen"]),
-                **{key: float(row[key]) for key in METRICS},
+                **{key: float(row[key]) for key in columns},
             }
             for source, row in unknown.items()
         }
@@ -163,7 +163,7 @@ Of those, {{ accepted.accuracy_of_accepted|percent }} % get the right class.
 
 Test images that are unknown, in percent:
 
-| unknown source | training{% for name, _ in columns.values() %} | {{ name }}
+| unknown source | training{% for measure in columns.values() %} | {{ measure.title }}
 {%- endfor %}{{ " | rejected | images" if at_threshold }} |
 | --- | ---{{ " | ---:" * (columns|length + (2 if at_threshold else 0)) }} |
 {% for source, row in rows.items() %}
@@ -180,9 +180,10 @@ model.
 "Rejected" is the share of unknown images above the threshold.
 {% endif %}
 
-{% for key, (name, text) in columns.items() %}
-* {{ name }} ({{ "higher" if key in higher_is_better else "lower" }} is better):
-  {{ text }}.
+{% for measure in columns.values() %}
+{% set better = "higher" if measure.higher_is_better else "lower" %}
+* {{ measure.title }} ({{ better }} is better):
+  {{ measure.description }}.
 {% endfor %}
 {% else %}
 

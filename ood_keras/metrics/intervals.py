@@ -7,6 +7,7 @@ import numpy as np
 
 from ood_keras.conventions import check_count, check_fraction
 from ood_keras.metrics import curve as formulas
+from ood_keras.metrics import measures
 from ood_keras.metrics.ranked_scores import RankedScores, check_scores
 
 
@@ -96,7 +97,7 @@ def bootstrap_intervals(
     ranked = RankedScores(*pair)
     check_at_least_two(ranked.num_known, ranked.num_unknown, "the bootstrap")
     draws = [
-        [of(np, curve) for of in formulas.MEASURES.values()]
+        [measure.formula(np, curve) for measure in measures.BUILT_IN.values()]
         for (curve,) in resampled_curves([pair], num_resamples, seed)
     ]
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
