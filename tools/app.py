@@ -32,11 +32,11 @@ def define_threshold(flag_values):
             "Share of known images to accept, between 0 and 1.",
             flag_values=flag_values,
         ),
-        flags.DEFINE_enum(
+        flags.DEFINE_string(
             "method",
             "conformal",
-            ["conformal", "quantile"],
-            "How the threshold is chosen; conformal holds for any sample size.",
+            "How the threshold is chosen: conformal, which holds for any sample size, "
+            "quantile, or a method that a module of your own registers.",
             flag_values=flag_values,
         ),
     )

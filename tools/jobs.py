@@ -404,13 +404,15 @@ def export(
         run_dir: A run that was evaluated.
         output: The folder that receives the next free version folder.
         target_acceptance: Share of known images to accept.
-        method: "conformal" or "quantile".
+        method: Name of a threshold method that needs known scores alone, such as
+            "conformal" or "quantile"; see `calibration.names`.
         detector: Name of a detector; default: the one selected on validation data.
         known_examples: Whether some known validation images travel with the model.
 
     Returns:
         `(path, threshold)`: the version folder and the `calibration.Threshold`.
     """
+    choose = calibration.get(method, of_known_scores=True)
     run_dir = pathlib.Path(run_dir)
     settings = run_settings(run_dir)
     metrics = json.loads(_evaluated(run_dir, "metrics.json").read_text())
@@ -422,7 +424,7 @@ def export(
                 f"{run_dir} was not evaluated with the detector {name!r}; it was with: "
                 f"{sorted(metrics['detectors'])}"
             )
-        threshold = _CALIBRATIONS[method](scores[key], target_acceptance)
+        threshold = choose(scores[key], target_acceptance)
         sources = metrics["detectors"][name]["unknown"]
         at_threshold = _at_threshold(scores, sources, name, threshold)
         examples = _known_examples(run_dir, scores, name) if known_examples else None
@@ -514,15 +516,18 @@ def calibrate(
         known: Spec of the known source, whose validation split is scored.
         data_dir: The folder of the data sets.
         target_acceptance: Share of known images to accept.
-        method: "conformal" or "quantile".
+        method: Name of a threshold method that needs known scores alone, such as
+            "conformal" or "quantile"; see `calibration.names`.
 
     Returns:
         `(path, threshold)`: the new version folder and the `calibration.Threshold`.
 
     Raises:
         ValueError: the source has images without a class or other classes than the
-            model, or the model is one that comes with the package.
+            model, the model is one that comes with the package, or there is no such
+            method.
     """
+    choose = calibration.get(method, of_known_scores=True)
     if not pathlib.Path(model).exists() and str(model) in shipped_names():
         raise ValueError(
             f"{model!r} comes with ood_keras and stays as it is; copy "
@@ -533,7 +538,7 @@ def calibrate(
     pipelines.check_known(source.validation)
     check_same_classes(source, predictor.class_names)
     scores = predictor.predict(source.validation.dataset())["ood_score"]
-    threshold = _CALIBRATIONS[method](scores, target_acceptance)
+    threshold = choose(scores, target_acceptance)
     return exporting.recalibrate(model, threshold), threshold
 
 
@@ -550,12 +555,6 @@ def predict(*, model, paths, picture=None):
         The predictions as a table to print: one line per image, and a summary.
     """
     return "\n".join(prediction.table(model=model, paths=paths, picture=picture))
-
-
-_CALIBRATIONS = {
-    "conformal": calibration.conformal,
-    "quantile": calibration.quantile,
-}
 
 
 def write_samples(folder, splits):

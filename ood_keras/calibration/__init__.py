@@ -13,6 +13,7 @@ from ood_keras.calibration.conformal_per_class import (
 from ood_keras.calibration.lowest_cost import lowest_cost
 from ood_keras.calibration.operating_points import OperatingPoint, operating_points
 from ood_keras.calibration.quantile import quantile
+from ood_keras.calibration.registry import get, names, register
 from ood_keras.calibration.threshold import Threshold
 
 __all__ = [
@@ -24,8 +25,11 @@ __all__ = [
     "clopper_pearson",
     "conformal",
     "conformal_per_class",
+    "get",
     "lowest_cost",
+    "names",
     "operating_points",
     "quantile",
+    "register",
     "smallest_num_images",
 ]

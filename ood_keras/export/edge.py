@@ -18,10 +18,6 @@ from ood_keras.export.shipped import locate
 TOLERANCE = 1e-4
 # Decisions that hang on less are listed as such.
 _NEAR = 1e-6
-_METHODS = {
-    "conformal": calibration.conformal,
-    "quantile": calibration.quantile,
-}
 _MOST_LISTED = 100
 
 
@@ -67,7 +63,7 @@ class Source:
             for name, point in self.manifest.get("operating_points", {}).items()
         }
         self._target_acceptance = target_acceptance
-        repeats = target_acceptance is not None or self.threshold.method in _METHODS
+        repeats = target_acceptance is not None or _repeats(self.threshold)
         if requantises and not repeats:
             raise ValueError(
                 f"the threshold of {path} was chosen by {self.threshold.method!r}, "
@@ -104,14 +100,13 @@ class Source:
         """
         target, points = self._target_acceptance, self.operating_points
         if target is not None:
-            method = _METHODS.get(self.threshold.method, calibration.conformal)
-            return method(scores, target), {}
-        return _METHODS[self.threshold.method](
-            scores, self.threshold.target_acceptance
-        ), {
-            name: _METHODS[point.method](scores, point.target_acceptance)
+            repeats = _repeats(self.threshold)
+            method = self.threshold.method if repeats else "conformal"
+            return calibration.get(method)(scores, target), {}
+        return _repeated(self.threshold, scores), {
+            name: _repeated(point, scores)
             for name, point in points.items()
-            if point.method in _METHODS
+            if _repeats(point)
         }
 
     def ask(self, predict):
@@ -294,6 +289,18 @@ def latency_ms(run, num_runs=50):
         run()
         times.append(time.perf_counter() - start)
     return statistics.median(times[5:]) * 1000
+
+
+def _repeats(threshold):
+    """Whether a threshold can be chosen again on the scores of known images alone."""
+    return (
+        threshold.target_acceptance is not None
+        and threshold.method in calibration.names(of_known_scores=True)
+    )
+
+
+def _repeated(threshold, scores):
+    return calibration.get(threshold.method)(scores, threshold.target_acceptance)
 
 
 def _check_detector(description, target):
