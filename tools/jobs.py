@@ -19,6 +19,7 @@ from ood_keras import detectors as detector_room
 from ood_keras import export as exporting
 from ood_keras.export.shipped import names as shipped_names
 from ood_keras.files import atomic_file
+from ood_keras.metrics import measures
 from ood_keras.pipelines import recipes
 from ood_keras.pipelines.sources.licences import licence
 from ood_keras.pipelines.sources.spec_name import spec_name
@@ -151,6 +152,7 @@ def evaluate(
     validation_unknown=None,
     tune=False,
     selected_detector=None,
+    further_metrics=(),
 ):
     """Measures the run's model on test images and writes the result into the run.
 
@@ -174,11 +176,15 @@ def evaluate(
         tune: Whether to tune "odin" and "mahalanobis" on the validation images.
         selected_detector: Name of the detector to deploy, where that is decided
             already.
+        further_metrics: Names of metrics to report beside the built-in ones; see
+            `metrics.register`.
 
     Returns:
         The `evaluation.Report`; to its metrics, `metrics.json` adds "data", the
         fingerprints of the test images.
     """
+    # A name that is not known is said before anything is read.
+    measures.chosen(further_metrics)
     run_dir = pathlib.Path(run_dir)
     data = load_measured(run_dir, unknown, data_dir, validation_unknown)
     settings, known_source = data.settings, data.known
@@ -213,6 +219,7 @@ def evaluate(
         validation_unknown=judging["unknown"],
         seen=data.seen,
         selected_detector=selected_detector,
+        further_metrics=further_metrics,
         class_names=settings["class_names"],
         protocol={
             "recipe": settings["recipe"]["name"],

@@ -93,7 +93,7 @@ def summarise(study, output_dir):
             seen[key] = [name for name, row in rows["unknown"].items() if row["seen"]]
             for unknown, row in rows["unknown"].items():
                 for metric, value in row.items():
-                    if metric != "seen":
+                    if metric in metrics.names():
                         cell = cells.setdefault(key, {}).setdefault(unknown, {})
                         cell.setdefault(metric, []).append(value)
     results = {

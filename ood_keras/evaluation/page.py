@@ -45,6 +45,11 @@ def render(report, images):
     import jinja2
 
     metrics = report.metrics
+    rows = [
+        row
+        for detector in metrics["detectors"].values()
+        for row in detector["unknown"].values()
+    ]
     selected = metrics["selected_detector"]
     unseen = {
         source: row["auroc"]
@@ -62,11 +67,8 @@ def render(report, images):
         metrics=metrics,
         selected=selected,
         worst_unseen=min(unseen.items(), key=lambda item: item[1], default=None),
-        columns=measures.in_rows(
-            row
-            for detector in metrics["detectors"].values()
-            for row in detector["unknown"].values()
-        ),
+        columns=measures.in_rows(rows),
+        has_interval=any(row.get("auroc_interval") for row in rows),
         validation_columns=measures.in_rows(report.validation_metrics.values()),
         accepted=report.accepted,
         threshold=report.threshold,
@@ -164,13 +166,20 @@ dt { font-weight: 600; margin-top: .4rem; } dd { margin: 0; color: var(--muted);
 <thead><tr><th>unknown source</th>
 {% for measure in columns.values() %}
 <th>{{ measure.title }} {{ measure.arrow }}</th>
+{% if measure.name == "auroc" and has_interval %}<th>(95 % interval)</th>{% endif %}
 {% endfor %}
 {% if with_threshold %}<th>rejected ↑</th>{% endif %}
 </tr></thead>
 <tbody>
 {% for source, row in rows.items() %}
 <tr><td>{{ source }}{% if row.seen %}<span class="seen">seen</span>{% endif %}</td>
-{% for key in columns %}<td>{{ row[key]|percent }}</td>{% endfor %}
+{% for key in columns %}
+<td>{{ row[key]|percent }}</td>
+{% if key == "auroc" and has_interval %}
+{% set ends = row.get("auroc_interval") %}
+<td>{% if ends %}{{ ends|map("percent")|join(" to ") }}{% else %}unknown{% endif %}</td>
+{% endif %}
+{% endfor %}
 {% if with_threshold %}<td>{{ (1 - accepted(source))|percent }}</td>{% endif %}
 </tr>
 {% endfor %}
@@ -197,6 +206,11 @@ threshold</span></div>
 unknown images above the threshold {{ "%.4g"|format(threshold.value) }}, chosen on
 {{ "known validation" if validation else "these known test" }} images:
 {{ threshold }}</p>
+{% if has_interval %}
+<p>The interval beside AUROC is that of the test images: with other images drawn alike,
+such intervals hold the true value in 95 % of the cases (DeLong et al. 1988). What
+another training would give is not allowed for.</p>
+{% endif %}
 <details><summary>What the columns mean</summary>
 <dl>{% for measure in columns.values() %}
 <dt>{{ measure.title }}</dt><dd>{{ measure.description }}</dd>

@@ -45,8 +45,13 @@ def auroc_interval(known_scores, unknown_scores, confidence=0.95):
     >>> [round(end, 3) for end in interval]
     [0.917, 0.348, 0.996]
     """
-    tail = (1 - check_fraction("confidence", confidence)) / 2
     ranked = RankedScores(known_scores, unknown_scores)
+    return auroc_interval_of(ranked, confidence)
+
+
+def auroc_interval_of(ranked, confidence=0.95):
+    """`auroc_interval` of `RankedScores`, which other metrics can be read from too."""
+    tail = (1 - check_fraction("confidence", confidence)) / 2
     totals = ranked.num_known, ranked.num_unknown
     check_at_least_two(*totals, "DeLong's interval")
     curve = ranked.curve()

@@ -17,7 +17,14 @@ from ood_keras.metrics import bounds
 from ood_keras.metrics import curve as formulas
 
 # What stands beside metrics in the rows of `metrics.json` and in logs.
-_RESERVED = ("seen", "accuracy", "known_accuracy", "loss", "oscr")
+_RESERVED = (
+    "seen",
+    "accuracy",
+    "auroc_interval",
+    "known_accuracy",
+    "loss",
+    "oscr",
+)
 
 
 @dataclasses.dataclass(frozen=True)
