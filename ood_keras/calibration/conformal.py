@@ -6,11 +6,10 @@ from fractions import Fraction
 from ood_keras.calibration.order_statistic import (
     acceptance_interval,
     kth_smallest,
-    percent,
 )
 from ood_keras.calibration.registry import register
 from ood_keras.calibration.threshold import Threshold
-from ood_keras.conventions import check_fraction
+from ood_keras.conventions import check_fraction, percent
 from ood_keras.metrics.curve import smallest_count
 from ood_keras.metrics.ranked_scores import check_scores
 

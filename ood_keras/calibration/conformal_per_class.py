@@ -5,9 +5,8 @@ import dataclasses
 import numpy as np
 
 from ood_keras.calibration.conformal import conformal, smallest_num_images
-from ood_keras.calibration.order_statistic import percent
 from ood_keras.calibration.registry import register
-from ood_keras.conventions import check_num_classes
+from ood_keras.conventions import check_num_classes, percent
 from ood_keras.metrics.ranked_scores import check_scores
 
 

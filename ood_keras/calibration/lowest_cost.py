@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ood_keras.calibration.order_statistic import percent, round_up
+from ood_keras.calibration.order_statistic import round_up
 from ood_keras.calibration.registry import register
 from ood_keras.calibration.threshold import Threshold
-from ood_keras.conventions import check_fraction, check_number
+from ood_keras.conventions import check_fraction, check_number, percent
 from ood_keras.metrics.ranked_scores import RankedScores
 
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from ood_keras.calibration.clopper_pearson import clopper_pearson
 from ood_keras.calibration.conformal import conformal
-from ood_keras.calibration.order_statistic import percent
 from ood_keras.calibration.registry import get
 from ood_keras.calibration.threshold import Threshold
+from ood_keras.conventions import percent
 from ood_keras.metrics.ranked_scores import check_scores
 
 

@@ -1,9 +1,11 @@
 """The report as one HTML file that needs nothing else."""
 
 import base64
+import functools
 import platform
 
 from ood_keras._version import __version__
+from ood_keras.conventions import percent
 from ood_keras.metrics import measures
 
 _FIGURES = {
@@ -62,7 +64,7 @@ def render(report, images):
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = lambda fraction: f"{100 * fraction:.2f}"
+    environment.filters["percent"] = functools.partial(percent, spec=".2f", unit="")
     return environment.from_string(_TEMPLATE).render(
         metrics=metrics,
         selected=selected,

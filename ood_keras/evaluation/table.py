@@ -1,7 +1,11 @@
 """The metrics as text, for a terminal."""
 
+import functools
+
+from ood_keras.conventions import percent
 from ood_keras.metrics import measures
 
+_percent = functools.partial(percent, spec=".2f", unit="")
 _SEEN_NOTE = "* seen: training was exposed to other images of this source"
 
 
@@ -86,10 +90,6 @@ def _pair(row):
 def _interval(row):
     ends = row.get("auroc_interval")
     return " to ".join(map(_percent, ends)) if ends else "unknown"
-
-
-def _percent(fraction):
-    return f"{100 * fraction:.2f}"
 
 
 def _aligned(header, rows):

@@ -1,7 +1,9 @@
 """`MODEL_CARD.md`: the manifest as a page that people read before they use a model."""
 
+import functools
 import re
 
+from ood_keras.conventions import percent
 from ood_keras.metrics import measures
 
 NAME = "MODEL_CARD.md"
@@ -22,7 +24,8 @@ def render(manifest):
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": _percent, "code": _code, "plain": _plain}
+    in_percent = functools.partial(percent, spec=".2f", unit="")
+    environment.filters |= {"percent": in_percent, "code": _code, "plain": _plain}
     training = dict(manifest.get("training") or {})
     rows = _rows(manifest)
     unseen = {source: row for source, row in rows.items() if not row["seen"]}
@@ -89,10 +92,6 @@ def _at_threshold(manifest, rows):
         }
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _percent(fraction):
-    return f"{100 * fraction:.2f}"
 
 
 def _code(value):
