@@ -94,15 +94,34 @@ def check_number(name, value, interval, meaning=""):
     return number
 
 
-def check_fraction(name, value):
-    """Returns `value` as a float, or raises unless it lies strictly in (0, 1)."""
+def check_fraction(name, value, *, zero=False):
+    """Returns `value` as a float, or raises unless it is a fraction below 1.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: What the user gave. Text and bools are no numbers.
+        zero: Whether 0 is allowed; 1 never is.
+    """
     number = _finite(value)
-    if number is None or not 0 < number < 1:
+    if number is None or not 0 <= number < 1 or (number == 0 and not zero):
+        limits = "of at least 0 and below 1" if zero else "strictly between 0 and 1"
         raise ValueError(
-            f"`{name}` is a fraction strictly between 0 and 1; write 95 % as 0.95. "
+            f"`{name}` is a fraction {limits}; write 95 % as 0.95. "
             f"Received: {name}={value!r}"
         )
     return number
+
+
+def percent(fraction, spec=".4g", unit=" %"):
+    """Returns a fraction in percent: `0.95` as "95 %".
+
+    Args:
+        fraction: A number.
+        spec: How the percentage is written: ".4g" in sentences, ".2f" in tables, whose
+            numbers stand below one another.
+        unit: What follows the number; "" where a column says it.
+    """
+    return f"{100 * fraction:{spec}}{unit}"
 
 
 def is_integer(value):

@@ -1,6 +1,7 @@
 """Data in, tensors out: sources, splits, and the mixture of known and unknown."""
 
 from ood_keras.pipelines import preprocessing
+from ood_keras.pipelines.class_weight import weigh_classes
 from ood_keras.pipelines.interleave import Interleave, interleave
 from ood_keras.pipelines.roles import check_known, check_roles
 from ood_keras.pipelines.sources import DataNotFoundError, Source, load, names
@@ -17,4 +18,5 @@ __all__ = [
     "load",
     "names",
     "preprocessing",
+    "weigh_classes",
 ]

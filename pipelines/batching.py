@@ -9,7 +9,16 @@ from ood_keras.pipelines import preprocessing
 _MAX_PARALLEL_CALLS = 8
 
 
-def batches(images, labels, order, batch_size, *, start_step=0, augment=None):
+def batches(
+    images,
+    labels,
+    order,
+    batch_size,
+    *,
+    start_step=0,
+    augment=None,
+    weights_of=None,
+):
     """Returns the batches of `images[order]`, `labels[order]`, in that order.
 
     Whole batches are gathered by index from one uint8 tensor: no Python and no
@@ -25,10 +34,12 @@ def batches(images, labels, order, batch_size, *, start_step=0, augment=None):
         start_step: Number of batches to leave out at the start.
         augment: `None`, or a function `(images, step)` of a float batch and the int64
             number of the batch; it must be stateless.
+        weights_of: `None`, or a function from int32 labels to float32 weights, both
+            `(batch,)`.
 
     Returns:
-        `tf.data.Dataset` of float32 `(batch, height, width, channels)` in [0, 1] and
-        int32 `(batch,)`, of known cardinality.
+        `tf.data.Dataset` of float32 `(batch, height, width, channels)` in [0, 1], int32
+        `(batch,)` and, with `weights_of`, float32 `(batch,)`, of known cardinality.
 
     Raises:
         ValueError: `batch_size` is not positive.
@@ -40,10 +51,11 @@ def batches(images, labels, order, batch_size, *, start_step=0, augment=None):
         order = tf.convert_to_tensor(order)
     num_steps = -(-int(order.shape[0]) // batch_size)
     dataset = tf.data.Dataset.range(start_step, num_steps)
-    return pipeline(dataset, gather(images, labels, order, batch_size, augment))
+    batch = gather(images, labels, order, batch_size, augment, weights_of)
+    return pipeline(dataset, batch)
 
 
-def gather(images, labels, order, batch_size, augment=None):
+def gather(images, labels, order, batch_size, augment=None, weights_of=None):
     """Returns the function from a step to its batch; see `batches`."""
 
     def batch(step):
@@ -53,7 +65,10 @@ def gather(images, labels, order, batch_size, augment=None):
         if augment is not None:
             floats = augment(floats, step)
         floats = tf.ensure_shape(floats, [None, *images.shape[1:]])
-        return floats, tf.gather(labels, rows)
+        chosen = tf.gather(labels, rows)
+        if weights_of is None:
+            return floats, chosen
+        return floats, chosen, weights_of(chosen)
 
     return batch
 

@@ -13,6 +13,7 @@ from ood_keras.conventions import (
     is_integer,
 )
 from ood_keras.pipelines import batching, preprocessing, roles
+from ood_keras.pipelines import class_weight as class_weights
 from ood_keras.pipelines.split import Split, even_shares
 
 
@@ -46,12 +47,17 @@ class Interleave:
         augment: `None`, the name of an entry of `preprocessing.AUGMENTATIONS`, or a
             function `(images, seed)` on a float batch and an int32 `(2,)` seed, which
             differs for each step and must be its only source of randomness.
+        class_weight: `None`, or `{label: weight}`, as in `weigh_classes`: batches then
+            have a third part, the weight of each image in the loss. Use it in place of
+            the argument of `model.fit`, which does not know the label -1. Labels that
+            are not named weigh 1; -1 names the unknown images.
 
     Raises:
-        TypeError: something else than splits was given.
+        TypeError: something else than splits was given, or `class_weight` is no dict.
         ValueError: there are no unknown images; a known class has no image; a label is
             out of range; image shapes differ; a class is both known and unknown;
-            `unknown_per_epoch` is given where nothing is left to choose.
+            `unknown_per_epoch` is given where nothing is left to choose; a label or a
+            weight in `class_weight` is out of range.
 
     Example:
 
@@ -74,6 +80,7 @@ class Interleave:
         normalize=True,
         unknown_per_epoch=None,
         augment=None,
+        class_weight=None,
     ):
         known_only = unknown is None
         if known_only:
@@ -118,6 +125,14 @@ class Interleave:
             "unknown_per_epoch": unknown_per_epoch,
             "augment": _name_of(augment),
         }
+        self._weights_of = None
+        if class_weight is not None:
+            self._weights_of = class_weights.lookup(class_weight, self.num_classes)
+            weights = class_weights.check(class_weight)
+            # Not where there are none, so that earlier runs can be resumed.
+            self._config["class_weight"] = {
+                str(label): weights[label] for label in sorted(weights)
+            }
         self._num_known = len(known)
         self._sizes, self._quotas = sizes, quotas
         self._augment = _augmentation(augment)
@@ -159,7 +174,8 @@ class Interleave:
 
         Returns:
             `tf.data.Dataset` of float32 `(batch, height, width, channels)` images in
-            [0, 1] and int32 `(batch,)` labels.
+            [0, 1] and int32 `(batch,)` labels, and, with `class_weight`, float32
+            `(batch,)` weights.
         """
         index = _natural("index", index)
         if not 0 <= start_step <= self.steps_per_epoch:
@@ -167,13 +183,16 @@ class Interleave:
                 f"`start_step` must be 0 to {self.steps_per_epoch}, the steps of an "
                 f"epoch. Received: start_step={start_step}"
             )
-        return batching.batches(
-            self._images,
-            self._labels,
-            self.order(index),
-            self.batch_size,
-            start_step=start_step,
-            augment=self._augmentation_of(index),
+        return self._explained(
+            batching.batches(
+                self._images,
+                self._labels,
+                self.order(index),
+                self.batch_size,
+                start_step=start_step,
+                augment=self._augmentation_of(index),
+                weights_of=self._weights_of,
+            )
         )
 
     def dataset(self):
@@ -198,10 +217,11 @@ class Interleave:
                     order,
                     self.batch_size,
                     self._augmentation_of(index),
+                    self._weights_of,
                 ),
             )
 
-        return (
+        return self._explained(
             tf.data.Dataset.range(1)
             .map(read_next_epoch)
             .flat_map(batches_of)
@@ -233,6 +253,12 @@ class Interleave:
         order[is_unknown] = random.permutation(unknown)
         order[~is_unknown] = known
         return order
+
+    def _explained(self, dataset):
+        # Keras itself refuses weights of both kinds at once.
+        if self._weights_of is None and self.num_unknown:
+            return class_weights.explain(dataset)
+        return dataset
 
     def _next_images(self, source, index):
         # The source is one endless row of permutations; this is the epoch's stretch.
@@ -269,7 +295,8 @@ def interleave(known, unknown, num_classes, **options):
 
     Returns:
         `tf.data.Dataset` of float32 `(batch, height, width, channels)` images in
-        [0, 1] and int32 `(batch,)` labels, -1 for unknown.
+        [0, 1] and int32 `(batch,)` labels, -1 for unknown; with `class_weight` also
+        float32 `(batch,)` weights.
 
     Example:
 

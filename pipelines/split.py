@@ -179,10 +179,11 @@ class Split:
         Raises:
             ValueError: `batch_size` is not positive.
         """
-        from ood_keras.pipelines import batching
+        from ood_keras.pipelines import batching, class_weight
 
         order = np.arange(len(self), dtype=np.int32)
-        return batching.batches(self.images, self.labels, order, batch_size)
+        dataset = batching.batches(self.images, self.labels, order, batch_size)
+        return class_weight.explain(dataset) if (self.labels < 0).any() else dataset
 
     def fingerprint(self):
         """Returns a SHA-256, as hex, of the shape, the pixels and the labels."""

@@ -1,11 +1,15 @@
 """Tables and numbers of the generated pages."""
 
+from ood_keras import conventions
+
 MISSING = "–"  # noqa: RUF001
 
 
 def percent(fraction):
     """Returns a fraction in percent, such as "99.52"; a dash for `None`."""
-    return MISSING if fraction is None else f"{100 * fraction:.2f}"
+    if fraction is None:
+        return MISSING
+    return conventions.percent(fraction, ".2f", unit="")
 
 
 def table(header, rows, num_texts=1):

@@ -2,7 +2,7 @@
 
 import json
 
-from ood_keras.metrics.descriptions import METRICS
+from ood_keras import metrics
 from ood_keras.study import markdown
 
 
@@ -30,6 +30,6 @@ def lines(path, measures):
         "with the bilinear filter, which is the usual one and the best for us; it was "
         "settled after seeing test scores ([why](decisions/omniglot.md)).",
         "",
-        *markdown.table(["filter", *(METRICS[m][0] for m in measures)], rows),
+        *markdown.table(["filter", *(metrics.get(m).title for m in measures)], rows),
         "",
     ]

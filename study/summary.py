@@ -10,16 +10,11 @@ import statistics
 from decimal import ROUND_HALF_DOWN, ROUND_HALF_UP, Decimal
 
 from ood_keras import files, metrics
-from ood_keras.metrics.descriptions import HIGHER_IS_BETTER
 from ood_keras.training import recipes
 
 # In the order of the paper's columns.
-PAPER_METRICS = (
-    "fpr95_known_positive",
-    "detection_error",
-    "auroc",
-    "aupr_in",
-    "aupr_out",
+PAPER_METRICS = tuple(
+    name for name in metrics.paper_table()[0] if name in metrics.names()
 )
 # The rows of its table that are its own method's.
 PAPER_OURS = tuple(
@@ -98,7 +93,7 @@ def summarise(study, output_dir):
             seen[key] = [name for name, row in rows["unknown"].items() if row["seen"]]
             for unknown, row in rows["unknown"].items():
                 for metric, value in row.items():
-                    if metric != "seen":
+                    if metric in metrics.names():
                         cell = cells.setdefault(key, {}).setdefault(unknown, {})
                         cell.setdefault(metric, []).append(value)
     results = {
@@ -269,7 +264,7 @@ def _meets(value, printed, metric, rounded):
     """Whether a percentage is at least as good as one that was printed."""
     # Nine digits leave out what only float arithmetic put there.
     value, paper = Decimal(repr(round(value, 9))), Decimal(printed)
-    lower = metric not in HIGHER_IS_BETTER
+    lower = not metrics.get(metric).higher_is_better
     if rounded:
         # A bare "100" stands in columns of two decimals.
         digits = -paper.as_tuple().exponent or 2

@@ -1,6 +1,6 @@
 """What the study of Table 1 set out to reach, and where ours stands."""
 
-from ood_keras.metrics.descriptions import METRICS
+from ood_keras import metrics
 from ood_keras.study import markdown, table1_misses
 from ood_keras.study import summary as study_summary
 
@@ -41,7 +41,8 @@ def lines(study):
         "seeds",
         *(f"cells met, {text}: {_num_cells(rows)}" for text, rows in _ROWS.items()),
         *(f"accuracy, {name}: {least:g}" for name, least in _ACCURACY.items()),
-        f"without real unknowns, {METRICS[metric][0]} of {unknown} against {known}: "
+        f"without real unknowns, {metrics.get(metric).title} of {unknown} against "
+        f"{known}: "
         f"{goal:g}",
     ]
     rows = [

@@ -1,6 +1,6 @@
 """Which of the paper's cells ours misses, and what the remaining errors look like."""
 
-from ood_keras.metrics.descriptions import METRICS
+from ood_keras import metrics
 from ood_keras.study import markdown
 
 # The ways to train ours: with real unknowns, with synthetic ones too, with these alone.
@@ -58,7 +58,7 @@ def _of_method(study, known, method, images):
         if miss["known"] == known and cell is not None:
             value = markdown.percent(cell["mean"])
             rows.setdefault(unknown, []).append(
-                f"{METRICS[metric][0]} {value} ({miss['paper']})"
+                f"{metrics.get(metric).title} {value} ({miss['paper']})"
             )
     title = study.title(method)
     return [

@@ -5,7 +5,6 @@ import json
 import pathlib
 
 from ood_keras import metrics
-from ood_keras.metrics.descriptions import HIGHER_IS_BETTER, METRICS
 from ood_keras.study import (
     markdown,
     omniglot_page,
@@ -354,7 +353,7 @@ def _protocol(study):
         "such a row counts as seen. ODIN, Mahalanobis and the one-class SVM are tuned "
         "on, though not trained with, the exposure source.",
         "",
-        "[The files and the command](../" + str(study.folder) + "/README.md), "
+        "[The files and the command](study_files.md), "
         "[every cell against the paper's](published_table.md).",
         "",
     ]
@@ -412,7 +411,7 @@ def _known(study, known, images):
         for metric in study_summary.PAPER_METRICS
         if metric not in _FIRST_MEASURES
     ]
-    names = ", ".join(METRICS[metric][0] for metric in others)
+    names = ", ".join(metrics.get(metric).title for metric in others)
     lines += ["<details>", f"<summary>{known}: {names}</summary>", ""]
     for metric in others:
         lines += [f"### {known}: {_heading(metric)}", ""]
@@ -589,9 +588,8 @@ def _matrix(
 
 
 def _heading(metric):
-    arrow = "↑" if metric in HIGHER_IS_BETTER else "↓"
-    name, meaning = METRICS[metric]
-    return f"{name} {arrow} ({meaning})"
+    measure = metrics.get(metric)
+    return f"{measure.title} {measure.arrow} ({measure.description})"
 
 
 def _labelled(study, known, method, wanted=None):
@@ -636,7 +634,7 @@ def _rounded(cell):
 
 def _best(cells, metric):
     means = [_rounded(cell) for cell in cells if cell]
-    return max(means) if metric in HIGHER_IS_BETTER else min(means)
+    return max(means) if metrics.get(metric).higher_is_better else min(means)
 
 
 def _worst_unseen(study, known, method):
@@ -666,7 +664,7 @@ def _compared(study, known, methods):
         for metric in study_summary.PAPER_METRICS:
             name = row["unknown"] + (_SEEN if row["seen"] else "")
             cells.append(
-                [name, METRICS[metric][0], row[metric]]
+                [name, metrics.get(metric).title, row[metric]]
                 + [
                     _against(study, known, method, row["unknown"], metric, row)
                     for method in methods
@@ -727,7 +725,7 @@ def _baselines(study, rows):
         "unknown",
         "baseline",
         "",
-        *(METRICS[m][0] for m in study_summary.PAPER_METRICS),
+        *(metrics.get(m).title for m in study_summary.PAPER_METRICS),
     ]
     return [*lines, *markdown.table(header, table, num_texts=4), ""]
 
@@ -745,7 +743,7 @@ def _impossible(rows):
     by_row = {}
     for one in found:
         values = ", ".join(
-            f"{METRICS[name][0]} {value}" for name, value in one.values.items()
+            f"{metrics.get(name).title} {value}" for name, value in one.values.items()
         )
         by_row.setdefault(one.where, []).append(f"{values}, but always `{one.rule}`")
     return [

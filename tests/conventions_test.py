@@ -8,6 +8,7 @@ from ood_keras.conventions import (
     check_fraction,
     check_num_classes,
     check_number,
+    percent,
 )
 
 
@@ -58,3 +59,24 @@ def test_a_fraction_lies_between_0_and_1(value):
     assert check_fraction("target", np.float64(0.95)) == 0.95
     with pytest.raises(ValueError, match=r"`target` is a fraction.*as 0\.95.*target="):
         check_fraction("target", value)
+
+
+@pytest.mark.parametrize("value", [-1e-9, 1, 95, "0.95", None, np.nan, False])
+def test_some_fractions_may_be_0(value):
+    assert check_fraction("cutoff", 0, zero=True) == 0.0
+    with pytest.raises(ValueError, match=r"`cutoff` .*at least 0 and below 1.*cutoff="):
+        check_fraction("cutoff", value, zero=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((0.95,), "95 %"),
+        ((0.99954321,), "99.95 %"),
+        ((1 / 3, ".2f"), "33.33 %"),
+        ((0.5, ".2f", ""), "50.00"),
+        ((np.float32(0.25), ".2f", "%"), "25.00%"),
+    ],
+)
+def test_a_fraction_is_written_in_percent(arguments, text):
+    assert percent(*arguments) == text

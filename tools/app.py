@@ -32,12 +32,12 @@ def define_threshold(flag_values):
             "Share of known images to accept, between 0 and 1.",
             flag_values=flag_values,
         ),
-        flags.DEFINE_enum(
+        flags.DEFINE_string(
             "method",
             None,
-            ["conformal", "quantile"],
-            "How the threshold is chosen. Default: conformal, which promises something "
-            "of new images; quantile where there are too few images for that.",
+            "How the threshold is chosen: conformal, which promises something of new "
+            "images; quantile; or a method that a module of your own registers. "
+            "Default: conformal, or quantile where there are too few images for it.",
             flag_values=flag_values,
         ),
     )

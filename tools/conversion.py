@@ -4,7 +4,7 @@ import functools
 import json
 import pathlib
 
-from ood_keras import export, pipelines
+from ood_keras import conventions, export, pipelines
 from ood_keras.files import atomic_directory
 from ood_keras.inference import manifest
 from ood_keras.inference.shipped_models import locate
@@ -82,7 +82,7 @@ def table(reports):
     Args:
         reports: Contents of `parity.json`, of the same images.
     """
-    percent = "{:.2%}".format
+    percent = functools.partial(conventions.percent, spec=".2f", unit="%")
     rows = [
         ("file", "KiB", "equal before", "after", "AUROC", "FPR95", "accepted", "ms")
     ]

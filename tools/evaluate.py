@@ -49,6 +49,13 @@ _TUNE = flags.DEFINE_bool(
     "Tune odin and mahalanobis on validation images; takes minutes.",
     flag_values=_FLAGS,
 )
+_METRICS = flags.DEFINE_list(
+    "metrics",
+    [],
+    "Metrics to report beside the built-in ones, separated by commas, by the names "
+    "under which modules of your own register them.",
+    flag_values=_FLAGS,
+)
 
 
 def _evaluate(positional):
@@ -61,6 +68,7 @@ def _evaluate(positional):
         detectors=_DETECTORS.value,
         validation_unknown=app.split_specs(_VALIDATION_UNKNOWN.value) or None,
         tune=_TUNE.value,
+        further_metrics=_METRICS.value,
     )
     print(report)
     print(

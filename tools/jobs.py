@@ -19,6 +19,7 @@ from ood_keras import detectors as detector_room
 from ood_keras import export as exporting
 from ood_keras.files import atomic_file
 from ood_keras.inference.shipped_models import names as shipped_names
+from ood_keras.metrics import measures
 from ood_keras.pipelines.sources.licences import licence
 from ood_keras.pipelines.sources.spec_name import spec_name
 from ood_keras.tools import prediction
@@ -143,6 +144,7 @@ def evaluate(
     validation_unknown=None,
     tune=False,
     selected_detector=None,
+    further_metrics=(),
 ):
     """Measures the run's model on test images and writes the result into the run.
 
@@ -166,11 +168,15 @@ def evaluate(
         tune: Whether to tune "odin" and "mahalanobis" on the validation images.
         selected_detector: Name of the detector to deploy, where that is decided
             already.
+        further_metrics: Names of metrics to report beside the built-in ones; see
+            `metrics.register`.
 
     Returns:
         The `evaluation.Report`; to its metrics, `metrics.json` adds "data", the
         fingerprints of the test images.
     """
+    # A name that is not known is said before anything is read.
+    measures.chosen(further_metrics)
     run_dir = pathlib.Path(run_dir)
     data = load_measured(run_dir, unknown, data_dir, validation_unknown)
     settings, known_source = data.settings, data.known
@@ -205,6 +211,7 @@ def evaluate(
         validation_unknown=judging["unknown"],
         seen=data.seen,
         selected_detector=selected_detector,
+        further_metrics=further_metrics,
         class_names=settings["class_names"],
         protocol={
             "recipe": settings["recipe"]["name"],
@@ -396,13 +403,16 @@ def export(
         run_dir: A run that was evaluated.
         output: The folder that receives the next free version folder.
         target_acceptance: Share of known images to accept.
-        method: "conformal" or "quantile"; `None`: see `calibration.choose`.
+        method: Name of a threshold method that needs known scores alone, such as
+            "conformal" or "quantile", see `calibration.names`; `None`: see
+            `calibration.choose`.
         detector: Name of a detector; default: the one selected on validation data.
         known_examples: Whether some known validation images travel with the model.
 
     Returns:
         `(path, threshold)`: the version folder and the `calibration.Threshold`.
     """
+    calibration.check_method(method)
     run_dir = pathlib.Path(run_dir)
     settings = run_settings(run_dir)
     metrics = json.loads(_evaluated(run_dir, "metrics.json").read_text())
@@ -504,15 +514,19 @@ def calibrate(*, model, known, data_dir=None, target_acceptance=0.95, method=Non
         known: Spec of the known source, whose validation split is scored.
         data_dir: The folder of the data sets.
         target_acceptance: Share of known images to accept.
-        method: "conformal" or "quantile"; `None`: see `calibration.choose`.
+        method: Name of a threshold method that needs known scores alone, such as
+            "conformal" or "quantile", see `calibration.names`; `None`: see
+            `calibration.choose`.
 
     Returns:
         `(path, threshold)`: the new version folder and the `calibration.Threshold`.
 
     Raises:
         ValueError: the source has images without a class or other classes than the
-            model, or the model is one that comes with the package.
+            model, the model is one that comes with the package, or there is no such
+            method.
     """
+    calibration.check_method(method)
     if not pathlib.Path(model).exists() and str(model) in shipped_names():
         raise ValueError(
             f"{model!r} comes with ood_keras and stays as it is; copy "

@@ -18,6 +18,7 @@ import network
 import numpy as np
 
 from ood_keras import calibration, detectors, files, pipelines
+from ood_keras.conventions import percent
 from ood_keras.evaluation import style
 
 HERE = pathlib.Path(__file__).parent
@@ -148,7 +149,7 @@ def draw_thresholds(scores):
         axes.stairs(counts, bins, fill=True, alpha=0.4, color=color, label=label)
     for index, (name, threshold) in enumerate(thresholds.items()):
         known, unknown = (
-            style.percent(np.mean(threshold.accepts(scores[split])))
+            percent(np.mean(threshold.accepts(scores[split])), ".2f")
             for split in ("test", "unknown")
         )
         axes.axvline(

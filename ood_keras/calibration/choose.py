@@ -1,9 +1,8 @@
 """The threshold that every command and report takes of known scores."""
 
-from ood_keras.calibration.conformal import conformal, smallest_num_images
-from ood_keras.calibration.quantile import quantile
+from ood_keras.calibration import registry
+from ood_keras.calibration.conformal import smallest_num_images
 
-METHODS = {"conformal": conformal, "quantile": quantile}
 TARGET_ACCEPTANCE = 0.95
 
 
@@ -17,8 +16,8 @@ def choose(known_scores, target_acceptance=TARGET_ACCEPTANCE, method=None):
         known_scores: `ood_score`s of known validation images `(num_images,)`, higher
             means more likely unknown.
         target_acceptance: Fraction of known images to accept, in (0, 1).
-        method: "conformal" or "quantile"; `None` takes "conformal", or "quantile" where
-            there are too few images for that.
+        method: Name of a method that needs known scores alone, see `names`; `None`
+            takes "conformal", or "quantile" where there are too few images for that.
 
     Returns:
         A `Threshold`; its `method` says which was taken.
@@ -34,8 +33,10 @@ def choose(known_scores, target_acceptance=TARGET_ACCEPTANCE, method=None):
     if method is None:
         enough = len(known_scores) >= smallest_num_images(target_acceptance)
         method = "conformal" if enough else "quantile"
-    if method not in METHODS:
-        raise ValueError(
-            f"unknown method {method!r}; expected one of: {', '.join(METHODS)}"
-        )
-    return METHODS[method](known_scores, target_acceptance)
+    return registry.get(method, of_known_scores=True)(known_scores, target_acceptance)
+
+
+def check_method(method: str | None) -> None:
+    """Raises the ValueError of `choose` where there is no such method."""
+    if method is not None:
+        registry.get(method, of_known_scores=True)

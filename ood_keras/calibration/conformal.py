@@ -6,14 +6,15 @@ from fractions import Fraction
 from ood_keras.calibration.order_statistic import (
     above_kth_smallest,
     acceptance_interval,
-    percent,
 )
+from ood_keras.calibration.registry import register
 from ood_keras.calibration.threshold import Threshold
-from ood_keras.conventions import check_fraction
+from ood_keras.conventions import check_fraction, percent
 from ood_keras.metrics.curve import smallest_count
 from ood_keras.metrics.ranked_scores import check_scores
 
 
+@register
 def conformal(known_scores, target_acceptance=0.95):
     """The split-conformal threshold: a guarantee for the next known image.
 

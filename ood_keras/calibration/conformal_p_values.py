@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from ood_keras.calibration.order_statistic import as_float32, percent
-from ood_keras.conventions import check_fraction
+from ood_keras.calibration.order_statistic import as_float32
+from ood_keras.conventions import check_fraction, percent
 from ood_keras.metrics.ranked_scores import check_scores
 
 

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 
 from ood_keras.calibration.conformal import conformal, smallest_num_images
-from ood_keras.calibration.order_statistic import percent
-from ood_keras.conventions import accepts, check_num_classes
+from ood_keras.calibration.registry import register
+from ood_keras.conventions import accepts, check_num_classes, percent
 from ood_keras.metrics.ranked_scores import check_scores
 
 
@@ -63,6 +63,7 @@ class ClassThresholds:
         return self.guarantee
 
 
+@register
 def conformal_per_class(
     known_scores, predicted_classes, num_classes, target_acceptance=0.95
 ):

@@ -2,12 +2,17 @@
 
 import numpy as np
 
-from ood_keras.calibration.order_statistic import as_float32, just_above, percent
+from ood_keras.calibration.order_statistic import (
+    as_float32,
+    just_above,
+)
+from ood_keras.calibration.registry import register
 from ood_keras.calibration.threshold import Threshold
-from ood_keras.conventions import REJECTED_SCORE, check_fraction, check_number
+from ood_keras.conventions import REJECTED_SCORE, check_fraction, check_number, percent
 from ood_keras.metrics.ranked_scores import RankedScores, check_scores
 
 
+@register
 def lowest_cost(
     known_scores,
     unknown_scores,

@@ -6,8 +6,9 @@ import numpy as np
 
 from ood_keras.calibration.clopper_pearson import clopper_pearson
 from ood_keras.calibration.conformal import conformal
-from ood_keras.calibration.order_statistic import percent
+from ood_keras.calibration.registry import get
 from ood_keras.calibration.threshold import Threshold
+from ood_keras.conventions import percent
 from ood_keras.metrics.ranked_scores import check_scores
 
 
@@ -63,14 +64,14 @@ def operating_points(
         unknown_scores: `ood_score`s of unknown validation images `(num_unknown,)`,
             never from a test set; they choose nothing here, but you will.
         targets: Fractions of known images to accept.
-        method: `conformal` or `quantile`.
+        method: `conformal`, `quantile`, another function like them, or a name.
 
     Returns:
         A list of `OperatingPoint`, one per target.
 
     Raises:
         TypeError: `targets` is no sequence, or `method` no function.
-        ValueError: as `method`.
+        ValueError: as `method`, or there is none of that name.
 
     Example:
 
@@ -79,6 +80,8 @@ def operating_points(
     [(10.001220703125, 0.0), (18.002197265625, 0.4)]
     """
     unknown = check_scores(unknown_scores, "unknown_scores")
+    if isinstance(method, str):
+        method = get(method, of_known_scores=True)
     if not (callable(method) and np.ndim(targets) == 1):
         raise TypeError(
             "expected `targets` such as (0.9, 0.95) and `method` such as "

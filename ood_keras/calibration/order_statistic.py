@@ -119,8 +119,3 @@ def acceptance_interval(num_scores, k, probability=0.9):
     tail = (1 - probability) / 2
     low, high = special.betaincinv(k, num_scores + 1 - k, [tail, 1 - tail])
     return float(low), float(high)
-
-
-def percent(fraction):
-    """`0.95` as `95 %`."""
-    return f"{100 * fraction:.4g} %"

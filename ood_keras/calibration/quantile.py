@@ -3,14 +3,15 @@
 from ood_keras.calibration.order_statistic import (
     above_kth_smallest,
     acceptance_interval,
-    percent,
 )
+from ood_keras.calibration.registry import register
 from ood_keras.calibration.threshold import Threshold
-from ood_keras.conventions import check_fraction
+from ood_keras.conventions import check_fraction, percent
 from ood_keras.metrics.curve import smallest_count
 from ood_keras.metrics.ranked_scores import check_scores
 
 
+@register
 def quantile(known_scores, target_acceptance=0.95):
     """The lowest threshold that accepts the target fraction of the given known images.
 

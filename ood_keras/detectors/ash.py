@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from ood_keras.detectors.base import check_fraction
+from ood_keras.conventions import check_fraction
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.scale import largest_share, stretch
 from ood_keras.detectors.wrapper import ActivationWrapper
@@ -41,7 +41,7 @@ class ASH(ActivationWrapper):
         self, *, percentile=0.65, treatment="scale", detector="energy", **kwargs
     ):
         super().__init__(detector=detector, **kwargs)
-        self.percentile = check_fraction("percentile", percentile)
+        self.percentile = check_fraction("percentile", percentile, zero=True)
         if treatment not in _TREATMENTS:
             raise ValueError(
                 f"`treatment` must be one of {', '.join(_TREATMENTS)}. Received: "

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from ood_keras import batches
-from ood_keras.conventions import UNKNOWN, check_num_classes, check_number
+from ood_keras.conventions import UNKNOWN, check_num_classes
 from ood_keras.detectors import perturbation
 from ood_keras.detectors.compiled import compiled, over_batches
 from ood_keras.detectors.network import Network, check_model, image_shape
@@ -359,11 +359,6 @@ def check_finite(outputs, name):
                 f"{len(array)} images in a batch of `{name}`, and nothing can be "
                 "learnt from them. Look for such pixels, or for weights that diverged"
             )
-
-
-def check_fraction(name, value):
-    """`value` as a float, or a ValueError unless it lies in [0, 1)."""
-    return check_number(name, value, "[0, 1)", "a fraction")
 
 
 def check_layers(layers):

@@ -4,12 +4,11 @@ import numpy as np
 from keras import ops
 
 from ood_keras import batches
-from ood_keras.conventions import check_number
+from ood_keras.conventions import check_fraction, check_number
 from ood_keras.detectors import gaussian, perturbation
 from ood_keras.detectors.base import (
     Detector,
     check_finite,
-    check_fraction,
     check_layers,
     known_images,
 )
@@ -64,8 +63,8 @@ class Mahalanobis(Detector):
         super().__init__(**kwargs)
         self._layers = check_layers(layers)
         self.perturbation = check_number("perturbation", perturbation, "[0, inf)")
-        self.shrinkage = check_fraction("shrinkage", shrinkage)
-        self.cutoff = check_fraction("cutoff", cutoff)
+        self.shrinkage = check_fraction("shrinkage", shrinkage, zero=True)
+        self.cutoff = check_fraction("cutoff", cutoff, zero=True)
 
     @property
     def changes_input(self):

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from ood_keras.detectors.base import check_fraction
+from ood_keras.conventions import check_fraction
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import Sample
 from ood_keras.detectors.wrapper import ActivationWrapper
@@ -36,7 +36,7 @@ class ReAct(ActivationWrapper):
 
     def __init__(self, *, quantile=0.9, detector="energy", **kwargs):
         super().__init__(detector=detector, **kwargs)
-        self.quantile = check_fraction("quantile", quantile)
+        self.quantile = check_fraction("quantile", quantile, zero=True)
 
     def get_config(self):
         return {**super().get_config(), "quantile": self.quantile}

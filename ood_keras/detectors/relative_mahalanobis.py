@@ -3,8 +3,9 @@
 import numpy as np
 from keras import ops
 
+from ood_keras.conventions import check_fraction
 from ood_keras.detectors import gaussian
-from ood_keras.detectors.base import Detector, check_fraction
+from ood_keras.detectors.base import Detector
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ClassSums
 
@@ -45,8 +46,8 @@ class RelativeMahalanobis(Detector):
 
     def __init__(self, *, shrinkage=0.0, cutoff=1e-4, **kwargs):
         super().__init__(**kwargs)
-        self.shrinkage = check_fraction("shrinkage", shrinkage)
-        self.cutoff = check_fraction("cutoff", cutoff)
+        self.shrinkage = check_fraction("shrinkage", shrinkage, zero=True)
+        self.cutoff = check_fraction("cutoff", cutoff, zero=True)
 
     def get_config(self):
         return {

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from ood_keras.detectors.base import check_fraction
+from ood_keras.conventions import check_fraction
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.wrapper import ActivationWrapper
 
@@ -33,7 +33,7 @@ class Scale(ActivationWrapper):
 
     def __init__(self, *, percentile=0.85, detector="energy", **kwargs):
         super().__init__(detector=detector, **kwargs)
-        self.percentile = check_fraction("percentile", percentile)
+        self.percentile = check_fraction("percentile", percentile, zero=True)
 
     def get_config(self):
         return {**super().get_config(), "percentile": self.percentile}

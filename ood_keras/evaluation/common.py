@@ -3,6 +3,7 @@
 import contextlib
 
 from ood_keras import batches, metrics
+from ood_keras.metrics.intervals import auroc_interval_of
 
 
 def check_fitted(detector, name):
@@ -50,9 +51,19 @@ def check_labels(labels, num_classes, source):
 
 
 def measured(
-    source, accuracy, known_scores, unknown_scores, *, seen, selected_detector
+    source,
+    accuracy,
+    known_scores,
+    unknown_scores,
+    *,
+    seen,
+    selected_detector,
+    further_metrics=(),
 ):
     """The content of `metrics.json`.
+
+    In every row, `auroc_interval` is `[low, high]`, DeLong's interval of AUROC with
+    95 % confidence, or `None` where a set has one image only.
 
     Args:
         source: Name of the known images.
@@ -61,6 +72,7 @@ def measured(
         unknown_scores: `{source: {detector: ood_score}}`.
         seen: Names of the unknown sources that training was shown.
         selected_detector: The one to deploy.
+        further_metrics: Names of metrics beside the built-in ones.
 
     Raises:
         RuntimeError: the numbers contradict each other.
@@ -72,7 +84,7 @@ def measured(
                 "unknown": {
                     unknown_source: {
                         "seen": unknown_source in seen,
-                        **metrics.evaluate_scores(scores, others[name]),
+                        **_measured(scores, others[name], further_metrics),
                     }
                     for unknown_source, others in unknown_scores.items()
                 }
@@ -83,6 +95,15 @@ def measured(
     }
     check_consistent(results)
     return results
+
+
+def _measured(known_scores, unknown_scores, further_metrics):
+    """All metrics, and the 95 % interval of AUROC; `None` where a set is one image."""
+    ranked = metrics.RankedScores(known_scores, unknown_scores)
+    interval = None
+    if min(ranked.num_known, ranked.num_unknown) > 1:
+        interval = [*auroc_interval_of(ranked)[1:]]
+    return {**ranked.evaluate(further_metrics), "auroc_interval": interval}
 
 
 def check_consistent(results):

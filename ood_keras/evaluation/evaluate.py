@@ -6,6 +6,7 @@ from ood_keras import calibration
 from ood_keras.evaluation import common, selection
 from ood_keras.evaluation.report import Report
 from ood_keras.evaluation.scoring import Scorer
+from ood_keras.metrics import measures
 
 
 def evaluate(
@@ -17,6 +18,7 @@ def evaluate(
     validation_known=None,
     validation_unknown=None,
     selected_detector=None,
+    further_metrics=(),
     class_names=None,
     protocol=None,
     progress=True,
@@ -40,6 +42,8 @@ def evaluate(
             was exposed to and from no other.
         selected_detector: Name of the detector to deploy, where that is decided
             already. Several detectors need this or both validation sets.
+        further_metrics: Names of metrics to report beside the built-in ones; see
+            `metrics.register`. They have no say in the selection.
         class_names: Names of the known classes, for the pictures.
         protocol: What the report should say about the run, such as `{"seed": 0}`.
         progress: Whether to show a progress bar where there is a terminal.
@@ -51,7 +55,8 @@ def evaluate(
     Raises:
         ValueError: there is no detector or no unknown image; a data set is empty; known
             labels are missing or out of range; a source is both known and unknown; or
-            nothing says which detector to deploy.
+            nothing says which detector to deploy, or a metric of a name in
+            `further_metrics` is not known.
         RuntimeError: a detector is not fitted.
 
     Example:
@@ -66,6 +71,7 @@ def evaluate(
     """
     num_classes = _check_detectors(detectors, selected_detector)
     common.check_sources(known, unknown)
+    measures.chosen(further_metrics)
     if isinstance(seen, str):
         raise ValueError(f"`seen` must be a list of names. Received: {seen!r}")
     has_validation = validation_known is not None
@@ -92,7 +98,7 @@ def evaluate(
                 name = f"the {role} validation data"
                 validation[role] = scorer.score(walk(data, name), name).scores
             best, validation_metrics = selection.best(
-                validation["known"], validation["unknown"]
+                validation["known"], validation["unknown"], further_metrics
             )
             selected = selected_detector or best
         scored = scorer.score(walk(known_data, source), source, detector=selected)
@@ -110,6 +116,7 @@ def evaluate(
         {name: other.scores for name, other in scored_unknown.items()},
         seen=seen,
         selected_detector=selected,
+        further_metrics=further_metrics,
     )
     return Report(
         metrics=metrics,

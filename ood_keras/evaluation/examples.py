@@ -7,9 +7,8 @@ enough to be: the worst mistakes, and a random choice of features and confidence
 import numpy as np
 
 from ood_keras import files
-from ood_keras.conventions import accepts
+from ood_keras.conventions import accepts, percent
 from ood_keras.evaluation import figures
-from ood_keras.evaluation.style import percent
 
 _NUM_SAMPLED = 1000
 
@@ -137,12 +136,12 @@ def mistake_rows(mistakes, threshold, class_names=None):
         share, total = float(data["accepted"]), int(data["total"])
         if key == "known":
             wrong = ~accepted
-            title = f"known: {percent(1 - share)} of {total:,} images rejected"
+            title = f"known: {percent(1 - share, '.2f')} of {total:,} images rejected"
             true = [f"{name(label)}\n" for label in data["labels"]]
         else:
             wrong = accepted
             source = key.removeprefix("unknown/")
-            title = f"{source}: {percent(share)} of {total:,} images accepted"
+            title = f"{source}: {percent(share, '.2f')} of {total:,} images accepted"
             true = [""] * len(accepted)
         captions = [
             f"{true[row]}read as {name(data['predictions'][row])}\n"

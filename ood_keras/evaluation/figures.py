@@ -9,7 +9,7 @@ when `ood_score <= threshold`.
 import numpy as np
 
 from ood_keras import metrics
-from ood_keras.conventions import accepts
+from ood_keras.conventions import accepts, percent
 from ood_keras.evaluation import style
 
 _NUM_BINS = 80
@@ -45,7 +45,7 @@ def roc(known_scores, unknown_scores, *, seen=(), log_x=True):
             known_scores,
             scores,
             label=f"{_named(source, seen)}: AUROC "
-            f"{style.percent(metrics.auroc(known_scores, scores))}",
+            f"{percent(metrics.auroc(known_scores, scores), '.2f')}",
             color=style.source_color(index),
             dashed=source in seen,
             smallest=smallest if log_x else None,
@@ -391,7 +391,8 @@ def grid(
         left.set_title(_named(source, seen))
         _draw_roc(middle, known_scores, scores, color=color, smallest=smallest)
         _roc_axes(middle, smallest)
-        middle.set_title(f"AUROC {style.percent(metrics.auroc(known_scores, scores))}")
+        auroc = percent(metrics.auroc(known_scores, scores), ".2f")
+        middle.set_title(f"AUROC {auroc}")
         middle.set_ylabel("known accepted")
         _draw_density(right, known_scores, scores, bins, color)
         right.set_ylabel("share of images")
@@ -633,7 +634,7 @@ def _draw_threshold(axes, threshold):
 
 def _note_accepted(axes, known, unknown, threshold):
     known_share, unknown_share = (
-        style.percent(np.mean(accepts(scores, threshold)))
+        percent(np.mean(accepts(scores, threshold)), ".2f")
         for scores in (known, unknown)
     )
     axes.set_title(

@@ -35,10 +35,12 @@ def select_detector(detectors, *, known, unknown):
     )
 
 
-def best(known_scores, unknown_scores):
+def best(known_scores, unknown_scores, further_metrics=()):
     """`select_detector` for scores that exist: two dicts `{name: ood_score}`."""
     table = {
-        name: metrics.evaluate_scores(known_scores[name], unknown_scores[name])
+        name: metrics.evaluate_scores(
+            known_scores[name], unknown_scores[name], further_metrics
+        )
         for name in known_scores
     }
 

@@ -100,11 +100,6 @@ def class_color(index):
     return CLASSES[index % len(CLASSES)]
 
 
-def percent(fraction):
-    """Returns a fraction as it is written in figures, such as `99.52 %`."""
-    return f"{100 * fraction:.2f} %"
-
-
 def title(name):
     """Returns the name of a perturbation as it is written in figures."""
     return {"fgsm": "FGSM", "pgd": "PGD"}.get(name, name.replace("_", " "))

@@ -1,21 +1,22 @@
 """The metrics as text, for a terminal."""
 
-_COLUMNS = {
-    "AUROC": "auroc",
-    "AUPR in": "aupr_in",
-    "AUPR out": "aupr_out",
-    "det. error": "detection_error",
-    "FPR95 known+": "fpr95_known_positive",
-    "FPR95 unknown+": "fpr95_unknown_positive",
-}
+import functools
+
+from ood_keras.conventions import percent
+from ood_keras.metrics import measures
+
+_percent = functools.partial(percent, spec=".2f", unit="")
 _SEEN_NOTE = "* seen: training was exposed to other images of this source"
 
 
 def format_table(metrics):
     """Returns the content of `metrics.json` as a table to print, in percent.
 
-    The selected detector comes first with all six metrics; if there are others, AUROC
-    and FPR95 (known-positive) of every detector follow. Seen sources have a star.
+    The selected detector comes first with all metrics. The interval beside AUROC is
+    that of the test images: with others drawn alike, such intervals hold the true value
+    in 95 % of the cases; another training is not allowed for. If there are other
+    detectors, AUROC and FPR95 (known-positive) of each follow. Seen sources have a
+    star.
 
     Args:
         metrics: `Report.metrics`, or what `metrics.json` holds.
@@ -30,20 +31,23 @@ def format_table(metrics):
     selected = metrics["selected_detector"]
     detectors = metrics["detectors"]
     unknown = detectors[selected]["unknown"]
+    columns = measures.in_rows(unknown.values())
+    # Results of earlier versions have none, and there is none of a single image.
+    has_interval = any(row.get("auroc_interval") for row in unknown.values())
+    header, rows = ["unknown"], [[_starred(*item)] for item in unknown.items()]
+    for name, measure in columns.items():
+        header.append(measure.heading)
+        for cells, row in zip(rows, unknown.values(), strict=True):
+            cells.append(_percent(row[name]))
+        if name == "auroc" and has_interval:
+            header.append("(95 % interval)")
+            for cells, row in zip(rows, unknown.values(), strict=True):
+                cells.append(_interval(row))
     lines = [
         f"known: {metrics['known']['source']}, {_accuracy(metrics['known'])}",
         f"selected detector: {selected} (all numbers in percent)",
         "",
-        *_aligned(
-            ["unknown", *_COLUMNS],
-            [
-                [
-                    _starred(source, row),
-                    *(_percent(row[key]) for key in _COLUMNS.values()),
-                ]
-                for source, row in unknown.items()
-            ],
-        ),
+        *_aligned(header, rows),
     ]
     if len(detectors) > 1:
         lines += [
@@ -83,8 +87,9 @@ def _pair(row):
     return f"{_percent(row['auroc'])} / {_percent(row['fpr95_known_positive'])}"
 
 
-def _percent(fraction):
-    return f"{100 * fraction:.2f}"
+def _interval(row):
+    ends = row.get("auroc_interval")
+    return " to ".join(map(_percent, ends)) if ends else "unknown"
 
 
 def _aligned(header, rows):

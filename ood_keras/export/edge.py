@@ -6,7 +6,6 @@ import time
 import numpy as np
 
 from ood_keras import batches, calibration, detectors, metrics
-from ood_keras.calibration import METHODS
 from ood_keras.export.parity import ParityError
 from ood_keras.export.servable import described
 from ood_keras.inference import answers as answering
@@ -64,7 +63,7 @@ class Source:
             for name, point in self.manifest.get("operating_points", {}).items()
         }
         self._target_acceptance = target_acceptance
-        repeats = target_acceptance is not None or self.threshold.method in METHODS
+        repeats = target_acceptance is not None or _repeats(self.threshold)
         if requantises and not repeats:
             raise ValueError(
                 f"the threshold of {path} was chosen by {self.threshold.method!r}, "
@@ -101,14 +100,13 @@ class Source:
         """
         target, points = self._target_acceptance, self.operating_points
         if target is not None:
-            method = METHODS.get(self.threshold.method, calibration.conformal)
-            return method(scores, target), {}
-        return METHODS[self.threshold.method](
-            scores, self.threshold.target_acceptance
-        ), {
-            name: METHODS[point.method](scores, point.target_acceptance)
+            repeats = _repeats(self.threshold)
+            method = self.threshold.method if repeats else "conformal"
+            return calibration.get(method)(scores, target), {}
+        return _repeated(self.threshold, scores), {
+            name: _repeated(point, scores)
             for name, point in points.items()
-            if point.method in METHODS
+            if _repeats(point)
         }
 
     def ask(self, predict):
@@ -291,6 +289,18 @@ def latency_ms(run, num_runs=50):
         run()
         times.append(time.perf_counter() - start)
     return statistics.median(times[5:]) * 1000
+
+
+def _repeats(threshold):
+    """Whether a threshold can be chosen again on the scores of known images alone."""
+    return (
+        threshold.target_acceptance is not None
+        and threshold.method in calibration.names(of_known_scores=True)
+    )
+
+
+def _repeated(threshold, scores):
+    return calibration.get(threshold.method)(scores, threshold.target_acceptance)
 
 
 def _check_detector(description, target):

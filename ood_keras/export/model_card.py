@@ -1,8 +1,10 @@
 """`MODEL_CARD.md`: the manifest as a page that people read before they use a model."""
 
+import functools
 import re
 
-from ood_keras.metrics.descriptions import HIGHER_IS_BETTER, METRICS
+from ood_keras.conventions import percent
+from ood_keras.metrics import measures
 
 NAME = "MODEL_CARD.md"
 
@@ -22,7 +24,8 @@ def render(manifest):
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": _percent, "code": _code, "plain": _plain}
+    in_percent = functools.partial(percent, spec=".2f", unit="")
+    environment.filters |= {"percent": in_percent, "code": _code, "plain": _plain}
     training = dict(manifest.get("training") or {})
     rows = _rows(manifest)
     unseen = {source: row for source, row in rows.items() if not row["seen"]}
@@ -33,8 +36,7 @@ def render(manifest):
         known=_known(manifest),
         rows=rows,
         weakest=min(unseen, key=lambda source: unseen[source]["auroc"], default=None),
-        columns=METRICS,
-        higher_is_better=HIGHER_IS_BETTER,
+        columns=measures.in_rows(rows.values()),
         at_threshold=_at_threshold(manifest, rows),
         data=training.pop("data", {}),
         licences=training.pop("licences", {}),
@@ -56,10 +58,11 @@ def _rows(manifest):
     try:
         detectors = manifest["metrics"]["detectors"]
         unknown = detectors[manifest["detector"]["name"]]["unknown"]
+        columns = measures.in_rows(unknown.values())
         return {
             source: {
                 "seen": bool(row["seen"]),
-                **{key: float(row[key]) for key in METRICS},
+                **{key: float(row[key]) for key in columns},
             }
             for source, row in unknown.items()
         }
@@ -89,10 +92,6 @@ def _at_threshold(manifest, rows):
         }
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _percent(fraction):
-    return f"{100 * fraction:.2f}"
 
 
 def _code(value):
@@ -163,7 +162,7 @@ Of those, {{ accepted.accuracy_of_accepted|percent }} % get the right class.
 
 Test images that are unknown, in percent:
 
-| unknown source | training{% for name, _ in columns.values() %} | {{ name }}
+| unknown source | training{% for measure in columns.values() %} | {{ measure.title }}
 {%- endfor %}{{ " | rejected | images" if at_threshold }} |
 | --- | ---{{ " | ---:" * (columns|length + (2 if at_threshold else 0)) }} |
 {% for source, row in rows.items() %}
@@ -180,9 +179,10 @@ model.
 "Rejected" is the share of unknown images above the threshold.
 {% endif %}
 
-{% for key, (name, text) in columns.items() %}
-* {{ name }} ({{ "higher" if key in higher_is_better else "lower" }} is better):
-  {{ text }}.
+{% for measure in columns.values() %}
+{% set better = "higher" if measure.higher_is_better else "lower" %}
+* {{ measure.title }} ({{ better }} is better):
+  {{ measure.description }}.
 {% endfor %}
 {% else %}
 

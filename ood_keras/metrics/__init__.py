@@ -15,11 +15,13 @@ from ood_keras.metrics.exact import (
 )
 from ood_keras.metrics.intervals import Interval, auroc_interval, bootstrap_intervals
 from ood_keras.metrics.known_accuracy import KnownAccuracy
+from ood_keras.metrics.measures import Measure, get, names
 from ood_keras.metrics.oscr import oscr
 from ood_keras.metrics.paper_table import paper_table
 from ood_keras.metrics.ranked_scores import RankedScores, ROCCurve
 from ood_keras.metrics.ranking_metrics import (
     AUROC,
+    CLASSES,
     AUPRIn,
     AUPROut,
     DetectionError,
@@ -27,9 +29,14 @@ from ood_keras.metrics.ranking_metrics import (
     FPR95UnknownPositive,
     Ranking,
     RankingMetric,
+    keras_metric,
 )
+from ood_keras.metrics.registration import register
 from ood_keras.metrics.score_sketch import ScoreSketch
 from ood_keras.metrics.streaming_ranking import StreamingRanking
+
+# The Keras metrics of measures that have a record and no line above.
+globals().update(CLASSES)
 
 __all__ = [
     "AUROC",
@@ -42,6 +49,7 @@ __all__ = [
     "Inconsistency",
     "Interval",
     "KnownAccuracy",
+    "Measure",
     "ROCCurve",
     "RankedScores",
     "Ranking",
@@ -61,7 +69,11 @@ __all__ = [
     "detection_error",
     "evaluate_scores",
     "fpr_at_tpr",
+    "get",
+    "keras_metric",
+    "names",
     "oscr",
     "paper_table",
+    "register",
     "roc_curve",
 ]

@@ -4,18 +4,8 @@ import keras
 from keras import ops
 
 from ood_keras.conventions import check_num_classes
-from ood_keras.metrics import curve as formulas
+from ood_keras.metrics import measures
 from ood_keras.metrics.labels import split_labels
-
-# What a detector that knows nothing gets. AUPR has no such value without images.
-_USELESS = {
-    "auroc": 0.5,
-    "aupr_in": 0.0,
-    "aupr_out": 0.0,
-    "detection_error": 0.5,
-    "fpr95_known_positive": 1.0,
-    "fpr95_unknown_positive": 1.0,
-}
 
 
 class ScoreMetric(keras.metrics.Metric):
@@ -60,8 +50,9 @@ class ScoreMetric(keras.metrics.Metric):
         both = ops.logical_and(curve.num_known > 0, curve.num_unknown > 0)
         results = {}
         for name in names:
-            value = ops.cast(formulas.MEASURES[name](ops, curve), "float32")
-            value = ops.where(both, value, _USELESS[name])
+            measure = measures.get(name)
+            value = ops.cast(measure.formula(ops, curve), "float32")
+            value = ops.where(both, value, measure.useless)
             value = ops.where(broken, float("nan"), value)
             results[name] = ops.cast(value, self.dtype)
         return results

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ood_keras.conventions import check_count, check_fraction
-from ood_keras.metrics import curve as formulas
+from ood_keras.metrics import measures
 from ood_keras.metrics.intervals import (
     agreement_interval,
     check_at_least_two,
@@ -105,7 +105,7 @@ def compare_scores(
     Args:
         first: As in `compare_auroc`.
         second: As in `compare_auroc`.
-        metric: A name of `evaluate_scores`, for example "fpr95_known_positive".
+        metric: Name of a metric, for example "fpr95_known_positive".
         confidence: Probability that the interval holds the true difference, in (0, 1).
         num_resamples: How often to draw. No `p_value` is below 2 / (that + 1).
         seed: Integer; the same seed gives the same result.
@@ -120,11 +120,15 @@ def compare_scores(
     """
     tail = (1 - check_fraction("confidence", confidence)) / 2
     num_resamples = check_count("num_resamples", num_resamples)
-    formulas.check_name(metric)
+    formula = measures.get(metric).formula
+    if formula is None:
+        raise ValueError(
+            f"the metric {metric!r} depends on more than the order of the scores, "
+            "which is all that the bootstrap draws anew. Choose one with a `formula`"
+        )
     pairs = _check_pairs(first, second, "the bootstrap")
-    measure = formulas.MEASURES[metric]
     draws = [
-        float(measure(np, curves[0]) - measure(np, curves[1]))
+        float(formula(np, curves[0]) - formula(np, curves[1]))
         for curves in resampled_curves(pairs, num_resamples, seed)
     ]
     values = [RankedScores(*pair).measure(metric) for pair in pairs]

@@ -3,11 +3,12 @@
 from decimal import Decimal
 from typing import NamedTuple
 
-from ood_keras.metrics.curve import MEASURES
+from ood_keras.metrics import measures
 
 _FPR = ("fpr95_known_positive", "fpr95_unknown_positive")
 _AUPR = ("aupr_in", "aupr_out")
-_FRACTIONS = (*MEASURES, "accuracy", "oscr")
+# What has no record among the metrics of known against unknown scores.
+_OTHERS = {"accuracy": (0, 1), "oscr": (0, 1)}
 # Numbers are the result of arithmetic, in `StreamingRanking` of float32, and not of
 # rounding for print.
 _ARITHMETIC = 1e-5
@@ -38,7 +39,7 @@ def check_consistency(results, unit="fraction"):
     rules hold for the exact, tie-grouped metrics of this room, in either convention of
     the FPR, for any number of images:
 
-    * every metric lies in [0, 1], the detection error in [0, 1/2];
+    * every metric lies in its limits: [0, 1], the detection error in [0, 1/2];
     * `1 - 2 e <= auroc <= 1 - 2 e^2` for the detection error e, since the curve touches
       the line TPR = FPR + 1 - 2 e and stays below it;
     * `min(0.05, f) / 2 <= e <= (0.05 + f) / 2` for either FPR f at 95 % TPR;
@@ -75,35 +76,37 @@ def check_consistency(results, unit="fraction"):
             f'`unit` must be "fraction" or "percent". Received: unit={unit!r}'
         )
     scale = 1 if unit == "fraction" else 100
+    limits = {name: measures.get(name).limits for name in measures.names()} | _OTHERS
+    rules = [*_limit_rules(limits), *_RULES]
     found = []
-    for where, cell in _cells(results, ()):
+    for where, cell in _cells(results, (), limits):
         low, high = {}, {}
-        for name in _FRACTIONS:
+        for name in limits:
             if cell.get(name) is not None:
                 low[name], high[name] = _range(cell[name], scale, f"{where}/{name}")
-        for names, rule, holds in _RULES:
+        for names, rule, holds in rules:
             if all(name in low for name in names) and not holds(low, high):
                 values = {name: cell[name] for name in names}
                 found.append(Inconsistency(where, rule, values))
     return found
 
 
-def _cells(results, path):
+def _cells(results, path, fractions):
     """Yields `(where, dict)` for every dict that holds a metric."""
     if isinstance(results, dict):
-        if any(name in results for name in _FRACTIONS):
+        if any(name in results for name in fractions):
             labels = [
                 value
                 for name, value in results.items()
-                if isinstance(value, str) and name not in _FRACTIONS
+                if isinstance(value, str) and name not in fractions
             ]
             where = "/".join(path) or "results"
             yield f"{where} ({', '.join(labels)})" if labels else where, results
         for key, value in results.items():
-            yield from _cells(value, (*path, str(key)))
+            yield from _cells(value, (*path, str(key)), fractions)
     elif isinstance(results, (list, tuple)):
         for index, value in enumerate(results):
-            yield from _cells(value, (*path, str(index)))
+            yield from _cells(value, (*path, str(index)), fractions)
 
 
 def _range(value, scale, where):
@@ -121,18 +124,23 @@ def _range(value, scale, where):
     return (number - half) / scale, (number + half) / scale
 
 
+def _limit_rules(limits):
+    """Yields the rule that each metric lies within its limits, as `_rules` does."""
+    for name, (lowest, highest) in limits.items():
+        yield (
+            (name,),
+            f"{lowest:g} <= {name} <= {highest:g}",
+            lambda low, high, name=name, lowest=lowest, highest=highest: (
+                high[name] >= lowest and low[name] <= highest
+            ),
+        )
+
+
 def _rules():
     """Yields `(names, rule, holds)`; `holds` gets the low and high end of each value.
 
     A rule is broken only if no values within the rounding keep it. NaN breaks it.
     """
-    for name in _FRACTIONS:
-        top = 0.5 if name == "detection_error" else 1
-        yield (
-            (name,),
-            f"0 <= {name} <= {top}",
-            lambda low, high, name=name, top=top: high[name] >= 0 and low[name] <= top,
-        )
     e = "detection_error"
     yield (
         ("auroc", e),

@@ -11,7 +11,6 @@ float32), so that the exact functions, the Keras metrics and the sketch share on
 formula. There is at least one known and one unknown image.
 """
 
-import math
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -112,42 +111,3 @@ def smallest_count(total, fraction):
     """
     rest = 1 - Fraction(str(fraction))
     return total - total * rest.numerator // rest.denominator
-
-
-def _fpr95_known_positive(xp, curve):
-    return fpr_known_positive(xp, curve, 0.95)
-
-
-def _fpr95_unknown_positive(xp, curve):
-    return fpr_unknown_positive(xp, curve, 0.95)
-
-
-# What a report holds; every result of this room that has several metrics has these.
-MEASURES = {
-    "auroc": auroc,
-    "aupr_in": aupr_in,
-    "aupr_out": aupr_out,
-    "detection_error": detection_error,
-    "fpr95_known_positive": _fpr95_known_positive,
-    "fpr95_unknown_positive": _fpr95_unknown_positive,
-}
-
-
-def check_name(name):
-    """Raises unless `name` is one of the metrics of `evaluate_scores`."""
-    if name not in MEASURES:
-        raise ValueError(
-            f"unknown metric {name!r}; expected one of: {', '.join(MEASURES)}"
-        )
-
-
-# A curve may be given in parts, each with the totals of the whole: how their metrics
-# make that of the whole. The first three are sums over groups, the others minima.
-COMBINE = {
-    "auroc": math.fsum,
-    "aupr_in": math.fsum,
-    "aupr_out": math.fsum,
-    "detection_error": min,
-    "fpr95_known_positive": min,
-    "fpr95_unknown_positive": min,
-}

@@ -3,21 +3,24 @@
 from ood_keras.metrics.ranked_scores import RankedScores
 
 
-def evaluate_scores(known_scores, unknown_scores):
+def evaluate_scores(known_scores, unknown_scores, further=()):
     """All ranking metrics of a detector on one pair of data sets, from one sort.
 
     Args:
         known_scores: `ood_score`s of known images `(num_known,)`, higher means more
             likely unknown. Infinities are legal.
         unknown_scores: `ood_score`s of unknown images `(num_unknown,)`.
+        further: Names of registered metrics to compute beside the built-in ones; see
+            `ood_keras.metrics.register`.
 
     Returns:
         Dict of fractions: `auroc`, `aupr_in`, `aupr_out`, `detection_error`,
         `fpr95_known_positive`, `fpr95_unknown_positive`; each is the function of that
-        name, the last two `fpr_at_tpr` at 0.95.
+        name, the last two `fpr_at_tpr` at 0.95. Then those of `further`.
 
     Raises:
-        ValueError: a set is empty, has more than one axis, or holds NaN.
+        ValueError: a set is empty, has more than one axis, or holds NaN; or there is no
+            metric of a name in `further`.
         TypeError: scores are not real numbers.
 
     Example:
@@ -26,7 +29,7 @@ def evaluate_scores(known_scores, unknown_scores):
     >>> result["auroc"], result["fpr95_known_positive"]
     (0.9166666666666666, 0.5)
     """
-    return RankedScores(known_scores, unknown_scores).evaluate()
+    return RankedScores(known_scores, unknown_scores).evaluate(further)
 
 
 def auroc(known_scores, unknown_scores):

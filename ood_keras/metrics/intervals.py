@@ -7,6 +7,7 @@ import numpy as np
 
 from ood_keras.conventions import check_count, check_fraction
 from ood_keras.metrics import curve as formulas
+from ood_keras.metrics import measures
 from ood_keras.metrics.ranked_scores import RankedScores, check_scores
 
 
@@ -44,8 +45,13 @@ def auroc_interval(known_scores, unknown_scores, confidence=0.95):
     >>> [round(end, 3) for end in interval]
     [0.917, 0.348, 0.996]
     """
-    tail = (1 - check_fraction("confidence", confidence)) / 2
     ranked = RankedScores(known_scores, unknown_scores)
+    return auroc_interval_of(ranked, confidence)
+
+
+def auroc_interval_of(ranked, confidence=0.95):
+    """`auroc_interval` of `RankedScores`, which other metrics can be read from too."""
+    tail = (1 - check_fraction("confidence", confidence)) / 2
     totals = ranked.num_known, ranked.num_unknown
     check_at_least_two(*totals, "DeLong's interval")
     curve = ranked.curve()
@@ -96,7 +102,7 @@ def bootstrap_intervals(
     ranked = RankedScores(*pair)
     check_at_least_two(ranked.num_known, ranked.num_unknown, "the bootstrap")
     draws = [
-        [of(np, curve) for of in formulas.MEASURES.values()]
+        [measure.formula(np, curve) for measure in measures.BUILT_IN.values()]
         for (curve,) in resampled_curves([pair], num_resamples, seed)
     ]
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)

@@ -34,6 +34,9 @@ class KnownAccuracy(keras.metrics.Mean):
     0.5
     """
 
+    # Callbacks that monitor a metric look at this in their `mode="auto"`.
+    _direction = "up"
+
     def __init__(self, num_classes, name="known_accuracy", dtype=None):
         super().__init__(name=name, dtype=dtype)
         self.num_classes = check_num_classes(num_classes)

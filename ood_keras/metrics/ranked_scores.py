@@ -6,6 +6,7 @@ import numpy as np
 
 from ood_keras.conventions import check_number
 from ood_keras.metrics import curve as formulas
+from ood_keras.metrics import measures
 
 _BLOCK = 1 << 16
 
@@ -78,14 +79,13 @@ class RankedScores:
             self.num_unknown,
         ).without_overflow()
 
-    def evaluate(self):
+    def evaluate(self, further=()):
         """All metrics, see `ood_keras.metrics.evaluate_scores`."""
-        return self._measure(formulas.MEASURES)
+        return self._measure(measures.chosen(further))
 
     def measure(self, name):
-        """One of the metrics of `evaluate_scores`; an unknown name lists the known."""
-        formulas.check_name(name)
-        return self._measure([name])[name]
+        """One metric by its name; an unknown name lists the known."""
+        return self._measure({name: measures.get(name)})[name]
 
     def groups_of(self, scores):
         """Index `(n,)` of the group of tied scores that each of some scores is in."""
@@ -116,17 +116,29 @@ class RankedScores:
             np.concatenate([[-np.inf], self.thresholds])[corners],
         )
 
-    def _measure(self, names):
+    def _measure(self, chosen):
         # Block by block, what is computed on the way stays in the processor's cache.
-        parts = {name: [] for name in names}
+        parts = {name: [] for name, measure in chosen.items() if measure.combine}
         for start, stop in _blocks(len(self.thresholds)):
-            curve = self.curve(start, stop)
+            curve = self.curve(start, stop) if parts else None
             for name, values in parts.items():
-                values.append(formulas.MEASURES[name](np, curve))
+                values.append(chosen[name].formula(np, curve))
         return {
-            name: float(formulas.COMBINE[name](values))
-            for name, values in parts.items()
+            name: float(
+                measure.combine(parts[name])
+                if measure.combine
+                else self._measure_whole(measure)
+            )
+            for name, measure in chosen.items()
         }
+
+    def _measure_whole(self, measure):
+        if measure.formula:
+            return measure.formula(np, self.curve())
+        accepted = self.known_accepted, self.unknown_accepted
+        return measure.of_scores(
+            *(np.repeat(self.thresholds, np.diff(each, prepend=0)) for each in accepted)
+        )
 
 
 def check_scores(scores, name):

@@ -5,6 +5,7 @@ from keras import ops
 
 from ood_keras.conventions import is_integer
 from ood_keras.metrics import curve as formulas
+from ood_keras.metrics import measures
 from ood_keras.metrics.base import ScoreMetric
 
 # Counts are int32, and AUROC needs twice the number of known-unknown pairs.
@@ -46,6 +47,13 @@ class RankingMetric(ScoreMetric):
     """
 
     _measure = None
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls._measure is not None:
+            better = measures.get(cls._measure).higher_is_better
+            # Callbacks that monitor a metric look at this in their `mode="auto"`.
+            cls._direction = "up" if better else "down"
 
     def __init__(
         self,
@@ -99,12 +107,54 @@ class RankingMetric(ScoreMetric):
         variable.assign(ops.reshape(newest, (self.capacity,)))
 
 
-@keras.saving.register_keras_serializable(package="ood_keras")
-class AUROC(RankingMetric):
-    """Area under the ROC curve.
+_CLASSES = {}
 
-    The exact `ood_keras.metrics.auroc`; see `RankingMetric`.
-    Higher is better; 0.5 while a side is empty.
+
+def keras_metric(name: str) -> type[RankingMetric]:
+    """Returns the Keras metric of a measure, a class, by the measure's name.
+
+    Args:
+        name: Such as "auroc", or the name of one that was registered with a `formula`.
+
+    Returns:
+        A subclass of `RankingMetric` that Keras finds when it loads a model.
+
+    Raises:
+        ValueError: no such measure, or it has no `formula`.
+
+    Example:
+
+    >>> metric = keras_metric("auroc")(num_classes=10, score="energy", name="energy")
+    >>> metric.name
+    'energy'
+    """
+    measure = measures.get(name)
+    if measure.formula is None:
+        raise ValueError(
+            f"the metric {name!r} has no formula over a curve, so that no Keras metric "
+            "can be made of it. Give its `Measure` a `formula`"
+        )
+    made_of, made = _CLASSES.get(name, (None, None))
+    if made_of is not measure:
+        attributes = {
+            "__doc__": _DOCUMENTATION.format(
+                measure=measure,
+                better="Higher" if measure.higher_is_better else "Lower",
+            ),
+            "__module__": __name__,
+            "_measure": name,
+        }
+        made = type(measure.keras_name, (RankingMetric,), attributes)
+        keras.saving.register_keras_serializable(package=measure.package)(made)
+        _CLASSES[name] = measure, made
+    return made
+
+
+_DOCUMENTATION = """{measure.title}: {measure.description}.
+
+    The exact metric `{measure.name}` of `ood_keras.metrics.evaluate_scores`; see
+    `RankingMetric`.
+    {better} is better; {measure.useless:g} while a side is empty.
 
     Args:
         num_classes, score, capacity, name, dtype: As in `RankingMetric`.
@@ -114,133 +164,21 @@ class AUROC(RankingMetric):
 
     Example:
 
-    >>> metric = AUROC(num_classes=2)
+    >>> metric = {measure.keras_name}(num_classes=2)
     >>> metric.update_state([0, 1, -1], [[9., 0., 0.], [0., 9., 0.], [0., 0., 9.]])
     >>> float(metric.result())
-    1.0
+    {measure.best}
     """
 
-    _measure = "auroc"
-
-
-@keras.saving.register_keras_serializable(package="ood_keras")
-class AUPRIn(RankingMetric):
-    """Average precision with known images as the positive class.
-
-    The exact `ood_keras.metrics.aupr_in`; see `RankingMetric`.
-    Higher is better; 0 while a side is empty.
-
-    Args:
-        num_classes, score, capacity, name, dtype: As in `RankingMetric`.
-
-    Raises:
-        ValueError: as `RankingMetric`.
-
-    Example:
-
-    >>> metric = AUPRIn(num_classes=2)
-    >>> metric.update_state([0, 1, -1], [[9., 0., 0.], [0., 9., 0.], [0., 0., 9.]])
-    >>> float(metric.result())
-    1.0
-    """
-
-    _measure = "aupr_in"
-
-
-@keras.saving.register_keras_serializable(package="ood_keras")
-class AUPROut(RankingMetric):
-    """Average precision with unknown images as the positive class.
-
-    The exact `ood_keras.metrics.aupr_out`; see `RankingMetric`.
-    Higher is better; 0 while a side is empty.
-
-    Args:
-        num_classes, score, capacity, name, dtype: As in `RankingMetric`.
-
-    Raises:
-        ValueError: as `RankingMetric`.
-
-    Example:
-
-    >>> metric = AUPROut(num_classes=2)
-    >>> metric.update_state([0, 1, -1], [[9., 0., 0.], [0., 9., 0.], [0., 0., 9.]])
-    >>> float(metric.result())
-    1.0
-    """
-
-    _measure = "aupr_out"
-
-
-@keras.saving.register_keras_serializable(package="ood_keras")
-class DetectionError(RankingMetric):
-    """Smallest error over all thresholds, known and unknown weighed equally.
-
-    The exact `ood_keras.metrics.detection_error`; see `RankingMetric`.
-    Lower is better; 0.5 while a side is empty.
-
-    Args:
-        num_classes, score, capacity, name, dtype: As in `RankingMetric`.
-
-    Raises:
-        ValueError: as `RankingMetric`.
-
-    Example:
-
-    >>> metric = DetectionError(num_classes=2)
-    >>> metric.update_state([0, 1, -1], [[9., 0., 0.], [0., 9., 0.], [0., 0., 9.]])
-    >>> float(metric.result())
-    0.0
-    """
-
-    _measure = "detection_error"
-
-
-@keras.saving.register_keras_serializable(package="ood_keras")
-class FPR95KnownPositive(RankingMetric):
-    """Fraction of unknown images accepted where 95 % of the known are.
-
-    The exact `ood_keras.metrics.fpr_at_tpr`; see `RankingMetric`.
-    Lower is better; 1 while a side is empty.
-
-    Args:
-        num_classes, score, capacity, name, dtype: As in `RankingMetric`.
-
-    Raises:
-        ValueError: as `RankingMetric`.
-
-    Example:
-
-    >>> metric = FPR95KnownPositive(num_classes=2)
-    >>> metric.update_state([0, 1, -1], [[9., 0., 0.], [0., 9., 0.], [0., 0., 9.]])
-    >>> float(metric.result())
-    0.0
-    """
-
-    _measure = "fpr95_known_positive"
-
-
-@keras.saving.register_keras_serializable(package="ood_keras")
-class FPR95UnknownPositive(RankingMetric):
-    """Fraction of known images rejected where 95 % of the unknown are.
-
-    The exact `ood_keras.metrics.fpr_at_tpr`; see `RankingMetric`.
-    Lower is better; 1 while a side is empty.
-
-    Args:
-        num_classes, score, capacity, name, dtype: As in `RankingMetric`.
-
-    Raises:
-        ValueError: as `RankingMetric`.
-
-    Example:
-
-    >>> metric = FPR95UnknownPositive(num_classes=2)
-    >>> metric.update_state([0, 1, -1], [[9., 0., 0.], [0., 9., 0.], [0., 0., 9.]])
-    >>> float(metric.result())
-    0.0
-    """
-
-    _measure = "fpr95_unknown_positive"
+AUROC = keras_metric("auroc")
+AUPRIn = keras_metric("aupr_in")
+AUPROut = keras_metric("aupr_out")
+DetectionError = keras_metric("detection_error")
+FPR95KnownPositive = keras_metric("fpr95_known_positive")
+FPR95UnknownPositive = keras_metric("fpr95_unknown_positive")
+# All of them, also those that have a record and no line above.
+CLASSES = {cls.__name__: cls for cls in map(keras_metric, measures.BUILT_IN)}
+globals().update(CLASSES)
 
 
 @keras.saving.register_keras_serializable(package="ood_keras")
@@ -249,6 +187,10 @@ class Ranking(RankingMetric):
 
     The result is a dict of them; `model.fit` and `model.evaluate` log each by its name,
     as in `"auroc"` and `"val_auroc"`. See `RankingMetric`.
+
+    A callback that monitors one of them needs `mode="max"` or `mode="min"`: Keras looks
+    a direction up by the name of a metric, and this one has several directions under
+    one name. List `AUROC` and so on by themselves where `mode="auto"` is to work.
 
     Args:
         num_classes: As in `RankingMetric`.
@@ -282,7 +224,7 @@ class Ranking(RankingMetric):
         self.prefix = prefix
 
     def result(self):
-        results = self.measure(formulas.MEASURES)
+        results = self.measure(measures.BUILT_IN)
         return {self.prefix + name: value for name, value in results.items()}
 
     def get_config(self):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ood_keras.metrics import curve as formulas
+from ood_keras.metrics import measures
 from ood_keras.metrics.ranked_scores import check_scores
 
 # A bin holds the float32 scores that agree in sign, exponent and the first 9 bits of
@@ -84,7 +85,10 @@ class ScoreSketch:
             ValueError: no known or no unknown score has been added.
         """
         curve = self._curve()
-        return {name: float(of(np, curve)) for name, of in formulas.MEASURES.items()}
+        return {
+            name: float(measure.formula(np, curve))
+            for name, measure in measures.BUILT_IN.items()
+        }
 
     def intervals(self):
         """Dict of `(low, high)`, between which each exact metric lies for certain.
@@ -93,25 +97,11 @@ class ScoreSketch:
             ValueError: no known or no unknown score has been added.
         """
         curve = self._curve()
-        mirror = curve.mirrored()
-        auroc = formulas.auroc(np, curve)
-        pairs = curve.num_known * curve.num_unknown
-        tied = np.sum(curve.known * curve.unknown) / (2 * pairs)
-        # Accepted before the first known of the bin: a corner above the true curve.
-        lead = np.max(
-            curve.known_accepted * curve.num_unknown
-            - (curve.unknown_accepted - curve.unknown) * curve.num_known
-        )
-        error = formulas.detection_error(np, curve)
-        bounds = {
-            "auroc": (auroc - tied, auroc + tied),
-            "aupr_in": _average_precision_bounds(curve),
-            "aupr_out": _average_precision_bounds(mirror),
-            "detection_error": ((pairs - lead) / (2 * pairs), error),
-            "fpr95_known_positive": _fpr_bounds(curve),
-            "fpr95_unknown_positive": _fpr_bounds(mirror),
+        found = {
+            name: measure.bounds(curve) if measure.bounds else measure.limits
+            for name, measure in measures.BUILT_IN.items()
         }
-        return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
+        return {name: (float(low), float(high)) for name, (low, high) in found.items()}
 
     def _curve(self):
         for row, name in enumerate(("known", "unknown")):
@@ -139,31 +129,3 @@ def bin_index(xp, bits):
     magnitude = xp.right_shift(xp.bitwise_and(bits, 0x7FFFFFFF), _SHIFT)
     step = xp.clip(magnitude - _FIRST_STEP, 0, _BINS_PER_SIGN - 1)
     return xp.where(bits < 0, _BINS_PER_SIGN - 1 - step, _BINS_PER_SIGN + step)
-
-
-def _average_precision_bounds(curve):
-    """Every positive of a bin gets the worst, and the best, precision possible in it.
-
-    Worst: all negatives of the bin come first, then one positive. Best: all positives
-    of the bin come first, and the last of them has the highest precision.
-    """
-    positives_before = curve.known_accepted - curve.known
-    negatives_before = curve.unknown_accepted - curve.unknown
-    first = positives_before + 1
-    lowest = first / (first + curve.unknown_accepted)
-    highest = curve.known_accepted / (
-        np.maximum(curve.known_accepted + negatives_before, 1)
-    )
-    return (
-        np.sum(curve.known * lowest) / curve.num_known,
-        np.sum(curve.known * highest) / curve.num_known,
-    )
-
-
-def _fpr_bounds(curve):
-    """The true threshold lies within one bin: before or after all its negatives."""
-    before = curve._replace(unknown_accepted=curve.unknown_accepted - curve.unknown)
-    return (
-        formulas.fpr_known_positive(np, before, 0.95),
-        formulas.fpr_known_positive(np, curve, 0.95),
-    )

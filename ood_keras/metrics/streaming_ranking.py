@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from ood_keras.metrics import curve as formulas
+from ood_keras.metrics import measures
 from ood_keras.metrics.base import ScoreMetric
 from ood_keras.metrics.score_sketch import NUM_BINS, ScoreSketch, bin_index
 
@@ -21,7 +22,9 @@ class StreamingRanking(ScoreMetric):
     ties; `sketch().intervals()` says between which bounds each exact metric lies. In
     float32 the result itself is rounded by up to 1e-5. While no known or no unknown
     image has been seen, it is that of a useless detector, and NaN scores make it NaN,
-    as in `RankingMetric`; so do more than two billion known or unknown images.
+    as in `RankingMetric`; so do more than two billion known or unknown images. A
+    callback that monitors one of the metrics needs `mode="max"` or `mode="min"`, as
+    with `Ranking`.
 
     Args:
         num_classes: As in `RankingMetric`.
@@ -78,7 +81,7 @@ class StreamingRanking(ScoreMetric):
         return formulas.Curve(*rounded), broken
 
     def result(self):
-        results = self.measure(formulas.MEASURES)
+        results = self.measure(measures.BUILT_IN)
         return {self.prefix + name: value for name, value in results.items()}
 
     def sketch(self):

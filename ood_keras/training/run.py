@@ -7,7 +7,7 @@ import time
 import keras
 import tensorflow as tf
 
-from ood_keras import files
+from ood_keras import files, metrics
 from ood_keras.training import checkpoints, logs
 
 _BEST = "best/"
@@ -317,13 +317,8 @@ def _rank(row):
 
 
 def _line(row, epochs):
-    hidden = (
-        "epoch",
-        "seconds",
-        "val_aupr_in",
-        "val_aupr_out",
-        "val_fpr95_unknown_positive",
-    )
+    others = [f"val_{name}" for name in metrics.names() if name not in _SELECTING]
+    hidden = ["epoch", "seconds", *others]
     numbers = [f"{name}: {row[name]:.4g}" for name in row if name not in hidden]
     return " - ".join(
         [f"epoch {row['epoch']}/{epochs}", f"{row['seconds']:.0f}s", *numbers]

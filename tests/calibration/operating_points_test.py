@@ -312,7 +312,7 @@ def test_the_promise_is_one_sentence(made):
 
 class TestOperatingPoints:
     def test_bad_arguments_are_explained(self):
-        for arguments in ({"targets": 0.9}, {"method": "conformal"}):
+        for arguments in ({"targets": 0.9}, {"method": 3}):
             with pytest.raises(TypeError, match=r"such as \(0\.9, 0\.95\) and"):
                 operating_points(range(30), range(30), **arguments)
 

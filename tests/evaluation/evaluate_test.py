@@ -4,18 +4,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from ood_keras import detectors, evaluation
+from ood_keras import detectors, evaluation, metrics
 from ood_keras.evaluation import scoring
 from ood_keras.evaluation.selection import best
-
-METRICS = {
-    "auroc",
-    "aupr_in",
-    "aupr_out",
-    "detection_error",
-    "fpr95_known_positive",
-    "fpr95_unknown_positive",
-}
+from ood_keras.metrics import measures
+from ood_keras.metrics.measures import BUILT_IN
 
 
 def test_known_accuracy_counts_the_larger_known_logit(toolbox):
@@ -44,8 +37,10 @@ def test_metrics_have_the_documented_form(case):
         assert set(detector) == {"unknown"}
         assert list(detector["unknown"]) == list(case.unknown)
         for row in detector["unknown"].values():
-            assert set(row) == METRICS | {"seen"}
-            assert all(isinstance(row[name], float) for name in METRICS)
+            assert set(row) == {"seen", "auroc_interval", *BUILT_IN}
+            assert all(isinstance(row[name], float) for name in BUILT_IN)
+            low, high = row["auroc_interval"]
+            assert 0 <= low < row["auroc"] < high <= 1
 
 
 def test_only_exposed_sources_are_seen(case):
@@ -85,6 +80,77 @@ def test_metrics_are_those_of_the_scores(case):
             assert row["aupr_in"] == pytest.approx(
                 average_precision_score(~is_unknown, -pooled)
             )
+
+
+def test_the_interval_is_that_of_the_scores(case):
+    scores = case.report.scores
+    for name in case.fitted:
+        for source in case.unknown:
+            row = case.report.metrics["detectors"][name]["unknown"][source]
+            known, unknown = scores[f"known/{name}"], scores[f"unknown/{source}/{name}"]
+            value, low, high = metrics.auroc_interval(known, unknown)
+            assert row["auroc"] == value
+            assert row["auroc_interval"] == [low, high]
+
+
+def test_one_image_has_no_interval(toolbox):
+    report = evaluation.evaluate(
+        toolbox.fit_all(toolbox.make_model(), ["msp"]),
+        known=("four", toolbox.make_known(4, seed=0)),
+        unknown={
+            "one": toolbox.make_unknown(1, seed=0),
+            "two": toolbox.make_unknown(2, seed=0),
+        },
+    )
+    rows = report.metrics["detectors"]["msp"]["unknown"]
+    assert rows["one"]["auroc_interval"] is None
+    assert len(rows["two"]["auroc_interval"]) == 2
+    lines = str(report).splitlines()
+    assert "(95 % interval)" in lines[3]
+    assert lines[5].split()[:3:2] == ["one", "unknown"]
+
+
+def test_a_metric_from_outside_is_reported_where_it_is_named(
+    toolbox, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(measures, "_ALL", dict(measures._ALL))
+
+    @metrics.register(
+        title="Both on one side",
+        description="unknown images below the lowest known one",
+        higher_is_better=False,
+        useless=1.0,
+    )
+    def below_all(xp, curve):
+        first = xp.where(curve.known_accepted > 0, curve.unknown_accepted, 10**6)
+        return xp.divide(xp.min(first), curve.num_unknown)
+
+    data = {
+        "known": ("four", toolbox.make_known(40, seed=0)),
+        "unknown": {"noise": toolbox.make_unknown(30, seed=0)},
+        "validation_known": toolbox.make_known(40, seed=2)[0],
+        "validation_unknown": toolbox.make_unknown(30, seed=3),
+    }
+    fitted = toolbox.fit_all(toolbox.make_model(), ["msp", "energy"])
+    plain = evaluation.evaluate(fitted, **data)
+    report = evaluation.evaluate(fitted, **data, further_metrics=["below_all"])
+    selected = report.metrics["selected_detector"]
+    assert selected == plain.metrics["selected_detector"]
+    for name, detector in report.metrics["detectors"].items():
+        row = detector["unknown"]["noise"]
+        known = report.scores[f"known/{name}"]
+        unknown = report.scores[f"unknown/noise/{name}"]
+        assert row.pop("below_all") == np.mean(unknown <= known.min())
+        assert row == plain.metrics["detectors"][name]["unknown"]["noise"]
+        assert "below_all" in report.validation_metrics[name]
+    report = evaluation.evaluate(fitted, **data, further_metrics=["below_all"])
+    assert "Both on one side" in str(report)
+    report.save(tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("Both on one side ↓") == 3
+    assert "unknown images below the lowest known one" in page
+    with pytest.raises(ValueError, match="unknown metric 'below_al'"):
+        evaluation.evaluate(fitted, **data, further_metrics=["below_al"])
 
 
 def test_network_runs_once_per_batch_for_all_detectors(toolbox):
@@ -370,11 +436,11 @@ def test_detectors_must_share_their_classes(case, toolbox):
 
 
 def test_impossible_numbers_are_never_reported(case, monkeypatch):
-    from ood_keras import metrics
-
-    real = metrics.evaluate_scores
+    real = metrics.RankedScores.evaluate
     monkeypatch.setattr(
-        metrics, "evaluate_scores", lambda *scores: {**real(*scores), "auroc": 0.1}
+        metrics.RankedScores,
+        "evaluate",
+        lambda *arguments: {**real(*arguments), "auroc": 0.1},
     )
     with pytest.raises(RuntimeError, match=r"contradict each other.*auroc=0\.1"):
         evaluation.evaluate(

@@ -31,6 +31,25 @@ def test_one_detector():
     ]
 
 
+def test_the_interval_of_auroc_stands_beside_it():
+    rows = {
+        "kmnist": _row(False, 0.998) | {"auroc_interval": [0.99649, 0.99921]},
+        "one": _row(False, 1.0) | {"auroc_interval": None},
+    }
+    metrics = {
+        "known": {"source": "mnist", "accuracy": 0.9952},
+        "detectors": {"msp": {"unknown": rows}},
+        "selected_detector": "msp",
+    }
+    lines = [line[:40] for line in format_table(metrics).split("\n")[3:]]
+    assert lines == [
+        "unknown   AUROC  (95 % interval)  AUPR i",
+        "-------  ------  ---------------  ------",
+        "kmnist    99.80   99.65 to 99.92    50.0",
+        "one      100.00          unknown    50.0",
+    ]
+
+
 def test_without_a_classifier_there_is_no_accuracy():
     metrics = {
         "known": {"source": "mnist", "accuracy": None},

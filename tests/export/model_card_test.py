@@ -8,7 +8,7 @@ import pytest
 
 from ood_keras import calibration, export
 from ood_keras.export import model_card
-from ood_keras.metrics.descriptions import METRICS
+from ood_keras.metrics.measures import BUILT_IN
 
 
 def results(**unknown):
@@ -16,7 +16,7 @@ def results(**unknown):
     rows = {
         source: {
             "seen": seen,
-            **{name: 0.125 for name in METRICS},
+            **{name: 0.125 for name in BUILT_IN},
             "auroc": auroc,
         }
         for source, (seen, auroc) in unknown.items()
@@ -72,7 +72,7 @@ def table_row(page, start):
 
 def test_every_result_of_the_exported_detector_is_there():
     page = model_card.render(manifest())
-    names = [name for name, _ in METRICS.values()]
+    names = [measure.title for measure in BUILT_IN.values()]
     header = ["unknown source", "training", *names, "rejected", "images"]
     assert table_row(page, "unknown source") == header
     for source, seen, auroc, rejected, images in (
@@ -80,7 +80,7 @@ def test_every_result_of_the_exported_detector_is_there():
         ("noise", "unseen", "99.00", "100.00", "40"),
         ("drawings", "unseen", "93.21", "50.00", "50"),
     ):
-        rest = ["12.50"] * (len(METRICS) - 1)
+        rest = ["12.50"] * (len(BUILT_IN) - 1)
         expected = [f"`{source}`", seen, auroc, *rest, rejected, images]
         assert table_row(page, f"`{source}`") == expected
     assert "Accuracy 98.77 %" in page

@@ -83,7 +83,6 @@ def test_bootstrap_agrees_with_delong_and_with_the_metrics():
 
 def test_bootstrap_draws_images_with_replacement():
     """A draw's metrics are those of the drawn images, sorted anew."""
-    from ood_keras.metrics import curve as formulas
     from ood_keras.metrics.intervals import resampled_curves
 
     pairs = detectors()
@@ -94,7 +93,7 @@ def test_bootstrap_draws_images_with_replacement():
         for (known, unknown), curve in zip(pairs, curves, strict=True):
             expected = metrics.evaluate_scores(known[known_draw], unknown[unknown_draw])
             for name, value in expected.items():
-                assert formulas.MEASURES[name](np, curve) == pytest.approx(value)
+                assert metrics.get(name).formula(np, curve) == pytest.approx(value)
 
 
 def test_paired_delong_equals_the_reference():

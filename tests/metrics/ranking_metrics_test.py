@@ -7,15 +7,9 @@ from keras import ops
 from references import metrics_reference
 
 from ood_keras import metrics
+from ood_keras.metrics import measures
 
-EXACT = {
-    metrics.AUROC: "auroc",
-    metrics.AUPRIn: "aupr_in",
-    metrics.AUPROut: "aupr_out",
-    metrics.DetectionError: "detection_error",
-    metrics.FPR95KnownPositive: "fpr95_known_positive",
-    metrics.FPR95UnknownPositive: "fpr95_unknown_positive",
-}
+EXACT = {metrics.keras_metric(name): name for name in measures.BUILT_IN}
 # TensorFlow's arithmetic takes subnormal numbers for 0, so they tie there.
 CASES = {
     name: pair

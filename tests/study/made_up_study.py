@@ -4,14 +4,10 @@ import json
 
 import numpy as np
 
-METRICS = (
-    "auroc",
-    "aupr_in",
-    "aupr_out",
-    "detection_error",
-    "fpr95_known_positive",
-    "fpr95_unknown_positive",
-)
+from ood_keras.metrics.measures import BUILT_IN
+
+# Those that are better when they are higher stand first.
+METRICS = tuple(sorted(BUILT_IN, key=lambda name: not BUILT_IN[name].higher_is_better))
 _METHODS = {
     "softmax_threshold": ("Softmax threshold", "main", "plain"),
     "odin": ("ODIN", "main", "plain"),

@@ -337,7 +337,9 @@ def test_errors_say_what_was_expected(classifier):
             baseline.fit(classifier, (images, labels + 1))
     with pytest.raises(ValueError, match="there is no known image"):
         baselines.LikelihoodRatio().fit((images, np.full(10, -1)))
-    with pytest.raises(ValueError, match="`mutation_rate` must be a fraction"):
+    with pytest.raises(ValueError, match="`mutation_rate` is a fraction"):
         baselines.LikelihoodRatio(mutation_rate=1.0)
-    with pytest.raises(ValueError, match="`nu` must be a fraction"):
+    with pytest.raises(
+        ValueError, match=r"`nu` must be a number in \(0, 1\], a fraction"
+    ):
         baselines.OneClassSVM(nu=0)

@@ -5,7 +5,7 @@ import numpy as np
 from keras import layers, ops
 
 from ood_keras import batches
-from ood_keras.conventions import UNKNOWN, check_count
+from ood_keras.conventions import UNKNOWN, check_count, check_fraction
 from ood_keras.detectors.compiled import compiled
 from ood_keras.training.baselines.base import Baseline
 from ood_keras.training.set_seed import set_seed
@@ -58,12 +58,7 @@ class LikelihoodRatio(Baseline):
         batch_size=128,
         seed=0,
     ):
-        if not 0 < mutation_rate < 1:
-            raise ValueError(
-                "`mutation_rate` must be a fraction in (0, 1). "
-                f"Received: mutation_rate={mutation_rate!r}"
-            )
-        self.mutation_rate = mutation_rate
+        self.mutation_rate = check_fraction("mutation_rate", mutation_rate)
         self.latent_size = check_count("latent_size", latent_size)
         self.hidden_size = check_count("hidden_size", hidden_size)
         self.epochs = check_count("epochs", epochs)

@@ -6,7 +6,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ood_keras import batches, metrics
-from ood_keras.conventions import check_count
+from ood_keras.conventions import check_count, check_number
 from ood_keras.detectors.compiled import compiled
 from ood_keras.training.baselines.base import Baseline, read_classifier
 
@@ -48,9 +48,7 @@ class OneClassSVM(Baseline):
     machine = None
 
     def __init__(self, nu=0.1, gamma=None, max_images=10_000, seed=0):
-        if not 0 < nu <= 1:
-            raise ValueError(f"`nu` must be a fraction in (0, 1]. Received: nu={nu!r}")
-        self.nu = nu
+        self.nu = check_number("nu", nu, "(0, 1]", "a fraction")
         self._given_gamma = self.gamma = gamma
         self.max_images = check_count("max_images", max_images)
         self.seed = seed

@@ -1,0 +1,105 @@
+"""Modules from outside the package, loaded by name."""
+
+import doctest
+import sys
+
+import pytest
+
+from ood_keras import plugins
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+
+    def write(name, text):
+        path = tmp_path / f"{name.replace('.', '/')}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return path
+
+    yield write
+    for name in set(sys.modules) - before:
+        if name.startswith("a_plugin"):
+            del sys.modules[name]
+
+
+def test_modules_are_imported_in_order_and_once(write):
+    write("a_plugin_list", "loaded = []")
+    for name in ("one", "two"):
+        write(
+            f"a_plugin_{name}", f"import a_plugin_list as a\na.loaded.append('{name}')"
+        )
+    names = ["a_plugin_two", "a_plugin_one", "a_plugin_two"]
+    assert [module.__name__ for module in plugins.load(names)] == names
+    assert sys.modules["a_plugin_list"].loaded == ["two", "one"]
+    assert plugins.load("a_plugin_one") == [sys.modules["a_plugin_one"]]
+    assert plugins.load([]) == []
+
+
+def test_what_it_registers_is_known(write):
+    write(
+        "a_plugin_thresholds",
+        "from ood_keras import calibration\n"
+        "@calibration.register\n"
+        "def a_plugin_method(known_scores, target_acceptance=0.9):\n"
+        "    return calibration.quantile(known_scores, target_acceptance)\n",
+    )
+    from ood_keras import calibration
+    from ood_keras.calibration import registry
+
+    try:
+        plugins.load(["a_plugin_thresholds"])
+        assert "a_plugin_method" in calibration.names(of_known_scores=True)
+        assert calibration.get("a_plugin_method")([1.0, 2.0]).value == 2.0
+    finally:
+        registry._METHODS.pop("a_plugin_method", None)
+
+
+def test_a_module_in_a_package(write):
+    write("a_plugin_package.inner", "number = 3")
+    assert plugins.load(["a_plugin_package.inner"])[0].number == 3
+
+
+@pytest.mark.parametrize("name", ["", "my-metrics", "folder/a.py", ".a", "a..b", None])
+def test_what_is_no_name_is_explained(name):
+    with pytest.raises(ValueError, match="name of a Python module"):
+        plugins.load([name])
+
+
+def test_a_file_is_explained():
+    with pytest.raises(ValueError, match=r"without \.py.*PYTHONPATH.*'a_plugin\.py'"):
+        plugins.load(["a_plugin.py"])
+
+
+def test_a_missing_module_is_explained(write):
+    write("a_plugin_package.inner", "")
+    for name in ("a_plugin_missing", "a_plugin_missing.inner"):
+        with pytest.raises(
+            ImportError, match=r"no module 'a_plugin_missing'.*PYTHONPATH"
+        ):
+            plugins.load([name])
+    with pytest.raises(ImportError, match=r"no module 'a_plugin_package\.other'"):
+        plugins.load(["a_plugin_package.other"])
+
+
+def test_what_a_plugin_itself_lacks_is_explained(write):
+    write("a_plugin_lacking", "import a_module_that_is_nowhere")
+    message = "'a_plugin_lacking' needs the module 'a_module_that_is_nowhere'"
+    with pytest.raises(ImportError, match=message):
+        plugins.load(["a_plugin_lacking"])
+
+
+@pytest.mark.parametrize("error", ["1 / 0", "raise ImportError('no')", "syntax error"])
+def test_a_plugin_that_fails_is_explained(write, error):
+    path = write("a_plugin_failing", f"\n{error}")
+    with pytest.raises(ImportError, match="'a_plugin_failing' failed") as raised:
+        plugins.load(["a_plugin_failing"])
+    assert raised.value.__cause__ is not None
+    if "syntax" not in error:
+        assert f"line 2 of {path}" in str(raised.value)
+
+
+def test_example():
+    assert doctest.testmod(plugins).failed == 0
