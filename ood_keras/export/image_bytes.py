@@ -8,7 +8,7 @@ model's own input check rejects.
 
 import tensorflow as tf
 
-from ood_keras.export.pillow_decoder import (
+from ood_keras.image_files import (
     JPEG,
     MAX_JPEG_SCANS,
     MAX_PIXELS,
