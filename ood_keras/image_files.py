@@ -141,8 +141,10 @@ def read(content, background=BACKGROUND):
     if content.startswith(JPEG):
         return _read_jpeg(content)
     if not content:
-        raise Refused("is empty. Fetch it again, or remove it")
-    raise Refused("is no PNG or JPEG file. Convert it, or remove it")
+        raise _damaged("it is empty")
+    raise Refused(
+        "is no readable picture: neither PNG nor JPEG. Convert it, or remove it"
+    )
 
 
 def compose(colour, alpha, background=BACKGROUND):
@@ -229,11 +231,11 @@ def _walk_png(content):
     last, most = b"", most_parts(len(content))
     for _ in range(most):
         if len(content) < position + 12:
-            raise _damaged("it ends before its last chunk, IEND")
+            raise _damaged("truncated, it has no chunk IEND")
         length, kind = struct.unpack_from(">I4s", content, position)
         end = position + 12 + length
         if len(content) < end:
-            raise _damaged(f"it ends within its chunk {_shown(kind)}")
+            raise _damaged(f"truncated in its chunk {_shown(kind)}")
         if not (kind.isascii() and kind.isalpha()):
             raise _damaged(f"a chunk is called {kind!r}")
         if kind in found or kind == b"IEND":
@@ -424,7 +426,7 @@ def _walk_jpeg(content):
     for _ in range(most):
         marker = _MARKER.search(content, position)
         if marker is None:
-            raise _damaged("it ends before its end marker")
+            raise _damaged("truncated, it has no end marker")
         start, kind = marker.start(), content[marker.start() + 1]
         if scans:
             kept.append(view[position:start])
@@ -434,7 +436,7 @@ def _walk_jpeg(content):
         _check_segment(kind, frame, scans)
         end = position + int.from_bytes(view[position : position + 2], "big")
         if end < position + 2 or len(content) < end:
-            raise _damaged("it ends within a segment")
+            raise _damaged("truncated in a segment")
         if kind in JPEG_FRAMES:
             frame = True
             _check_frame(view[position + 2 : end], len(content))
@@ -511,7 +513,9 @@ def _by_pillow(open_file, content, load):
 
 
 def _damaged(what):
-    return Refused(f"is damaged: {what}. Fetch or save it again, or remove it")
+    return Refused(
+        f"is no readable picture: {what}. Fetch or save it again, or remove it"
+    )
 
 
 def _shown(kind):
