@@ -202,21 +202,21 @@ def most_parts(num_bytes):
 def most_packed(num_bytes):
     """How long the zlib stream of so many bytes of rows may be.
 
-    Rows that are stored one by one, without any compression, take less.
+    Rows of two bytes that are stored one by one, without any compression, take less.
     """
-    return 2 * num_bytes + 1024
+    return 4 * num_bytes + 1024
 
 
 def _read_png(content, background):
     png = _walk_png(content)
     _check_rows(png)
-    grey = png.colour in (0, 4)
-    if png.colour in (4, 6):
-        pixels = _png_pixels(png, "LA" if grey else "RGBA")
-        return compose(pixels[..., :-1], pixels[..., -1], background)
     if png.colour == 3:
         return _of_palette(png, background)
-    pixels = _png_pixels(png, "L" if grey else "RGB")
+    pixels = _png_pixels(png)
+    if png.colour in (4, 6):
+        # Pillow repeats a grey of 16 bits with alpha three times.
+        colour = pixels[..., : PNG_SAMPLES[png.colour] - 1]
+        return compose(colour, pixels[..., -1], background)
     if png.transparency is None or background is None:
         return pixels
     return compose(pixels, _alpha_of_key(png, pixels), background)
@@ -344,7 +344,7 @@ def _check_rows(png):
 
 
 def _of_palette(png, background):
-    indices = _png_pixels(png, "P")[..., 0]
+    indices = _png_pixels(png)[..., 0]
     colours = np.zeros((256, 3), np.uint8)
     given = np.frombuffer(png.palette, np.uint8).reshape(-1, 3)
     colours[: len(given)] = given
@@ -359,17 +359,17 @@ def _alpha_of_key(png, pixels):
     """Alpha of an image in which one colour is transparent: of all bits, not the 8."""
     key = np.frombuffer(png.transparency, ">u2") & (2**png.bits - 1)
     if png.bits == 16:
-        pixels = pixels.astype(np.uint16) << 8 | _png_pixels(png, "low bytes")
+        pixels = pixels.astype(np.uint16) << 8 | _png_pixels(png, low=True)
     else:
         key = key * (255 // (2**png.bits - 1))
     return np.where((pixels == key).all(-1), 0, 255).astype(np.uint8)
 
 
-def _png_pixels(png, wanted):
+def _png_pixels(png, low=False):
     """What Pillow makes of the rows: uint8 `(height, width, channels)`.
 
     Args:
-        wanted: A mode of Pillow, or "low bytes": the lower halves of 16 bits.
+        low: Whether to take the lower 8 of 16 bits.
     """
     from PIL import PngImagePlugin
 
@@ -386,7 +386,6 @@ def _png_pixels(png, wanted):
         ]
 
     def load(picture):
-        low = wanted == "low bytes"
         if low and png.colour == 2:
             # As if the lower byte came last.
             picture.tile = [tile._replace(args="RGB;16L") for tile in picture.tile]
