@@ -1,6 +1,7 @@
 """Whether training, the runtimes without TensorFlow and the graph read files alike."""
 
 import collections
+import functools
 
 import jpeg_variants
 import malformed
@@ -98,6 +99,10 @@ class Paths:
         ]
 
 
+# Its graphs are made once.
+_paths = functools.cache(Paths)
+
+
 def compare(count, seed=0, background=255):
     """Sends `count` files down the three paths, in their own size and in `SMALL`.
 
@@ -106,7 +111,7 @@ def compare(count, seed=0, background=255):
         that agree, of which "rounded" ones are also "read", and `(kind, content, what)`
         of the others.
     """
-    paths = Paths(background)
+    paths = _paths(background)
     waiting = collections.defaultdict(list)
     counts = collections.defaultdict(collections.Counter)
     disagreements = []
