@@ -7,11 +7,15 @@ and some that are no images at all (`tests/export/png_variants.py`, `jpeg_varian
 `malformed.py`), and decodes each in three ways: as training reads pictures, as the
 runtimes without TensorFlow do, and in the graph of a SavedModel; in the file's own size
 and colours, and shrunk or enlarged to a small grey image. It fails at the first
-disagreement that is not allowed, and then writes nothing. Allowed is one thing:
+disagreement that is not allowed, and then writes nothing. Allowed are two things:
 
 * "rounded": one level of 255, in an image that was resized or whose colour became grey.
   There a value may lie half way between two levels, and float sums of another order
   round it to the other.
+* "behind_the_rows": a PNG of more than 16 KB with something behind its last row, or
+  without an end of its zlib stream, which training and edge refuse and the graph reads,
+  with the right pixels. TensorFlow unpacks a zlib stream whole or not at all, so the
+  graph cannot look whether there is more without making room for all of it.
 
 The result counts what became of each kind of file.
 """

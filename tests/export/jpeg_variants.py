@@ -90,9 +90,15 @@ def _whole(generator, width, height):
         exif = Image.Exif()
         exif[0x0112] = int(generator.integers(1, 9))
         options["exif"] = exif
-    out = io.BytesIO()
-    Image.fromarray(pixels, mode=mode).save(out, "JPEG", **options)
-    return out.getvalue()
+    for chosen in (options, {"quality": options["quality"]}):
+        out = io.BytesIO()
+        try:
+            Image.fromarray(pixels, mode=mode).save(out, "JPEG", **chosen)
+        except OSError:
+            # Its buffer is too small for some options together.
+            continue
+        return out.getvalue()
+    raise RuntimeError(f"Pillow writes no JPEG of quality {options['quality']}")
 
 
 def _places(segments, *kinds):
