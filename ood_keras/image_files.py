@@ -339,8 +339,10 @@ def _check_rows(png):
         raise _damaged(f"its pixels cannot be unpacked ({error})") from None
     if found > size:
         raise _damaged("there is more behind its last row")
-    if found < size or not unpacking.eof:
-        raise _damaged("pixels are missing, or their checksum is")
+    if found < size:
+        raise _damaged("pixels are missing")
+    if not unpacking.eof:
+        raise _damaged("the end and the checksum of its pixels are missing")
 
 
 def _of_palette(png, background):

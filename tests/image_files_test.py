@@ -141,7 +141,10 @@ DAMAGED = {
         with_idat(PACKED, before=[chunk(b"tRNS", b"\0\1", flip=1)]),
         "checksum of its chunk tRNS",
     ),
-    "zlib checksum missing": (with_idat(PACKED[:-4]), "checksum is"),
+    "zlib checksum missing": (
+        with_idat(PACKED[:-4]),
+        "the end and the checksum of its pixels",
+    ),
     "zlib checksum wrong": (with_idat(PACKED[:-1] + b"\0"), "cannot be unpacked"),
     "no IEND": (join([header(28, 28), (b"IDAT", PACKED)]), "truncated"),
     "IEND cut": (GREY_PNG[:-1], "truncated"),

@@ -173,7 +173,7 @@ def _is_behind_the_rows(content, what):
     try:
         image_files.read(content)
     except image_files.Refused as error:
-        reasons = ("more behind its last row", "or their checksum is")
+        reasons = ("more behind its last row", "the end and the checksum")
         # No chunk but IDAT is long here.
         longer = len(content) * image_files.DEFLATE_RATIO > image_bytes.MAX_UNPACKED
         return longer and any(reason in str(error) for reason in reasons)
