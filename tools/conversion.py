@@ -49,7 +49,7 @@ def convert(
     path = locate(model)
     training = manifest.read(path).get("training") or {}
     if known is not None:
-        source = pipelines.load(known, data_dir=data_dir, image_shape=_shape(path))
+        source = pipelines.load(known, data_dir=data_dir, **_image_options(path))
         pipelines.check_known(source.validation)
         check_same_classes(source, manifest.read(path)["class_names"])
     else:
@@ -127,9 +127,7 @@ def table(reports):
 
 def _validation(specs, data_dir, model, known=None):
     """The validation images of all sources as one dataset, in the model's shape."""
-    load = functools.partial(
-        pipelines.load, data_dir=data_dir, image_shape=_shape(model)
-    )
+    load = functools.partial(pipelines.load, data_dir=data_dir, **_image_options(model))
     if known is not None:
         load = functools.partial(load, known=load(known))
     splits = [load(spec).validation for spec in specs]
@@ -143,8 +141,13 @@ def _validation(specs, data_dir, model, known=None):
     return functools.reduce(lambda first, second: first.concatenate(second), datasets)
 
 
-def _shape(model):
-    return tuple(manifest.read(model)["input"]["image"]["shape"][1:])
+def _image_options(model):
+    """How to load images as the model reads them, for `pipelines.load`."""
+    content = manifest.read(model)
+    return {
+        "image_shape": tuple(content["input"]["image"]["shape"][1:]),
+        "background": manifest.background(content),
+    }
 
 
 def _check_formats(formats):

@@ -126,7 +126,9 @@ class Demo:
         """
         limit = self.points[point].value
         answers = self.model.predict_bytes([content], threshold=limit)
-        pixels = pillow_decoder.decode(content, self.model.image_shape)
+        pixels = pillow_decoder.decode(
+            content, self.model.image_shape, self.model.background
+        )
         image = None if pixels is None else pixels / np.float32(255)
         return self._answer(image, answers)
 

@@ -18,6 +18,7 @@ from ood_keras import calibration, evaluation, pipelines, training
 from ood_keras import detectors as detector_room
 from ood_keras import export as exporting
 from ood_keras.files import atomic_file
+from ood_keras.image_files import BACKGROUND
 from ood_keras.inference.shipped_models import names as shipped_names
 from ood_keras.metrics import measures
 from ood_keras.pipelines.sources.licences import licence
@@ -49,6 +50,7 @@ def train(
     recipe="fast",
     data_dir=None,
     image_shape=None,
+    background=BACKGROUND,
     overrides=(),
     seed=0,
 ):
@@ -63,6 +65,8 @@ def train(
         data_dir: The folder of the data sets.
         image_shape: `(height, width, channels)` to convert all images to; default: the
             known source's own.
+        background: What transparent pixels of picture files are laid on, see
+            `pipelines.load`; evaluation and export keep to it.
         overrides: `field=value` strings that change the recipe.
         seed: Decides everything.
 
@@ -88,7 +92,12 @@ def train(
             f"unknown source. Received: {', '.join(unknown)}"
         )
     training.set_seed(seed)
-    known_source = pipelines.load(known, data_dir=data_dir, image_shape=image_shape)
+    known_source = pipelines.load(
+        known,
+        data_dir=data_dir,
+        image_shape=image_shape,
+        background=_recorded_background(run_dir, background),
+    )
     unknown_sources = load_unknown(unknown, known_source, data_dir, seed)
     num_classes = known_source.num_classes
     known_train = known_source.train
@@ -126,6 +135,7 @@ def train(
             "unknown": list(unknown),
             "data_dir": _recorded_data_dir(run_dir, data_dir),
             "image_shape": list(known_source.image_shape),
+            **_background_setting(known_source),
             "class_names": list(known_source.class_names),
             "recipe": dataclasses.asdict(recipe),
             "data": fingerprints(
@@ -268,7 +278,10 @@ def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
         )
     data_dir = data_dir or settings["data_dir"]
     known_source = pipelines.load(
-        settings["known"], data_dir=data_dir, image_shape=settings["image_shape"]
+        settings["known"],
+        data_dir=data_dir,
+        image_shape=settings["image_shape"],
+        background=settings.get("background"),
     )
     judge_sources = load_unknown(judges, known_source, data_dir, settings["seed"])
     test_sources = load_unknown(unknown, known_source, data_dir)
@@ -438,6 +451,7 @@ def export(
         metrics=metrics,
         at_threshold=at_threshold,
         training=_training(run_dir, detector is None),
+        background=settings.get("background"),
         sample_images=_read_samples(run_dir / "samples", settings["image_shape"]),
         known_examples=examples,
     )
@@ -533,7 +547,12 @@ def calibrate(*, model, known, data_dir=None, target_acceptance=0.95, method=Non
             f"{exporting.shipped(str(model))} to DIR/1 and give that as --model"
         )
     predictor = exporting.Predictor(model)
-    source = pipelines.load(known, data_dir=data_dir, image_shape=predictor.image_shape)
+    source = pipelines.load(
+        known,
+        data_dir=data_dir,
+        image_shape=predictor.image_shape,
+        background=predictor.background,
+    )
     pipelines.check_known(source.validation)
     check_same_classes(source, predictor.class_names)
     scores = predictor.predict(source.validation.dataset())["ood_score"]
@@ -652,6 +671,24 @@ def _recorded_data_dir(run_dir, data_dir):
     return None if data_dir is None else str(data_dir)
 
 
+def _recorded_background(run_dir, background):
+    """Returns the background to read with: that of a run which is resumed.
+
+    `None` where an earlier version began it, which dropped alpha.
+    """
+    path = pathlib.Path(run_dir) / "run.json"
+    if path.is_file():
+        settings = json.loads(path.read_text()).get("settings", {})
+        if "background" not in settings:
+            return None
+    return background
+
+
+def _background_setting(source):
+    """What `run.json` says about it: nothing where alpha was dropped."""
+    return {} if source.background is None else {"background": source.background}
+
+
 class _LabelsForEach:
     """Data of a model whose every output has a loss on the same labels."""
 
@@ -693,7 +730,7 @@ def _exposure(recipe, sources, known_source, seed):
 
 
 def load_unknown(specs, known_source, data_dir, seed=0):
-    """Returns the unknown sources, in the image shape of the known one.
+    """Returns the unknown sources, with image shape and background of the known one.
 
     `seed` decides those that are made and not read; test images never depend on the
     seed of a run.
@@ -705,6 +742,7 @@ def load_unknown(specs, known_source, data_dir, seed=0):
             image_shape=known_source.image_shape,
             known=known_source,
             seed=seed,
+            background=known_source.background,
         )
         for spec in specs
     ]

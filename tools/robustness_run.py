@@ -65,6 +65,7 @@ def measure(
         first["known"],
         data_dir=data_dir or first["data_dir"],
         image_shape=first["image_shape"],
+        background=first.get("background"),
     )
     sources = jobs.load_unknown(unknown, known, data_dir or first["data_dir"])
     tests = {spec: source.test for spec, source in zip(unknown, sources, strict=True)}

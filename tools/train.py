@@ -46,6 +46,13 @@ _IMAGE_SHAPE = flags.DEFINE_list(
     "32,32,3; default: those of the known images, which then must have one size.",
     flag_values=_FLAGS,
 )
+_BACKGROUND = flags.DEFINE_string(
+    "background",
+    "white",
+    "What transparent pixels of picture files are laid on: white, black, or a grey "
+    "level from 0 to 255; kept with the run and the exported model.",
+    flag_values=_FLAGS,
+)
 _RECIPE = flags.DEFINE_string(
     "recipe",
     "fast",
@@ -72,6 +79,7 @@ def _train(positional):
         run_dir=_RUN_DIR.value,
         data_dir=_DATA_DIR.value,
         image_shape=_IMAGE_SHAPE.value,
+        background=_BACKGROUND.value,
         recipe=_RECIPE.value,
         overrides=_OVERRIDE.value,
         seed=_SEED.value,

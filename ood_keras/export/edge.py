@@ -147,11 +147,16 @@ class Source:
             "converted_to": name,
             "converted_from": {key: self.manifest[key] for key in made_from},
             **described(threshold, operating_points),
-            "input": inputs,
+            "input": {**inputs, **self._files()},
             "output": {
                 key: output[key] for key in output if key not in ("features", "logits")
             },
         }
+
+    def _files(self):
+        """What the contract says about image files; a copy reads them alike."""
+        inputs = self.manifest["input"]
+        return {key: inputs[key] for key in ("image_bytes",) if key in inputs}
 
     def compare(self, answers, threshold):
         """How a converted model's answers differ from the SavedModel's.

@@ -8,7 +8,8 @@ model's own input check rejects.
 
 import tensorflow as tf
 
-from ood_keras.inference.pillow_decoder import (
+from ood_keras.image_files import (
+    BACKGROUND,
     JPEG,
     MAX_JPEG_SCANS,
     MAX_PIXELS,
@@ -18,9 +19,10 @@ from ood_keras.inference.pillow_decoder import (
 
 # How files become pixels, for the manifest and for whoever prepares training images.
 CONVERSION = (
-    "PNG or JPEG; reduced to 8 bits; alpha, transparency and a camera's note on which "
-    "side is up are ignored; where the model takes one channel, colour becomes grey as "
-    "0.299 R + 0.587 G + 0.114 B; "
+    "PNG or JPEG; reduced to 8 bits; transparent pixels are laid on the grey level "
+    "background (null: alpha is dropped); gamma, colour profiles and a camera's note "
+    "on which side is up are ignored; where the model takes one channel, colour "
+    "becomes grey as 0.299 R + 0.587 G + 0.114 B; "
     "shrunk by averaging the covered area, enlarged bilinearly, each axis on its own; "
     "rounded to 8 bits and divided by 255"
 )
@@ -28,7 +30,7 @@ CONVERSION = (
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def decode(image_bytes, image_shape):
+def decode(image_bytes, image_shape, background=BACKGROUND):
     """Decodes PNG and JPEG files; what cannot be decoded becomes NaN, never an error.
 
     Grey, colour, palette, alpha and 16-bit files are converted as `CONVERSION` says. A
@@ -40,6 +42,8 @@ def decode(image_bytes, image_shape):
     Args:
         image_bytes: String tensor `(batch,)`, the content of one file each.
         image_shape: `(height, width, channels)` to make, with 1 or 3 channels.
+        background: Grey level from 0 to 255 on which transparent pixels are laid;
+            `None` drops alpha.
 
     Returns:
         Float32 `(batch, height, width, channels)` in [0, 1], or NaN.
@@ -47,7 +51,7 @@ def decode(image_bytes, image_shape):
     height, width, channels = image_shape
 
     def adapted(index, content):
-        image = tf.cast(_pixels(content), tf.float32)
+        image = tf.cast(_pixels(content, background), tf.float32)
         image = tf.einsum("Hh,hwc->Hwc", _weights(tf.shape(image)[0], height), image)
         image = tf.einsum("Ww,Hwc->HWc", _weights(tf.shape(image)[1], width), image)
         if channels == 1:
@@ -71,14 +75,26 @@ def decode(image_bytes, image_shape):
     return tf.tensor_scatter_nd_update(blank, rows[:, tf.newaxis], images)[:count]
 
 
-def _pixels(content):
+def _pixels(content, background):
     """One file as uint8 `(height, width, 3)`."""
     return tf.cond(
         _starts_with(content, PNG),
-        lambda: tf.io.decode_png(content, 3),
+        lambda: _composed(tf.io.decode_png(content, 4), background),
         # The accurate transform is the one that other decoders use.
         lambda: tf.io.decode_jpeg(content, 3, dct_method="INTEGER_ACCURATE"),
     )
+
+
+def _composed(pixels, background):
+    """RGBA on the background, as `image_files.compose` lays it."""
+    if background is None:
+        return pixels[..., :3]
+    colour, alpha = (
+        tf.cast(pixels[..., :3], tf.int32),
+        tf.cast(pixels[..., 3:], tf.int32),
+    )
+    laid = (alpha * colour + (255 - alpha) * background + 127) // 255
+    return tf.cast(laid, tf.uint8)
 
 
 def _weights(size, new_size):

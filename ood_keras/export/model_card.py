@@ -210,6 +210,9 @@ out-of-range pixels give `valid` false and are rejected.
 {% if manifest.input.image_bytes %}
 
 Image files: {{ manifest.input.image_bytes.conversion|plain }}.
+{% if manifest.input.image_bytes.background is number %}
+The background is {{ manifest.input.image_bytes.background }} of 255.
+{% endif %}
 {% endif %}
 
 ## Data and protocol

@@ -9,6 +9,7 @@ from ood_keras import files
 from ood_keras.calibration import Threshold
 from ood_keras.conventions import REJECTED_SCORE, UNKNOWN_LABEL
 from ood_keras.export import image_bytes, model_card, parity, serving, serving_kit
+from ood_keras.image_files import BACKGROUND, check_background
 from ood_keras.inference import known_examples as examples_file
 from ood_keras.inference import manifest
 from ood_keras.inference.versions import next_version
@@ -27,6 +28,7 @@ def saved_model(
     training=None,
     sample_images=None,
     known_examples=None,
+    background=BACKGROUND,
 ):
     """Exports a model that rejects what it does not know, for TensorFlow Serving.
 
@@ -66,6 +68,9 @@ def saved_model(
             which to compare the exported with the live model, besides noise.
         known_examples: `KnownExamples` to keep beside the model, for `ood-demo`; they
             take no part in any decision.
+        background: What transparent pixels of image files are laid on: "white",
+            "black" or a grey level from 0 to 255, as they were for training
+            (`pipelines.load`). `None` drops alpha.
 
     Returns:
         `path`, a `pathlib.Path`.
@@ -87,6 +92,7 @@ def saved_model(
     PosixPath('saved_models/mnist/1')
     """
     path = check_version(path)
+    background = None if background is None else check_background(background)
     _check_parts(model, detector)
     thresholds = described(threshold, operating_points, at_threshold)
     class_names = _check_class_names(class_names, detector.num_classes)
@@ -100,7 +106,9 @@ def saved_model(
     images = parity.images(image_shape, sample_images)
     _check_known_examples(known_examples, image_shape, len(class_names))
     with files.atomic_directory(path) as folder:
-        serving.save(folder, detector, threshold.value, class_names, image_shape)
+        serving.save(
+            folder, detector, threshold.value, class_names, image_shape, background
+        )
         report = parity.check(folder, detector, threshold, class_names, images)
         files.write_json(folder / "parity.json", report)
         serving_kit.write(folder, path, image_shape)
@@ -113,7 +121,7 @@ def saved_model(
                 "unknown_label": UNKNOWN_LABEL,
                 "detector": {"name": detector.name, "config": detector.get_config()},
                 **thresholds,
-                "input": _input_contract(image_shape),
+                "input": _input_contract(image_shape, background),
                 "output": _OUTPUT_CONTRACT,
                 "metrics": metrics,
                 "training": training,
@@ -258,7 +266,7 @@ def _check_known_examples(examples, image_shape, num_classes):
         )
 
 
-def _input_contract(image_shape):
+def _input_contract(image_shape, background):
     contract = {
         "image": {
             "dtype": "float32",
@@ -271,6 +279,7 @@ def _input_contract(image_shape):
     if serving.takes_files(image_shape):
         contract["image_bytes"] = {
             "conversion": image_bytes.CONVERSION,
+            "background": background,
             "max_pixels": image_bytes.MAX_PIXELS,
             "max_side": image_bytes.MAX_SIDE,
             "max_jpeg_scans": image_bytes.MAX_JPEG_SCANS,

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from ood_keras.conventions import REJECTED_SCORE, UNKNOWN, UNKNOWN_LABEL
 from ood_keras.export.image_bytes import decode
+from ood_keras.image_files import BACKGROUND
 
 # Room for the rounding of whoever prepared the pixels; they are clipped to [0, 1].
 RANGE_TOLERANCE = 1e-3
@@ -11,7 +12,7 @@ RANGE_TOLERANCE = 1e-3
 _OUT_OF_RANGE = 2.0
 
 
-def save(folder, detector, threshold, class_names, image_shape):
+def save(folder, detector, threshold, class_names, image_shape, background=BACKGROUND):
     """Writes a detector with its network as a SavedModel that every loader can open.
 
     Keras objects are called from closures and not tracked; the raw `tf.Variable`s are.
@@ -25,6 +26,8 @@ def save(folder, detector, threshold, class_names, image_shape):
             `threshold` of the module.
         class_names: Labels of the N known classes.
         image_shape: `(height, width, channels)`.
+        background: Grey level on which transparent pixels of files are laid; `None`
+            drops alpha.
     """
     module = tf.Module()
     module.threshold = tf.Variable(
@@ -55,7 +58,7 @@ def save(folder, detector, threshold, class_names, image_shape):
         return _decide(look(image), threshold, class_names)
 
     def predict_bytes(image_bytes):
-        return serving_default(decode(image_bytes, image_shape))
+        return serving_default(decode(image_bytes, image_shape, background))
 
     def features(image):
         seen = look(image)

@@ -16,6 +16,8 @@ class EdgePredictor:
         operating_points: Other thresholds that the model offers, by name.
         class_names: Labels of the known classes, by class id.
         image_shape: `(height, width, channels)` of the images it takes.
+        background: Grey level on which transparent pixels of image files are laid;
+            `None` if alpha is dropped, as by the SavedModel that it was made from.
     """
 
     def _open(self, path, name):
@@ -38,6 +40,7 @@ class EdgePredictor:
         self.threshold = self.manifest["threshold"]["value"]
         self.operating_points = answers.operating_points(self.manifest)
         self.image_shape = tuple(self.manifest["input"]["image"]["shape"][1:])
+        self.background = manifest.background(self.manifest)
         return file.read_bytes()
 
     def predict_bytes(self, contents, threshold=None):
@@ -62,7 +65,7 @@ class EdgePredictor:
         answers.check_contents(contents, self.image_shape)
         images = np.full((len(contents), *self.image_shape), np.nan, np.float32)
         for row, content in enumerate(contents):
-            pixels = pillow_decoder.decode(content, self.image_shape)
+            pixels = pillow_decoder.decode(content, self.image_shape, self.background)
             if pixels is not None:
                 images[row] = pixels.astype(np.float32) / 255
         return images

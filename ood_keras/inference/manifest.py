@@ -106,6 +106,17 @@ def read(folder):
     return content
 
 
+def background(content):
+    """The grey level on which a model lays transparent pixels of files.
+
+    `None` for one of a version that dropped alpha.
+
+    Args:
+        content: What `read` returned.
+    """
+    return content["input"].get("image_bytes", {}).get("background")
+
+
 def _files(folder):
     """The files that the manifest answers for, by name; hidden ones are not."""
     folder = pathlib.Path(folder)

@@ -19,6 +19,8 @@ class Predictor:
         operating_points: Other thresholds that the model offers, by name.
         class_names: Labels of the known classes, by class id.
         image_shape: `(height, width, channels)` of the images it takes.
+        background: Grey level on which it lays transparent pixels of image files;
+            `None` if it drops alpha.
         known_examples: The `KnownExamples` that it was exported with, or `None`.
     """
 
@@ -35,6 +37,7 @@ class Predictor:
         self.threshold = self.manifest["threshold"]["value"]
         self.operating_points = answers.operating_points(self.manifest)
         self.image_shape = tuple(self.manifest["input"]["image"]["shape"][1:])
+        self.background = manifest.background(self.manifest)
         self.known_examples = known_examples.read(self.path)
         import tensorflow as tf
 

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 
+from ood_keras.image_files import BACKGROUND, check_background
 from ood_keras.pipelines.sources import (
     cifar10,
     digits,
@@ -49,7 +50,16 @@ def names():
     return sorted(_NAMED) + sorted(prefixed)
 
 
-def load(spec, *, data_dir=None, image_shape=None, seed=0, known=None, count=None):
+def load(
+    spec,
+    *,
+    data_dir=None,
+    image_shape=None,
+    seed=0,
+    known=None,
+    count=None,
+    background=BACKGROUND,
+):
     """Opens a data source by its spec string.
 
     Whether the data is there is checked now; images are read when a split is first
@@ -68,6 +78,9 @@ def load(spec, *, data_dir=None, image_shape=None, seed=0, known=None, count=Non
         seed: For the sources that are made, not read: `synthetic` and the noises.
         known: `Source` or `Split` of known images that `synthetic` starts from.
         count: Images per split of a source that is made; 10,000 if left out.
+        background: What transparent pixels of picture files are laid on: "white",
+            "black" or a grey level from 0 to 255. `None` drops alpha, as versions
+            before this argument did.
 
     Returns:
         `Source` with `.train`, `.validation` and `.test`.
@@ -105,6 +118,7 @@ def load(spec, *, data_dir=None, image_shape=None, seed=0, known=None, count=Non
         seed=seed,
         known=known,
         count=count,
+        background=None if background is None else check_background(background),
     )
     source = opener(request)
     if classes is None:

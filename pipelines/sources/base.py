@@ -7,6 +7,7 @@ import numpy as np
 
 from ood_keras import resizing
 from ood_keras.conventions import UNKNOWN, check_count
+from ood_keras.image_files import BACKGROUND
 from ood_keras.pipelines.split import ROLES, Split, check_classes
 
 VALIDATION_SHARE = 1 / 12
@@ -29,6 +30,7 @@ class Request:
         seed: For sources that are made, not read.
         known: `Source` or `Split` that `synthetic` starts from, or `None`.
         count: Images per split for sources that are made, or `None`.
+        background: Grey level that transparent pixels are laid on; `None` drops alpha.
     """
 
     spec: str
@@ -38,6 +40,7 @@ class Request:
     seed: int = 0
     known: object = None
     count: int | None = None
+    background: int | None = BACKGROUND
 
 
 class Source:
@@ -50,12 +53,14 @@ class Source:
         class_names: One name per class; empty if all images are unknown.
         roles: The splits it has, a part of `("train", "validation", "test")`.
         load_split: Function from a role to its `Split`; called once per role.
+        background: Grey level that transparent pixels were laid on.
     """
 
-    def __init__(self, name, class_names, roles, load_split):
+    def __init__(self, name, class_names, roles, load_split, *, background=BACKGROUND):
         self.name = name
         self.class_names = tuple(class_names)
         self.roles = tuple(roles)
+        self.background = background
         self._load_split = load_split
         self._splits = {}
 
@@ -112,7 +117,7 @@ class Source:
             return dataclasses.replace(self.split(role).select(classes), source=name)
 
         names = [self.class_names[index] for index in classes]
-        return Source(name, names, self.roles, load_split)
+        return Source(name, names, self.roles, load_split, background=self.background)
 
     def __repr__(self):
         return f"<Source {self.name}: {self.num_classes} classes, {self.roles}>"
@@ -163,7 +168,9 @@ def from_parts(request, class_names, readers, *, namespace=None):
         return loaded.pop(role)
 
     roles = [role for role in ROLES if any(role in part for part in roles_of.values())]
-    return Source(request.spec, class_names, roles, load_split)
+    return Source(
+        request.spec, class_names, roles, load_split, background=request.background
+    )
 
 
 def _carve(labels, roles):

@@ -28,7 +28,9 @@ def open_zips(request):
         def read():
             labels = [_label(zip, name) for zip in zips for name in zip.names]
             images = [
-                pictures.stack(zip.read(), zip.names, request.image_shape)
+                pictures.stack(
+                    zip.read(request.background), zip.names, request.image_shape
+                )
                 for zip in zips
             ]
             return np.concatenate(images), np.array(labels, np.int32)

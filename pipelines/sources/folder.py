@@ -48,7 +48,10 @@ def open_path(request):
                 ]
                 files = [file for file, _ in found]
                 labels = np.array([label for _, label in found], np.int32)
-            decoded = (pictures.decode(file.read_bytes(), file) for file in files)
+            decoded = (
+                pictures.decode(file.read_bytes(), file, request.background)
+                for file in files
+            )
             return pictures.stack(decoded, files, request.image_shape), labels
 
         return read

@@ -36,7 +36,7 @@ def open_zips(request):
         def read():
             reduced = (
                 pictures.reduced(255 - picture, request.image_shape)
-                for picture in zip.read()
+                for picture in zip.read(request.background)
             )
             images = pictures.stack(reduced, zip.names, request.image_shape)
             labels = [indices[_character(name)] for name in zip.names]

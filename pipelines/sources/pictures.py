@@ -7,58 +7,68 @@ import zlib
 
 import numpy as np
 
-from ood_keras import resizing
+from ood_keras import image_files, resizing
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
-_MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB"}
+# These are read for training only; what is served takes PNG and JPEG.
+_OTHER_FORMATS = ("BMP", "GIF", "WEBP")
+_GREY = ("1", "L", "LA")
+_MODES = (*_GREY, "P", "PA", "RGB", "RGBA")
 
-# What a picture may claim before anything of it is unpacked: a small file can say that
-# it holds gigabytes.
-MAX_PIXELS = 2**25
+# What a member of a zip may claim before anything of it is unpacked: a small file can
+# say that it holds gigabytes.
 MAX_BYTES = 64 * 2**20
 
 
-def decode(content, name):
+def decode(content, name, background=image_files.BACKGROUND):
     """Returns the picture as uint8 `(height, width, channels)`, channels 1 or 3.
 
-    As `ood_keras.export` does it: transparency is dropped; a camera's note on which
-    side is up is not read; of an animation the first frame is taken.
+    By the rules of `image_files`, as exported models read their files; BMP, GIF and
+    WebP, which they do not take, alike: of an animation the first frame.
 
     Args:
         content: The bytes of the file.
         name: What error messages call it.
+        background: Grey level on which transparent pixels are laid; `None` drops alpha.
 
     Raises:
-        ValueError: corrupt, truncated, too large, or of more than 8 bits per channel.
+        ValueError: corrupt, truncated, too large, or of more than 8 bits per channel,
+            but for PNG, whose 16 bits become 8.
     """
+    try:
+        if content.startswith((image_files.PNG, image_files.JPEG)) or not content:
+            return image_files.read(content, background)
+        return _read_other(content, background)
+    except image_files.Refused as error:
+        raise ValueError(f"{name} {error}") from error
+
+
+def _read_other(content, background):
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
-            width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise _Refused(
-                    f"says that it has {width}x{height} pixels; at most "
-                    f"{MAX_PIXELS} are read. Make it smaller"
-                )
+        with Image.open(io.BytesIO(content), formats=_OTHER_FORMATS) as picture:
+            image_files.check_size(*picture.size)
             if picture.mode not in _MODES:
-                raise _Refused(
+                raise image_files.Refused(
                     f"has mode {picture.mode}; expected 8 bits per channel, grey or "
                     "RGB. Convert it"
                 )
-            mode = _MODES[picture.mode]
-            pixels = np.asarray(picture.convert(mode))
-    except _Refused as error:
-        raise ValueError(f"{name} {error}") from None
+            grey = picture.mode in _GREY
+            if not picture.has_transparency_data:
+                pixels = np.asarray(picture.convert("L" if grey else "RGB"))
+                return pixels if pixels.ndim == 3 else pixels[..., None]
+            pixels = np.asarray(picture.convert("LA" if grey else "RGBA"))
+    except (image_files.Refused, MemoryError):
+        raise
     # Pillow's decoders raise many types on broken content; each means the same to us.
     except Exception as error:
-        raise ValueError(
-            f"{name} is no readable picture: corrupt, truncated or not one of "
-            f"{', '.join(_FORMATS)} ({type(error).__name__}: {error}). Fetch or save "
-            "it again, or remove it"
+        formats = ", ".join(("PNG", "JPEG", *_OTHER_FORMATS))
+        raise image_files.Refused(
+            f"is no readable picture: corrupt, truncated or not one of {formats} "
+            f"({type(error).__name__}: {error}). Fetch or save it again, or remove it"
         ) from error
-    return pixels if pixels.ndim == 3 else pixels[..., None]
+    return image_files.compose(pixels[..., :-1], pixels[..., -1], background)
 
 
 class Zip:
@@ -94,13 +104,13 @@ class Zip:
         if not self.names:
             raise ValueError(f"{self.path} holds no pictures ({', '.join(SUFFIXES)})")
 
-    def read(self):
-        """Yields the decoded pictures in the order of `names`."""
+    def read(self, background=image_files.BACKGROUND):
+        """Yields the decoded pictures in the order of `names`; see `decode`."""
         try:
             with zipfile.ZipFile(self.path) as archive:
                 for name in self.names:
                     content = archive.read(name)
-                    yield decode(content, f"{name} in {self.path}")
+                    yield decode(content, f"{name} in {self.path}", background)
         except (
             # Of encryption, of an unknown compression, of corrupt members.
             RuntimeError,
@@ -178,7 +188,3 @@ def reduced(picture, image_shape):
     image = Image.fromarray(picture[..., 0] if grey else picture)
     small = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
     return small[..., None] if grey else small
-
-
-class _Refused(Exception):
-    pass

@@ -514,6 +514,40 @@ def test_image_files_are_read_without_tensorflow(predictor, known_and_unknown):
         predictor.predict_bytes(contents[0])
 
 
+def test_transparent_files_are_read_as_by_the_savedmodel(
+    predictor, saved, known_and_unknown
+):
+    drawing = np.rint(known_and_unknown[0][0, ..., 0] * 255).astype(np.uint8)
+    nothing = np.zeros_like(drawing)
+    # Once the drawing is in the alpha of black, once in the grey.
+    seen = tf.io.encode_png(np.stack([nothing, 255 - drawing], axis=-1)).numpy()
+    plain = tf.io.encode_png(drawing[..., None]).numpy()
+    for one in (predictor, export.load(saved)):
+        scores = one.predict_bytes([seen, plain])["ood_score"]
+        assert scores[0] == scores[1]
+    assert predictor.background == export.load(saved).background == 255
+
+
+def test_a_model_of_before_there_was_a_background_drops_alpha(
+    tflite, tmp_path, known_and_unknown
+):
+    folder = tmp_path / "old"
+    shutil.copytree(tflite / "float32", folder)
+    content = manifest.read(folder)
+    del content["input"]["image_bytes"]
+    for key in ("versions", "created", "files", "manifest_sha256"):
+        del content[key]
+    manifest.write(folder, content)
+    old = export.TFLitePredictor(folder)
+    assert old.background is None
+    drawing = np.rint(known_and_unknown[0][0] * 255).astype(np.uint8)
+    alpha = np.arange(drawing.size).reshape(drawing.shape) % 256
+    transparent = np.concatenate([drawing, alpha.astype(np.uint8)], axis=-1)
+    contents = [tf.io.encode_png(image).numpy() for image in (drawing, transparent)]
+    images = old.decode(contents)
+    np.testing.assert_array_equal(images[0], images[1])
+
+
 def test_another_threshold_can_be_asked_for_in_any_format(predictor, known_and_unknown):
     images = known_and_unknown[0][:20]
     everything = predictor.predict(images, threshold=np.inf)

@@ -64,6 +64,7 @@ def test_the_manifest_says_what_the_model_is(exported):
     assert not manifest["operating_points"]
     assert manifest["metrics"] == exported.metrics
     assert manifest["input"]["image"]["shape"] == [None, *SHAPE]
+    assert manifest["input"]["image_bytes"]["background"] == 255
     assert manifest["versions"]["tensorflow"] == tf.__version__
     answered = {"serving_default", "features"}
     signatures = Session(exported.path).signatures

@@ -482,3 +482,72 @@ def test_samples_of_a_long_spec_and_after_a_kill(tmp_path):
     assert paths[0].name == "digits_00_0.png"
     (tmp_path / ".digits_00_0.png.123.tmp.png").write_bytes(b"\x89PNG half")
     assert len(jobs._read_samples(tmp_path, test.image_shape)) == 3 * 64
+
+
+def transparent_pictures(folder, names=("cat", "dog"), seed=0):
+    """Two classes of pictures that are noise in grey and in alpha."""
+    from PIL import Image
+
+    generator = np.random.default_rng(seed)
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for index in range(8):
+            pixels = generator.integers(0, 256, (28, 29, 2)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+    return f"folder:{folder}"
+
+
+@pytest.mark.parametrize(
+    ("background", "level"), [("black", 0), ("9", 9), (200, 200), ("white", 255)]
+)
+def test_the_background_of_a_run_is_that_of_its_measuring(
+    begin, tmp_path, background, level
+):
+    known = transparent_pictures(tmp_path / "pets")
+    run_dir = tmp_path / "run"
+    arguments = {"known": known, "unknown": ["uniform_noise"], "run_dir": run_dir}
+    if background == "white":
+        settings = begin(**arguments)
+    else:
+        settings = begin(background=background, **arguments)
+    assert settings["background"] == level
+    # Whose fingerprints are compared with those of the training.
+    new = transparent_pictures(tmp_path / "new", "ab", seed=1)
+    data = jobs.load_measured(run_dir, [new])
+    for spec, split in ((known, data.known.test), (new, data.tests[new])):
+        expected = pipelines.load(spec, background=level).test.images
+        np.testing.assert_array_equal(split.images, expected)
+        assert (expected != pipelines.load(spec, background=100).test.images).any()
+    assert data.known.background == level
+
+
+def test_a_run_of_before_there_was_a_background_drops_alpha(monkeypatch, tmp_path):
+    settings = []
+    monkeypatch.setattr(
+        training, "fit", lambda *_, **options: settings.append(options["settings"])
+    )
+    known, run_dir = transparent_pictures(tmp_path / "pets"), tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "run.json").write_text(json.dumps({"settings": {}, "seed": 0}))
+    jobs.train(known=known, unknown=["uniform_noise"], run_dir=run_dir, recipe="demo")
+    (run,) = settings
+    # As it was: a new entry would make it another run.
+    assert "background" not in run
+    (run_dir / "run.json").write_text(json.dumps({"settings": run, "seed": 0}))
+    (run_dir / "model.keras").touch()
+    data = jobs.load_measured(run_dir, ["gaussian_noise"])
+    assert data.known.background is None
+    np.testing.assert_array_equal(
+        data.known.test.images, pipelines.load(known, background=None).test.images
+    )
+
+
+def test_a_background_that_is_none_is_explained(tmp_path):
+    with pytest.raises(ValueError, match="white, black, or a grey level"):
+        jobs.train(
+            known="digits",
+            unknown=["synthetic"],
+            run_dir=tmp_path,
+            recipe="demo",
+            background="red",
+        )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ood_keras import pipelines
+from ood_keras import image_files, pipelines
 from ood_keras.inference import pillow_decoder
 from ood_keras.pipelines import DataNotFoundError
 from ood_keras.pipelines.sources import pictures, tfds
@@ -43,6 +43,48 @@ def test_common_modes_are_converted(mode):
     assert decoded.shape == (6, 5, 1 if mode in ("1", "L", "LA") else 3)
 
 
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("background", [255, 0, 99])
+def test_transparent_pixels_are_laid_on_the_background(format, background):
+    image = np.zeros((8, 9, 4), np.uint8)
+    image[:4, :, 3] = 255
+    options = {"lossless": True} if format == "WEBP" else {}
+    content = encoded(Image.fromarray(image), format, **options)
+    decoded = pictures.decode(content, "x", background)
+    assert decoded.shape == (8, 9, 3)
+    assert (decoded[:4] == 0).all()
+    # Pillow writes a BMP of 32 bits whose fourth byte readers take for filling.
+    assert (decoded[4:] == (0 if format == "BMP" else background)).all()
+    assert not pictures.decode(content, "x", None).any() or format == "GIF"
+
+
+def test_a_grey_gif_with_a_transparent_level_stays_grey():
+    image = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
+    decoded = pictures.decode(encoded(image, "GIF", transparency=7), "x", 200)
+    expected = np.arange(64)
+    expected[7] = 200
+    assert np.unique(decoded).tolist() == sorted(set(expected.tolist()))
+
+
+def test_all_kinds_of_jpeg_and_sixteen_bits_are_read():
+    deep = RANDOM.integers(0, 2**16, (3, 4)).astype(np.uint16)
+    decoded = pictures.decode(encoded(Image.fromarray(deep)), "x")
+    np.testing.assert_array_equal(decoded[..., 0], deep >> 8)
+    inks = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    decoded = pictures.decode(encoded(inks, "JPEG", quality=100), "x")
+    np.testing.assert_allclose(decoded, np.full((8, 8, 3), [255, 0, 0]), atol=2)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
+def test_the_largest_size_is_one_for_all_formats(format, monkeypatch):
+    content = encoded(Image.fromarray(pixels(20, 30, 3)), format)
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 599)
+    with pytest.raises(ValueError, match=r"big.file says that it has 30x20 pixels"):
+        pictures.decode(content, "big.file")
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 600)
+    assert pictures.decode(content, "big.file").shape == (20, 30, 3)
+
+
 def test_a_turned_camera_is_read_as_it_is_served():
     image = Image.fromarray(pixels(8, 16, 3))
     exif = Image.Exif()
@@ -73,9 +115,10 @@ def huge_png():
         (lambda c: c[:30], "bad.png is no readable picture"),
         (lambda c: c[:60] + bytes([c[60] ^ 255]) + c[61:], "bad.png is no readable"),
         (lambda c: huge_png(), "bad.png says that it has 8000x8000 pixels"),
+        (lambda c: c[:-1], "bad.png is no readable picture: truncated"),
         (
-            lambda c: encoded(Image.fromarray(np.zeros((3, 3), np.uint16))),
-            "bad.png has mode I;16",
+            lambda c: encoded(Image.fromarray(pixels()[..., 0]), "GIF")[:40],
+            "is no readable",
         ),
         (lambda c: encoded(Image.new("L", (3, 3)), "TIFF"), "bad.png is no readable"),
     ],

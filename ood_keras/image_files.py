@@ -1,0 +1,523 @@
+"""What is read of an image file, and how it becomes pixels: one set of rules for all.
+
+Training, the runtimes without TensorFlow and the graph of a SavedModel
+(`export.image_bytes`) read the same PNG and JPEG files, make the same pixels of them
+and refuse the same ones. A file is checked from its own words before anything of it is
+unpacked, so that time and memory grow with its bytes and with the pixels that it
+declares, never with what else it holds.
+
+Both formats:
+
+* at least 1 and at most `MAX_SIDE` rows and columns, at most `MAX_PIXELS` pixels;
+* at most `MAX_PARTS` chunks or segments and one more for each `PART_BYTES` bytes;
+* what follows the end of the image is ignored, as is a camera's note on which side is
+  up.
+
+PNG:
+
+* the signature; chunks up to IEND, whose names are letters and whose lengths fit;
+  IHDR once, first, 13 bytes long, with a combination of bits and colour type that the
+  standard has;
+* IDAT chunks one behind the other; PLTE at most once and before them; a palette image
+  has one, of 1 to 256 colours, others ignore it, but it is never empty;
+* IHDR, PLTE, IDAT, IEND and tRNS have the right checksum; any other critical chunk is
+  refused, any other ancillary one ignored unread: gamma and profiles change nothing;
+* tRNS at most once, before IDAT, behind PLTE, never beside an alpha channel, and of the
+  length that its colour type asks for (for a palette 1 to as many bytes as colours);
+* the zlib stream of the IDAT chunks is whole, with its checksum, and holds exactly the
+  rows that IHDR declares; it is not longer than `most_packed` of them, and not too
+  short to hold them (deflate packs 1,032 bytes into one at best);
+* 16 bits become the upper 8; a colour of the palette that does not exist is black.
+
+JPEG:
+
+* segments up to EOI; a segment starts at the next 0xFF whose follower is no 0x00, 0x01
+  (TEM), 0xD0 to 0xD7 (restart) or 0xFF (filling); what lies before it belongs to a
+  scan, or is skipped;
+* only DHT, DQT, DRI, APPn, COM, DNL (ignored), SOS and one frame: SOF0, SOF1 or SOF2
+  before the first scan, of 8 bits and 1, 3 or 4 components. So no arithmetic coding, no
+  lossless or hierarchical frames, and a height that stands in the frame;
+* at least 1 and at most `MAX_JPEG_SCANS` scans; at most `JPEG_PIXELS_A_BYTE` pixels for
+  each byte of the file, twice what any Huffman code can reach;
+* four components are C, M, Y and K (or are converted to them from YCCK), which Adobe's
+  segment says are stored as 255 - ink; red is `(255 - C) (255 - K) // 255` of the inks,
+  green and blue likewise of M and Y.
+
+A JPEG has no checksum: one whose damage still decodes cannot be told from a good one.
+
+Alpha of either depth, of a palette, or of a transparent colour is laid on a grey
+`background`, on 8 bits: `compose`.
+"""
+
+import io
+import re
+import struct
+import typing
+import zlib
+
+import numpy as np
+
+from ood_keras.conventions import is_integer
+
+PNG = b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8\xff"
+
+# A photograph of 24 megapixels is read; 2 GB of memory decode the largest file.
+MAX_PIXELS = 2**25
+MAX_SIDE = 2**14
+MAX_PARTS = 256
+PART_BYTES = 512
+# A progressive JPEG has about ten scans; each one, however short, costs a pass over the
+# image, so that a small file with thousands would hold a server for minutes.
+MAX_JPEG_SCANS = 64
+JPEG_PIXELS_A_BYTE = 1024
+# Deflate writes at most 258 bytes for two bits.
+DEFLATE_RATIO = 1032
+# White: most drawings with a transparent ground were made to stand on it.
+BACKGROUND = 255
+
+# The bits that each colour type of a PNG may have, and its samples in a pixel.
+PNG_BITS = {
+    0: (1, 2, 4, 8, 16),
+    2: (8, 16),
+    3: (1, 2, 4, 8),
+    4: (8, 16),
+    6: (8, 16),
+}
+PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# The first column and row of each pass, and the steps between them.
+PNG_PASSES = {
+    0: [(0, 0, 1, 1)],
+    1: [
+        (0, 0, 8, 8),
+        (4, 0, 8, 8),
+        (0, 4, 4, 8),
+        (2, 0, 4, 4),
+        (0, 2, 2, 4),
+        (1, 0, 2, 2),
+        (0, 1, 1, 2),
+    ],
+}
+JPEG_FRAMES = (0xC0, 0xC1, 0xC2)
+# DHT, DQT, DNL, DRI, COM and APP0 to APP15.
+JPEG_SEGMENTS = (0xC4, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0))
+
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+_NAMED_BACKGROUNDS = {"white": 255, "black": 0}
+_SLICE = 2**16
+
+
+class Refused(ValueError):
+    """An image file is not read. The message goes on where the file's name ends."""
+
+
+class _Png(typing.NamedTuple):
+    width: int
+    height: int
+    bits: int
+    colour: int
+    laced: int
+    palette: bytes | None
+    transparency: bytes | None
+    packed: bytes
+
+
+def read(content, background=BACKGROUND):
+    """Returns the pixels of a PNG or JPEG file.
+
+    Args:
+        content: The bytes of the file.
+        background: Grey level from 0 to 255 on which transparent pixels are laid;
+            `None` drops alpha, as models do that were exported before there was one.
+
+    Returns:
+        uint8 `(height, width, channels)`: 1 channel where the file is grey, else RGB.
+
+    Raises:
+        Refused: by one of the rules above, with the reason and what to do.
+    """
+    if content.startswith(PNG):
+        return _read_png(content, background)
+    if content.startswith(JPEG):
+        return _read_jpeg(content)
+    if not content:
+        raise _damaged("it is empty")
+    raise Refused(
+        "is no readable picture: neither PNG nor JPEG. Convert it, or remove it"
+    )
+
+
+def compose(colour, alpha, background=BACKGROUND):
+    """Lays colour on a background: `(a c + (255 - a) b + 127) // 255`, on integers.
+
+    Args:
+        colour: uint8 `(height, width, channels)`.
+        alpha: uint8 `(height, width)`: 0 is transparent, 255 opaque.
+        background: Grey level from 0 to 255; `None` returns `colour`.
+    """
+    if background is None:
+        return colour
+    # No sum exceeds 255 * 255 + 127.
+    alpha = alpha[..., np.newaxis].astype(np.uint16)
+    laid = alpha * colour + (255 - alpha) * np.uint16(background)
+    return ((laid + np.uint16(127)) // 255).astype(np.uint8)
+
+
+def check_background(value):
+    """Returns the grey level of a background, or raises.
+
+    Args:
+        value: "white", "black", or an integer from 0 to 255, which may be text.
+    """
+    level = _NAMED_BACKGROUNDS.get(value, value) if isinstance(value, str) else value
+    if isinstance(level, str) and level.isascii() and level.isdecimal():
+        level = int(level)
+    if isinstance(level, str) or not is_integer(level) or not 0 <= level <= 255:
+        raise ValueError(
+            "`background` is what transparent pixels are laid on: white, black, or a "
+            f"grey level from 0 to 255. Received: background={value!r}"
+        )
+    return int(level)
+
+
+def check_size(width, height):
+    """Raises `Refused` unless an image of this size is read."""
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+        raise Refused(
+            f"says that it is {width} pixels wide and {height} high; expected 1 to "
+            f"{MAX_SIDE}. Resize it"
+        )
+    if width * height > MAX_PIXELS:
+        raise Refused(
+            f"says that it has {width}x{height} pixels; at most {MAX_PIXELS} are read. "
+            "Make it smaller"
+        )
+
+
+def most_parts(num_bytes):
+    """How many chunks or segments a file of so many bytes may have."""
+    return MAX_PARTS + num_bytes // PART_BYTES
+
+
+def most_packed(num_bytes):
+    """How long the zlib stream of so many bytes of rows may be.
+
+    Rows of two bytes that are stored one by one, without any compression, take less.
+    """
+    return 4 * num_bytes + 1024
+
+
+def _read_png(content, background):
+    png = _walk_png(content)
+    _check_rows(png)
+    if png.colour == 3:
+        return _of_palette(png, background)
+    pixels = _png_pixels(png)
+    if png.colour in (4, 6):
+        # Pillow repeats a grey of 16 bits with alpha three times.
+        colour = pixels[..., : PNG_SAMPLES[png.colour] - 1]
+        return compose(colour, pixels[..., -1], background)
+    if png.transparency is None or background is None:
+        return pixels
+    return compose(pixels, _alpha_of_key(png, pixels), background)
+
+
+def _walk_png(content):
+    """The `_Png` that a file is, after all checks but those of the rows."""
+    if content[8:16] != b"\0\0\0\rIHDR":
+        raise _damaged("a PNG file starts with the chunk IHDR of 13 bytes")
+    view, position = memoryview(content), len(PNG)
+    found = {b"IHDR": [], b"PLTE": [], b"tRNS": [], b"IDAT": []}
+    last, most = b"", most_parts(len(content))
+    for _ in range(most):
+        if len(content) < position + 12:
+            raise _damaged("truncated, it has no chunk IEND")
+        length, kind = struct.unpack_from(">I4s", content, position)
+        end = position + 12 + length
+        if len(content) < end:
+            raise _damaged(f"truncated in its chunk {_shown(kind)}")
+        if not (kind.isascii() and kind.isalpha()):
+            raise _damaged(f"a chunk is called {kind!r}")
+        if kind in found or kind == b"IEND":
+            (checksum,) = struct.unpack_from(">I", content, end - 4)
+            if zlib.crc32(view[position + 4 : end - 4]) != checksum:
+                raise _damaged(f"the checksum of its chunk {_shown(kind)} is wrong")
+            if kind == b"IEND":
+                break
+            _check_place(kind, last, found)
+            found[kind].append(view[position + 8 : end - 4])
+        elif kind[0] & 0x20 == 0:
+            raise Refused(
+                f"needs the chunk {_shown(kind)}, which is not of the PNG standard. "
+                "Save it again as a plain PNG, or remove it"
+            )
+        last, position = kind, end
+    else:
+        raise Refused(
+            f"has more than {most} chunks, the most for a file of {len(content)} "
+            "bytes. Save it again, or remove it"
+        )
+    return _checked_png(found)
+
+
+def _check_place(kind, last, found):
+    """Raises if a chunk may not stand where it does."""
+    if kind == b"IDAT":
+        if found[kind] and last != kind:
+            raise _damaged("another chunk stands among its IDAT chunks")
+    elif found[kind]:
+        raise _damaged(f"it has two {_shown(kind)} chunks")
+    elif found[b"IDAT"]:
+        raise _damaged(f"its chunk {_shown(kind)} stands behind the pixels")
+    elif kind == b"PLTE" and found[b"tRNS"]:
+        raise _damaged("its chunk tRNS stands before the palette")
+
+
+def _checked_png(found):
+    """The `_Png` of the content of its chunks."""
+    (header,) = found[b"IHDR"]
+    width, height, bits, colour, packing, filtering, laced = struct.unpack(
+        ">IIBBBBB", header
+    )
+    check_size(width, height)
+    if (
+        bits not in PNG_BITS.get(colour, ())
+        or (packing, filtering) != (0, 0)
+        or laced not in PNG_PASSES
+    ):
+        raise _damaged(
+            f"{bits} bits, colour type {colour}, compression {packing}, filter "
+            f"{filtering} and interlace {laced} do not go together in a PNG file"
+        )
+    palette, transparency = (
+        bytes(found[kind][0]) if found[kind] else None for kind in (b"PLTE", b"tRNS")
+    )
+    if colour == 3 and palette is None:
+        raise _damaged("it has no palette")
+    colours = len(palette) // 3 if palette is not None else 0
+    if palette == b"" or (colour == 3 and (len(palette) % 3 or colours > 256)):
+        raise _damaged(f"its palette has {len(palette)} bytes")
+    if transparency is not None:
+        expected = {0: (2,), 2: (6,), 3: range(1, colours + 1)}.get(colour, ())
+        if len(transparency) not in expected:
+            raise _damaged(
+                f"its chunk tRNS has {len(transparency)} bytes, for colour type "
+                f"{colour}" + f" of {colours} colours" * (colour == 3)
+            )
+    packed = b"".join(found[b"IDAT"])
+    return _Png(width, height, bits, colour, laced, palette, transparency, packed)
+
+
+def _check_rows(png):
+    """Raises unless the zlib stream is whole and holds the rows, and nothing else.
+
+    Pillow would fill up with black what is missing.
+    """
+    size = 0
+    for left, top, right, down in PNG_PASSES[png.laced]:
+        columns, rows = -((left - png.width) // right), -((top - png.height) // down)
+        if columns > 0 and rows > 0:
+            bits = columns * png.bits * PNG_SAMPLES[png.colour]
+            size += rows * (1 + -(-bits // 8))
+    if len(png.packed) * DEFLATE_RATIO < size:
+        raise _damaged("pixels are missing")
+    if len(png.packed) > most_packed(size):
+        raise Refused(
+            f"has {len(png.packed)} bytes of compressed pixels for {size} bytes of "
+            "pixels. Save it again, or remove it"
+        )
+    # In slices, so that neither the pixels nor what is left of the input is copied
+    # again and again.
+    unpacking, found = zlib.decompressobj(), 0
+    try:
+        for start in range(0, len(png.packed), _SLICE):
+            rest = png.packed[start : start + _SLICE]
+            while rest and found <= size and not unpacking.eof:
+                found += len(unpacking.decompress(rest, 16 * _SLICE))
+                rest = unpacking.unconsumed_tail
+    except zlib.error as error:
+        raise _damaged(f"its pixels cannot be unpacked ({error})") from None
+    if found > size:
+        raise _damaged("there is more behind its last row")
+    if found < size:
+        raise _damaged("pixels are missing")
+    if not unpacking.eof:
+        raise _damaged("the end and the checksum of its pixels are missing")
+
+
+def _of_palette(png, background):
+    indices = _png_pixels(png)[..., 0]
+    colours = np.zeros((256, 3), np.uint8)
+    given = np.frombuffer(png.palette, np.uint8).reshape(-1, 3)
+    colours[: len(given)] = given
+    if png.transparency is not None:
+        alpha = np.full((1, 256), 255, np.uint8)
+        alpha[0, : len(png.transparency)] = np.frombuffer(png.transparency, np.uint8)
+        colours = compose(colours[np.newaxis], alpha, background)[0]
+    return colours[indices]
+
+
+def _alpha_of_key(png, pixels):
+    """Alpha of an image in which one colour is transparent: of all bits, not the 8."""
+    key = np.frombuffer(png.transparency, ">u2") & (2**png.bits - 1)
+    if png.bits == 16:
+        pixels = pixels.astype(np.uint16) << 8 | _png_pixels(png, low=True)
+    else:
+        key = key * (255 // (2**png.bits - 1))
+    return np.where((pixels == key).all(-1), 0, 255).astype(np.uint8)
+
+
+def _png_pixels(png, low=False):
+    """What Pillow makes of the rows: uint8 `(height, width, channels)`.
+
+    Args:
+        low: Whether to take the lower 8 of 16 bits.
+    """
+    from PIL import PngImagePlugin
+
+    header = (png.width, png.height, png.bits, png.colour, 0, 0, png.laced)
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", *header), b"IDAT": png.packed}
+    content = [PNG]
+    for kind, data in (*chunks.items(), (b"IEND", b"")):
+        checksum = zlib.crc32(data, zlib.crc32(kind))
+        content += [
+            struct.pack(">I", len(data)),
+            kind,
+            data,
+            struct.pack(">I", checksum),
+        ]
+
+    def load(picture):
+        if low and png.colour == 2:
+            # As if the lower byte came last.
+            picture.tile = [tile._replace(args="RGB;16L") for tile in picture.tile]
+        pixels = np.asarray(picture)
+        if pixels.dtype == bool:
+            pixels = pixels * np.uint8(255)
+        elif pixels.dtype != np.uint8:  # 16 bits, grey.
+            pixels = (pixels & 255 if low else pixels >> 8).astype(np.uint8)
+        return pixels
+
+    pixels = _by_pillow(PngImagePlugin.PngImageFile, b"".join(content), load)
+    return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+
+
+def _read_jpeg(content):
+    from PIL import JpegImagePlugin
+
+    content = _walk_jpeg(content)
+
+    def load(picture):
+        pixels = np.asarray(picture)
+        if picture.mode == "CMYK":
+            # Pillow takes each file for one of Adobe's, and has inverted it.
+            light = 255 - pixels if "adobe" in picture.info else pixels
+            light = light.astype(np.uint16)
+            pixels = (light[..., :3] * light[..., 3:] // 255).astype(np.uint8)
+        return pixels
+
+    pixels = _by_pillow(JpegImagePlugin.JpegImageFile, content, load)
+    return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+
+
+def _walk_jpeg(content):
+    """The JPEG file with nothing but its image, after all checks."""
+    view, position, scans, frame = memoryview(content), 2, 0, False
+    kept, most = [content[:2]], most_parts(len(content))
+    for _ in range(most):
+        marker = _MARKER.search(content, position)
+        if marker is None:
+            raise _damaged("truncated, it has no end marker")
+        start, kind = marker.start(), content[marker.start() + 1]
+        if scans:
+            kept.append(view[position:start])
+        position = start + 2
+        if kind == 0xD9:
+            break
+        _check_segment(kind, frame, scans)
+        end = position + int.from_bytes(view[position : position + 2], "big")
+        if end < position + 2 or len(content) < end:
+            raise _damaged("truncated in a segment")
+        if kind in JPEG_FRAMES:
+            frame = True
+            _check_frame(view[position + 2 : end], len(content))
+        scans += kind == 0xDA
+        if scans > MAX_JPEG_SCANS:
+            raise Refused(
+                f"has more than {MAX_JPEG_SCANS} scans. Save it again, or remove it"
+            )
+        if _changes_pixels(kind, content, position, end):
+            kept.append(view[start:end])
+        position = end
+    else:
+        raise Refused(
+            f"has more than {most} segments, the most for a file of {len(content)} "
+            "bytes. Save it again, or remove it"
+        )
+    if not scans:
+        raise _damaged("it holds no pixels")
+    return b"".join([*kept, b"\xff\xd9"])
+
+
+def _check_segment(kind, frame, scans):
+    if kind in JPEG_FRAMES:
+        if frame or scans:
+            raise _damaged("it states its size twice")
+    elif kind == 0xDA:
+        if not frame:
+            raise _damaged("its pixels come before its size")
+    elif kind not in JPEG_SEGMENTS:
+        raise Refused(
+            f"has the marker 0xFF{kind:02X}: it is damaged, or no baseline or "
+            "progressive JPEG with Huffman codes. Save it again, or remove it"
+        )
+
+
+def _check_frame(frame, num_bytes):
+    if len(frame) < 6:
+        raise _damaged("its frame header is too short")
+    bits, height, width, components = struct.unpack_from(">BHHB", frame)
+    if bits != 8 or components not in (1, 3, 4):
+        raise Refused(
+            f"has {components} components of {bits} bits; expected 1, 3 or 4 of 8. "
+            "Convert it"
+        )
+    if len(frame) != 6 + 3 * components:
+        raise _damaged("its frame header has the wrong length")
+    check_size(width, height)
+    if width * height > JPEG_PIXELS_A_BYTE * num_bytes:
+        raise _damaged(f"{num_bytes} bytes cannot hold {width}x{height} pixels")
+
+
+def _changes_pixels(kind, content, position, end):
+    """Whether a segment is one that decoders need: no text, no profile, no preview."""
+    if kind == 0xE0:
+        return content.startswith(b"JFIF\0", position + 2) and end - position >= 16
+    if kind == 0xEE:
+        return content.startswith(b"Adobe", position + 2) and end - position >= 14
+    return kind not in (0xDC, 0xFE) and not 0xE0 <= kind <= 0xEF
+
+
+def _by_pillow(open_file, content, load):
+    """What `load` makes of a file that Pillow opens; not by `Image.open`.
+
+    That also reads other formats and warns of large images.
+    """
+    try:
+        with open_file(io.BytesIO(content)) as picture:
+            return load(picture)
+    except MemoryError:
+        raise
+    # Pillow's decoders raise many types on broken content; each means the same to us.
+    except Exception as error:
+        raise _damaged(f"{type(error).__name__}: {error}") from error
+
+
+def _damaged(what):
+    return Refused(
+        f"is no readable picture: {what}. Fetch or save it again, or remove it"
+    )
+
+
+def _shown(kind):
+    return kind.decode("latin-1")

@@ -1,0 +1,60 @@
+"""Training, the runtimes without TensorFlow and the graph read the same files.
+
+20,000 more: `python benchmarks/file_agreement.py`.
+"""
+
+import zipfile
+
+import file_agreement
+import numpy as np
+import pytest
+
+
+@pytest.mark.parametrize(("seed", "background", "count"), [(0, 255, 450), (1, 77, 150)])
+def test_the_three_paths_agree_on_every_file(seed, background, count):
+    counts, disagreements = file_agreement.compare(count, seed, background)
+    assert not disagreements, [
+        (kind, what, content[:2000]) for kind, content, what in disagreements[:5]
+    ]
+    totals = {
+        name: sum(counted.get(name, 0) for counted in counts.values())
+        for name in ("read", "refused", "rounded", "behind_the_rows")
+    }
+    assert totals["read"] + totals["refused"] + totals["behind_the_rows"] == count
+    assert totals["behind_the_rows"] < 0.01 * count
+    # Neither all nor none, or nothing was compared.
+    assert totals["read"] > 0.3 * count and totals["refused"] > 0.2 * count
+    assert totals["rounded"] < 0.02 * count
+    assert counts["png/whole"].keys() == counts["jpeg/whole"].keys()
+    assert not counts["png/whole"].get("refused")
+    assert not counts["jpeg/whole"].get("refused")
+
+
+def test_a_difference_is_seen():
+    image = np.full((2, 2, 1), 7, np.uint8)
+    assert file_agreement.difference(None, None, None) == ("", 0)
+    assert file_agreement.difference(image, image, image) == ("", 0)
+    assert file_agreement.difference(image, image, image + 2) == ("", 2)
+    what, _ = file_agreement.difference(image, None, image)
+    assert what == "read by training and graph only"
+    what, _ = file_agreement.difference(image, image + 1, image)
+    assert what == "other pixels on the edge than in training"
+
+
+@pytest.mark.real_data
+def test_photographs_of_cameras_are_read_alike(real_data_dir):
+    path = real_data_dir / "camera_photos" / "images.zip"
+    if not path.is_file():
+        pytest.skip(f"no photographs in {path}")
+    paths = file_agreement.Paths(255)
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        contents = [archive.read(name) for name in names]
+    for shape in ((96, 96, 3), (28, 28, 1)):
+        answers = [
+            path(contents, shape) for path in (paths.training, paths.edge, paths.graph)
+        ]
+        for name, answer in zip(names, zip(*answers, strict=True), strict=True):
+            assert answer[0] is not None, name
+            what, levels = file_agreement.difference(*answer)
+            assert not what and levels <= 1, name
