@@ -322,8 +322,8 @@ def _kind(path):
     """Returns what a file is read as, or `None`.
 
     A name that promises an image is believed, which spares opening the file: its bytes
-    are looked at when it is decoded. All other files are told by their bytes, and by
-    their names where these say nothing.
+    are looked at when it is decoded. All other files are told by their bytes. A name
+    that promises IDX or TFRecords makes an error of what is neither.
     """
     name = os.path.basename(path).lower()
     if name.endswith(SUFFIXES):
@@ -333,11 +333,11 @@ def _kind(path):
         return "tfrecord"
     if idx_header.begins(head):
         return "idx"
-    if file_content.picture_format(head) in _SERVED:
-        return "image"
     if _IDX.search(name):
         return "idx"
-    return "tfrecord" if ".tfrecord" in name else None
+    if ".tfrecord" in name:
+        return "tfrecord"
+    return "image" if file_content.picture_format(head) in _SERVED else None
 
 
 def _kind_to_read(path, skipped):
