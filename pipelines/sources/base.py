@@ -1,6 +1,7 @@
 """What every data source is made of."""
 
 import dataclasses
+import warnings
 import zlib
 
 import numpy as np
@@ -10,11 +11,30 @@ from ood_keras.conventions import UNKNOWN, check_count
 from ood_keras.pipelines.split import ROLES, Split, check_classes
 
 VALIDATION_SHARE = 1 / 12
+# What files and folders of splits are called elsewhere.
+_SPELLINGS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "dev", "development"),
+    "test": ("test", "testing"),
+}
 DEFAULT_COUNT = 10_000
 
 
 class DataNotFoundError(FileNotFoundError):
     """A source is neither on disk nor to be had; says what was looked for and where."""
+
+
+class DataWarning(UserWarning):
+    """Data is used as it is, but something about it is probably not meant.
+
+    The commands show each as a line of its own; `warnings.simplefilter("error",
+    pipelines.DataWarning)` makes errors of them.
+    """
+
+
+def warn(message):
+    """Warns of data, once for each message."""
+    warnings.warn(message, DataWarning, stacklevel=3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +225,16 @@ def every_nth_of_each_class(labels, share):
         if quota
     ]
     return np.sort(np.concatenate(rows)) if rows else np.array([], np.int64)
+
+
+def role_of(name):
+    """Returns the split that a file or folder of this name is for, or `None`.
+
+    >>> role_of("Training"), role_of("val"), role_of("cat")
+    ('train', 'validation', None)
+    """
+    folded = name.strip().casefold()
+    return next((role for role in ROLES if folded in _SPELLINGS[role]), None)
 
 
 def not_found(request, looked_for):
