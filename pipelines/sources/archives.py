@@ -21,11 +21,23 @@ ERRORS = (
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
-def members(path):
+def corrupt(path, error):
+    """Returns the error for a zip file that cannot be read."""
+    return ValueError(
+        f"{path} is a corrupt or unreadable zip file ({error}); fetch it again"
+    )
+
+
+def members(path, corrupt=corrupt):
     """Returns the `ZipInfo` of each file in a zip file that may be data.
 
     Folders and what operating systems leave (`__MACOSX`, `.DS_Store`, ...) are left
     out.
+
+    Args:
+        path: The zip file.
+        corrupt: Function `(path, error)` that returns the error to raise if it cannot
+            be read.
 
     Raises:
         ValueError: it is no zip file; or a member is there twice, lies outside the
@@ -54,13 +66,6 @@ def members(path):
         names.add(member.filename)
         kept.append(member)
     return kept
-
-
-def corrupt(path, error):
-    """Returns the error for a zip file that cannot be read."""
-    return ValueError(
-        f"{path} is a corrupt or unreadable zip file ({error}); fetch it again"
-    )
 
 
 def read(archive, name, max_bytes):

@@ -149,8 +149,9 @@ def from_parts(request, class_names, readers, *, namespace=None):
     Args:
         request: The `Request`.
         class_names: One name per class.
-        readers: `{part: function returning (images, labels)}`, where part is
-            `"train"`, `"validation"`, `"test"` or `"all"`.
+        readers: `{part: function returning (images, labels) or (images, labels,
+            files)}`, where part is `"train"`, `"validation"`, `"test"` or `"all"`, and
+            `files` are names of the images, for messages.
         namespace: See `Split`.
     """
     roles_of = {part: (part,) for part in readers}
@@ -163,7 +164,7 @@ def from_parts(request, class_names, readers, *, namespace=None):
     def load_split(role):
         if role not in loaded:
             part = next(part for part in readers if role in roles_of[part])
-            images, labels = readers[part]()
+            images, labels, *files = readers[part]()
             if len(images) == 0:
                 raise ValueError(
                     f"{request.spec}: its part for {' and '.join(roles_of[part])} has "
@@ -179,11 +180,16 @@ def from_parts(request, class_names, readers, *, namespace=None):
                     labels=labels if rows is None else labels[rows],
                     class_names=class_names,
                     namespace=namespace,
+                    files=_some(files[0] if files else (), rows),
                 )
         return loaded.pop(role)
 
     roles = [role for role in ROLES if any(role in part for part in roles_of.values())]
     return Source(request.spec, class_names, roles, load_split)
+
+
+def _some(files, rows):
+    return tuple(files if rows is None or not files else (files[row] for row in rows))
 
 
 def _carve(labels, roles):
