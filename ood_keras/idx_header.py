@@ -3,6 +3,11 @@
 import numpy as np
 
 
+def begins(head):
+    """Whether a file with these first bytes is an IDX file of unsigned bytes."""
+    return len(head) >= 4 and head[:3] == b"\0\0\x08" and 1 <= head[3] <= 4
+
+
 def read(file, path):
     """Reads the header and leaves the file where the values begin.
 
@@ -17,7 +22,7 @@ def read(file, path):
         ValueError: it is no IDX file of unsigned bytes, or ends within its header.
     """
     magic = file.read(4)
-    if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
+    if not begins(magic):
         raise ValueError(
             f"{path} is no IDX file of unsigned bytes: expected it to start with "
             f"00 00 08 and 1 to 4 axes. Received: {magic.hex(' ') or 'an empty file'}"

@@ -5,11 +5,12 @@ import itertools
 import numpy as np
 
 from ood_keras.conventions import UNKNOWN
+from ood_keras.pipelines import contents
+from ood_keras.pipelines.contents import image_hashes as _hashes
 from ood_keras.pipelines.split import ROLES
 
 # Real data has a few copies of its own, such as blank images; more are a leak.
 _MOST_SHARED = 0.01
-_CHUNK_BYTES = 2**22
 
 
 def check_roles(known, unknown):
@@ -26,7 +27,11 @@ def check_roles(known, unknown):
         ValueError: a split is used in two roles or twice in one, or in another role
             than its own; the same images come under two names; more than 1 % of a
             split's images, and more than one, are in a split for another use; a known
-            image has no label; or a class is both known and unknown.
+            image has no label; a class is both known and unknown; or the images of a
+            known class show nothing, see `contents.check`.
+
+    Warns:
+        DataWarning: images seem to show nothing, or have several labels.
 
     Example:
 
@@ -67,6 +72,9 @@ def check_roles(known, unknown):
     for splits in known.values():
         for split in splits:
             check_known(split)
+    for splits in unknown.values():
+        for split in splits:
+            contents.check(split, known=False)
     check_classes(
         [split for splits in known.values() for split in splits],
         [split for splits in unknown.values() for split in splits],
@@ -77,7 +85,8 @@ def check_roles(known, unknown):
 def check_known(split):
     """Raises if an image of a split that is to be known is labelled unknown.
 
-    No labels at all, as of a folder without sub-folders, mean unknown too.
+    No labels at all, as of a folder without sub-folders, mean unknown too. It also
+    raises, or warns, if the images show nothing, see `contents.check`.
     """
     num_unknown = np.count_nonzero(split.labels == UNKNOWN)
     if num_unknown:
@@ -86,6 +95,7 @@ def check_known(split):
             f"images are labelled {UNKNOWN}, unknown, or have no label. Put known "
             "images into one folder per class, or give each a label from 0 on"
         )
+    contents.check(split, known=True)
 
 
 def check_classes(known, unknown):
@@ -128,20 +138,3 @@ def _check_shared_images(uses):
                 f"{other_use}; at most {most} may be. An image has one use only: "
                 "remove the copies from one of the two, or use another source"
             )
-
-
-def _hashes(images):
-    """Returns a 64-bit hash of each image's pixels.
-
-    A sum of the bytes, each times a random number, modulo 2**64: two different images
-    have the same hash with a probability below 1e-16.
-    """
-    rows = images.reshape(len(images), -1)
-    weights = np.random.default_rng(0).integers(
-        2**64, size=rows.shape[1], dtype=np.uint64
-    )
-    chunk = max(1, _CHUNK_BYTES // max(1, rows.shape[1]))
-    parts = [
-        rows[start : start + chunk] @ weights for start in range(0, len(rows), chunk)
-    ]
-    return np.concatenate(parts) if parts else np.array([], np.uint64)

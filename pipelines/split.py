@@ -27,6 +27,7 @@ class Split:
             that a class that is both known and unknown can be found.
         namespace: What numeric class names belong to: the `"3"` of two sources is the
             same class if they share a namespace. Defaults to `source`.
+        files: One name per image, for messages, such as that of its file; or none.
 
     Raises:
         TypeError: images are not uint8, or labels are not integers.
@@ -47,6 +48,7 @@ class Split:
     labels: np.ndarray
     class_names: tuple[str, ...] = ()
     namespace: str | None = None
+    files: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.role not in ROLES:
@@ -75,6 +77,9 @@ class Split:
                 f"{len(images)} images and labels of shape {labels.shape}"
             )
         check_label_range(self.source, labels, len(self.class_names))
+        # A copy with other images, by `dataclasses.replace`, has other files.
+        same = len(self.files) == len(images)
+        object.__setattr__(self, "files", tuple(self.files) if same else ())
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "labels", labels.astype(np.int32))
         object.__setattr__(self, "class_names", tuple(self.class_names))
@@ -166,6 +171,7 @@ class Split:
             self,
             images=self.images[rows],
             labels=relabelled[self.labels[rows]],
+            files=self._files(rows),
             class_names=tuple(self.class_names[index] for index in classes),
         )
 
@@ -200,8 +206,14 @@ class Split:
 
     def _rows(self, rows):
         return dataclasses.replace(
-            self, images=self.images[rows], labels=self.labels[rows]
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            files=self._files(rows),
         )
+
+    def _files(self, rows):
+        return tuple(self.files[row] for row in rows) if self.files else ()
 
 
 def check_label_range(name, labels, num_classes):

@@ -24,8 +24,8 @@ def table(*, model, paths, picture=None, **options):
         options: Passed on to `export.score`.
     """
     predictor = export.load(model)
-    counts, drawn = {}, {True: [], False: []}
-    rows = export.score(predictor, paths, **options)
+    counts, left_out, drawn = {}, {}, {True: [], False: []}
+    rows = export.score(predictor, paths, left_out=left_out, **options)
     rows = batch_scoring.counted(rows, counts)
     first = list(itertools.islice(rows, _NUM_MEASURED))
     width = max(5, *(len(_name(row)) for row in first))
@@ -36,7 +36,7 @@ def table(*, model, paths, picture=None, **options):
             same.append(row)
         label = batch_scoring.printable(row["label"])
         yield f"{_name(row):<{width}}  {label:<12}  {_shown(row)}"
-    yield batch_scoring.summary(counts)
+    yield from batch_scoring.summary(counts | {"left_out": left_out}).splitlines()
     if picture is not None:
         _draw(picture, drawn, predictor, options)
 

@@ -367,9 +367,7 @@ def _check_header(content, kinds, lengths):
             ~has_palette | (palette > 0),
             (colour != 3) | (has_palette & (palette % 3 == 0) & (palette <= 768)),
             ~is_transparent
-            | (
-                (colour < 4) & (transparency >= shortest) & (transparency <= longest)
-            ),
+            | ((colour < 4) & (transparency >= shortest) & (transparency <= longest)),
         ]
     )
     samples = tf.gather([PNG_SAMPLES.get(colour, 0) for colour in range(7)], colour % 7)

@@ -42,21 +42,31 @@ _SAVE_EVERY = 2  # Seconds.
 _ROW_GROUP = 2**16
 
 
-def score(predictor, paths, *, threshold=None, feature=None, raw_records=False):
+def score(
+    predictor,
+    paths,
+    *,
+    threshold=None,
+    feature=None,
+    raw_records=False,
+    left_out=None,
+):
     """Yields a row for every image, in constant memory.
 
     Args:
         predictor: What `export.load` returns: of a SavedModel, a TFLite or an ONNX
             file.
         paths: A list of image files (PNG, JPEG), IDX files of unsigned bytes, TFRecord
-            files, the latter two gzip'd if they end in .gz, folders, which are searched
-            at any depth, and globs.
+            files, the latter two packed by gzip or zlib or not, folders, which are
+            searched at any depth, and globs. What a file is its bytes say.
         threshold: Largest accepted `ood_score`, a number or the name of an operating
             point of the model; `None` takes the model's own.
         feature: Of `tf.train.Example`s in TFRecord files, the bytes feature that holds
             the encoded image; `None` takes `image/encoded`, else `image`.
         raw_records: Whether records of TFRecord files are the encoded images
             themselves.
+        left_out: A dict that receives how many files of folders and globs are of other
+            kinds, before the first row: `{".heic (HEIC)": 5}`.
 
     Yields:
         A dict: `path`, `index` within an IDX or TFRecord file or `None`, `class_id`
@@ -82,6 +92,8 @@ def score(predictor, paths, *, threshold=None, feature=None, raw_records=False):
     with tempfile.TemporaryDirectory() as folder:
         listing = pathlib.Path(folder) / "listing.jsonl"
         inputs.write_listing(listing, paths)
+        if left_out is not None:
+            left_out.update(inputs.left_out(listing))
         for rows, _ in _scored(predictor, listing, (0, 0), threshold, options):
             yield from rows
 
@@ -111,7 +123,8 @@ def score_to_file(
 
     Returns:
         `{"images", "accepted", "rejected", "unreadable", "images_per_second"}`, the
-        counts for the whole output, the speed of this call.
+        counts for the whole output, the speed of this call; and `"left_out"` as for
+        `score`, if there is anything.
 
     Raises:
         BlockingIOError: another process is writing this output.
@@ -164,17 +177,21 @@ def score_to_file(
                 bar.update(len(rows))
             partial.save(state, file)
         seconds = max(time.monotonic() - start, 1e-9)
+        state["left_out"] = inputs.left_out(partial.listing)
         partial.finish(state, probabilities)
     return _counts(state, (sum(state["counts"].values()) - done) / seconds)
 
 
 def summary(counts):
-    """The counts that `score_to_file` returns, in a sentence."""
-    return (
+    """The counts that `score_to_file` returns, in a line or two."""
+    lines = [
         f"{counts['images']:,} images: {counts['accepted']:,} accepted, "
         f"{counts['rejected']:,} rejected, {counts['unreadable']:,} unreadable; "
         f"{counts['images_per_second']:,.0f} images/s"
-    )
+    ]
+    if counts.get("left_out"):
+        lines.append(printable(f"left out {inputs.describe(counts['left_out'])}"))
+    return "\n".join(lines)
 
 
 def counted(rows, counts):
@@ -192,7 +209,9 @@ def counted(rows, counts):
 def _counts(state, images_per_second):
     counts = state["counts"]
     images = sum(counts.values())
-    return {"images": images, **counts, "images_per_second": images_per_second}
+    left_out = {"left_out": state["left_out"]} if state.get("left_out") else {}
+    speed = {"images_per_second": images_per_second}
+    return {"images": images, **counts, **speed, **left_out}
 
 
 def _for_json(threshold, points):
@@ -497,7 +516,8 @@ class _Partial:
     def remove(self):
         """Removes what is its own, the state last, and the folder if it is empty."""
         with contextlib.suppress(OSError):
-            for path in (self.listing, self._rows, self._made, self._state):
+            counts = inputs.left_out_beside(self.listing)
+            for path in (self.listing, counts, self._rows, self._made, self._state):
                 for unfinished in self.folder.glob(f".{path.name}.*.tmp*"):
                     unfinished.unlink()
                 path.unlink(missing_ok=True)

@@ -2,18 +2,19 @@
 
 What there is to read is first listed on disk, so that neither the number of images nor
 a change of the folder on the way matters. A file that cannot be read is an item that
-says why; nothing that a file holds raises.
+says why; nothing that a file holds raises. What a folder holds besides is counted.
 """
 
+import collections
 import contextlib
 import fnmatch
 import glob
-import gzip
 import heapq
 import itertools
 import json
 import math
 import os
+import pathlib
 import re
 import stat
 import tempfile
@@ -22,18 +23,23 @@ import zlib
 
 import numpy as np
 
-from ood_keras import idx_header
+from ood_keras import file_content, files, idx_header
 from ood_keras.inference import tfrecords
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 # No image that is decoded at all is larger, even without compression.
 MAX_BYTES = 2**27
 
+# What a model answers on; pictures of other formats are named as such.
+_SERVED = ("PNG", "JPEG")
 _IDX = re.compile(r"(idx([1-4])-ubyte|\.idx([1-4]?))(\.gz)?$")
 _UNREADABLE = (OSError, ValueError, EOFError, zlib.error)
 # A batch ends at so many bytes; and so many names of a listing are sorted in memory.
 _BATCH_BYTES = 2**26
 _SORTED_AT_ONCE = 2**18
+# Extensions that are counted apart; the rest together.
+_MAX_EXTENSIONS = 100
+_OTHERS = "others"
 
 
 class WrongShapeError(ValueError):
@@ -76,11 +82,12 @@ def write_listing(listing, paths):
 
     Args:
         listing: The file to write.
-        paths: Image, IDX (`*-idx3-ubyte`, `*.idx`) and TFRecord (`*.tfrecord*`) files,
-            folders and globs, in this order. What lies in a folder, at any depth, or
-            matches a glob is sorted by its name; hidden files and those of other kinds
-            are left out of it, and links to folders are not followed. A file that is
-            named itself is listed in any case.
+        paths: PNG, JPEG, IDX and TFRecord files, whatever they are called, the latter
+            two packed by gzip or zlib or not; folders and globs; in this order. What
+            lies in a folder, at any depth, or matches a glob is sorted by its name;
+            hidden files and those of other kinds are left out of it, see `left_out`,
+            and links to folders are not followed. A file that is named itself is
+            listed in any case.
 
     Returns:
         How many images there are; `None` if TFRecord files are among them, which do not
@@ -90,11 +97,11 @@ def write_listing(listing, paths):
         FileNotFoundError: a path does not exist, or leads to no images.
     """
     check(paths)
-    total = 0
+    total, skipped = 0, collections.Counter()
     # It counts only when all of it was written, so it need not be there whole or not.
     with open(listing, "w") as file:
         for path in paths:
-            lines = (json.dumps(entry) + "\n" for entry in _found(path))
+            lines = (json.dumps(entry) + "\n" for entry in _found(path, skipped))
             empty = True
             # Two `**` find a file more than once.
             for line, _ in itertools.groupby(_sorted(lines)):
@@ -103,13 +110,46 @@ def write_listing(listing, paths):
                 count = _count(*json.loads(line))
                 total = None if None in (total, count) else total + count
             if empty:
+                besides = f". It has {describe(skipped)}" if skipped else ""
                 raise FileNotFoundError(
-                    f"no images in {path}. Expected files that end in "
-                    f"{', '.join(SUFFIXES)}, IDX or TFRecord files"
+                    f"no images in {path}{besides}. Expected PNG, JPEG, IDX or "
+                    "TFRecord files"
                 )
         file.flush()
         os.fsync(file.fileno())
+    files.write_json(left_out_beside(listing), dict(skipped))
     return total
+
+
+def left_out_beside(listing):
+    """Returns the path of the file that counts what a listing leaves out."""
+    return pathlib.Path(f"{os.fspath(listing)}.left_out")
+
+
+def left_out(listing):
+    """Returns how many files of folders and globs a listing leaves out, and why.
+
+    Args:
+        listing: What `write_listing` wrote.
+
+    Returns:
+        `{".heic (HEIC)": 5, ".txt (no picture)": 1}`; hidden files, and what operating
+        systems leave in folders, are not counted.
+    """
+    path = left_out_beside(listing)
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def describe(counts):
+    """What `left_out` returns, as text.
+
+    >>> describe({".heic (HEIC)": 5, ".txt (no picture)": 1})
+    '6 other files: 5 .heic (HEIC), 1 .txt (no picture)'
+    """
+    total = sum(counts.values())
+    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in most)
+    return f"{total:,} other {'file' if total == 1 else 'files'}: {kinds}"
 
 
 def check(paths):
@@ -124,9 +164,9 @@ def check(paths):
 def check_shapes(paths, image_shape):
     """Raises a ValueError if an IDX file among the paths holds other images."""
     for path in paths:
-        if _kind(path) != "idx":
-            continue
         try:
+            if _kind(path) != "idx":
+                continue
             with _open(path) as file:
                 _num_images(file, path, image_shape)
         except WrongShapeError:
@@ -153,7 +193,7 @@ def items(listing, position, image_shape, feature=None, raw_records=False):
             contents = (
                 _unreadable_folder(path)
                 if kind == "folder"
-                else _contents(path, start, image_shape, feature, raw_records)
+                else _contents(path, kind, start, image_shape, feature, raw_records)
             )
             index = start
             try:
@@ -172,7 +212,8 @@ def items(listing, position, image_shape, feature=None, raw_records=False):
 
 def read_again(path, index, image_shape, feature=None, raw_records=False):
     """The content of one image that was read before."""
-    contents = _contents(path, index or 0, image_shape, feature, raw_records)
+    kind = _kind(path) or "image"
+    contents = _contents(path, kind, index or 0, image_shape, feature, raw_records)
     return next(contents)[0]
 
 
@@ -201,28 +242,34 @@ def _kind_and_bytes(content):
     return type(content), getattr(content, "nbytes", None) or len(content)
 
 
-def _found(path):
-    """Yields `(path, kind)` for all that a path of the user leads to."""
+def _found(path, skipped):
+    """Yields `(path, kind)` for all that a path of the user leads to.
+
+    Args:
+        path: The path.
+        skipped: A `Counter` of what is left out.
+    """
     if os.path.isdir(path):
-        yield from _in_folder(path)
+        yield from _in_folder(path, skipped)
     elif os.path.lexists(path):
         yield path, _kind(path) or "image"
     else:
         parts = [part for part in path.split(os.sep) if part]
         known = list(itertools.takewhile(lambda part: not glob.has_magic(part), parts))
         top = os.path.join(os.sep if os.path.isabs(path) else "", *known)
-        yield from _matching(top, parts[len(known) :], recursive="**" in parts)
+        rest = parts[len(known) :]
+        yield from _matching(top, rest, skipped, recursive="**" in parts)
 
 
-def _matching(folder, parts, recursive):
+def _matching(folder, parts, skipped, recursive):
     """Yields `(path, kind)` for what matches a glob's parts below a folder."""
     part, *rest = parts
     if part == "**":
         rest = list(itertools.dropwhile("**".__eq__, rest))
         if not rest:
-            yield from _in_folder(folder or ".")
+            yield from _in_folder(folder or ".", skipped)
         for inner in _folders(folder) if rest else ():
-            yield from _matching(inner, rest, recursive)
+            yield from _matching(inner, rest, skipped, recursive)
         return
     with contextlib.suppress(OSError), os.scandir(folder or ".") as entries:
         for entry in entries:
@@ -233,23 +280,26 @@ def _matching(folder, parts, recursive):
             is_folder = entry.is_dir(follow_symlinks=False)
             if rest:
                 if is_folder:
-                    yield from _matching(path, rest, recursive)
+                    yield from _matching(path, rest, skipped, recursive)
             elif is_folder:
                 if not recursive:
-                    yield from _in_folder(path)
-            elif (kind := _kind_to_read(entry)) and not os.path.isdir(path):
+                    yield from _in_folder(path, skipped)
+            elif not os.path.isdir(path) and (kind := _kind_to_read(path, skipped)):
                 yield path, kind
 
 
-def _in_folder(top):
+def _in_folder(top, skipped):
     """Yields `(path, kind)` for the images below a folder, and unreadable folders."""
     for folder in _folders(top):
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    kind = _kind_to_read(entry)
-                    if kind and not entry.name.startswith("."):
-                        yield os.path.join(folder, entry.name), kind
+                    hidden = entry.name.startswith(".")
+                    if hidden or entry.is_dir(follow_symlinks=False):
+                        continue
+                    path = os.path.join(folder, entry.name)
+                    if kind := _kind_to_read(path, skipped):
+                        yield path, kind
         except OSError:
             yield folder, "folder"
 
@@ -269,21 +319,61 @@ def _folders(top):
 
 
 def _kind(path):
+    """Returns what a file is read as, or `None`.
+
+    A name that promises an image is believed, which spares opening the file: its bytes
+    are looked at when it is decoded. All other files are told by their bytes. A name
+    that promises IDX or TFRecords makes an error of what is neither.
+    """
     name = os.path.basename(path).lower()
+    if name.endswith(SUFFIXES):
+        return "image"
+    head = _head(path)
+    if tfrecords.begins(head):
+        return "tfrecord"
+    if idx_header.begins(head):
+        return "idx"
     if _IDX.search(name):
         return "idx"
     if ".tfrecord" in name:
         return "tfrecord"
-    return "image" if name.endswith(SUFFIXES) else None
+    return "image" if file_content.picture_format(head) in _SERVED else None
 
 
-def _kind_to_read(entry):
-    """The kind of a file that was come upon; `None` if it is to be left out."""
-    found = _IDX.search(entry.name.lower())
-    holds_labels = found is not None and (found[2] or found[3]) in ("1", "2")
-    if holds_labels or entry.is_dir(follow_symlinks=False):
+def _kind_to_read(path, skipped):
+    """The kind of a file that was come upon; `None`, and counted, if it is left out."""
+    name = os.path.basename(path)
+    if file_content.is_clutter(name) and not name.startswith("."):
         return None
-    return _kind(entry.name)
+    kind = _kind(path)
+    if kind == "idx" and _holds_labels(path):
+        kind, reason = None, "IDX labels"
+    elif kind is None:
+        reason = file_content.picture_format(_head(path)) or "no picture"
+    if kind is None:
+        extension = os.path.splitext(name)[1].lower()[:20] or "without extension"
+        counted = f"{extension} ({reason})"
+        if counted not in skipped and len(skipped) >= _MAX_EXTENSIONS:
+            counted = _OTHERS
+        skipped[counted] += 1
+    return kind
+
+
+def _holds_labels(path):
+    found = _IDX.search(os.path.basename(path).lower())
+    if found is not None and (found[2] or found[3]):
+        return (found[2] or found[3]) in ("1", "2")
+    head = _head(path)
+    return idx_header.begins(head) and head[3] <= 2
+
+
+def _head(path):
+    """The first bytes of a file, unpacked; empty if it cannot be read."""
+    try:
+        with _open(path) as file:
+            return file.read(file_content.HEAD_BYTES)
+    except _UNREADABLE:
+        return b""
 
 
 def _sorted(lines):
@@ -312,9 +402,8 @@ def _count(path, kind):
         return 1
 
 
-def _contents(path, start, image_shape, feature, raw_records):
+def _contents(path, kind, start, image_shape, feature, raw_records):
     """Yields `(content, error)` for the images in a file, from number `start` on."""
-    kind = _kind(path)
     if kind == "idx":
         return _pixels(path, start, image_shape)
     if kind == "tfrecord":
@@ -327,6 +416,9 @@ def _content(path):
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ValueError(f"the file has more than the {MAX_BYTES} bytes that are read")
+    found = file_content.picture_format(content[: file_content.HEAD_BYTES])
+    if found not in (*_SERVED, None):
+        raise ValueError(f"a {found} picture; save it as PNG or JPEG, which are read")
     yield content, None
 
 
@@ -334,7 +426,7 @@ def _pixels(path, start, image_shape):
     with _open(path) as file:
         num_images = _num_images(file, path, image_shape)
         size = math.prod(image_shape)
-        file.seek(start * size, 1)
+        file_content.pass_over(file, start * size)
         for number in range(start, num_images):
             content = file.read(size)
             if len(content) < size:
@@ -380,15 +472,11 @@ def _unreadable_folder(path):
 
 @contextlib.contextmanager
 def _open(path, unpack=True):
-    """Opens a regular file, unpacked if it ends in .gz; never waits for a pipe."""
+    """Opens a regular file, unpacked if it is packed; never waits for a pipe."""
     with open(path, "rb", opener=_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("it is no regular file")
-        if unpack and path.lower().endswith(".gz"):
-            with gzip.GzipFile(fileobj=file) as unpacked:
-                yield unpacked
-        else:
-            yield file
+        yield file_content.unpacked(file, tfrecords.begins) if unpack else file
 
 
 def _without_waiting(path, flags):

@@ -6,12 +6,24 @@ told to.
 """
 
 import functools
+import itertools
 import struct
 
 import numpy as np
 
+from ood_keras import file_content
+
 _BLOCK = 4096
 _BYTES_FIELD = 2  # Protocol buffers' wire type of a field with a length.
+# An Example may have as many fields of the kinds that are looked at, all levels
+# together. Each takes a step in Python, and could be of two bytes.
+_MAX_FIELDS = 20_000
+_SHOWN_NAMES, _SHOWN_LETTERS = 20, 60
+
+
+def begins(head):
+    """Whether a file with these first bytes is one of TFRecords, not packed."""
+    return len(head) >= 12 and _is_sound(head[:8], head[8:12])
 
 
 def read(file, path, *, start=0, max_bytes):
@@ -37,7 +49,7 @@ def read(file, path, *, start=0, max_bytes):
                 "are read"
             )
         if number < start:
-            file.seek(length + 4, 1)
+            file_content.pass_over(file, length + 4)
         else:
             content = file.read(length)
             if not _is_sound(content, file.read(4)):
@@ -57,7 +69,7 @@ def image_in(record, feature=None):
         ValueError: it is no Example, or has no such feature with one value.
     """
     try:
-        found = dict(_features(record))
+        found = dict(_features(memoryview(record)))
     except (IndexError, UnicodeDecodeError, ValueError) as error:
         raise ValueError(
             "the record is no tf.train.Example. If records are encoded images "
@@ -66,27 +78,36 @@ def image_in(record, feature=None):
     names = ("image/encoded", "image") if feature is None else (feature,)
     for name in names:
         if len(found.get(name, ())) == 1:
-            return found[name][0]
+            return bytes(found[name][0])
+    shown = [name[:_SHOWN_LETTERS] for name in sorted(found)[:_SHOWN_NAMES]]
+    if len(found) > len(shown):
+        shown.append(f"and {len(found) - len(shown)} more")
     raise ValueError(
         f"the Example has no bytes feature {' or '.join(map(repr, names))} with one "
-        f"value; it has: {', '.join(sorted(found)) or 'none'}. Name it with --feature"
+        f"value; it has: {', '.join(shown) or 'none'}. Name it with --feature"
     )
 
 
 def _features(record):
-    """Yields name and values of the bytes features of a `tf.train.Example`."""
-    for features in _fields(record, 1):
-        for entry in _fields(features, 1):
-            name = b"".join(_fields(entry, 1)).decode()
-            for value in _fields(entry, 2):
-                for values in _fields(value, 1):
-                    yield name, list(_fields(values, 1))
+    """Yields name and values of the bytes features of a `tf.train.Example`.
+
+    Of several values the first two: one is wanted, and two are too many.
+    """
+    left = iter(range(_MAX_FIELDS))
+    for features in _fields(record, 1, left):
+        for entry in _fields(features, 1, left):
+            name = b"".join(_fields(entry, 1, left)).decode()
+            for value in _fields(entry, 2, left):
+                for values in _fields(value, 1, left):
+                    yield name, list(itertools.islice(_fields(values, 1, left), 2))
 
 
-def _fields(message, number):
+def _fields(message, number, left):
     """Yields the contents of those fields of a message that have this number."""
     position = 0
     while position < len(message):
+        if next(left, None) is None:
+            raise ValueError(f"the message has more than {_MAX_FIELDS} fields")
         key, position = _varint(message, position)
         if key & 7 != _BYTES_FIELD:
             raise ValueError("not a field with a length")

@@ -20,9 +20,14 @@ from ood_keras.pipelines.sources import (
     synthetic,
     tfds,
 )
-from ood_keras.pipelines.sources.base import DataNotFoundError, Request, Source
+from ood_keras.pipelines.sources.base import (
+    DataNotFoundError,
+    DataWarning,
+    Request,
+    Source,
+)
 
-__all__ = ["DataNotFoundError", "Source", "load", "names"]
+__all__ = ["DataNotFoundError", "DataWarning", "Source", "load", "names"]
 
 _NAMED = {
     **{name: idx_sets.open_set for name in idx_sets.IDX_SETS},

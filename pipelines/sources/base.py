@@ -1,6 +1,7 @@
 """What every data source is made of."""
 
 import dataclasses
+import warnings
 import zlib
 
 import numpy as np
@@ -11,11 +12,30 @@ from ood_keras.image_files import BACKGROUND
 from ood_keras.pipelines.split import ROLES, Split, check_classes
 
 VALIDATION_SHARE = 1 / 12
+# What files and folders of splits are called elsewhere.
+_SPELLINGS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "dev", "development"),
+    "test": ("test", "testing"),
+}
 DEFAULT_COUNT = 10_000
 
 
 class DataNotFoundError(FileNotFoundError):
     """A source is neither on disk nor to be had; says what was looked for and where."""
+
+
+class DataWarning(UserWarning):
+    """Data is used as it is, but something about it is probably not meant.
+
+    The commands show each as a line of its own; `warnings.simplefilter("error",
+    pipelines.DataWarning)` makes errors of them.
+    """
+
+
+def warn(message):
+    """Warns of data, once for each message."""
+    warnings.warn(message, DataWarning, stacklevel=3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,8 +154,9 @@ def from_parts(request, class_names, readers, *, namespace=None):
     Args:
         request: The `Request`.
         class_names: One name per class.
-        readers: `{part: function returning (images, labels)}`, where part is
-            `"train"`, `"validation"`, `"test"` or `"all"`.
+        readers: `{part: function returning (images, labels) or (images, labels,
+            files)}`, where part is `"train"`, `"validation"`, `"test"` or `"all"`, and
+            `files` are names of the images, for messages.
         namespace: See `Split`.
     """
     roles_of = {part: (part,) for part in readers}
@@ -148,7 +169,7 @@ def from_parts(request, class_names, readers, *, namespace=None):
     def load_split(role):
         if role not in loaded:
             part = next(part for part in readers if role in roles_of[part])
-            images, labels = readers[part]()
+            images, labels, *files = readers[part]()
             if len(images) == 0:
                 raise ValueError(
                     f"{request.spec}: its part for {' and '.join(roles_of[part])} has "
@@ -164,6 +185,7 @@ def from_parts(request, class_names, readers, *, namespace=None):
                     labels=labels if rows is None else labels[rows],
                     class_names=class_names,
                     namespace=namespace,
+                    files=_some(files[0] if files else (), rows),
                 )
         return loaded.pop(role)
 
@@ -171,6 +193,10 @@ def from_parts(request, class_names, readers, *, namespace=None):
     return Source(
         request.spec, class_names, roles, load_split, background=request.background
     )
+
+
+def _some(files, rows):
+    return tuple(files if rows is None or not files else (files[row] for row in rows))
 
 
 def _carve(labels, roles):
@@ -212,6 +238,16 @@ def every_nth_of_each_class(labels, share):
         if quota
     ]
     return np.sort(np.concatenate(rows)) if rows else np.array([], np.int64)
+
+
+def role_of(name):
+    """Returns the split that a file or folder of this name is for, or `None`.
+
+    >>> role_of("Training"), role_of("val"), role_of("cat")
+    ('train', 'validation', None)
+    """
+    folded = name.strip().casefold()
+    return next((role for role in ROLES if folded in _SPELLINGS[role]), None)
 
 
 def not_found(request, looked_for):

@@ -24,6 +24,10 @@ def open_zips(request):
         looked_for = [f"train*.zip and test.zip in {folder}"]
         return tfds.open_dataset(request, "cifar10", looked_for=looked_for)
 
+    for part, found in zips.items():
+        for zip in found:
+            zip.check_part(part)
+
     def reader(zips):
         def read():
             labels = [_label(zip, name) for zip in zips for name in zip.names]

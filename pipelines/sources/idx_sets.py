@@ -7,6 +7,7 @@ import string
 from ood_keras.pipelines.sources import base, idx, tfds
 
 _DIGITS = tuple(string.digits)
+_EMNIST = "emnist/"
 _SYSTEM_DATA = pathlib.Path("/usr/share/datasets")
 
 
@@ -31,10 +32,10 @@ IDX_SETS = {
         # Debian's package dataset-fashion-mnist.
         system_folder="fashion-mnist",
     ),
-    "emnist/letters": IdxSet(
-        tuple(string.ascii_uppercase),
-        first_label=1,
-    ),
+    **{
+        name: IdxSet(class_names or _DIGITS, *rest)
+        for name, (class_names, *rest) in tfds.emnist_sets().items()
+    },
     "kmnist": IdxSet(
         tuple(
             f"hiragana {name}"
@@ -48,22 +49,38 @@ IDX_SETS = {
 def open_set(request):
     """Opens a source of `IDX_SETS`: --data_dir first, then the system, then TFDS."""
     idx_set = IDX_SETS[request.spec]
-    folders = []
-    if request.data_dir is not None:
-        folders.append(request.data_dir / request.spec.replace("/", "_"))
-    if idx_set.system_folder is not None:
-        folders.append(_SYSTEM_DATA / idx_set.system_folder)
-    for folder in folders:
-        parts = idx.find(folder)
-        if parts:
-            return idx.open_parts(
-                request,
-                parts,
-                idx_set.class_names,
-                first_label=idx_set.first_label,
-                namespace=idx_set.namespace,
-            )
-    looked_for = [f"IDX files in {folder}" for folder in folders]
+    places = list(_places(request, idx_set))
+    for place, prefixes in places:
+        found = idx.find(place)
+        for prefix in prefixes:
+            if prefix in found:
+                is_emnist = request.spec.startswith(_EMNIST)
+                return idx.open_parts(
+                    request,
+                    found[prefix],
+                    idx_set.class_names,
+                    first_label=idx_set.first_label,
+                    namespace=idx_set.namespace,
+                    turn=idx.turner(place, prefix) if is_emnist else None,
+                )
+    looked_for = [f"IDX files in {place}" for place, _ in places]
     if not idx_set.in_tfds:
         raise base.not_found(request, looked_for)
     return tfds.open_dataset(request, request.spec, looked_for)
+
+
+def _places(request, idx_set):
+    """Yields where files of a set may lie, and what their names may begin with."""
+    own = request.spec.replace("/", "_")
+    if request.data_dir is not None:
+        prefixes = ["", request.spec.replace("/", "-"), own]
+        if not request.spec.startswith(_EMNIST):
+            yield request.data_dir / own, prefixes
+        else:
+            # The publisher's archive is called gzip.zip and holds a folder gzip.
+            for inner in (own, f"{own}/gzip", f"{own}/gzip.zip"):
+                yield request.data_dir / inner, prefixes
+            for inner in ("emnist", "emnist/gzip", "emnist/gzip.zip", "gzip.zip"):
+                yield request.data_dir / inner, prefixes[1:]
+    if idx_set.system_folder is not None:
+        yield _SYSTEM_DATA / idx_set.system_folder, [""]

@@ -1,5 +1,6 @@
 """Under what terms the images of a source may be used, as far as it is known."""
 
+from ood_keras.pipelines.sources import tfds
 from ood_keras.pipelines.sources.spec_name import spec_name
 
 _UNKNOWN = "not recorded; ask whoever gave you the images"
@@ -9,8 +10,11 @@ _LICENCES = {
     "fashion_mnist": "MIT, copyright 2017 Zalando SE",
     "kmnist": 'CC BY-SA 4.0; "KMNIST Dataset" (created by CODH), adapted from '
     '"Kuzushiji Dataset" (created by NIJL and others), doi:10.20676/00000341',
-    "emnist/letters": "derived from NIST Special Database 19, a work of the United "
-    "States government; cite arXiv:1702.05373",
+    **dict.fromkeys(
+        tfds.emnist_sets(),
+        "derived from NIST Special Database 19, a work of the United States "
+        "government; cite arXiv:1702.05373",
+    ),
     "notmnist": "no licence text comes with the data (Yaroslav Bulatov)",
     "omniglot": "MIT, copyright 2015 Brenden Lake",
     "cifar10": "none stated by the publisher (Alex Krizhevsky), who asks to cite "

@@ -2,19 +2,27 @@
 
 import io
 import pathlib
+import re
 import zipfile
-import zlib
 
 import numpy as np
 
 from ood_keras.conventions import UNKNOWN
-from ood_keras.pipelines.sources import base, idx
+from ood_keras.pipelines.sources import archives, base, idx
 from ood_keras.pipelines.split import ROLES, check_label_range
 
 _EXPECTED = (
     "`images` (and `labels`), or `x_train`, `x_validation`, `x_test` "
     "(and `y_train`, `y_validation`, `y_test`)"
 )
+# What names of arrays are made of, as `x_train`, `trainX` or `test_labels`.
+_IMAGES = ("x", "images", "image", "imgs", "img", "data")
+_LABELS = ("y", "labels", "label", "targets", "target")
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
+# `xtrain`, in which nothing says where a word ends.
+_JOINED = re.compile(r"(x|y)(train|val|valid|test)|(train|val|valid|test)(x|y)")
+_HEADER_BYTES = 20_000
+_CHUNK_BYTES = 16 * 2**20
 
 
 def open_path(request):
@@ -22,8 +30,9 @@ def open_path(request):
 
     The file has the arrays `x_train`, `x_validation`, `x_test` or some of these, with
     labels `y_...` (as Keras's mnist.npz), or `images` with `labels`, which are dealt
-    out 60 : 20 : 20. Images are uint8 `(number, height, width)`, or with channels as
-    the fourth axis; labels are integers from 0; -1, or no labels at all, is unknown.
+    out 60 : 20 : 20. Other usual names are understood: `X_val`, `train_images`,
+    `test_labels`. Images are uint8 `(number, height, width)`, or with channels as the
+    fourth axis; labels are integers from 0; -1, or no labels at all, is unknown.
     """
     path = pathlib.Path(request.argument).expanduser()
     if not path.is_file():
@@ -31,27 +40,18 @@ def open_path(request):
             f"{request.spec}: there is no file {path.absolute()}. Expected an .npz "
             f"file with {_EXPECTED}"
         )
-    keys = {"all": ("images", "labels")}
-    keys |= {role: (f"x_{role}", f"y_{role}") for role in ROLES}
+    keys = _keys(request, path)
+    parts = list(keys)
     with _opened(path) as archive:
-        have = {name.removesuffix(".npy") for name in archive.namelist()}
-        parts = [part for part, (images, _) in keys.items() if images in have]
-        if not parts or ("all" in parts and len(parts) > 1):
-            raise ValueError(
-                f"{path}: expected {_EXPECTED}. Received: {', '.join(sorted(have))}"
-            )
-        unpaired = [keys[part] for part in parts if keys[part][1] not in have]
-        if unpaired and len(unpaired) < len(parts):
-            raise ValueError(f"{path} has {unpaired[0][0]} but no {unpaired[0][1]}")
         labels = {
-            part: _labels(archive, path, keys[part][1])
-            for part in parts
-            if not unpaired
+            part: _labels(archive, path, found["labels"])
+            for part, found in keys.items()
+            if "labels" in found
         }
     num_labels = sum(map(len, labels.values()))
     for part, found in labels.items():
         name = f"{path} has {num_labels} labels, so at most as many classes. "
-        check_label_range(name + keys[part][1], found, max(1, num_labels))
+        check_label_range(name + keys[part]["labels"], found, max(1, num_labels))
         labels[part] = found.astype(np.int32)
     highest = [int(found.max(initial=-1)) for found in labels.values()]
     num_classes = 1 + max(highest, default=-1)
@@ -59,14 +59,14 @@ def open_path(request):
     def reader(part):
         def read():
             with _opened(path) as archive:
-                images = _images(archive, path, keys[part][0])
+                images = _images(archive, path, keys[part]["images"])
             if part not in labels:
                 return images, np.full(len(images), UNKNOWN, np.int32)
             if len(images) != len(labels[part]):
                 raise ValueError(
                     f"{path}: expected one label per image. Received: {len(images)} "
-                    f"images in {keys[part][0]} and {len(labels[part])} labels in "
-                    f"{keys[part][1]}"
+                    f"images in {keys[part]['images']} and {len(labels[part])} labels "
+                    f"in {keys[part]['labels']}"
                 )
             return images, labels[part]
 
@@ -76,10 +76,98 @@ def open_path(request):
     return base.from_parts(request, class_names, {part: reader(part) for part in parts})
 
 
+def _keys(request, path):
+    """Returns `{part: {"images": name, "labels": name}}`, the arrays to read.
+
+    Raises:
+        ValueError: there are no images; an array that seems to hold images or labels
+            would be left out; two arrays have the same meaning; or only some parts
+            have labels.
+    """
+    members = [member.filename for member in archives.members(path, _corrupt)]
+    have = {name.removesuffix(".npy") for name in members}
+    received = f"Received: {', '.join(sorted(have)) or 'no arrays'}"
+    keys, others = {}, []
+    for name in sorted(have):
+        meaning = _meaning(name)
+        if meaning is None:
+            others.append(name)
+            continue
+        part, kind = meaning
+        taken = keys.setdefault(part, {}).setdefault(kind, name)
+        if taken != name:
+            raise ValueError(
+                f"{path} has both {taken} and {name} for the {kind} of {part}. Keep "
+                f"one of them. {received}"
+            )
+    keys = {part: keys[part] for part in ("all", *ROLES) if part in keys}
+    if not keys or ("all" in keys and len(keys) > 1):
+        raise ValueError(f"{path}: expected {_EXPECTED}. {received}")
+    for part, found in keys.items():
+        if "images" not in found:
+            raise ValueError(
+                f"{path} has {found['labels']}, but no images of {part}: expected "
+                f"{_EXPECTED}. {received}"
+            )
+    without = [found["images"] for found in keys.values() if "labels" not in found]
+    if without and len(without) < len(keys):
+        raise ValueError(
+            f"{path} has {without[0]} but no {_labels_of(without[0])}. {received}"
+        )
+    doubtful = [name for name in others if _may_be_data(name)]
+    if doubtful:
+        raise ValueError(
+            f"{path}: {', '.join(doubtful)} would be left out. Expected {_EXPECTED}; "
+            f"rename or remove what is called otherwise. {received}"
+        )
+    if others:
+        base.warn(
+            f"{request.spec}: {', '.join(others)} in {path} are not used, only "
+            f"{', '.join(name for found in keys.values() for name in found.values())}"
+        )
+    return keys
+
+
+def _words(name):
+    joined = _JOINED.fullmatch(name.casefold())
+    if joined:
+        return [word for word in joined.groups() if word]
+    return [word.casefold() for word in _WORD.findall(name)]
+
+
+def _meaning(name):
+    """Returns a part and "images" or "labels" for an array's name, or `None`."""
+    words = _words(name)
+    kinds = ["images" if word in _IMAGES else "labels" for word in words if _kind(word)]
+    roles = [base.role_of(word) for word in words if base.role_of(word)]
+    if len(kinds) == 1 and len(kinds) + len(roles) == len(words) and len(roles) <= 1:
+        return (roles or ["all"])[0], kinds[0]
+    return None
+
+
+def _kind(word):
+    return word in _IMAGES or word in _LABELS
+
+
+def _may_be_data(name):
+    """Whether an array without a meaning may be one that was meant to be used."""
+    words = _words(name)
+    return any(_kind(word) or base.role_of(word) for word in words) or name in (
+        *("train", "test", "extra", "unlabeled", "unlabelled"),
+        *(f"arr_{number}" for number in range(10)),
+    )
+
+
+def _labels_of(name):
+    """What the labels to some images would be called."""
+    swapped = name.replace("x_", "y_", 1).replace("images", "labels")
+    return swapped if swapped != name else "labels"
+
+
 def _opened(path):
     try:
         return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except archives.ERRORS as error:
         raise _corrupt(path, error) from error
 
 
@@ -100,6 +188,8 @@ def _images(archive, path, key):
 
 def _labels(archive, path, key):
     labels = _array(archive, path, key)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
     if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
         raise ValueError(
             f"{path}: {key} must be integers with one axis. Received: {labels.dtype} "
@@ -116,34 +206,52 @@ def _array(archive, path, key):
             raise _corrupt(
                 path, f"{key} says that it has {member.file_size} bytes, too many"
             )
-        content = io.BytesIO(archive.read(member))
-        version = np.lib.format.read_magic(content)
+        with archive.open(member) as file:
+            head = file.read(_HEADER_BYTES)
+            shape, fortran_order, dtype, start = _header(path, key, head)
+            size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+            if size != member.file_size - start:
+                raise _corrupt(path, f"{key} has another size than its header says")
+            content = bytearray(head[start:])
+            # In pieces: a lying header cannot make us reserve what is not there.
+            while len(content) < size:
+                piece = file.read(min(_CHUNK_BYTES, size - len(content)))
+                if not piece:
+                    raise _corrupt(path, f"{key} is shorter than its header says")
+                content += piece
+            if file.read(1) or len(content) != size:
+                raise _corrupt(path, f"{key} is longer than its header says")
+        array = np.frombuffer(content, dtype)
+        return array.reshape(shape, order="F" if fortran_order else "C")
+    except _CorruptError:
+        raise
+    # Of a missing array, and of shapes that no array can have.
+    except (*archives.ERRORS, KeyError, ValueError, OverflowError) as error:
+        raise _corrupt(path, error) from error
+
+
+def _header(path, key, head):
+    """Returns the shape, order and dtype that a header says, and its length."""
+    file = io.BytesIO(head)
+    try:
+        version = np.lib.format.read_magic(file)
         read_header = (
             np.lib.format.read_array_header_1_0
             if version == (1, 0)
             else np.lib.format.read_array_header_2_0
         )
-        shape, _, dtype = read_header(content)
-        if dtype.hasobject:
-            raise _corrupt(path, f"{key} holds Python objects, which are never loaded")
-        size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-        if size != member.file_size - content.tell():
-            raise _corrupt(path, f"{key} has another size than its header says")
-        content.seek(0)
-        return np.lib.format.read_array(content, allow_pickle=False)
-    except _CorruptError:
-        raise
-    except (
-        # Of a missing array, of encryption, of corrupt members and headers.
-        KeyError,
-        RuntimeError,
-        NotImplementedError,
-        ValueError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise _corrupt(path, error) from error
+        shape, fortran_order, dtype = read_header(file)
+    # A header is Python source, and broken source raises many types, `TokenError` and
+    # `RecursionError` among them.
+    except Exception as error:
+        raise _corrupt(path, f"the header of {key}: {error}") from error
+    if dtype.hasobject:
+        raise _corrupt(path, f"{key} holds Python objects, which are never loaded")
+    if dtype.fields or dtype.subdtype or not dtype.itemsize:
+        raise _corrupt(path, f"{key} holds no plain numbers, but {dtype}")
+    if min(shape, default=0) < 0:
+        raise _corrupt(path, f"{key} has the shape {shape}")
+    return shape, fortran_order, dtype, file.tell()
 
 
 class _CorruptError(ValueError):

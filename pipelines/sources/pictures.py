@@ -1,17 +1,19 @@
 """Reads PNG, JPEG, BMP, GIF and WebP pictures, never trusting what they say."""
 
+import collections
 import io
 import pathlib
 import zipfile
-import zlib
 
 import numpy as np
 
-from ood_keras import image_files, resizing
+from ood_keras import file_content, image_files, resizing
+from ood_keras.pipelines.sources import archives, base
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 # These are read for training only; what is served takes PNG and JPEG.
 _OTHER_FORMATS = ("BMP", "GIF", "WEBP")
+_FORMATS = ("PNG", "JPEG", *_OTHER_FORMATS)
 _GREY = ("1", "L", "LA")
 _MODES = (*_GREY, "P", "PA", "RGB", "RGBA")
 
@@ -63,7 +65,7 @@ def _read_other(content, background):
         raise
     # Pillow's decoders raise many types on broken content; each means the same to us.
     except Exception as error:
-        formats = ", ".join(("PNG", "JPEG", *_OTHER_FORMATS))
+        formats = ", ".join(_FORMATS)
         raise image_files.Refused(
             f"is no readable picture: corrupt, truncated or not one of {formats} "
             f"({type(error).__name__}: {error}). Fetch or save it again, or remove it"
@@ -78,53 +80,103 @@ class Zip:
         path: The zip file.
 
     Raises:
-        ValueError: it is no zip file, or a picture in it says that it is huge.
+        ValueError: it is no zip file, a picture in it says that it is huge, or a
+            member is one that `archives.members` refuses.
     """
 
     def __init__(self, path):
         self.path = pathlib.Path(path)
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                members = archive.infolist()
-        except zipfile.BadZipFile as error:
-            raise self._corrupt(error) from error
-        members = [
-            member
-            for member in members
-            if member.filename.lower().endswith(SUFFIXES)
-            and not member.filename.startswith("__MACOSX")
-        ]
-        for member in members:
-            if member.file_size > MAX_BYTES:
-                raise ValueError(
-                    f"{member.filename} in {self.path} says that it has "
-                    f"{member.file_size} bytes; at most {MAX_BYTES} are read"
-                )
-        self.names = sorted(member.filename for member in members)
+        members = archives.members(self.path)
+        with self._opened() as archive:
+            kept, others = usable(
+                (member.filename, lambda member=member: _head(archive, member))
+                for member in members
+            )
+        self.names = sorted(kept)
         if not self.names:
-            raise ValueError(f"{self.path} holds no pictures ({', '.join(SUFFIXES)})")
+            raise ValueError(
+                f"{self.path} holds no pictures ({', '.join(SUFFIXES)})"
+                + (f", but {named(others)}" if others else "")
+            )
+        if others:
+            base.warn(f"{self.path}: {named(others)} are left out")
+        for member in members:
+            if member.filename in kept:
+                archives.check_size(self.path, member, MAX_BYTES)
+
+    def check_part(self, part):
+        """Raises if a picture lies in a folder that is called like another split."""
+        for name in self.names:
+            for folder in name.split("/")[:-1]:
+                role = base.role_of(folder)
+                if role not in (None, part):
+                    raise ValueError(
+                        f"{name} in {self.path} is for {role} by its folder's name, "
+                        f"but the zip file is for {part}. Pack each split into a zip "
+                        "file of its own"
+                    )
 
     def read(self, background=image_files.BACKGROUND):
         """Yields the decoded pictures in the order of `names`; see `decode`."""
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                for name in self.names:
-                    content = archive.read(name)
-                    yield decode(content, f"{name} in {self.path}", background)
-        except (
-            # Of encryption, of an unknown compression, of corrupt members.
-            RuntimeError,
-            NotImplementedError,
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-        ) as error:
-            raise self._corrupt(error) from error
+        with self._opened() as archive:
+            for name in self.names:
+                try:
+                    content = archives.read(archive, name, MAX_BYTES)
+                except archives.ERRORS as error:
+                    raise archives.corrupt(self.path, error) from error
+                yield decode(content, f"{name} in {self.path}", background)
 
-    def _corrupt(self, error):
-        return ValueError(
-            f"{self.path} is a corrupt or unreadable zip file ({error}); fetch it again"
-        )
+    def _opened(self):
+        try:
+            return zipfile.ZipFile(self.path)
+        except archives.ERRORS as error:
+            raise archives.corrupt(self.path, error) from error
+
+
+def usable(files):
+    """Sorts files into the pictures that are read and the others.
+
+    A name with one of `SUFFIXES` promises a picture, and it is an error later if it
+    holds none. All others are told by their bytes.
+
+    Args:
+        files: Pairs of a name and a function that returns its first bytes.
+
+    Returns:
+        The names of the pictures, a set; and a `Counter` of the others, by extension
+        and by what they hold.
+    """
+    kept, others = set(), collections.Counter()
+    for name, head in files:
+        suffix = pathlib.PurePath(name).suffix.lower()
+        if suffix in SUFFIXES:
+            kept.add(name)
+            continue
+        found = file_content.picture_format(head())
+        if found is not None and found.upper() in _FORMATS:
+            kept.add(name)
+        else:
+            others[f"{suffix or 'without extension'} ({found or 'no picture'})"] += 1
+    return kept, others
+
+
+def named(others):
+    """What `usable` counts, as text; to be put before "are left out".
+
+    >>> named({".heic (HEIC)": 5, ".txt (no picture)": 1})
+    '6 files (5 .heic (HEIC), 1 .txt (no picture))'
+    """
+    most = sorted(others.items(), key=lambda item: (-item[1], item[0]))
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in most[:20])
+    return f"{sum(others.values()):,} files ({kinds})"
+
+
+def _head(archive, member):
+    try:
+        with archive.open(member) as file:
+            return file.read(file_content.HEAD_BYTES)
+    except archives.ERRORS:
+        return b""
 
 
 def stack(pictures, names, image_shape=None):

@@ -61,6 +61,15 @@ _QUIRKS = {
 }
 
 
+def emnist_sets():
+    """Returns `{name: (class_names or None, first_label, namespace)}` of EMNIST."""
+    return {
+        name: (quirk.class_names, quirk.first_label, quirk.namespace)
+        for name, quirk in _QUIRKS.items()
+        if name.startswith("emnist/")
+    }
+
+
 def open_name(request):
     """Opens `tfds:NAME`."""
     return open_dataset(request, request.argument)

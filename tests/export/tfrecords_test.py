@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -84,3 +85,45 @@ def test_damaged_examples_are_errors_or_images():
                     assert isinstance(tfrecords.image_in(content), bytes)
                 except ValueError as error:
                     assert "Example" in str(error)
+
+
+def field(number, content):
+    size, length = len(content), b""
+    while size > 127:
+        length += bytes([size & 127 | 128])
+        size >>= 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+
+def test_examples_that_cost_more_than_they_hold_are_refused():
+    start = time.monotonic()
+    image = field(1, b"image") + field(2, field(1, field(1, b"content")))
+    many = {
+        "values": field(1, b"image") + field(2, field(1, b"\x0a\0" * 10**7)),
+        "fields": image + b"\x1a\0" * 10**7,
+        "names": field(1, b"i") + b"\x0a\0" * 10**7,
+    }
+    for entry in many.values():
+        with pytest.raises(ValueError, match="Example"):
+            tfrecords.image_in(field(1, field(1, entry)))
+    with pytest.raises(ValueError, match="Example"):
+        tfrecords.image_in(field(1, field(1, image) + b"\x0a\0" * 10**7))
+    assert time.monotonic() - start < 5
+    long_names = b"".join(
+        field(1, field(1, b"%05d" % number + b"n" * 1000) + field(2, field(1, b"")))
+        for number in range(1000)
+    )
+    with pytest.raises(ValueError, match="and 980 more") as error:
+        tfrecords.image_in(field(1, long_names))
+    assert len(str(error.value)) < 2000
+
+
+def test_a_list_of_many_words_is_no_matter():
+    words = tf.train.BytesList(value=[b"word"] * 100_000)
+    image = tf.train.BytesList(value=[b"content"])
+    features = {
+        "image": tf.train.Feature(bytes_list=image),
+        "words": tf.train.Feature(bytes_list=words),
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    assert tfrecords.image_in(example.SerializeToString()) == b"content"

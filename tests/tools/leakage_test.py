@@ -48,6 +48,7 @@ def data_dir(tmp_path_factory):
             labels = (first + np.arange(count) % num_classes).astype(np.uint8)
             write_idx(folder / name / f"{part}-images-idx3-ubyte.gz", images)
             write_idx(folder / name / f"{part}-labels-idx1-ubyte.gz", labels)
+    (folder / "emnist_letters" / "orientation.txt").write_text("upright")
     return folder
 
 

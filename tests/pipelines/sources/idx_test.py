@@ -1,5 +1,6 @@
 import gzip
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -51,6 +52,7 @@ def test_only_a_test_part_explains_that_there_is_no_training_part(tmp_path, writ
 
 def test_named_sets_know_their_classes_and_first_label(tmp_path, write_idx):
     write_idx(tmp_path / "emnist_letters", "t10k", IMAGES, LABELS + 24)
+    (tmp_path / "emnist_letters" / "orientation.txt").write_text("upright")
     letters = pipelines.load("emnist/letters", data_dir=tmp_path).test
     assert set(letters.labels.tolist()) == {23, 24, 25}
     assert letters.class_names[25] == "Z"
@@ -132,6 +134,49 @@ def test_wrong_idx_content_is_explained(tmp_path, content, message):
         (tmp_path / name).write_bytes(pack(content))
         with pytest.raises(ValueError, match=message):
             idx.read_images(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "stem",
+    [
+        *("train-{}-ubyte", "train-{}-ubyte.gz", "train-{}-ubyte.z", "Train-{}.bin"),
+        *("training.{}-ubyte", "train_{}-ubyte", "fashion-train-{}-ubyte.gz"),
+    ],
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zlib.compress])
+def test_files_are_told_by_their_bytes_and_parts_by_their_names(tmp_path, stem, pack):
+    for kind, array in (("images{}idx3", IMAGES), ("labels{}idx1", LABELS)):
+        for separator in "-.":
+            folder = tmp_path / {"-": "hyphen", ".": "dot"}[separator]
+            folder.mkdir(exist_ok=True)
+            name = stem.format(kind.format(separator))
+            content = header(*array.shape) + array.astype(np.uint8).tobytes()
+            (folder / name).write_bytes(pack(content))
+    for folder in ("hyphen", "dot"):
+        source = pipelines.load(f"idx:{tmp_path / folder}")
+        assert [len(source.split(role)) for role in source.roles] == [55, 5]
+
+
+def test_a_validation_part_is_used(tmp_path, write_idx):
+    write_idx(tmp_path, "train", IMAGES, LABELS)
+    write_idx(tmp_path, "val", IMAGES[:7], LABELS[:7])
+    write_idx(tmp_path, "test", IMAGES[:9], LABELS[:9])
+    source = pipelines.load(f"idx:{tmp_path}")
+    assert [len(source.split(role)) for role in source.roles] == [60, 7, 9]
+    write_idx(tmp_path, "t10k", IMAGES[:9], LABELS[:9])
+    with pytest.raises(ValueError, match="test under several names: t10k and test"):
+        pipelines.load(f"idx:{tmp_path}")
+
+
+def test_files_of_several_data_sets_are_not_mixed(tmp_path, write_idx):
+    write_idx(tmp_path, "one-train", IMAGES, LABELS)
+    write_idx(tmp_path, "two-train", IMAGES[:30], LABELS[:30])
+    with pytest.raises(ValueError, match="several data sets: one, two"):
+        pipelines.load(f"idx:{tmp_path}")
+    write_idx(tmp_path, "t10k", IMAGES[:9], LABELS[:9])
+    with pytest.warns(pipelines.DataWarning, match="those of one, two are left out"):
+        source = pipelines.load(f"idx:{tmp_path}")
+    assert source.roles == ("test",)
 
 
 def test_images_in_place_of_labels_are_explained(tmp_path):

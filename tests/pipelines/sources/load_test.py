@@ -10,6 +10,8 @@ from ood_keras.pipelines.sources import base
 def test_names_lists_every_source_of_the_design():
     assert set(pipelines.names()) == {
         *("mnist", "fashion_mnist", "emnist/letters", "kmnist", "omniglot"),
+        *("emnist/balanced", "emnist/byclass", "emnist/bymerge", "emnist/digits"),
+        "emnist/mnist",
         *("notmnist", "cifar10", "tfds:NAME", "folder:PATH", "idx:PATH", "npz:PATH"),
         *("uniform_noise", "gaussian_noise", "synthetic", "digits", "glyphs"),
     }

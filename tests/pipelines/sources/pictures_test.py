@@ -233,3 +233,75 @@ def test_missing_zips_list_what_was_looked_for(tmp_path):
     assert str(tmp_path / "omniglot" / "images_evaluation.zip") in str(error.value)
     with pytest.raises(DataNotFoundError, match=r"train\*.zip and test.zip"):
         pipelines.load("cifar10", data_dir=tmp_path)
+
+
+def test_zips_leave_nothing_out_in_silence(tmp_path, png):
+    path = tmp_path / "cifar10" / "test.zip"
+    jpeg = encoded(Image.fromarray(pixels(4, 4, 3)), "JPEG")
+    tiff = encoded(Image.fromarray(pixels(4, 4, 3)), "TIFF")
+    files = {"3/0.png": png(pixels(4, 4, 3)), "3/1.jfif": jpeg, "3/2": jpeg}
+    clutter = {"__MACOSX/3/._0.png": b"x", "3/.DS_Store": b"x", "3/Thumbs.db": b"x"}
+    write_zip(path, files | clutter | {"3/3.tif": tiff, "3/4.TIF": tiff, "a.txt": b"x"})
+    with pytest.warns(
+        pipelines.DataWarning, match=r"3 files \(2 .tif \(TIFF\), 1 .txt"
+    ):
+        source = pipelines.load("cifar10", data_dir=tmp_path)
+    assert source.test.labels.tolist() == [3, 3, 3]
+    write_zip(path, files | clutter)
+    assert len(pipelines.load("cifar10", data_dir=tmp_path).test) == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["../3/0.png", "/3/0.png", "3/../../0.png", "C:/3/0.png"]
+)
+def test_names_that_climb_out_are_refused(tmp_path, png, name):
+    write_zip(tmp_path / "cifar10" / "test.zip", {name: png(pixels(4, 4, 3))})
+    with pytest.raises(ValueError, match="lies outside the folder"):
+        pipelines.load("cifar10", data_dir=tmp_path)
+
+
+def test_links_and_encrypted_members_are_refused(tmp_path, png):
+    path = tmp_path / "cifar10" / "test.zip"
+    write_zip(path, {})
+    link = zipfile.ZipInfo("3/0.png")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(ValueError, match="is a link"):
+        pipelines.load("cifar10", data_dir=tmp_path)
+    write_zip(path, {"3/0.png": png(pixels(4, 4, 3))})
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is encrypted"):
+        pipelines.load("cifar10", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_that_unpack_at_once_are_refused(tmp_path, method):
+    path = tmp_path / "cifar10" / "test.zip"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("3/0.png", bytes(2**20))
+    with pytest.raises(ValueError, match="compressed by method"):
+        pipelines.load("cifar10", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("says", [10, 100_000])
+def test_a_member_that_lies_about_its_size_is_corrupt(tmp_path, png, says):
+    path = tmp_path / "cifar10" / "test.zip"
+    content = png(pixels(20, 20, 3))
+    write_zip(path, {"3/0.png": content})
+    size = struct.pack("<I", len(content))
+    path.write_bytes(path.read_bytes().replace(size, struct.pack("<I", says)))
+    with pytest.raises(ValueError, match="corrupt or unreadable zip"):
+        _ = pipelines.load("cifar10", data_dir=tmp_path).test
+
+
+def test_pictures_of_another_split_in_a_zip_are_refused(tmp_path, png):
+    path = tmp_path / "cifar10" / "test.zip"
+    write_zip(path, {"cifar/Testing/3/0.png": png(pixels(4, 4, 3))})
+    assert len(pipelines.load("cifar10", data_dir=tmp_path).test) == 1
+    write_zip(path, {"cifar/Training/3/0.png": png(pixels(4, 4, 3))})
+    with pytest.raises(ValueError, match=r"Training/3/0.png in .* is for train.*test"):
+        pipelines.load("cifar10", data_dir=tmp_path)

@@ -1,0 +1,118 @@
+"""Zip files, never trusting what they say; nothing is ever unpacked to disk."""
+
+import pathlib
+import stat
+import zipfile
+import zlib
+
+from ood_keras import file_content
+
+# What reading a member raises: of encryption, of an unknown compression, of corrupt
+# members.
+ERRORS = (
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+)
+# Python unpacks these piece by piece. Of bzip2 and LZMA it unpacks at once whatever the
+# bytes at hand become, which can be gigabytes.
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+def corrupt(path, error):
+    """Returns the error for a zip file that cannot be read."""
+    return ValueError(
+        f"{path} is a corrupt or unreadable zip file ({error}); fetch it again"
+    )
+
+
+def members(path, corrupt=corrupt):
+    """Returns the `ZipInfo` of each file in a zip file that may be data.
+
+    Folders and what operating systems leave (`__MACOSX`, `.DS_Store`, ...) are left
+    out.
+
+    Args:
+        path: The zip file.
+        corrupt: Function `(path, error)` that returns the error to raise if it cannot
+            be read.
+
+    Raises:
+        ValueError: it is no zip file; or a member is there twice, lies outside the
+            folder that it would be unpacked to, is a link, is encrypted or is
+            compressed by anything but deflate.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = archive.infolist()
+    # Besides `BadZipFile`: negative offsets, wrong encodings of names.
+    except (*ERRORS, OverflowError, UnicodeDecodeError, ValueError) as error:
+        raise corrupt(path, error) from error
+    kept, names = [], set()
+    for member in found:
+        parts = pathlib.PurePosixPath(member.filename).parts
+        if member.is_dir():
+            continue
+        _check(path, member, parts)
+        if any(map(file_content.is_clutter, parts)):
+            continue
+        if member.filename in names:
+            raise ValueError(
+                f"{path} holds {member.filename!r} twice, and only one of them could "
+                "be read. Pack it again"
+            )
+        names.add(member.filename)
+        kept.append(member)
+    return kept
+
+
+def read(archive, name, max_bytes):
+    """Returns the content of a member, `bytes`; never more than it says it has.
+
+    Args:
+        archive: The open `zipfile.ZipFile`.
+        name: The member's name.
+        max_bytes: The most that is read.
+
+    Raises:
+        ValueError: it says that it has more than `max_bytes`, or has not as many bytes
+            as it says.
+    """
+    member = archive.getinfo(name)
+    check_size(archive.filename, member, max_bytes)
+    with archive.open(member) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) != member.file_size:
+        raise zipfile.BadZipFile(
+            f"{name} says that it has {member.file_size} bytes, and has {len(content)}"
+        )
+    return content
+
+
+def check_size(path, member, max_bytes):
+    """Raises if a member says that it has more than `max_bytes`."""
+    if member.file_size > max_bytes:
+        raise ValueError(
+            f"{member.filename} in {path} says that it has {member.file_size} bytes; "
+            f"at most {max_bytes} are read"
+        )
+
+
+def _check(path, member, parts):
+    name = member.filename
+    if not parts or parts[0] == "/" or ".." in parts or "\\" in name or ":" in parts[0]:
+        problem = "lies outside the folder it would be unpacked to"
+    elif stat.S_ISLNK(member.external_attr >> 16):
+        problem = "is a link"
+    elif member.flag_bits & 1:
+        problem = "is encrypted"
+    elif member.compress_type not in _COMPRESSIONS:
+        problem = (
+            f"is compressed by method {member.compress_type}, where stored and deflate "
+            "are read"
+        )
+    else:
+        return
+    raise ValueError(f"{name!r} in {path} {problem}. Pack it again")
