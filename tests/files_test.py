@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -153,3 +155,91 @@ def test_a_folder_that_is_taken_away_before_it_is_locked_is_made_again(
     with files.atomic_directory(tmp_path / "1") as temporary:
         assert str(temporary) == made[1]
     assert len(made) == 2 and leftovers(tmp_path) == ["1"]
+
+
+def test_a_second_process_is_told_that_another_one_writes_the_same(tmp_path):
+    first, unfinished = writer(tmp_path / "1")
+    again = files.atomic_directory(tmp_path / "1")
+    with pytest.raises(BlockingIOError, match=r"another process is writing .*1\. Wait"):
+        again.__enter__()
+    again = files.atomic_directory(tmp_path / "1.5")
+    with files.atomic_directory(tmp_path / "1.5"), pytest.raises(BlockingIOError):
+        again.__enter__()
+    assert os.listdir(unfinished) == ["half"]
+    first.communicate()
+    assert leftovers(tmp_path) == ["1", "1.5", "half"]
+
+
+def test_what_appeared_meanwhile_is_not_overwritten(tmp_path):
+    for content in ([], ["theirs"]):
+        path = tmp_path / str(len(content))
+        directory = files.atomic_directory(path)
+        with pytest.raises(FileExistsError, match="never overwritten"), directory:
+            path.mkdir()
+            for name in content:
+                (path / name).touch()
+        assert leftovers(path) == content
+    assert leftovers(tmp_path) == ["0", "1", "theirs"]
+
+
+def test_a_lock_ends_with_the_descriptor_and_holds_every_other_one_up(tmp_path):
+    path = tmp_path / "lock"
+    path.write_text("what an earlier process left")
+    with path.open() as first, path.open() as second:
+        assert files.lock(first.fileno())
+        assert not files.lock(second.fileno())
+        first.close()
+        assert files.lock(second.fileno())
+    assert path.read_text() == "what an earlier process left"
+    again = files.locked_folder(tmp_path)
+    with files.locked_folder(tmp_path), pytest.raises(BlockingIOError, match="locked"):
+        again.__enter__()
+    with files.locked_folder(tmp_path):
+        pass
+
+
+_WITHOUT_FCNTL = """
+import sys
+sys.modules["fcntl"] = None
+import pathlib
+import ood_keras
+from ood_keras import export, files, training
+from ood_keras.export import batch_scoring
+from ood_keras.training import run_directory
+from ood_keras.tools import demo_page, jobs, study_engine, study_summary, study_worker
+folder = pathlib.Path(sys.argv[1])
+with files.atomic_directory(folder / "1") as temporary:
+    (temporary / "a").write_text("a")
+files.write_text(folder / "b", "b")
+try:
+    with run_directory.opened(folder / "run", {}):
+        pass
+except OSError as error:
+    print(error)
+"""
+
+
+def test_all_works_without_fcntl_but_what_must_not_run_twice(tmp_path):
+    """As on Windows, but without the locks that it has; they cannot be had here."""
+    process = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_FCNTL, tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "cannot be locked" in process.stdout
+    assert leftovers(tmp_path) == [".lock", "1", "a", "b", "run"]
+
+
+def test_locks_have_one_owner():
+    root = pathlib.Path(__file__).resolve().parents[1]
+    users = [
+        path.relative_to(root).as_posix()
+        for folder in ("ood_keras", "pipelines", "tools")
+        for path in (root / folder).rglob("*.py")
+        if re.search(
+            r"^\s*(import|from) (fcntl|msvcrt|filelock)", path.read_text(), re.M
+        )
+    ]
+    assert users == ["ood_keras/files.py"]

@@ -1,8 +1,9 @@
 """The folder of one run: who may write in it, and which run it holds."""
 
 import contextlib
-import fcntl
+import errno
 import json
+import os
 import pathlib
 import platform
 import reprlib
@@ -63,7 +64,7 @@ def opened(run_dir, run):
 def _locked(folder):
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / _LOCK, "a")  # noqa: SIM115 - closed below
+        lock = open(folder / _LOCK, "a", encoding="utf-8")  # noqa: SIM115 - closed below
     except OSError as error:
         raise OSError(
             error.errno,
@@ -72,14 +73,34 @@ def _locked(folder):
         ) from error
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(
+            held = files.lock(lock.fileno())
+        except OSError as error:
+            raise OSError(
                 error.errno,
-                f"another process is training in {folder}. Wait until it ends, or "
-                "choose another run_dir",
+                f"{folder / _LOCK} cannot be locked ({error.strerror}), and two "
+                "processes in one folder would spoil the run. Choose a run_dir on a "
+                "disk that has locks, as local ones have",
             ) from error
+        if not held:
+            raise BlockingIOError(
+                errno.EWOULDBLOCK,
+                f"another process is training in {folder}{_holder(folder)}. Wait until "
+                "it ends, or choose another run_dir",
+            )
+        with contextlib.suppress(OSError):  # Only said to others.
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {platform.node()}\n")
+            lock.flush()
         yield
+
+
+def _holder(folder):
+    """What the process that holds the lock says of itself, in brackets, or nothing."""
+    try:
+        holder = (folder / _LOCK).read_text("utf-8").strip()
+    except (OSError, ValueError):
+        return ""
+    return f" ({holder[:80]})" if holder else ""  # An earlier version left it empty.
 
 
 def _entries(folder):
