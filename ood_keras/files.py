@@ -14,14 +14,21 @@ import errno
 import json
 import os
 import pathlib
+import secrets
 import shutil
 import tempfile
+import time
+import zipfile
 
 import filelock
 
 # What a killed process leaves is known by this, and by nobody's lock on it.
 _UNFINISHED = ".ood_keras.tmp"
 
+
+# How the names of folders in the system's folder for temporary files begin.
+TEMPORARY = "ood_keras_"
+_DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS)
 
 # Folders cannot be opened everywhere.
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
@@ -86,14 +93,19 @@ def atomic_file(path):
         OSError: what the file system said, with the target's name and what to do.
     """
     path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    # Neither another machine's process of the same number nor a thread meets it.
+    own = f"{os.getpid()}_{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.name}.{own}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _flush(temporary)
         os.replace(temporary, path)
-    except OSError as error:
-        raise _explained(error, path) from error
+    except Exception as error:
+        explained = _explained(error, path)
+        if explained is None:
+            raise
+        raise explained from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -130,8 +142,11 @@ def atomic_directory(path):
             raise (_taken(path) if path.exists() else error) from error
     except (FileExistsError, BlockingIOError):
         raise
-    except OSError as error:
-        raise _explained(error, path) from error
+    except Exception as error:
+        explained = _explained(error, path)
+        if explained is None:
+            raise
+        raise explained from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -152,6 +167,50 @@ def write_json(path, value):
         ValueError: `value` holds NaN or infinity, which JSON cannot say.
     """
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_arrays(file, arrays, *, compressed=False):
+    """Writes arrays as an `.npz` file that `numpy.load` reads.
+
+    In place of `numpy.savez`: it never pickles, the same arrays give the same bytes,
+    and it works whatever this machine's clock says, which zip files hold from 1980 to
+    2107 only.
+
+    Args:
+        file: A path, used as it is, or an open binary file.
+        arrays: `{name: array}`.
+        compressed: Whether to compress them.
+
+    Raises:
+        ValueError: an array holds Python objects.
+    """
+    import numpy as np
+
+    method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+            entry.compress_type = method
+            entry.external_attr = 0o600 << 16
+            with archive.open(entry, "w", force_zip64=True) as member:
+                np.lib.format.write_array(
+                    member, np.asanyarray(array), allow_pickle=False
+                )
+
+
+def check_clock():
+    """Raises unless this machine's clock says a time that Keras' zip files can hold.
+
+    Raises:
+        ValueError: the year is not from 1980 to 2107.
+    """
+    now = time.localtime(time.time())
+    if not 1980 <= now.tm_year <= 2107:
+        raise ValueError(
+            f"this machine's clock says {time.strftime('%Y-%m-%d', now)}, which a "
+            ".keras file, a zip file, cannot hold: it knows 1980 to 2107. Set the "
+            "clock, then run the same command again"
+        )
 
 
 def _locked_directory(path):
@@ -213,9 +272,30 @@ def _flush(path):
 
 
 def _explained(error, path):
-    reason = error.strerror or str(error)
-    return OSError(
-        error.errno,
+    """What to raise in place of an error if a disk is at fault, naming `path`.
+
+    TensorFlow, for one, has errors of its own for a full disk.
+    """
+    code, reason = getattr(error, "errno", None), None
+    if isinstance(error, OSError):
+        # A folder is explained around the file in it that could not be written.
+        reason = getattr(error, "reason", None) or error.strerror or str(error)
+    else:
+        text = str(error)
+        code = next((code for code in _DISK_ERRORS if os.strerror(code) in text), None)
+        if code is None:
+            return None
+        reason = os.strerror(code)
+        ours = os.path.join(tempfile.gettempdir(), TEMPORARY)
+        if ours in text:
+            reason += (
+                f", in the folder for temporary files, {tempfile.gettempdir()} (the "
+                "environment variable TMPDIR names another)"
+            )
+    explained = OSError(
+        code,
         f"could not write {path}: {reason}. Nothing was changed there; free space or "
         "choose a writable folder, then run the same command again",
     )
+    explained.reason = reason
+    return explained

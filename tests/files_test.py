@@ -1,5 +1,6 @@
 """Written whole or not at all: full disks, failures in the middle, existing targets."""
 
+import calendar
 import errno
 import json
 import os
@@ -8,7 +9,10 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 
+import numpy as np
 import pytest
 
 from ood_keras import files
@@ -78,6 +82,95 @@ def test_json_refuses_what_json_cannot_say(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(tmp_path / "a.json", {"b": float("nan")})
     assert json.loads((tmp_path / "a.json").read_text()) == {"b": [1, 0.5, None]}
+
+
+def test_arrays_are_what_numpy_reads_and_the_same_bytes_each_time(
+    tmp_path, monkeypatch
+):
+    arrays = {
+        "a": np.arange(6, dtype=np.float32).reshape(2, 3)[:, ::-1],
+        "b/c": np.array("text"),
+        "d": np.zeros((0, 3), np.int8),
+        "file": np.arange(3) == 1,
+    }
+    for compressed in (False, True):
+        path = tmp_path / f"{compressed}.npz"
+        files.write_arrays(path, arrays, compressed=compressed)
+        with np.load(path, allow_pickle=False) as found:
+            assert found.files == list(arrays)
+            for name, array in arrays.items():
+                assert found[name].dtype == array.dtype
+                np.testing.assert_array_equal(found[name], array)
+        before = path.read_bytes()
+        for year in (1970, 2001, 2120):
+            set_clock(monkeypatch, year)
+            files.write_arrays(path, arrays, compressed=compressed)
+            assert path.read_bytes() == before
+    with pytest.raises(ValueError, match="Object arrays cannot be saved"):
+        files.write_arrays(tmp_path / "x.npz", {"a": np.array([{}])})
+
+
+def set_clock(monkeypatch, year):
+    """Lets the clock say another year to whoever asks for seconds or fields."""
+    seconds = calendar.timegm((year, 6, 1, 0, 0, 0))
+    localtime = time.gmtime
+    monkeypatch.setattr(time, "time", lambda: seconds)
+    monkeypatch.setattr(
+        time, "localtime", lambda at=None: localtime(seconds if at is None else at)
+    )
+
+
+def test_a_clock_that_zip_files_cannot_hold_is_an_error_that_helps(monkeypatch):
+    files.check_clock()
+    for year in (1970, 1979, 2108):
+        set_clock(monkeypatch, year)
+        with pytest.raises(ValueError, match=f"clock says {year}-06-01.*Set the clock"):
+            files.check_clock()
+    for year in (1980, 2107):
+        set_clock(monkeypatch, year)
+        files.check_clock()
+
+
+def test_two_writers_in_one_process_do_not_meet(tmp_path):
+    path = tmp_path / "file.txt"
+    with files.atomic_file(path) as first, files.atomic_file(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"
+    assert leftovers(tmp_path) == ["file.txt"]
+
+
+def test_a_folder_in_a_folder_says_once_which_one_could_not_be_written(
+    tmp_path, monkeypatch
+):
+    fill_disk(monkeypatch)
+    with (
+        pytest.raises(OSError) as caught,
+        files.atomic_directory(tmp_path / "out") as outer,
+        files.atomic_directory(outer / "inner") as inner,
+    ):
+        files.write_text(inner / "file.txt", "new")
+    assert str(caught.value).count("could not write") == 1
+    assert f"could not write {tmp_path / 'out'}: No space left" in str(caught.value)
+    assert leftovers(tmp_path) == []
+
+
+def test_a_full_disk_is_one_in_the_words_of_another_library_too(tmp_path):
+    full, wrong = "SaveV2 /x/0; No space left on device [Op:a]", "the model is wrong"
+    for write in (files.atomic_file, files.atomic_directory):
+        expected = pytest.raises(OSError, match=r"could not write .*out: No space")
+        with expected as caught, write(tmp_path / "out"):
+            raise RuntimeError(full)
+        assert caught.value.errno == errno.ENOSPC
+        with pytest.raises(RuntimeError, match=wrong), write(tmp_path / "out"):
+            raise RuntimeError(wrong)
+    with (
+        tempfile.TemporaryDirectory(prefix=files.TEMPORARY) as temporary,
+        pytest.raises(OSError, match=r"temporary files, .*TMPDIR names another"),
+        files.atomic_directory(tmp_path / "out"),
+    ):
+        raise RuntimeError(f"SaveV2 {temporary}/a; File too large")
+    assert leftovers(tmp_path) == []
 
 
 def test_directory_appears_whole(tmp_path):

@@ -78,7 +78,7 @@ def score(predictor, paths, *, threshold=None, feature=None, raw_records=False):
     options = {"feature": feature, "raw_records": raw_records}
     paths = inputs.as_texts(paths)
     _check_first(predictor, paths, threshold, options)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix=files.TEMPORARY) as folder:
         listing = pathlib.Path(folder) / "listing.jsonl"
         inputs.write_listing(listing, paths)
         for rows, _ in _scored(predictor, listing, (0, 0), threshold, options):

@@ -4,10 +4,12 @@ import contextlib
 import csv
 import errno
 import fcntl
+import itertools
 import json
 import os
 import platform
 import re
+import time
 
 import keras
 import numpy as np
@@ -406,7 +408,27 @@ def test_says_which_process_trains_and_a_lock_left_behind_holds_nobody_up(tmp_pa
             pass
     (tmp_path / ".lock").write_text("process 1 on a machine that is gone, " * 99)
     with run_directory.opened(tmp_path, {"a": 1}):
-        assert (tmp_path / ".lock").read_text() == f"{holder}\n"
+        assert (tmp_path / ".lock").read_text() == f"training: {holder}\n"
+
+
+def test_a_clock_that_jumps_changes_nothing(uninterrupted, tmp_path, monkeypatch):
+    real, calls = time.time, itertools.count()
+    monkeypatch.setattr(time, "time", lambda: real() - 86_400 * (next(calls) % 9))
+    model = build_model()
+    history = train(tmp_path / "run", model)
+    assert [row["loss"] for row in history] == [row["loss"] for row in uninterrupted[1]]
+    assert all(row["seconds"] >= 0 for row in history)
+    for weights, expected in zip(model.get_weights(), uninterrupted[2], strict=True):
+        assert weights.tobytes() == expected.tobytes()
+
+
+def test_a_clock_that_keras_files_cannot_hold_is_said_before_training(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    with pytest.raises(ValueError, match="clock says 1970-01-01"):
+        train(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_disk_without_locks_is_an_error_that_helps(tmp_path, monkeypatch):
