@@ -1,20 +1,88 @@
-"""Files written whole or not at all.
+"""Files written whole or not at all, and locks on them.
 
 Everything this package leaves on disk goes through here: the content is written to
 a temporary neighbour, flushed, and renamed over the target, so that a kill, a full disk
 or an exception leaves either the old file or the new one.
+
+All locks are taken here too, by the package `filelock` and so on any system. A lock is
+the kernel's, on an open file: it ends with the process, however that ends, and a lock
+file that was left behind holds nobody up.
 """
 
 import contextlib
-import fcntl
+import errno
 import json
 import os
 import pathlib
+import secrets
 import shutil
 import tempfile
+import time
+import zipfile
+
+import filelock
 
 # What a killed process leaves is known by this, and by nobody's lock on it.
 _UNFINISHED = ".ood_keras.tmp"
+
+
+# How the names of folders in the system's folder for temporary files begin.
+TEMPORARY = "ood_keras_"
+_DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS)
+
+# Folders cannot be opened everywhere.
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+
+
+def lock(descriptor: int, *, wait: bool = False) -> bool:
+    """Locks an open file, or folder where those can be opened, for this process alone.
+
+    The lock ends when the descriptor is closed, in this process and in those that
+    inherited it, or when they end.
+
+    Args:
+        descriptor: Of the open file.
+        wait: Whether to wait while another process has the lock.
+
+    Returns:
+        Whether it is held; `False` if another process has it.
+
+    Raises:
+        OSError: files have no locks there, as on some network disks.
+    """
+    return filelock.lock_descriptor(descriptor, blocking=wait)
+
+
+@contextlib.contextmanager
+def locked_folder(path, *, wait=False):
+    """Locks a folder for this process alone, as far as folders can be locked there.
+
+    Args:
+        path: The folder.
+        wait: Whether to wait while another process has the lock.
+
+    Yields:
+        The descriptor of the folder, or `None` where folders cannot be opened.
+
+    Raises:
+        BlockingIOError: another process has the lock.
+    """
+    try:
+        descriptor = os.open(path, _FOLDER)
+    except PermissionError:
+        if os.name != "nt":
+            raise
+        yield None
+        return
+    try:
+        held = True
+        with contextlib.suppress(OSError):  # Some network disks have no locks.
+            held = lock(descriptor, wait=wait)
+        if not held:
+            raise BlockingIOError(errno.EWOULDBLOCK, f"{path} is locked")
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -25,14 +93,19 @@ def atomic_file(path):
         OSError: what the file system said, with the target's name and what to do.
     """
     path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    # Neither another machine's process of the same number nor a thread meets it.
+    own = f"{os.getpid()}_{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.name}.{own}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _flush(temporary)
         os.replace(temporary, path)
-    except OSError as error:
-        raise _explained(error, path) from error
+    except Exception as error:
+        explained = _explained(error, path)
+        if explained is None:
+            raise
+        raise explained from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -46,30 +119,39 @@ def atomic_directory(path):
     done. Those that killed processes left there are removed first.
 
     Raises:
-        FileExistsError: `path` exists already; nothing is ever overwritten.
+        FileExistsError: `path` exists already, or does by the end of the block; nothing
+            is ever overwritten.
+        BlockingIOError: another process is writing `path`.
         OSError: what the file system said, with the target's name and what to do.
     """
     path = pathlib.Path(path)
     if path.exists():
-        raise FileExistsError(
-            f"{path} exists already and is never overwritten. Choose another folder "
-            "(for an exported model: the next version number), or remove it first."
-        )
-    temporary = lock = None
+        raise _taken(path)
+    temporary = held = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_unfinished(path.parent)
-        temporary, lock = _locked_directory(path)
+        _remove_unfinished(path)
+        temporary, held = _locked_directory(path)
         temporary.chmod(0o755)
         yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _explained(error, path) from error
+        if path.exists():  # An empty folder would be replaced.
+            raise _taken(path)
+        try:
+            os.replace(temporary, path)
+        except OSError as error:
+            raise (_taken(path) if path.exists() else error) from error
+    except (FileExistsError, BlockingIOError):
+        raise
+    except Exception as error:
+        explained = _explained(error, path)
+        if explained is None:
+            raise
+        raise explained from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+        if held is not None:
+            held.close()
 
 
 def write_text(path, text):
@@ -87,11 +169,52 @@ def write_json(path, value):
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def _locked_directory(path):
-    """Makes a temporary folder beside `path`; returns it and the lock's descriptor.
+def write_arrays(file, arrays, *, compressed=False):
+    """Writes arrays as an `.npz` file that `numpy.load` reads.
 
-    The lock is the kernel's and ends with the process, however that ends.
+    In place of `numpy.savez`: it never pickles, the same arrays give the same bytes,
+    and it works whatever this machine's clock says, which zip files hold from 1980 to
+    2107 only.
+
+    Args:
+        file: A path, used as it is, or an open binary file.
+        arrays: `{name: array}`.
+        compressed: Whether to compress them.
+
+    Raises:
+        ValueError: an array holds Python objects.
     """
+    import numpy as np
+
+    method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+            entry.compress_type = method
+            entry.external_attr = 0o600 << 16
+            with archive.open(entry, "w", force_zip64=True) as member:
+                np.lib.format.write_array(
+                    member, np.asanyarray(array), allow_pickle=False
+                )
+
+
+def check_clock():
+    """Raises unless this machine's clock says a time that Keras' zip files can hold.
+
+    Raises:
+        ValueError: the year is not from 1980 to 2107.
+    """
+    now = time.localtime(time.time())
+    if not 1980 <= now.tm_year <= 2107:
+        raise ValueError(
+            f"this machine's clock says {time.strftime('%Y-%m-%d', now)}, which a "
+            ".keras file, a zip file, cannot hold: it knows 1980 to 2107. Set the "
+            "clock, then run the same command again"
+        )
+
+
+def _locked_directory(path):
+    """Makes a temporary folder beside `path`; returns it and what closes its lock."""
     while True:
         temporary = pathlib.Path(
             tempfile.mkdtemp(
@@ -100,24 +223,47 @@ def _locked_directory(path):
         )
         # Until it is locked, another process may take it for a leftover.
         with contextlib.suppress(FileNotFoundError):
-            lock = os.open(temporary, os.O_RDONLY)
-            with contextlib.suppress(OSError):  # Some network disks have no locks.
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            held = contextlib.ExitStack()
+            held.enter_context(locked_folder(temporary, wait=True))
             if temporary.exists():
-                return temporary, lock
-            os.close(lock)
+                return temporary, held
+            held.close()
 
 
-def _remove_unfinished(folder):
-    """Removes the temporary folders in `folder` that no living process has locked."""
-    for leftover in folder.glob(f".*{_UNFINISHED}"):
+def _remove_unfinished(path):
+    """Removes what killed processes left beside `path`: the folders nobody has locked.
+
+    Raises:
+        BlockingIOError: a living process is writing `path`.
+    """
+    prefix = f".{path.name}."
+    for leftover in path.parent.glob(f".*{_UNFINISHED}"):
+        is_ours = (
+            leftover.name.startswith(prefix)
+            and "." not in leftover.name[len(prefix) : -len(_UNFINISHED)]
+        )
+        held = True
         with contextlib.suppress(OSError):
-            lock = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            descriptor = os.open(leftover, _FOLDER | getattr(os, "O_NOFOLLOW", 0))
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(leftover)
+                held = lock(descriptor)
+                if held:
+                    shutil.rmtree(leftover)
             finally:
-                os.close(lock)
+                os.close(descriptor)
+        if is_ours and not held:
+            raise BlockingIOError(
+                errno.EWOULDBLOCK,
+                f"another process is writing {path}. Wait until it ends, or choose "
+                "another folder (for an exported model: another version number)",
+            )
+
+
+def _taken(path):
+    return FileExistsError(
+        f"{path} exists already and is never overwritten. Choose another folder "
+        "(for an exported model: the next version number), or remove it first."
+    )
 
 
 def _flush(path):
@@ -126,9 +272,30 @@ def _flush(path):
 
 
 def _explained(error, path):
-    reason = error.strerror or str(error)
-    return OSError(
-        error.errno,
+    """What to raise in place of an error if a disk is at fault, naming `path`.
+
+    TensorFlow, for one, has errors of its own for a full disk.
+    """
+    code, reason = getattr(error, "errno", None), None
+    if isinstance(error, OSError):
+        # A folder is explained around the file in it that could not be written.
+        reason = getattr(error, "reason", None) or error.strerror or str(error)
+    else:
+        text = str(error)
+        code = next((code for code in _DISK_ERRORS if os.strerror(code) in text), None)
+        if code is None:
+            return None
+        reason = os.strerror(code)
+        ours = os.path.join(tempfile.gettempdir(), TEMPORARY)
+        if ours in text:
+            reason += (
+                f", in the folder for temporary files, {tempfile.gettempdir()} (the "
+                "environment variable TMPDIR names another)"
+            )
+    explained = OSError(
+        code,
         f"could not write {path}: {reason}. Nothing was changed there; free space or "
         "choose a writable folder, then run the same command again",
     )
+    explained.reason = reason
+    return explained

@@ -1,6 +1,5 @@
 """Runs a study: one run at a time, each in a process of its own."""
 
-import fcntl
 import json
 import pathlib
 import signal
@@ -127,13 +126,11 @@ def _execute(run, data_dir, output_dir, runs_dir, worker):
 def _locked(file):
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if files.lock(file.fileno()):
             return True
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.2)
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
 
 
 def _error(log, start, returncode):

@@ -2,9 +2,7 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
-import os
 import pathlib
 import statistics
 from decimal import ROUND_HALF_DOWN, ROUND_HALF_UP, Decimal
@@ -153,14 +151,9 @@ def write(study, output_dir):
     output_dir = pathlib.Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     # Of two processes, the one that writes last is the one that looked last.
-    lock = os.open(output_dir, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # Some network disks have no locks.
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with files.locked_folder(output_dir, wait=True):
         summary = summarise(study, output_dir)
         files.write_json(output_dir / "summary.json", summary)
-    finally:
-        os.close(lock)
     return summary
 
 

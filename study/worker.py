@@ -22,8 +22,6 @@ def work(job, data_dir, run_dir, output_dir):
         run_dir: Receives everything, weights too; a run that was begun there goes on.
         output_dir: Receives what is worth keeping; see `results/table1/README.md`.
     """
-    import numpy as np
-
     from ood_keras import evaluation, files
     from ood_keras.study import other_families
     from ood_keras.tools import jobs
@@ -87,7 +85,8 @@ def work(job, data_dir, run_dir, output_dir):
         },
     )
     with files.atomic_file(output_dir / "scores.npz") as path:
-        np.savez_compressed(path, **_scores(report.scores, method_of))
+        scores = _scores(report.scores, method_of)
+        files.write_arrays(path, scores, compressed=True)
     if job["seed"] == 0 and isinstance(report, evaluation.Report):
         for method, detector in job["methods"].items():
             of_method = "" if detector == detectors[0] else f"_{method}"

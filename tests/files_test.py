@@ -1,12 +1,18 @@
 """Written whole or not at all: full disks, failures in the middle, existing targets."""
 
+import calendar
 import errno
 import json
 import os
+import pathlib
+import re
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 
+import numpy as np
 import pytest
 
 from ood_keras import files
@@ -76,6 +82,95 @@ def test_json_refuses_what_json_cannot_say(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(tmp_path / "a.json", {"b": float("nan")})
     assert json.loads((tmp_path / "a.json").read_text()) == {"b": [1, 0.5, None]}
+
+
+def test_arrays_are_what_numpy_reads_and_the_same_bytes_each_time(
+    tmp_path, monkeypatch
+):
+    arrays = {
+        "a": np.arange(6, dtype=np.float32).reshape(2, 3)[:, ::-1],
+        "b/c": np.array("text"),
+        "d": np.zeros((0, 3), np.int8),
+        "file": np.arange(3) == 1,
+    }
+    for compressed in (False, True):
+        path = tmp_path / f"{compressed}.npz"
+        files.write_arrays(path, arrays, compressed=compressed)
+        with np.load(path, allow_pickle=False) as found:
+            assert found.files == list(arrays)
+            for name, array in arrays.items():
+                assert found[name].dtype == array.dtype
+                np.testing.assert_array_equal(found[name], array)
+        before = path.read_bytes()
+        for year in (1970, 2001, 2120):
+            set_clock(monkeypatch, year)
+            files.write_arrays(path, arrays, compressed=compressed)
+            assert path.read_bytes() == before
+    with pytest.raises(ValueError, match="Object arrays cannot be saved"):
+        files.write_arrays(tmp_path / "x.npz", {"a": np.array([{}])})
+
+
+def set_clock(monkeypatch, year):
+    """Lets the clock say another year to whoever asks for seconds or fields."""
+    seconds = calendar.timegm((year, 6, 1, 0, 0, 0))
+    localtime = time.gmtime
+    monkeypatch.setattr(time, "time", lambda: seconds)
+    monkeypatch.setattr(
+        time, "localtime", lambda at=None: localtime(seconds if at is None else at)
+    )
+
+
+def test_a_clock_that_zip_files_cannot_hold_is_an_error_that_helps(monkeypatch):
+    files.check_clock()
+    for year in (1970, 1979, 2108):
+        set_clock(monkeypatch, year)
+        with pytest.raises(ValueError, match=f"clock says {year}-06-01.*Set the clock"):
+            files.check_clock()
+    for year in (1980, 2107):
+        set_clock(monkeypatch, year)
+        files.check_clock()
+
+
+def test_two_writers_in_one_process_do_not_meet(tmp_path):
+    path = tmp_path / "file.txt"
+    with files.atomic_file(path) as first, files.atomic_file(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"
+    assert leftovers(tmp_path) == ["file.txt"]
+
+
+def test_a_folder_in_a_folder_says_once_which_one_could_not_be_written(
+    tmp_path, monkeypatch
+):
+    fill_disk(monkeypatch)
+    with (
+        pytest.raises(OSError) as caught,
+        files.atomic_directory(tmp_path / "out") as outer,
+        files.atomic_directory(outer / "inner") as inner,
+    ):
+        files.write_text(inner / "file.txt", "new")
+    assert str(caught.value).count("could not write") == 1
+    assert f"could not write {tmp_path / 'out'}: No space left" in str(caught.value)
+    assert leftovers(tmp_path) == []
+
+
+def test_a_full_disk_is_one_in_the_words_of_another_library_too(tmp_path):
+    full, wrong = "SaveV2 /x/0; No space left on device [Op:a]", "the model is wrong"
+    for write in (files.atomic_file, files.atomic_directory):
+        expected = pytest.raises(OSError, match=r"could not write .*out: No space")
+        with expected as caught, write(tmp_path / "out"):
+            raise RuntimeError(full)
+        assert caught.value.errno == errno.ENOSPC
+        with pytest.raises(RuntimeError, match=wrong), write(tmp_path / "out"):
+            raise RuntimeError(wrong)
+    with (
+        tempfile.TemporaryDirectory(prefix=files.TEMPORARY) as temporary,
+        pytest.raises(OSError, match=r"temporary files, .*TMPDIR names another"),
+        files.atomic_directory(tmp_path / "out"),
+    ):
+        raise RuntimeError(f"SaveV2 {temporary}/a; File too large")
+    assert leftovers(tmp_path) == []
 
 
 def test_directory_appears_whole(tmp_path):
@@ -153,3 +248,92 @@ def test_a_folder_that_is_taken_away_before_it_is_locked_is_made_again(
     with files.atomic_directory(tmp_path / "1") as temporary:
         assert str(temporary) == made[1]
     assert len(made) == 2 and leftovers(tmp_path) == ["1"]
+
+
+def test_a_second_process_is_told_that_another_one_writes_the_same(tmp_path):
+    first, unfinished = writer(tmp_path / "1")
+    again = files.atomic_directory(tmp_path / "1")
+    with pytest.raises(BlockingIOError, match=r"another process is writing .*1\. Wait"):
+        again.__enter__()
+    again = files.atomic_directory(tmp_path / "1.5")
+    with files.atomic_directory(tmp_path / "1.5"), pytest.raises(BlockingIOError):
+        again.__enter__()
+    assert os.listdir(unfinished) == ["half"]
+    first.communicate()
+    assert leftovers(tmp_path) == ["1", "1.5", "half"]
+
+
+def test_what_appeared_meanwhile_is_not_overwritten(tmp_path):
+    for content in ([], ["theirs"]):
+        path = tmp_path / str(len(content))
+        directory = files.atomic_directory(path)
+        with pytest.raises(FileExistsError, match="never overwritten"), directory:
+            path.mkdir()
+            for name in content:
+                (path / name).touch()
+        assert leftovers(path) == content
+    assert leftovers(tmp_path) == ["0", "1", "theirs"]
+
+
+def test_a_lock_ends_with_the_descriptor_and_holds_every_other_one_up(tmp_path):
+    path = tmp_path / "lock"
+    path.write_text("what an earlier process left")
+    with path.open() as first, path.open() as second:
+        assert files.lock(first.fileno())
+        assert not files.lock(second.fileno())
+        first.close()
+        assert files.lock(second.fileno())
+    assert path.read_text() == "what an earlier process left"
+    again = files.locked_folder(tmp_path)
+    with files.locked_folder(tmp_path), pytest.raises(BlockingIOError, match="locked"):
+        again.__enter__()
+    with files.locked_folder(tmp_path):
+        pass
+
+
+_WITHOUT_FCNTL = """
+import sys
+sys.modules["fcntl"] = None
+import pathlib
+import ood_keras
+from ood_keras import export, files, training
+from ood_keras.inference import batch_scoring
+from ood_keras.training import run_directory
+from ood_keras.tools import demo_page, jobs
+from ood_keras.study import engine as study_engine, summary as study_summary, worker as study_worker
+folder = pathlib.Path(sys.argv[1])
+with files.atomic_directory(folder / "1") as temporary:
+    (temporary / "a").write_text("a")
+files.write_text(folder / "b", "b")
+try:
+    with run_directory.opened(folder / "run", {}):
+        pass
+except OSError as error:
+    print(error)
+"""
+
+
+def test_all_works_without_fcntl_but_what_must_not_run_twice(tmp_path):
+    """As on Windows, but without the locks that it has; they cannot be had here."""
+    process = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_FCNTL, tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "cannot be locked" in process.stdout
+    assert leftovers(tmp_path) == [".lock", "1", "a", "b", "run"]
+
+
+def test_locks_have_one_owner():
+    root = pathlib.Path(__file__).resolve().parents[1]
+    users = [
+        path.relative_to(root).as_posix()
+        for folder in ("ood_keras", "pipelines", "tools")
+        for path in (root / folder).rglob("*.py")
+        if re.search(
+            r"^\s*(import|from) (fcntl|msvcrt|filelock)", path.read_text(), re.M
+        )
+    ]
+    assert users == ["ood_keras/files.py"]

@@ -4,9 +4,17 @@
 
 Draw on the page, or drop a PNG or JPEG file there, and see the class or "unknown", the
 score against the threshold among the scores of known images, the probabilities, and the
-nearest known example. A drawing is cropped and centred as MNIST's digits were; files
-are left as they are. Nothing leaves the machine and nothing is stored. Needs
-pip install 'ood_keras[demo]'.
+nearest known example. A drawing is cropped and centred as MNIST's digits were; files,
+of 20 MB at most, are left as they are. Nothing leaves the machine and nothing is
+stored. Needs pip install 'ood_keras[demo]'.
+
+The page is for this machine alone. To let others on the network use it, by any address
+in digits or by a name that leads here:
+
+  ood-demo --model=saved_models/mnist/1 --host=0.0.0.0,demo.example.org
+
+Other names, and pages of other servers that try to use it, are refused. Images are
+judged one at a time; when too many wait, the page says so.
 """
 
 from absl import flags
@@ -21,7 +29,8 @@ _HOST = flags.DEFINE_string(
     "host",
     "127.0.0.1",
     "The address to listen at; 0.0.0.0 lets others on the network use the page, which "
-    "asks nobody for a password.",
+    "asks nobody for a password. After commas, other names that it is reached by; it "
+    "answers for no others.",
     flag_values=_FLAGS,
 )
 _PORT = flags.DEFINE_integer(

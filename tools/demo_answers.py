@@ -1,7 +1,9 @@
 """What the page of `ood-demo` asks a model, without the page."""
 
+import base64
+import binascii
 import dataclasses
-import io
+import struct
 
 import numpy as np
 
@@ -11,6 +13,13 @@ from ood_keras.inference import pillow_decoder
 from ood_keras.pipelines import drawing
 
 DEFAULT_POINT = "default"
+SHEET_SIDE = 280
+# That of a sheet of noise, unpacked.
+MAX_DRAWING_BYTES = 4 * SHEET_SIDE**2 + 100_000
+
+
+class RefusedError(ValueError):
+    """What was sent is not what the page sends; the text says what is."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,17 +106,19 @@ class Demo:
         """Answers about a drawing, brought into the form of handwritten digits.
 
         Args:
-            content: A PNG file, `bytes`: dark ink on bright paper.
+            content: A PNG file of 280 x 280 pixels, `bytes`, or `str` as base64: dark
+                ink on bright paper.
             point: Name of an operating point.
 
         Returns:
             An `Answer`, or `None` for an empty sheet.
-        """
-        from PIL import Image
 
-        paper = np.asarray(Image.open(io.BytesIO(content)).convert("L"), np.float32)
+        Raises:
+            RefusedError: it is anything else; what it is costs nothing to find out.
+        """
+        paper = _paper(content)
         image = drawing.centered(
-            1 - paper / 255, self.model.image_shape, dark_ink=self.dark_ink
+            1 - paper / np.float32(255), self.model.image_shape, dark_ink=self.dark_ink
         )
         if image is None:
             return None
@@ -150,6 +161,44 @@ class Demo:
         return dataclasses.replace(
             answer, nearest=nearest, similarity=float(cosines[nearest])
         )
+
+
+def _paper(content):
+    """The grey values of a drawing, float32 `(280, 280)`."""
+    if isinstance(content, str):
+        content = _from_base64(content)
+    if not isinstance(content, bytes):
+        raise _refused(f"a value of type {type(content).__name__}")
+    if len(content) > MAX_DRAWING_BYTES:
+        raise _refused(f"{len(content):,} bytes")
+    # Before anything of it is unpacked.
+    if not content.startswith(pillow_decoder.PNG) or content[12:16] != b"IHDR":
+        raise _refused("another kind of file")
+    if len(content) < 24:
+        raise _refused("a file that is cut off")
+    width, height = struct.unpack(">II", content[16:24])
+    if (width, height) != (SHEET_SIDE, SHEET_SIDE):
+        raise _refused(f"{width} x {height} pixels")
+    pixels = pillow_decoder.decode(content, (SHEET_SIDE, SHEET_SIDE, 1))
+    if pixels is None:
+        raise _refused("a damaged file")
+    return pixels[..., 0].astype(np.float32)
+
+
+def _from_base64(text):
+    if len(text) > 4 * MAX_DRAWING_BYTES // 3 + 4:
+        raise _refused(f"a text of {len(text):,} characters")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise _refused("a text that is not base64") from None
+
+
+def _refused(received):
+    return RefusedError(
+        f"A drawing is a PNG file of {SHEET_SIDE} x {SHEET_SIDE} pixels and of at most "
+        f"{MAX_DRAWING_BYTES:,} bytes. Received: {received}"
+    )
 
 
 def _directions(features):

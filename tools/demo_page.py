@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import functools
 import io
 import pathlib
 import socket
@@ -9,11 +10,15 @@ import socket
 import numpy as np
 
 from ood_keras.evaluation import figures, style
-from ood_keras.tools import demo_answers
+from ood_keras.tools import demo_answers, demo_guard, demo_turns
 
 _FOLDER = pathlib.Path(__file__).parent
-_MAX_BYTES = 20_000_000
 _MAX_ROWS = 10
+# One open page holds up to demo_guard.MAX_FILE_BYTES, the last file that it showed.
+_MAX_VISITORS = 32
+_MAX_CONNECTIONS = 256
+# Files that are on their way at the same time.
+_MAX_UPLOADS = 4
 
 
 def serve(model, *, host="127.0.0.1", port=8080, browser=True):
@@ -21,29 +26,59 @@ def serve(model, *, host="127.0.0.1", port=8080, browser=True):
 
     Args:
         model: What `export.load` takes, a SavedModel.
-        host: The address to listen at.
+        host: The address to listen at; after commas, or as a list, other names that
+            the page is reached by. Requests for any other name, and those that pages
+            of other servers make, are refused: see `demo_guard.Guard`.
         port: The port to listen at.
         browser: Whether to open a browser.
 
     Raises:
         ImportError: NiceGUI is not installed.
+        ValueError: `host` is no address, or the model is none that the page can show.
         OSError: the address cannot be listened at.
     """
+    hosts = demo_guard.split_hosts(host)
     try:
-        from nicegui import app, ui
+        from nicegui import Client, app, ui
     except ImportError as error:
         raise ImportError(
             "the page is served by NiceGUI, which is not installed. Run "
             "pip install 'ood_keras[demo]'"
         ) from error
-    _check_free(host, port)
-    demo, turns = demo_answers.Demo(model), asyncio.Lock()
+    _check_free(hosts[0], port)
+    demo, turns, visitors = demo_answers.Demo(model), demo_turns.Turns(), {}
+    # Drawn before anybody comes: Matplotlib is for one thread at a time.
+    first = _result(demo, demo_answers.DEFAULT_POINT, _nothing)
+    app.add_middleware(
+        demo_guard.Guard,
+        hosts=hosts,
+        is_full=lambda: len(Client.instances) >= _MAX_VISITORS,
+    )
+    app.add_route(
+        demo_guard.FILES_AT + "{visitor}",
+        functools.partial(_take_file, visitors, asyncio.Semaphore(_MAX_UPLOADS)),
+        methods=["POST"],
+    )
+
+    # NiceGUI answers what it does not have with a page, and keeps that for a minute.
+    app.add_exception_handler(404, _not_found)
+
+    @ui.page("/")
+    def build():
+        for gone in visitors.keys() - Client.instances.keys():
+            del visitors[gone]
+        visitor = _Visitor(demo, turns)
+        visitors[ui.context.client.id] = visitor
+        _build(ui, visitor, first)
+
+    shown = f"[{hosts[0]}]" if ":" in hosts[0] else hosts[0]
     app.on_startup(
-        lambda: print(f"http://{host}:{port} shows {model}. Stop with Ctrl+C.")
+        lambda: print(
+            f"http://{shown}:{port} shows {model}. Stop with Ctrl+C.", flush=True
+        )
     )
     ui.run(
-        lambda: _build(ui, demo, turns),
-        host=host,
+        host=hosts[0],
         port=port,
         title="Known or unknown?",
         favicon="❔",
@@ -52,52 +87,126 @@ def serve(model, *, host="127.0.0.1", port=8080, browser=True):
         reload=False,
         show=browser,
         show_welcome_message=False,
+        # Of the server below, uvicorn: what a socket sends at once, unpacked.
+        ws_max_size=demo_guard.MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,
+        limit_concurrency=_MAX_CONNECTIONS,
     )
 
 
 def _check_free(host, port):
-    with socket.socket() as probe:
-        # As the server does: a port that was closed a moment ago is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        (family, kind, *_, address), *_ = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )
+        with socket.socket(family, kind) as probe:
+            # As the server does: a port that was closed a moment ago is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise OSError(
+            f"cannot listen at {host}:{port}: {error.strerror}. Give another --port, "
+            "or an address of this machine as --host"
+        ) from error
+
+
+class _Visitor:
+    """One open page: what it asks, and where the answer is shown.
+
+    Of a visitor's questions at most one waits for its turn. What is asked meanwhile
+    replaces it: only the last stroke of a drawing matters.
+    """
+
+    def __init__(self, demo, turns):
+        self.demo = demo
+        self.panel = None
+        self._turns = turns
+        self._wanted = {"point": demo_answers.DEFAULT_POINT, "ask": _nothing}
+        self._asking = False
+
+    async def draw(self, content):
+        """Shows what the model says about a drawing, as `demo_answers` takes it."""
+        await self.show(ask=lambda point: self.demo.drawing(content, point))
+
+    async def send_file(self, content):
+        """Shows what the model says about an image file, `bytes`."""
+        await self.show(ask=lambda point: self.demo.file(content, point))
+
+    async def choose(self, point):
+        """Shows the same image at another operating point."""
+        if isinstance(point, str) and point in self.demo.points:
+            await self.show(point=point)
+
+    async def show(self, **changes):
+        self._wanted = {**self._wanted, **changes}
+        if self._asking:  # Whoever asks now looks again after it.
+            return
+        self._asking, asked = True, None
         try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise OSError(
-                f"cannot listen at {host}:{port}: {error.strerror}. Give another "
-                "--port, or an address of this machine as --host"
-            ) from error
+            while asked is not self._wanted:
+                asked = self._wanted
+                self.panel.content = await self._answer(asked)
+        finally:
+            self._asking = False
+
+    async def _answer(self, asked):
+        try:
+            return await self._turns.take(
+                lambda: _result(self.demo, asked["point"], asked["ask"])
+            )
+        except (demo_turns.BusyError, demo_answers.RefusedError) as error:
+            message = str(error)
+        except Exception:
+            self._forget(asked)
+            self.panel.content = _rendered(
+                _NOTICE, message="The model failed on this image; the server says why."
+            )
+            raise
+        self._forget(asked)
+        return _rendered(_NOTICE, message=f"{message}.")
+
+    def _forget(self, asked):
+        """Keeps nothing of an image that was not answered about."""
+        if self._wanted is asked:
+            asked["ask"] = _nothing
 
 
-def _build(ui, demo, turns):
+async def _take_file(visitors, uploads, request):
+    """Answers the request that brings a visitor's file, its body as it is."""
+    from starlette.responses import PlainTextResponse, Response
+
+    visitor = visitors.get(request.path_params["visitor"])
+    if visitor is None:
+        return PlainTextResponse(
+            "This page is not known here any more. Load it again.\n", 404
+        )
+    if uploads.locked():
+        return PlainTextResponse(
+            "Busy: others are sending files. Try again in a moment.\n", 503
+        )
+    async with uploads:
+        content = await request.body()
+    await visitor.send_file(content)
+    return Response(status_code=204)
+
+
+async def _not_found(request, error):
+    from starlette.responses import PlainTextResponse
+
+    return PlainTextResponse("There is one page here, /\n", 404)
+
+
+def _build(ui, visitor, first):
     """Fills the page of one visitor; visitors take turns at the model."""
     ui.add_css((_FOLDER / "demo.css").read_text())
     ui.add_body_html(f"<script>{(_FOLDER / 'demo.js').read_text()}</script>")
-    state = {"point": demo_answers.DEFAULT_POINT, "ask": _nothing}
-
-    async def show(**changes):
-        state.update(changes)
-        wanted = dict(state)
-        async with turns:
-            if wanted == state:  # Else a later stroke waits already.
-                result.content = await asyncio.to_thread(
-                    lambda: _result(demo, wanted["point"], wanted["ask"])
-                )
+    demo = visitor.demo
 
     async def drawn(event):
-        content = base64.b64decode(event.args)
-        await show(ask=lambda point: demo.drawing(content, point))
-
-    async def uploaded(event):
-        content = await event.file.read()
-        upload.reset()
-        ui.run_javascript("clearSheet()")
-        await show(ask=lambda point: demo.file(content, point))
+        await visitor.draw(event.args)
 
     async def chosen(event):
-        await show(point=event.value)
-
-    def too_large():
-        ui.notify(f"A file may have {_MAX_BYTES // 1_000_000} MB at most.")
+        await visitor.choose(event.value)
 
     ui.on("drawn", drawn)
     with ui.element("main"):
@@ -105,22 +214,16 @@ def _build(ui, demo, turns):
         with ui.element("section").classes("columns"):
             with ui.element("div").classes("input"):
                 ui.html(_SHEET, sanitize=False)
-                upload = ui.upload(
-                    auto_upload=True,
-                    max_file_size=_MAX_BYTES,
-                    on_upload=uploaded,
-                    on_rejected=too_large,
-                ).style("display: none")
                 if len(demo.points) > 1:
                     ui.select(
                         list(demo.points),
-                        value=state["point"],
+                        value=demo_answers.DEFAULT_POINT,
                         label="operating point",
                         on_change=chosen,
                     ).props("outlined dense").classes("point")
-            result = ui.html(_result(demo, state["point"], _nothing), sanitize=False)
-            result.classes("result")
-    ui.run_javascript(f"listenForFiles({upload.id})")
+            visitor.panel = ui.html(first, sanitize=False).classes("result")
+    address = demo_guard.FILES_AT + ui.context.client.id
+    ui.run_javascript(f"listenForFiles({address!r}, {demo_guard.MAX_FILE_BYTES})")
 
 
 def _nothing(point):
@@ -217,9 +320,15 @@ _SHEET = """\
 <div id="frame" class="blank">
 <canvas id="sheet" width="280" height="280"></canvas></div>
 <p class="tools"><button id="clear">Clear</button>
-<button id="choose">Choose a file</button></p>
+<button id="choose">Choose a file</button>
+<input type="file" id="file" accept="image/png,image/jpeg" hidden></p>
+<p class="problem" id="problem" role="alert"></p>
 <p class="note">A drawing is cropped and centred as handwritten digits are before the
 model sees it; a PNG or JPEG file, chosen or dropped anywhere here, is not.</p>
+"""
+
+_NOTICE = """\
+<div class="verdict notice" id="verdict">{{ message }}</div>
 """
 
 _RESULT = """\

@@ -10,6 +10,7 @@ import hashlib
 import json
 import pathlib
 import re
+import reprlib
 
 import keras
 import numpy as np
@@ -17,7 +18,8 @@ import numpy as np
 from ood_keras import calibration, evaluation, pipelines, training
 from ood_keras import detectors as detector_room
 from ood_keras import export as exporting
-from ood_keras.files import atomic_file
+from ood_keras.conventions import is_integer
+from ood_keras.files import atomic_file, write_arrays
 from ood_keras.image_files import BACKGROUND
 from ood_keras.inference.shipped_models import names as shipped_names
 from ood_keras.metrics import measures
@@ -25,7 +27,7 @@ from ood_keras.pipelines.sources.licences import licence
 from ood_keras.pipelines.sources.spec_name import spec_name
 from ood_keras.tools import prediction
 from ood_keras.tools.same_classes import check_same_classes
-from ood_keras.training import recipes
+from ood_keras.training import recipes, run_directory
 
 DETECTORS = ("unknown_probability", "msp", "max_logit", "energy", "objectosphere")
 
@@ -184,11 +186,28 @@ def evaluate(
     Returns:
         The `evaluation.Report`; to its metrics, `metrics.json` adds "data", the
         fingerprints of the test images.
+
+    Raises:
+        BlockingIOError: another process is training or evaluating in `run_dir`.
+        FileNotFoundError: `run_dir` holds no finished run.
+        ValueError: `run.json` was changed by hand, or the data are not those of the
+            run.
     """
     # A name that is not known is said before anything is read.
     measures.chosen(further_metrics)
     run_dir = pathlib.Path(run_dir)
-    data = load_measured(run_dir, unknown, data_dir, validation_unknown)
+    run_settings(run_dir)  # Before a folder that is no run gets a lock.
+    with run_directory.held(run_dir, "evaluating"):
+        return _evaluate(
+            run_dir,
+            load_measured(run_dir, unknown, data_dir, validation_unknown),
+            detectors,
+            tune,
+            selected_detector,
+        )
+
+
+def _evaluate(run_dir, data, detectors, tune, selected_detector):
     settings, known_source = data.settings, data.known
     if recipes.Recipe(**settings["recipe"]).objective.score is None:
         raise ValueError(
@@ -231,11 +250,13 @@ def evaluate(
         },
     )
     report.metrics["data"] = data.fingerprints
+    # The last to be written, since `export` takes a run that has it for one that has
+    # the rest; so those of an earlier evaluation go first.
+    (run_dir / "metrics.json").unlink(missing_ok=True)
     for detector in fitted.values():
         detector_room.save(detector, run_dir / "detectors")
     write_samples(run_dir / "samples", [known_source.test, *data.tests.values()])
     _write_known_images(run_dir / _KNOWN_IMAGES, data.known_validation)
-    # Last, since `export` takes a run with metrics.json for one that has the rest.
     report.save(run_dir)
     return report
 
@@ -268,6 +289,12 @@ class MeasuredData:
 def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
     """Returns the `MeasuredData` of a finished run; arguments as for `evaluate`."""
     settings = run_settings(run_dir)
+    if not settings.get("data"):
+        raise ValueError(
+            f"{run_dir / 'run.json'} does not say with which data the run was trained "
+            "(settings.data), so nobody can tell whether test images were among them. "
+            "Put it back as it was, or train again"
+        )
     exposed = settings["unknown"]
     judges = exposed if validation_unknown is None else list(validation_unknown)
     if not judges:
@@ -283,6 +310,12 @@ def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
         image_shape=settings["image_shape"],
         background=settings.get("background"),
     )
+    if list(known_source.class_names) != settings["class_names"]:
+        raise ValueError(
+            f"{run_dir / 'run.json'} has the classes {settings['class_names'][:20]}, "
+            f"but {settings['known']} has {list(known_source.class_names)[:20]}: one "
+            "of them was changed. Put it back as it was, or train again"
+        )
     judge_sources = load_unknown(judges, known_source, data_dir, settings["seed"])
     test_sources = load_unknown(unknown, known_source, data_dir)
     known_validation, unknown_validation = _validation(
@@ -308,6 +341,7 @@ def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
         run_dir,
         settings["data"],
         [known_source.train, known_validation, *unknown_train, *unknown_validation],
+        [known_source.train, *unknown_train],
     )
     return MeasuredData(
         settings=settings,
@@ -463,7 +497,8 @@ def _write_known_images(path, split):
     num_images = min(len(split), max(1, _MAX_EXAMPLE_VALUES // split.images[0].size))
     some = split.take(num_images)
     with atomic_file(path) as temporary:
-        np.savez_compressed(temporary, images=some.images, labels=some.labels)
+        arrays = {"images": some.images, "labels": some.labels}
+        write_arrays(temporary, arrays, compressed=True)
 
 
 def _known_examples(run_dir, scores, detector):
@@ -503,7 +538,7 @@ def _at_threshold(scores, sources, detector, threshold):
 def _training(run_dir, detector_chosen):
     """Returns what the manifest says about a run: all but where its data lay."""
     chosen = "checkpoint, detector" if detector_chosen else "checkpoint"
-    run = json.loads((run_dir / "run.json").read_text())
+    run = run_directory.read(run_dir)
     settings = run["settings"]
     known, unknown = settings["known"], settings["unknown"]
     return {
@@ -513,8 +548,8 @@ def _training(run_dir, detector_chosen):
         "measured on test",
         "seed": run["seed"],
         "recipe": settings["recipe"],
-        "parameters": run["model"]["parameters"],
-        "versions": run["versions"],
+        "parameters": run.get("model", {}).get("parameters"),
+        "versions": run.get("versions", {}),
         "data": settings["data"],
         "licences": {spec: licence(spec) for spec in (known, *unknown)},
     }
@@ -615,6 +650,12 @@ def _read_samples(folder, image_shape):
     return np.stack(images).reshape(-1, *image_shape).astype(np.float32) / 255
 
 
+# A recipe with changes keeps its name.
+_OVERRIDES = tuple(
+    field.name for field in dataclasses.fields(recipes.Recipe) if field.name != "name"
+)
+
+
 def _parse_overrides(overrides):
     """Returns `{"epochs": 2}` for `["epochs=2"]`.
 
@@ -624,11 +665,25 @@ def _parse_overrides(overrides):
     parsed = {}
     for override in overrides:
         field, separator, value = override.partition("=")
-        if not separator:
-            raise ValueError(f"an override is FIELD=VALUE. Received: {override!r}")
+        field, value = field.strip(), value.strip()
+        if not separator or not field or not value:
+            raise ValueError(
+                "an override is FIELD=VALUE, as in epochs=2, with FIELD one of "
+                f"{', '.join(_OVERRIDES)}. Received: {override!r}"
+            )
+        if field in parsed:
+            raise ValueError(
+                f"the field {field!r} of the recipe is overridden twice: {overrides}. "
+                "Give it once"
+            )
+        if field not in _OVERRIDES:
+            raise ValueError(
+                f"a recipe has no field {field!r} to override; it has: "
+                f"{', '.join(_OVERRIDES)}. Received: {override!r}"
+            )
         try:
             parsed[field] = json.loads(value)
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             is_none = value in ("None", "none") and field in recipes.OPTIONAL
             parsed[field] = None if is_none else value
     return parsed
@@ -645,8 +700,26 @@ def fingerprints(splits):
     }
 
 
-def _check_same_data(run_dir, recorded, splits):
-    """Raises if a split is not the one that the run was trained or selected with."""
+def _check_same_data(run_dir, recorded, splits, trained):
+    """Raises if a split is not the one that the run was trained or selected with.
+
+    Args:
+        run_dir: The run.
+        recorded: The fingerprints in its `run.json`.
+        splits: All splits but the test images.
+        trained: Those of `splits` that the run was trained with, known and unknown.
+    """
+    made = f"{_SYNTHETIC}/"
+    expected = {name for name in recorded if name.endswith("/train")}
+    expected = {name for name in expected if not name.startswith(made)}
+    named = {f"{split.source}/{split.role}" for split in trained}
+    if named != expected:
+        raise ValueError(
+            f"{run_dir / 'run.json'} contradicts itself: by its sources the run was "
+            f"trained with {', '.join(sorted(named))}, by its fingerprints of data "
+            f"with {', '.join(sorted(expected)) or 'nothing'}. It was changed by hand; "
+            "put it back as it was, or train again"
+        )
     for name, found in fingerprints(splits).items():
         # A source that selects need not be one that was trained with.
         if name in recorded and found != recorded[name]:
@@ -664,10 +737,9 @@ def _recorded_data_dir(run_dir, data_dir):
 
     The same data may lie elsewhere by then: the fingerprints tell whether it is.
     """
-    path = pathlib.Path(run_dir) / "run.json"
-    if path.is_file():
-        settings = json.loads(path.read_text()).get("settings", {})
-        return settings.get("data_dir")
+    if (pathlib.Path(run_dir) / "run.json").is_file():
+        settings = run_directory.read(run_dir).get("settings")
+        return settings.get("data_dir") if isinstance(settings, dict) else None
     return None if data_dir is None else str(data_dir)
 
 
@@ -810,8 +882,82 @@ def run_settings(run_dir):
             f"{run_dir} holds no finished run (run.json and model.keras). Run "
             f"ood-train --run_dir={run_dir} first, or again to let it finish"
         )
-    run = json.loads(path.read_text())
+    run = run_directory.read(run_dir)
+    _check_recorded(path, run)
     return {**run["settings"], "seed": run["seed"]}
+
+
+def _check_recorded(path, run):
+    """Raises unless `run.json` says what `train` recorded, value by value."""
+    settings = run.get("settings")
+    if not isinstance(settings, dict) or not {"known", "recipe"} <= settings.keys():
+        raise ValueError(
+            f"{path} has no settings of ood-train. A run that was trained otherwise is "
+            "evaluated with ood_keras.evaluation.evaluate, from Python"
+        )
+    problems = [
+        f"settings.{name} is {found}, expected {expected}"
+        for name, (is_right, expected) in _RECORDED.items()
+        if not is_right(settings.get(name))
+        for found in [reprlib.repr(settings.get(name, "missing"))]
+    ]
+    if not is_integer(run.get("seed")):
+        problems.append(f"seed is {run.get('seed')!r}, expected an integer")
+    if isinstance(settings["recipe"], dict):
+        try:
+            recipes.Recipe(**settings["recipe"])
+        except (TypeError, ValueError) as error:
+            problems.append(f"settings.recipe is none: {error}")
+    if problems:
+        raise ValueError(
+            f"{path} was changed by hand or is damaged: {'; '.join(problems)}. Put it "
+            "back as it was, or train again into a new run_dir"
+        )
+
+
+def _is_list_of(kind):
+    return lambda value: (
+        isinstance(value, list)
+        and all(isinstance(one, kind) and not isinstance(one, bool) for one in value)
+    )
+
+
+def _is_shape(value):
+    return _is_list_of(int)(value) and len(value) == 3 and min(value) > 0
+
+
+def _is_class_names(value):
+    return _is_list_of(str)(value) and 0 < len(value) == len(set(value))
+
+
+def _is_fingerprints(value):
+    return isinstance(value, dict) and all(
+        isinstance(one, dict)
+        and is_integer(one.get("images"))
+        and isinstance(one.get("sha256"), str)
+        for one in value.values()
+    )
+
+
+# The settings that `train` records: whether a value is one, and what is expected.
+_RECORDED = {
+    "known": (lambda value: isinstance(value, str), "the spec of a source"),
+    "unknown": (_is_list_of(str), "a list of specs"),
+    "data_dir": (
+        lambda value: value is None or isinstance(value, str),
+        "a folder or null",
+    ),
+    "image_shape": (
+        lambda value: value is None or _is_shape(value),
+        "[height, width, channels] or null",
+    ),
+    "class_names": (_is_class_names, "a list of different names"),
+    "recipe": (lambda value: isinstance(value, dict), "the fields of a recipe"),
+    "data": (
+        lambda value: value is None or _is_fingerprints(value),
+        "for each split its number of images and sha256",
+    ),
+}
 
 
 def _evaluated(run_dir, name):

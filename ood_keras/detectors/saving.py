@@ -33,7 +33,7 @@ def save(detector, folder):
     _check_registered(detector)
     folder = pathlib.Path(folder)
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    files.write_arrays(buffer, arrays)
     with files.atomic_file(folder / f"{detector.name}.npz") as path:
         path.write_bytes(buffer.getvalue())
     description = folder / f"{detector.name}.json"

@@ -52,7 +52,7 @@ def record_examples(report, path, detector=None):
         arrays[f"{name}/images"] = np.rint(255 * images).astype(np.uint8)
         arrays |= {f"{name}/{key}": np.asarray(value) for key, value in worst.items()}
     with files.atomic_file(path) as temporary:
-        np.savez_compressed(temporary, **arrays)
+        files.write_arrays(temporary, arrays, compressed=True)
 
 
 def load_examples(path):

@@ -132,7 +132,7 @@ class Report:
         """
         run_dir = pathlib.Path(run_dir)
         with files.atomic_file(run_dir / "scores.npz") as path:
-            np.savez(path, **self.scores)
+            files.write_arrays(path, self.scores)
         images = {}
         for name, figure in self.figures().items():
             buffer = io.BytesIO()

@@ -10,6 +10,7 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
+from ood_keras import files
 from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
 
 _SCRIPT = pathlib.Path(__file__).with_name("fresh_process.py")
@@ -45,10 +46,11 @@ def check(folder, detector, threshold, class_names, images):
         ParityError: with what differs.
         ValueError: the live model itself gives NaN or infinite numbers.
     """
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(prefix=files.TEMPORARY) as temporary:
         expected = os.path.join(temporary, "expected.npz")
         report = os.path.join(temporary, "report.json")
-        np.savez(expected, **_live(detector, threshold, class_names, images))
+        live = _live(detector, threshold, class_names, images)
+        files.write_arrays(expected, live)
         process = subprocess.run(
             [sys.executable, "-P", str(_SCRIPT), str(folder), expected, report],
             env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},

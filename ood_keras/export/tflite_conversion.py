@@ -213,7 +213,7 @@ def _converter(source, dtype):
         return model.signatures["serving_default"](image=image)
 
     signatures = {"serving_default": serve.get_concrete_function()}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix=files.TEMPORARY) as folder:
         tf.saved_model.save(module, folder, signatures=signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(
             folder, signature_keys=["serving_default"]

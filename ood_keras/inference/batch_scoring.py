@@ -4,7 +4,6 @@ import concurrent.futures
 import contextlib
 import csv
 import errno
-import fcntl
 import io
 import itertools
 import json
@@ -89,7 +88,7 @@ def score(
     options = {"feature": feature, "raw_records": raw_records}
     paths = inputs.as_texts(paths)
     _check_first(predictor, paths, threshold, options)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix=files.TEMPORARY) as folder:
         listing = pathlib.Path(folder) / "listing.jsonl"
         inputs.write_listing(listing, paths)
         if left_out is not None:
@@ -530,32 +529,36 @@ def _partial(output):
     partial = _Partial(output)
     try:
         partial.folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(partial.folder, os.O_RDONLY)
     except OSError as error:
         raise _explained(error, partial.folder) from error
-    try:
-        _lock(lock, partial.folder, output)
+    with _locked(partial.folder, output):
         try:
             yield partial
         finally:
             if not partial.is_begun():
                 partial.remove()
-    finally:
-        os.close(lock)
 
 
-def _lock(descriptor, folder, output):
+@contextlib.contextmanager
+def _locked(folder, output):
     """Locks the folder, unless another process has or had it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Else the other one ended in this moment, and removed it.
-        if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
-            return
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    raise BlockingIOError(
-        errno.EWOULDBLOCK, f"another process is writing {output}; wait until it ends"
-    )
+    with contextlib.ExitStack() as held:
+        try:
+            descriptor = held.enter_context(files.locked_folder(folder))
+            # Else the other one ended in this moment, and removed it.
+            ours = descriptor is None or os.path.samestat(
+                os.fstat(descriptor), os.stat(folder)
+            )
+        except (BlockingIOError, FileNotFoundError):
+            ours = False
+        except OSError as error:
+            raise _explained(error, folder) from error
+        if not ours:
+            raise BlockingIOError(
+                errno.EWOULDBLOCK,
+                f"another process is writing {output}; wait until it ends",
+            )
+        yield
 
 
 def _explained(error, path):

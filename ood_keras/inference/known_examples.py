@@ -69,7 +69,7 @@ class KnownExamples:
 def write(folder, examples):
     """Writes `examples` into an exported model that is being made."""
     with files.atomic_file(pathlib.Path(folder) / NAME) as temporary:
-        np.savez_compressed(temporary, **vars(examples))
+        files.write_arrays(temporary, vars(examples), compressed=True)
 
 
 def read(folder):

@@ -51,11 +51,8 @@ def write(folder, checkpoint):
         }
     )
     with files.atomic_file(path) as temporary:
-        np.savez(
-            temporary,
-            **checkpoint.arrays,
-            **{_DETAILS: np.frombuffer(text.encode(), np.uint8)},
-        )
+        details = np.frombuffer(text.encode(), np.uint8)
+        files.write_arrays(temporary, {**checkpoint.arrays, _DETAILS: details})
     for old in _paths(folder)[:-_KEPT]:
         old.unlink()
 

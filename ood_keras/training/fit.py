@@ -5,6 +5,7 @@ import json
 
 import keras
 
+from ood_keras import files
 from ood_keras.conventions import check_count, check_num_classes
 from ood_keras.training import run_directory
 from ood_keras.training.run import Run, without_counters
@@ -88,8 +89,8 @@ def fit(
         `known_accuracy` and `known_loss`). Fractions, not percent.
 
     Raises:
-        ValueError: an argument out of range, a `run_dir` that holds another run, or
-            training that diverged.
+        ValueError: an argument out of range, a `run_dir` that holds another run,
+            training that diverged, or a clock before 1980 or after 2107.
         TypeError: `model`, `data`, `validation` or `settings` are of another kind.
         BlockingIOError: another process is training in `run_dir`.
         OSError: a full or read-only disk. Nothing is half written; make space and
@@ -108,6 +109,7 @@ def fit(
     >>> min(row["val_fpr95_known_positive"] for row in history)
     0.0007
     """
+    files.check_clock()
     epochs = check_count("epochs", epochs)
     _check_arguments(model, data, checkpoint_every)
     set_seed(seed)

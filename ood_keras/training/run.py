@@ -113,6 +113,7 @@ class Run:
         for variable, array in zip(self.model.weights, self.best_weights, strict=True):
             variable.assign(_typed(array, variable))
         if not was_complete:
+            files.check_clock()
             with files.atomic_file(path) as temporary:
                 getattr(self.model, "inference_model", self.model).save(temporary)
         best = self.history[self.best_epoch]

@@ -1,8 +1,9 @@
 """The folder of one run: who may write in it, and which run it holds."""
 
 import contextlib
-import fcntl
+import errno
 import json
+import os
 import pathlib
 import platform
 import reprlib
@@ -50,8 +51,7 @@ def opened(run_dir, run):
             f"{folder} is not empty and is no run: it has no {_RUN}, but "
             f"{sorted(strangers)[:3]}. Choose a new or empty folder as run_dir"
         )
-    with _locked(folder):
-        _remove_leftovers(folder)
+    with held(folder):
         if (folder / _RUN).exists():
             _check_same(folder, run)
         else:
@@ -60,10 +60,24 @@ def opened(run_dir, run):
 
 
 @contextlib.contextmanager
-def _locked(folder):
+def held(run_dir, doing="training"):
+    """Holds `run_dir` for this process alone, and removes what killed ones left there.
+
+    Args:
+        run_dir: Path of the folder; made if it is not there.
+        doing: What for, as others are told.
+
+    Yields:
+        The folder, a `pathlib.Path`.
+
+    Raises:
+        BlockingIOError: another process is at work in the folder.
+        OSError: the folder cannot be written, or its disk has no locks.
+    """
+    folder = pathlib.Path(run_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / _LOCK, "a")  # noqa: SIM115 - closed below
+        lock = open(folder / _LOCK, "a", encoding="utf-8")  # noqa: SIM115 - closed below
     except OSError as error:
         raise OSError(
             error.errno,
@@ -72,14 +86,38 @@ def _locked(folder):
         ) from error
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(
+            held = files.lock(lock.fileno())
+        except OSError as error:
+            raise OSError(
                 error.errno,
-                f"another process is training in {folder}. Wait until it ends, or "
-                "choose another run_dir",
+                f"{folder / _LOCK} cannot be locked ({error.strerror}), and two "
+                "processes in one folder would spoil the run. Choose a run_dir on a "
+                "disk that has locks, as local ones have",
             ) from error
-        yield
+        if not held:
+            others, holder = _holder(folder)
+            raise BlockingIOError(
+                errno.EWOULDBLOCK,
+                f"another process is {others} in {folder}{holder}. Wait until it ends, "
+                "or choose another run_dir",
+            )
+        with contextlib.suppress(OSError):  # Only said to others.
+            lock.truncate(0)
+            lock.write(f"{doing}: process {os.getpid()} on {platform.node()}\n")
+            lock.flush()
+        _remove_leftovers(folder)
+        yield folder
+
+
+def _holder(folder):
+    """What the process that holds the lock is doing, and which one it is if it says."""
+    try:
+        text = (folder / _LOCK).read_text("utf-8").strip()
+    except (OSError, ValueError):
+        text = ""
+    # An earlier version left it empty, and only trained.
+    doing, colon, holder = text[:120].partition(": ")
+    return (doing, f" ({holder})") if colon else ("training", "")
 
 
 def _entries(folder):
@@ -94,13 +132,18 @@ def _is_leftover(path):
 
 
 def _remove_leftovers(folder):
-    """Removes what a killed training run left; other commands' files stay."""
+    """Removes what killed processes left of the files that runs have."""
     ours = (
-        f".{_RUN}.*",
+        ".*.json.*",
+        ".*.npz.*",
         ".history.csv.*",
         ".model.keras.*",
+        ".report.html.*",
         "checkpoints/.*",
+        "detectors/.*",
+        "figures/.*",
         "logs/*/.*",
+        "samples/.*",
     )
     for pattern in ours:
         for path in folder.glob(pattern):
@@ -119,15 +162,34 @@ def _as_json(run):
         ) from error
 
 
-def _check_same(folder, run):
-    path = folder / _RUN
+def read(run_dir):
+    """Returns what `run.json` of a folder says, a dict.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not what `opened` wrote, as after an edit by hand.
+    """
+    path = pathlib.Path(run_dir) / _RUN
     try:
-        there = json.loads(path.read_text(encoding="utf-8"))
-        versions = there.pop("versions")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        run = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(run, dict):
+            raise ValueError(f"it holds a {type(run).__name__} and no object")
+    except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path} is not the {_RUN} of a run ({error}). Choose another run_dir"
+            f"{path} is not the {_RUN} of a run ({error}). Put it back as it was, or "
+            "choose another run_dir"
         ) from error
+    return run
+
+
+def _check_same(folder, run):
+    there = read(folder)
+    versions = there.pop("versions", None)
+    if not isinstance(versions, dict):
+        raise ValueError(
+            f"{folder / _RUN} is not the {_RUN} of a run (it has no versions). Put it "
+            "back as it was, or choose another run_dir"
+        )
     # An earlier version wrote less down, and its runs go on.
     compared = {name: value for name, value in run.items() if name in there}
     differences = list(_differences(there, compared))

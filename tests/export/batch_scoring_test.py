@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import fcntl
 import glob
 import gzip
 import io
@@ -26,7 +25,7 @@ import tensorflow as tf
 from PIL import Image
 from small_export import IMAGE_SHAPE
 
-from ood_keras import export
+from ood_keras import export, files
 from ood_keras.inference import batch_scoring, inputs
 
 NUM_FILES = 12
@@ -622,7 +621,7 @@ def test_a_run_goes_on_only_with_the_same_model_and_arguments(
         export.score_to_file(Brightness(), [str(many)] * 2, output)
     monkeypatch.chdir(tmp_path)
     lock = os.open(f"{output}.partial", os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert files.lock(lock)
     with pytest.raises(BlockingIOError, match="another process is writing"):
         export.score_to_file(Brightness(), [str(many)], output)
     os.close(lock)
@@ -660,13 +659,13 @@ def test_a_second_process_takes_nothing_from_the_first(many, tmp_path, monkeypat
 
 def test_a_lock_on_a_folder_that_was_removed_is_none(many, tmp_path, monkeypatch):
     output = tmp_path / "out.csv"
-    flock = fcntl.flock
+    lock = files.lock
 
-    def late(descriptor, operation):
+    def late(descriptor, **arguments):
         shutil.rmtree(f"{output}.partial")
-        flock(descriptor, operation)
+        return lock(descriptor, **arguments)
 
-    monkeypatch.setattr(fcntl, "flock", late)
+    monkeypatch.setattr(files, "lock", late)
     with pytest.raises(BlockingIOError, match="another process is writing"):
         export.score_to_file(Brightness(), [str(many)], output)
 

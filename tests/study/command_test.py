@@ -1,7 +1,6 @@
 """The engine of studies, its summary, and the grid of Table 1."""
 
 import dataclasses
-import fcntl
 import json
 import os
 import pathlib
@@ -19,7 +18,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from ood_keras import metrics, pipelines
+from ood_keras import files, metrics, pipelines
 from ood_keras.study import command as study_tool
 from ood_keras.study import engine as study_engine
 from ood_keras.study import other_families
@@ -28,6 +27,7 @@ from ood_keras.study import worker as study_worker
 from ood_keras.study.grid import Known, Method, Study, Training
 from ood_keras.study.table1 import TABLE1
 from ood_keras.tools import jobs
+from ood_keras.tools import study as study_tool
 from ood_keras.training import recipes
 
 WORKER = (sys.executable, fake_study_worker.__file__)
@@ -265,7 +265,7 @@ def test_of_two_summaries_the_later_look_is_the_later_to_be_written(tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
     lock = os.open(folder, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert files.lock(lock)
     writer = threading.Thread(target=study_summary.write, args=(study, folder))
     writer.start()
     writer.join(timeout=0.5)

@@ -7,65 +7,24 @@ import os
 import pathlib
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
 import urllib.request
+import zlib
 
 import numpy as np
 import pytest
+from demo_model import SHAPE, Model, known_examples
 from PIL import Image
 
 from ood_keras import calibration, export
 from ood_keras.inference import known_examples as examples_file
-from ood_keras.inference import manifest, pillow_decoder
+from ood_keras.inference import manifest
 from ood_keras.tools import demo_answers, demo_page
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SHAPE = (12, 10, 1)
-
-
-class Model:
-    """Accepts what is bright; the features are the image."""
-
-    image_shape = SHAPE
-    class_names = ("dark", "<b>bright</b>")
-
-    def __init__(self, known_examples):
-        self.known_examples = known_examples
-        points = {
-            name: calibration.Threshold(value, "quantile", f"{name}: half.", 9, 0.5)
-            for name, value in {"usual": -0.25, "strict": -0.75}.items()
-        }
-        self.manifest = {
-            "threshold": points["usual"].to_dict(),
-            "operating_points": {"strict": points["strict"].to_dict()},
-        }
-
-    def predict(self, images, threshold):
-        brightness = np.asarray(images, np.float32).reshape(len(images), -1).max(axis=1)
-        valid = ~np.isnan(brightness)
-        bright = np.nan_to_num(brightness)
-        return {
-            "probabilities": np.stack([1 - bright, bright], axis=1),
-            "ood_score": -bright,
-            "accepted": valid & (-bright <= threshold),
-            "valid": valid,
-        }
-
-    def predict_bytes(self, contents, threshold):
-        images = [pillow_decoder.decode(content, SHAPE) for content in contents]
-        images = [np.full(SHAPE, 255 * np.nan) if i is None else i for i in images]
-        return self.predict(np.stack(images) / 255, threshold)
-
-    def features(self, images):
-        return {"features": np.reshape(images, (len(images), -1))}
-
-
-def known_examples(background=0):
-    images = np.full((3, *SHAPE), background, np.uint8)
-    images[0, 2:4, 2:8], images[1, 2:10, 2:4], images[2, 5:7, 4:6] = 200, 200, 90
-    return export.KnownExamples(images, [1, 1, 0], np.linspace(-1, 0, 50))
 
 
 @pytest.fixture
@@ -102,6 +61,60 @@ def test_a_drawing_is_centred_and_its_ink_made_bright(demo):
     assert (answer.image[0, 0, 0], answer.image.max()) == (0, 1)
     assert answer.accepted
     assert demo.drawing(png(np.full((280, 280), 255))) is None
+
+
+def test_a_drawing_may_come_as_base64_as_the_page_sends_it(demo):
+    paper = np.full((280, 280), 255)
+    paper[10:60, 200:220] = 0
+    as_text = demo.drawing(base64.b64encode(png(paper)).decode())
+    np.testing.assert_array_equal(as_text.image, demo.drawing(png(paper)).image)
+
+
+def with_size(content, width, height):
+    """A PNG whose header says another size, with a right checksum."""
+    header = b"IHDR" + struct.pack(">II", width, height) + content[24:29]
+    return content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
+
+
+SHEET = png(np.full((280, 280), 255))
+NO_DRAWINGS = {
+    "number": (17, "type int"),
+    "nothing": (None, "type NoneType"),
+    "list": (["a", 1], "type list"),
+    "dict": ({"width": 280}, "type dict"),
+    "empty": ("", "another kind"),
+    "no base64": ("!" * 40, "not base64"),
+    "data address": ("data:image/png;base64,AAAA", "not base64"),
+    "not ascii": ("\u00e4" * 8, "not base64"),
+    "jpeg": (b"\xff\xd8\xff\xe0" + bytes(90), "another kind"),
+    "text": (b"garbage", "another kind"),
+    "only a signature": (SHEET[:20], "cut off"),
+    "cut off": (SHEET[:60], "damaged"),
+    "large": (png(np.full((281, 280), 255)), "280 x 281 pixels"),
+    "small": (png(np.full((28, 28), 255)), "28 x 28 pixels"),
+    "bomb": (with_size(SHEET, 13_000, 13_000), "13000 x 13000 pixels"),
+    "lies": (with_size(png(np.full((28, 28), 255)), 280, 280), "damaged"),
+    "long": (SHEET + bytes(500_000), "500,"),
+    "long text": ("A" * 900_000, "900,000 characters"),
+}
+
+
+@pytest.mark.parametrize(("content", "received"), NO_DRAWINGS.values(), ids=NO_DRAWINGS)
+def test_what_is_no_drawing_is_refused(demo, content, received):
+    with pytest.raises(
+        demo_answers.RefusedError, match=f"280 x 280 .* Received: .*{received}"
+    ):
+        demo.drawing(content)
+
+
+def test_a_large_drawing_costs_nothing(demo):
+    """13,000 x 13,000 pixels took 35 s and 3 GB; they are not even unpacked."""
+    buffer = io.BytesIO()
+    Image.new("1", (13_000, 13_000)).save(buffer, "png")
+    start = time.perf_counter()
+    with pytest.raises(demo_answers.RefusedError, match="13000 x 13000"):
+        demo.drawing(buffer.getvalue())
+    assert time.perf_counter() - start < 0.5
 
 
 def test_ink_is_dark_where_the_known_images_are(monkeypatch):

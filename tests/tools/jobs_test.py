@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import re
+import shutil
 
 import keras
 import numpy as np
@@ -13,7 +14,7 @@ from ood_keras import export as exporting
 from ood_keras import pipelines, training
 from ood_keras.tools import app, conversion, jobs
 from ood_keras.tools import train as train_command
-from ood_keras.training import recipes
+from ood_keras.training import recipes, run_directory
 
 RECIPE = recipes.get("demo", epochs=2)
 
@@ -254,6 +255,27 @@ def test_run_dir_of_another_recipe_is_refused(run_dir):
         ({"overrides": ["epochs"]}, "FIELD=VALUE"),
         ({"overrides": ["epochs=0"]}, "`epochs` must be an integer >= 1.*epochs=0"),
         ({"overrides": ["epochs=two"]}, "`epochs` must be .*epochs='two'"),
+        ({"overrides": ["epochs=1.5"]}, r"`epochs` must be an integer.*1\.5"),
+        ({"overrides": ["epochs=true"]}, "`epochs` must be an integer.*True"),
+        ({"overrides": ["epochs=null"]}, "`epochs` must be an integer.*None"),
+        ({"overrides": ["epochs=[1]"]}, "`epochs` must be an integer"),
+        ({"overrides": ["epochs="]}, "FIELD=VALUE.*epochs="),
+        ({"overrides": ["=2"]}, "FIELD=VALUE.*'=2'"),
+        ({"overrides": ["epochs=2", "epochs=3"]}, "'epochs' .*twice.*Give it once"),
+        ({"overrides": ["name=mine"]}, "no field 'name' to override.*epochs"),
+        ({"overrides": ["learning_rate=NaN"]}, "`learning_rate` must be"),
+        ({"overrides": ["learning_rate=Infinity"]}, "`learning_rate` must be"),
+        ({"overrides": ['learning_rate={"a": 1}']}, "`learning_rate` must be"),
+        ({"overrides": ["loss=5"]}, "`loss` must be one of"),
+        ({"overrides": ["block=[1]"]}, "`block` must be one of"),
+        ({"overrides": ["loss=[1]"]}, "`loss` must be one of"),
+        ({"overrides": ["augment=upside_down"]}, "upside_down"),
+        ({"overrides": ["augment=5"]}, "augment"),
+        ({"overrides": ["filters=8"]}, "`filters` must be a list"),
+        ({"overrides": ["filters=[]"]}, "filters"),
+        ({"overrides": ["filters=[8,0]"]}, "filters"),
+        ({"overrides": ['filters=["a"]']}, "filters"),
+        ({"overrides": ["filters=" + "[" * 5000]}, "filters"),
     ],
 )
 def test_bad_arguments_are_refused_before_training(arguments, message, tmp_path):
@@ -300,6 +322,161 @@ def test_other_data_than_in_training_is_refused(run_dir, tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(run))
     with pytest.raises(ValueError, match="digits/validation is not the data"):
         jobs.evaluate(run_dir=tmp_path, unknown=["glyphs"])
+
+
+@pytest.fixture
+def edited(run_dir, tmp_path):
+    """A function that gives the run another `run.json`."""
+    for name in ("run.json", "model.keras", "metrics.json", "scores.npz"):
+        (tmp_path / name).write_bytes((run_dir / name).read_bytes())
+
+    def edited(change):
+        if isinstance(change, str):
+            (tmp_path / "run.json").write_text(change)
+        else:
+            run = json.loads((run_dir / "run.json").read_text())
+            change(run)
+            (tmp_path / "run.json").write_text(json.dumps(run))
+        return tmp_path
+
+    return edited
+
+
+EDITS = {
+    "nothing": ("", "is not the run.json of a run"),
+    "cut off": ('{"settings": {', "is not the run.json of a run"),
+    "list": ("[]", "it holds a list"),
+    "deep": ("[" * 100_000, "is not the run.json of a run"),
+    "no settings": (lambda run: run.pop("settings"), "no settings of ood-train"),
+    "text": (lambda run: run.update(settings="x"), "no settings of ood-train"),
+    "seed": (lambda run: run.update(seed="3"), "seed is '3', expected an integer"),
+    "no seed": (lambda run: run.pop("seed"), "seed is None"),
+    "known": (
+        lambda run: run["settings"].update(known=3),
+        "settings.known is 3, expected the spec",
+    ),
+    "unknown": (
+        lambda run: run["settings"].update(unknown="glyphs"),
+        "settings.unknown is 'glyphs', expected a list of specs",
+    ),
+    "data_dir": (
+        lambda run: run["settings"].update(data_dir=[]),
+        r"settings.data_dir is \[\], expected a folder",
+    ),
+    "shape": (
+        lambda run: run["settings"].update(image_shape=[28, "28", 1]),
+        r"settings.image_shape is \[28, '28', 1\], expected \[height",
+    ),
+    "classes": (
+        lambda run: run["settings"].update(class_names=["a", "a"]),
+        "settings.class_names is .*different names",
+    ),
+    "recipe": (
+        lambda run: run["settings"]["recipe"].update(epochs=0, mine=1),
+        "settings.recipe is none: .*mine",
+    ),
+    "recipe value": (
+        lambda run: run["settings"]["recipe"].update(epochs="many"),
+        "settings.recipe is none: `epochs` must be",
+    ),
+    "no recipe": (
+        lambda run: run["settings"].update(recipe=[]),
+        "settings.recipe is .*the fields of a recipe",
+    ),
+    "data": (
+        lambda run: run["settings"].update(data={"digits/train": "x"}),
+        "settings.data is .*number of images",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), EDITS.values(), ids=EDITS)
+def test_a_run_json_edited_by_hand_is_an_error_that_helps(edited, change, message):
+    run_dir = edited(change)
+    before = sorted(run_dir.iterdir())
+    for job in (
+        lambda: jobs.evaluate(run_dir=run_dir, unknown=["glyphs"]),
+        lambda: jobs.export(run_dir=run_dir, output=run_dir / "out"),
+    ):
+        with pytest.raises(ValueError, match=rf"run\.json .*{message}"):
+            job()
+    assert sorted(run_dir.iterdir()) == before
+    with pytest.raises(ValueError, match=r"run.json of a run|holds another run"):
+        jobs.train(
+            known="digits", unknown=["synthetic"], run_dir=run_dir, recipe=RECIPE
+        )
+
+
+CONTRADICTIONS = {
+    "other images were known": (
+        lambda run: run["settings"].update(known="glyphs"),
+        "contradicts itself|has the classes",
+    ),
+    "more was unknown": (
+        lambda run: run["settings"]["unknown"].append("glyphs"),
+        "contradicts itself.*glyphs/train",
+    ),
+    "less was known": (
+        lambda run: run["settings"]["data"].pop("digits/train"),
+        "contradicts itself.*with nothing",
+    ),
+    "more was shown": (
+        lambda run: run["settings"]["data"].update(
+            {"glyphs/train": {"images": 1, "sha256": "0"}}
+        ),
+        "contradicts itself.*by its fingerprints of data with .*glyphs/train",
+    ),
+    "classes the other way round": (
+        lambda run: run["settings"]["class_names"].reverse(),
+        "has the classes",
+    ),
+    "no data": (lambda run: run["settings"].pop("data"), "with which data"),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), CONTRADICTIONS.values(), ids=CONTRADICTIONS
+)
+def test_a_run_json_that_contradicts_its_data_is_refused(edited, change, message):
+    with pytest.raises(ValueError, match=message):
+        jobs.evaluate(run_dir=edited(change), unknown=["uniform_noise"])
+
+
+def test_only_one_process_evaluates_a_run(run_dir):
+    before = (run_dir / "metrics.json").read_bytes()
+    with (
+        run_directory.held(run_dir, "evaluating"),
+        pytest.raises(BlockingIOError, match="another process is evaluating in"),
+    ):
+        jobs.evaluate(run_dir=run_dir, unknown=["glyphs"])
+    with (
+        run_directory.held(run_dir, "evaluating"),
+        pytest.raises(BlockingIOError, match="another process is evaluating in"),
+    ):
+        jobs.train(
+            known="digits", unknown=["synthetic"], run_dir=run_dir, recipe=RECIPE
+        )
+    assert (run_dir / "metrics.json").read_bytes() == before
+
+
+def test_metrics_of_an_earlier_evaluation_do_not_stand_beside_newer_scores(
+    run_dir, tmp_path, monkeypatch
+):
+    """`export` takes both, and an evaluation may be killed between them."""
+    copy = tmp_path / "run"
+    shutil.copytree(run_dir, copy)
+    (copy / ".metrics.json.1_a.tmp.json").write_text("half")
+    (copy / "samples" / ".a.png.1_a.tmp.png").write_text("half")
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "write_samples", killed)
+    with pytest.raises(KeyboardInterrupt):
+        jobs.evaluate(run_dir=copy, unknown=["glyphs"], detectors=["msp"])
+    assert not list(copy.rglob("*.tmp.*"))
+    with pytest.raises(FileNotFoundError, match=r"metrics.json is missing"):
+        jobs.export(run_dir=copy, output=tmp_path / "out")
 
 
 def test_known_classes_may_not_be_test_unknowns(run_dir):

@@ -4,8 +4,12 @@ import contextlib
 import csv
 import errno
 import fcntl
+import itertools
 import json
 import os
+import platform
+import re
+import time
 
 import keras
 import numpy as np
@@ -17,7 +21,7 @@ from resumable_run import build_model, train
 
 import ood_keras
 from ood_keras import files, losses, metrics, models, training
-from ood_keras.training import validation
+from ood_keras.training import run_directory, validation
 
 
 @pytest.fixture(scope="module")
@@ -387,10 +391,56 @@ def test_refuses_a_folder_that_is_no_run(tmp_path):
 
 def test_refuses_a_second_process(tmp_path):
     with open(tmp_path / ".lock", "w") as lock:
+        # As an earlier version did, which left the file empty.
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(BlockingIOError, match=r"another process is training"):
             train(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_says_which_process_trains_and_a_lock_left_behind_holds_nobody_up(tmp_path):
+    with run_directory.opened(tmp_path, {"a": 1}):
+        holder = f"process {os.getpid()} on {platform.node()}"
+        with (
+            pytest.raises(BlockingIOError, match=re.escape(f"{tmp_path} ({holder})")),
+            run_directory.opened(tmp_path, {"a": 1}),
+        ):
+            pass
+    (tmp_path / ".lock").write_text("process 1 on a machine that is gone, " * 99)
+    with run_directory.opened(tmp_path, {"a": 1}):
+        assert (tmp_path / ".lock").read_text() == f"training: {holder}\n"
+
+
+def test_a_clock_that_jumps_changes_nothing(uninterrupted, tmp_path, monkeypatch):
+    real, calls = time.time, itertools.count()
+    monkeypatch.setattr(time, "time", lambda: real() - 86_400 * (next(calls) % 9))
+    model = build_model()
+    history = train(tmp_path / "run", model)
+    assert [row["loss"] for row in history] == [row["loss"] for row in uninterrupted[1]]
+    assert all(row["seconds"] >= 0 for row in history)
+    for weights, expected in zip(model.get_weights(), uninterrupted[2], strict=True):
+        assert weights.tobytes() == expected.tobytes()
+
+
+def test_a_clock_that_keras_files_cannot_hold_is_said_before_training(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    with pytest.raises(ValueError, match="clock says 1970-01-01"):
+        train(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_disk_without_locks_is_an_error_that_helps(tmp_path, monkeypatch):
+    def none(*_, **__):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(files, "lock", none)
+    with (
+        pytest.raises(OSError, match=r"cannot be locked .* on a disk that has locks"),
+        run_directory.opened(tmp_path, {}),
+    ):
+        pass
 
 
 def test_warns_about_other_versions(uninterrupted):
