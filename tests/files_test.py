@@ -300,7 +300,7 @@ from ood_keras import export, files, training
 from ood_keras.inference import batch_scoring
 from ood_keras.training import run_directory
 from ood_keras.tools import demo_page, jobs
-from ood_keras.study import engine as study_engine, summary as study_summary, worker as study_worker
+from ood_keras.study import engine, summary, worker
 folder = pathlib.Path(sys.argv[1])
 with files.atomic_directory(folder / "1") as temporary:
     (temporary / "a").write_text("a")

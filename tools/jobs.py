@@ -204,10 +204,11 @@ def evaluate(
             detectors,
             tune,
             selected_detector,
+            further_metrics,
         )
 
 
-def _evaluate(run_dir, data, detectors, tune, selected_detector):
+def _evaluate(run_dir, data, detectors, tune, selected_detector, further_metrics):
     settings, known_source = data.settings, data.known
     if recipes.Recipe(**settings["recipe"]).objective.score is None:
         raise ValueError(

@@ -27,7 +27,6 @@ from ood_keras.study import worker as study_worker
 from ood_keras.study.grid import Known, Method, Study, Training
 from ood_keras.study.table1 import TABLE1
 from ood_keras.tools import jobs
-from ood_keras.tools import study as study_tool
 from ood_keras.training import recipes
 
 WORKER = (sys.executable, fake_study_worker.__file__)
