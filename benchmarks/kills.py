@@ -26,10 +26,12 @@ from one that has imported everything and run nothing. Takes 25 minutes on two c
 
 import argparse
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import math
 import mmap
@@ -449,13 +451,16 @@ class Sandbox:
 
     Args:
         root: A folder for all of it.
+        jobs: How many kills go on at the same time, each on a core of its own.
     """
 
-    def __init__(self, root):
+    def __init__(self, root, jobs):
         self.root = root
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(list(_WARM))
-        self._numbers = iter(range(10**6))
+        self._numbers = itertools.count()
+        self._references = {}
+        self._jobs = jobs
 
     def start(self, function, folder, **options):
         """Starts a process; returns it, its `Phase` and where it writes errors."""
@@ -497,6 +502,20 @@ class Sandbox:
                 break
             time.sleep(0.002)
         return time.monotonic()
+
+    def each(self, function, *arguments):
+        """Calls a function for each of the arguments, some at the same time."""
+        with concurrent.futures.ThreadPoolExecutor(self._jobs) as pool:
+            return list(pool.map(function, *arguments))
+
+    def reference(self, function, seen, prepare):
+        """How long the work takes without interruption, and what it gives."""
+        name = function.__name__
+        if name not in self._references:
+            folder = prepare(self, f"{name}_reference")
+            seconds = self.finish(function, folder)
+            self._references[name] = seconds, self.judge(seen, folder)
+        return self._references[name]
 
     def judge(self, function, folder):
         """Calls a check in a process of its own, which may load what was written."""
@@ -540,30 +559,36 @@ def kill_all(sandbox, scenario, kills, generator, say):
     """Kills one scenario and returns its counts, a dict for JSON."""
     function, seen, check, prepare = scenario
     name = function.__name__
-    reference_folder = prepare(sandbox, f"{name}_reference")
-    seconds = sandbox.finish(function, reference_folder)
-    reference = sandbox.judge(seen, reference_folder)
+    seconds, reference = sandbox.reference(function, seen, prepare)
     found = _Counts(name, seconds)
-    number = missed = 0
-    while number < kills and missed < 3 * kills:
-        folder = prepare(sandbox, f"{name}_{number}_{missed}")
-        delay = seconds * (number + generator.random()) / kills
-        process, phase, error = sandbox.start(function, folder)
-        begun = sandbox.wait_until_begun(process, phase, folder, function)
-        time.sleep(max(0.0, begun + delay - time.monotonic()))
-        process.kill()
-        process.join()
-        if process.exitcode != -signal.SIGKILL:
-            missed += 1
+    late = []
+
+    def attempt(number, moment):
+        for again in range(4):
+            folder = prepare(sandbox, f"{name}_{number}_{again}")
+            # A process that was faster than the unbroken one is killed earlier.
+            delay = seconds * moment * 0.7**again
+            process, phase, error = sandbox.start(function, folder)
+            begun = sandbox.wait_until_begun(process, phase, folder, function)
+            time.sleep(max(0.0, begun + delay - time.monotonic()))
+            process.kill()
+            process.join()
+            if process.exitcode == -signal.SIGKILL:
+                break
+            late.append(number)
             if process.exitcode != 0:
                 found.broken.append(error.read_text()[-300:])
-            continue
-        number += 1
+        else:
+            return 0
         found.phases[phase.read() or "before the first file"] += 1
         found.look(sandbox, check, folder)
         found.resume(sandbox, function, seen, folder, reference)
-        say(f"{name}: {number}/{kills} in {phase.read()!r}")
-    return found.result(kills=number, too_late=missed)
+        say(f"{name}: {number + 1}/{kills} in {phase.read()!r}")
+        return 1
+
+    moments = [(number + generator.random()) / kills for number in range(kills)]
+    made = sandbox.each(attempt, range(kills), moments)
+    return found.result(kills=sum(made), too_late=len(late))
 
 
 class _Counts:
@@ -628,15 +653,11 @@ def two_at_once(sandbox, kills, generator, say, prepared):
         (convert, seen_convert, prepared["exported"]),
     ):
         name = function.__name__
-        folder = prepare(sandbox, f"two_{name}_reference")
-        seconds = sandbox.finish(function, folder)
-        reference = sandbox.judge(seen, folder)
-        counts = _Counts(name, seconds)
-        refused = collections.Counter()
-        number = 0
-        # A kill for each piece of the time, shared among the three.
+        seconds, reference = sandbox.reference(function, seen, prepare)
+        counts, refused = _Counts(name, seconds), collections.Counter()
+        # The kills are shared among the three.
         share = math.ceil(kills / 3)
-        while number < share:
+        for number in range(share):
             folder = prepare(sandbox, f"two_{name}_{number}")
             first, phase, _ = sandbox.start(function, folder)
             sandbox.wait_until_begun(first, phase, folder, function)
@@ -649,20 +670,28 @@ def two_at_once(sandbox, kills, generator, say, prepared):
             for process in (first, second):
                 process.join(_MOST_SECONDS)
             if second.exitcode == 1:
-                last = error.read_text().strip().splitlines()[-1]
-                kind = last.partition(":")[0]
+                kind, last = _last_error(error)
                 refused[f"the second: {kind}"] += 1
                 if kind not in ("BlockingIOError", "FileExistsError"):
-                    counts.broken.append(last[-300:])
+                    counts.broken.append(last)
             elif second.exitcode == 0:
-                refused["the second: went on after the first was killed"] += 1
-            number += 1
+                refused["the second: done, after the first had ended"] += 1
+            else:
+                refused["the second: killed"] += 1
             counts.resume(sandbox, function, seen, folder, reference)
-            say(f"two, {name}: {number}/{share}")
-        found[name] = {**counts.result(kills=number), "refused": dict(refused)}
+            say(f"two, {name}: {number + 1}/{share}")
+        found[name] = {**counts.result(kills=share), "refused": dict(refused)}
         found[name].pop("found_after_the_kill")
         found[name].pop("leftovers_that_the_next_run_removed")
     return found
+
+
+def _last_error(path):
+    """The kind of the error that ended a process, and its text."""
+    text = path.read_text().strip() if path.exists() else ""
+    errors = re.findall(r"^[\w.]*(?:Error|Exception)\b.*", text, re.MULTILINE)
+    last = errors[-1] if errors else "nothing"
+    return last.partition(":")[0], last[-300:]
 
 
 def limited(phase, folder, limit):
@@ -673,38 +702,31 @@ def limited(phase, folder, limit):
 
 def full_disk(sandbox, tries, generator, say, prepared):
     """Lets conversions fail for want of space, and counts what they say and leave."""
-    folder = prepared["exported"](sandbox, "full_disk_reference")
-    sandbox.finish(convert, folder)
-    reference = sandbox.judge(seen_convert, folder)
-    sizes = [path.stat().st_size for path in (folder / "edge").rglob("*.*")]
-    found = _Counts("full_disk", 0)
-    said = collections.Counter()
-    largest = max(sizes)
-    for number in range(tries):
-        folder = prepared["exported"](sandbox, f"full_disk_{number}")
-        # The larger half of the files, each cut off somewhere.
-        limit = int(largest * math.exp(-5 * (number + generator.random()) / tries))
+    prepare = prepared["exported"]
+    seconds, reference = sandbox.reference(convert, seen_convert, prepare)
+    folder = sandbox.root / "convert_reference" / "edge"
+    largest = max(path.stat().st_size for path in folder.rglob("*.*"))
+    found, said = _Counts("full_disk", seconds), collections.Counter()
+
+    def attempt(number, share):
+        folder = prepare(sandbox, f"full_disk_{number}")
+        limit = int(largest * math.exp(-5 * share))
         process, phase, error = sandbox.start(limited, folder, limit=limit)
         process.join(_MOST_SECONDS)
         found.phases[phase.read()] += 1
-        text = error.read_text().strip() if error.exists() else ""
-        last = next(
-            (
-                line
-                for line in reversed(text.splitlines())
-                if re.match(r"[\w.]*(Error|Exception)\b", line)
-            ),
-            "nothing",
-        )
-        kind = last.partition(":")[0]
+        kind, last = _last_error(error)
         said[kind] += 1
         teaches = "free space" in last and str(folder / "edge") in last
         if process.exitcode != 1 or not teaches:
-            found.broken.append(f"limit {limit}: {last[-300:]}")
+            found.broken.append(f"limit {limit}: {last}")
         if (folder / "edge").exists() or leftovers(folder):
             found.broken.append(f"left over: {leftovers(folder)}")
         found.resume(sandbox, convert, seen_convert, folder, reference)
-        say(f"full_disk: {number + 1}/{tries}, {last[:100]}")
+        say(f"full_disk: {number + 1}/{tries}, {last[:200]}")
+
+    # From the largest file, which is cut off at its end, to the small ones.
+    shares = [(number + generator.random()) / tries for number in range(tries)]
+    sandbox.each(attempt, range(tries), shares)
     result = found.result(tries=tries)
     for name in (
         "working_seconds",
@@ -749,11 +771,14 @@ def prepare_all(sandbox):
     return {name: copy(source) for name, source in sources.items()}
 
 
-def run(scenarios, kills, seed, say):
+def run(scenarios, kills, seed, say, jobs=1):
     """Returns the results of some scenarios, a dict for JSON."""
+    # One core for each process, so that those beside it do not slow it down.
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, "1")
     results = {}
     with tempfile.TemporaryDirectory(prefix="ood_keras_kills_") as root:
-        sandbox = Sandbox(pathlib.Path(root))
+        sandbox = Sandbox(pathlib.Path(root), jobs)
         prepared = prepare_all(sandbox)
         plain = {
             "fit": (fit, seen_fit, check_fit, prepared["empty"]),
@@ -788,19 +813,27 @@ def main():
         default=",".join(SCENARIOS),
         help="some of them, with commas (default: all)",
     )
+    parser.add_argument("--jobs", type=int, default=2, help="kills at the same time")
     parser.add_argument("--output", type=pathlib.Path, help="a JSON file to write")
     arguments = parser.parse_args()
     scenarios = arguments.scenarios.split(",")
-    if arguments.kills < 1 or not set(scenarios) <= set(SCENARIOS):
+    if min(arguments.kills, arguments.jobs) < 1 or not set(scenarios) <= set(SCENARIOS):
         parser.error(
-            f"--kills must be positive and --scenarios some of {','.join(SCENARIOS)}"
+            "--kills and --jobs must be positive, and --scenarios some of "
+            f"{','.join(SCENARIOS)}"
         )
+    started = time.monotonic()
     results = run(
-        scenarios, arguments.kills, arguments.seed, lambda line: print(line, flush=True)
+        scenarios,
+        arguments.kills,
+        arguments.seed,
+        lambda line: print(line, flush=True),
+        arguments.jobs,
     )
     result = {
         "kills_per_scenario": arguments.kills,
         "seed": arguments.seed,
+        "minutes": round((time.monotonic() - started) / 60, 1),
         "scenarios": results,
     }
     print(json.dumps(result, indent=2))
