@@ -1,5 +1,7 @@
 """The metrics as text, for a terminal."""
 
+from ood_keras.names import one_line
+
 _COLUMNS = {
     "AUROC": "auroc",
     "AUPR in": "aupr_in",
@@ -31,8 +33,8 @@ def format_table(metrics):
     detectors = metrics["detectors"]
     unknown = detectors[selected]["unknown"]
     lines = [
-        f"known: {metrics['known']['source']}, {_accuracy(metrics['known'])}",
-        f"selected detector: {selected} (all numbers in percent)",
+        f"known: {one_line(metrics['known']['source'])}, {_accuracy(metrics['known'])}",
+        f"selected detector: {one_line(selected)} (all numbers in percent)",
         "",
         *_aligned(
             ["unknown", *_COLUMNS],
@@ -51,7 +53,7 @@ def format_table(metrics):
             "AUROC / FPR95 known+ of every detector",
             "",
             *_aligned(
-                ["unknown", *detectors],
+                ["unknown", *map(one_line, detectors)],
                 [
                     [
                         _starred(source, row),
@@ -76,6 +78,7 @@ def _accuracy(known):
 
 
 def _starred(source, row):
+    source = one_line(source)
     return f"{source} *" if row["seen"] else source
 
 

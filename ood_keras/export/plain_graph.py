@@ -220,12 +220,12 @@ _numbers = itertools.count()
 
 def _make_float32(graph):
     """Makes every floating-point number a float32; returns what was none."""
-    found = set()
+    found = []
 
     def number(kind):
         if kind not in _FLOATS:
             return kind
-        found.add(_FLOATS[kind])
+        found.append(_FLOATS[kind])
         return _FLOAT32
 
     def visit(attributes):
@@ -252,8 +252,8 @@ def _make_float32(graph):
         if node.op == "Bitcast" and len(found) > before:
             raise ValueError(
                 f"{place(node.name)}: operator 'Bitcast' reads the bits of a "
-                f"{' or '.join(sorted(found))}, which has no equal in float32, the "
-                "only type that is converted. Use another operation there"
+                f"{found[-1]}, which has no equal in float32, the only type that is "
+                "converted. Use another operation there"
             )
     # Within functions, results have the names that their operators gave them.
     for node in graph.node:
@@ -266,7 +266,7 @@ def _make_float32(graph):
         signature = function.signature
         for argument in (*signature.input_arg, *signature.output_arg):
             argument.type = number(argument.type)
-    return sorted(found)
+    return sorted(set(found))
 
 
 def _erfc(x):

@@ -136,12 +136,36 @@ def test_families_of_networks_convert(family, images, tmp_path):
 
 
 # All that Keras has, but `threshold`, which takes arguments, and those below.
-ACTIVATIONS = (
-    "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu "
-    "linear log_sigmoid log_softmax mish relu relu6 selu sigmoid silu soft_shrink "
-    "softmax softplus softsign sparse_plus sparse_sigmoid sparsemax squareplus tanh "
-    "tanh_shrink"
-).split()
+ACTIVATIONS = [
+    "celu",
+    "elu",
+    "exponential",
+    "gelu",
+    "hard_shrink",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_tanh",
+    "leaky_relu",
+    "linear",
+    "log_sigmoid",
+    "log_softmax",
+    "mish",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "soft_shrink",
+    "softmax",
+    "softplus",
+    "softsign",
+    "sparse_plus",
+    "sparse_sigmoid",
+    "sparsemax",
+    "squareplus",
+    "tanh",
+    "tanh_shrink",
+]
 
 
 def test_every_activation_converts(images, tmp_path):
@@ -268,17 +292,9 @@ def test_files_of_a_network_in_half_precision_compute_in_float32(
         np.testing.assert_array_equal(before, after)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name
-        for name in detectors.names()
-        if "onnx" in detectors.get(name, num_classes=NUM_CLASSES).exports
-    ],
-)
-def test_every_detector_on_a_network_in_half_precision(
-    name, images, tmp_path, with_policy
-):
+# Each reads another part of the network, or computes in another way.
+@pytest.mark.parametrize("name", ["mahalanobis", "knn", "gram", "vim", "ash"])
+def test_detectors_on_a_network_in_half_precision(name, images, tmp_path, with_policy):
     with_policy("mixed_float16")
     path, _ = exported(small_network(), images, tmp_path, name)
     reference = export.load(path).predict(images, threshold=np.inf)
@@ -297,20 +313,17 @@ def test_a_network_that_overflows_in_half_precision_is_no_other(
     images, tmp_path, with_policy
 ):
     with_policy("mixed_float16")
-    # 300 * 300 is more than float16 holds; what saturates there does not in float32.
-    model = network(
-        layers.Rescaling(300.0, 1.0),
-        Squashed(name="squash"),
-    )
+    # The square is more than float16 holds: its inverse is 0 there, and not in float32.
+    model = network(layers.Rescaling(3000.0), Squashed(), layers.Rescaling(100.0))
     path, _ = exported(model, images, tmp_path)
-    with pytest.raises(export.ParityError, match="computes in float16.*overflow"):
+    with pytest.raises(export.ParityError, match=r"computes in float16[^.]*"):
         export.onnx(path, tmp_path / "o", known_images=images)
     assert not (tmp_path / "o").exists()
 
 
 class Squashed(layers.Layer):
     def call(self, images):
-        return 1.0 / (1.0 + ops.square(images) / 1000.0)
+        return 1.0 / (1.0 + ops.square(images) / 60000.0)
 
 
 class Calls(layers.Layer):
@@ -342,11 +355,8 @@ def bits(images):
     [
         (ops.erfinv, "Erfinv", ("onnx", "tflite")),
         (lower_triangle, "MatrixInverse", ("onnx", "tflite")),
-        (lambda images: ops.arcsinh(images), "Asinh", ("tflite",)),
+        (ops.arcsinh, "Asinh", ("tflite",)),
         (lambda images: ops.cumprod(images, 1), "Cumprod", ("tflite",)),
-        (lambda images: ops.digamma(images + 1), "Digamma", ("onnx", "tflite"))
-        if hasattr(ops, "digamma")
-        else (ops.erfinv, "Erfinv", ("onnx",)),
     ],
 )
 def test_what_cannot_be_converted_names_layer_and_operator_before_any_work(
@@ -375,7 +385,7 @@ def test_reading_bits_of_half_precision_is_refused(images, tmp_path, with_policy
         network(layers.Conv2D(4, 1), Calls(bits, name="odd_one")), images, tmp_path
     )
     for target in ("onnx", "tflite"):
-        with pytest.raises(ValueError, match="layer 'odd_one'.*'Bitcast'.*float16"):
+        with pytest.raises(ValueError, match=r"layer 'odd_one'.*'Bitcast'.*float16"):
             getattr(export, target)(path, tmp_path / "out", known_images=images)
 
 
