@@ -10,6 +10,7 @@ import socket
 import numpy as np
 
 from ood_keras.evaluation import figures, style
+from ood_keras.names import on_page
 from ood_keras.tools import demo_answers, demo_guard, demo_turns
 
 _FOLDER = pathlib.Path(__file__).parent
@@ -303,7 +304,10 @@ def _rendered(template, **values):
     import jinja2
 
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        finalize=on_page,
     )
     return environment.from_string(template).render(**values)
 

@@ -520,7 +520,7 @@ def _at_threshold(scores, sources, detector, threshold):
     accepted = threshold.accepts(scores[f"known/{detector}"])
     right = (scores["predictions/known"] == scores["labels/known"])[accepted]
     unknown = {
-        source: ~threshold.accepts(scores[f"unknown/{source}/{detector}"])
+        source: ~threshold.accepts(scores[names.valid(f"unknown/{source}/{detector}")])
         for source in sources
     }
     return {

@@ -109,6 +109,7 @@ def _predict(positional):
         raise ValueError("--picture draws what is printed; leave out --output")
     from ood_keras import export
     from ood_keras.inference import batch_scoring
+    from ood_keras.names import printable
 
     counts = export.score_to_file(
         export.load(_MODEL.value),
@@ -118,7 +119,7 @@ def _predict(positional):
         progress=True,
         **options,
     )
-    output = batch_scoring.printable(_OUTPUT.value)
+    output = printable(_OUTPUT.value)
     print(f"{batch_scoring.summary(counts)}\nDone: {output}")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from ood_keras import export
 from ood_keras.files import atomic_file
 from ood_keras.inference import batch_scoring, inputs
+from ood_keras.names import printable, shortened
 
 # The table's first column is as wide as the longest of so many names needs.
 _NUM_MEASURED = 1000
@@ -34,7 +35,7 @@ def table(*, model, paths, picture=None, **options):
         same = drawn[row["accepted"]]
         if picture is not None and row["valid"] and len(same) < _MAX_DRAWN:
             same.append(row)
-        label = batch_scoring.printable(row["label"])
+        label = printable(row["label"])
         yield f"{_name(row):<{width}}  {label:<12}  {_shown(row)}"
     yield from batch_scoring.summary(counts | {"left_out": left_out}).splitlines()
     if picture is not None:
@@ -43,14 +44,14 @@ def table(*, model, paths, picture=None, **options):
 
 def _name(row):
     number = "" if row["index"] is None else f"[{row['index']}]"
-    return batch_scoring.printable(row["path"]) + number
+    return printable(row["path"]) + number
 
 
 def _shown(row):
     if row["error"] == batch_scoring.UNDECODABLE:
         return "no readable image"
     if row["error"] is not None:
-        return batch_scoring.printable(row["error"])
+        return printable(row["error"])
     # The digits that read back as this very float32 number.
     return f"{np.float32(row['ood_score'])!s:>9}"
 
@@ -66,6 +67,7 @@ def _draw(path, drawn, predictor, options):
             images.append(_image(row, predictor.image_shape, options))
             label = row["label"] if accepted else "unknown"
             score = "none" if row["ood_score"] is None else f"{row['ood_score']:.1f}"
+            (label,) = shortened([label], 18)
             captions.append(f"{label}\nscore {score}")
         parts[title] = images, captions
     with atomic_file(path) as temporary:

@@ -9,6 +9,7 @@ import numpy as np
 from ood_keras import files
 from ood_keras.conventions import accepts, percent
 from ood_keras.evaluation import figures
+from ood_keras.names import shortened, valid
 
 _NUM_SAMPLED = 1000
 
@@ -52,7 +53,8 @@ def record_examples(report, path, detector=None):
         arrays[f"{name}/images"] = np.rint(255 * images).astype(np.uint8)
         arrays |= {f"{name}/{key}": np.asarray(value) for key, value in worst.items()}
     with files.atomic_file(path) as temporary:
-        files.write_arrays(temporary, arrays, compressed=True)
+        kept = {valid(key): value for key, value in arrays.items()}
+        files.write_arrays(temporary, kept, compressed=True)
 
 
 def load_examples(path):
@@ -127,8 +129,12 @@ def mistake_rows(mistakes, threshold, class_names=None):
         `{title: (images, captions)}`.
     """
 
+    # As much as there is room for under an image.
+    short = shortened(class_names, 18) if class_names else None
+    titles = dict(zip(mistakes, shortened(mistakes, 60), strict=True))
+
     def name(label):
-        return class_names[label] if class_names else str(label)
+        return short[label] if short else str(label)
 
     rows = {}
     for key, data in mistakes.items():
@@ -140,7 +146,7 @@ def mistake_rows(mistakes, threshold, class_names=None):
             true = [f"{name(label)}\n" for label in data["labels"]]
         else:
             wrong = accepted
-            source = key.removeprefix("unknown/")
+            source = titles[key].removeprefix("unknown/")
             title = f"{source}: {percent(share, '.2f')} of {total:,} images accepted"
             true = [""] * len(accepted)
         captions = [

@@ -39,12 +39,13 @@ def roc(known_scores, unknown_scores, *, seen=(), log_x=True):
     figure, axes = _figure(1, 1, (7.6, 4.0))
     axes = axes[0, 0]
     smallest = _smallest_share(unknown_scores)
+    shown = _named(unknown_scores, seen)
     for index, (source, scores) in enumerate(unknown_scores.items()):
         _draw_roc(
             axes,
             known_scores,
             scores,
-            label=f"{_named(source, seen)}: AUROC "
+            label=f"{shown[source]}: AUROC "
             f"{percent(metrics.auroc(known_scores, scores), '.2f')}",
             color=style.source_color(index),
             dashed=source in seen,
@@ -94,10 +95,11 @@ def density(
     num_columns = 1 + with_confidence
     figure, grid = _figure(len(unknown_scores), num_columns, (4.2, 1.3), sharex="col")
     bins = _score_bins([known_scores, *unknown_scores.values()], threshold)
+    shown = _named(unknown_scores, seen)
     for row, (source, scores) in enumerate(unknown_scores.items()):
         color = style.source_color(row)
         axes = grid[row, 0]
-        axes.set_title(_named(source, seen))
+        axes.set_title(shown[source])
         if with_confidence:
             _draw_density(
                 axes,
@@ -214,8 +216,11 @@ def perturbed_density(
         len(known_scores), 1 + with_confidence, panel_size, sharex="col"
     )
     bins = _score_bins([unknown_scores, *known_scores.values()], threshold)
-    for panels, (name, scores) in zip(axes, known_scores.items(), strict=True):
-        panels[0].set_title(name)
+    titles = style.shown(known_scores)
+    for panels, title, (name, scores) in zip(
+        axes, titles, known_scores.items(), strict=True
+    ):
+        panels[0].set_title(title)
         if with_confidence:
             _draw_density(
                 panels[0],
@@ -318,7 +323,10 @@ def features_compared(networks, *, class_names=None):
     axes = figure.subplots(
         2, len(networks), squeeze=False, gridspec_kw={"height_ratios": [3, 1]}
     )
-    for (upper, lower), (title, parts) in zip(axes.T, networks.items(), strict=True):
+    titles = style.shown(networks, 40)
+    for (upper, lower), title, parts in zip(
+        axes.T, titles, networks.values(), strict=True
+    ):
         known, labels, by_source = parts
         share = -(-len(known) // len(by_source))
         unknown = np.concatenate([rows[:share] for rows in by_source.values()])
@@ -332,7 +340,8 @@ def features_compared(networks, *, class_names=None):
         lower.set_xlabel("length of the feature vector")
     axes[1, 0].set_ylabel("share of images")
     sources = {source for _, _, by_source in networks.values() for source in by_source}
-    shown = f"unknown: {sources.pop()}" if len(sources) == 1 else "unknown"
+    (source,) = style.shown(sources) if len(sources) == 1 else [None]
+    shown = "unknown" if source is None else f"unknown: {source}"
     figure.legend(
         handles=_density_handles(None, known="known (above: by class)", unknown=shown),
         loc="outside upper right",
@@ -375,6 +384,7 @@ def grid(
     figure, axes = _figure(len(unknown_scores), 3, (3.3, 2.1))
     bins = _score_bins([known_scores, *unknown_scores.values()], threshold)
     smallest = _smallest_share(unknown_scores)
+    shown = _named(unknown_scores, seen)
     for row, (source, scores) in enumerate(unknown_scores.items()):
         color = style.source_color(row)
         left, middle, right = axes[row]
@@ -388,7 +398,7 @@ def grid(
             class_names,
             size=3,
         )
-        left.set_title(_named(source, seen))
+        left.set_title(shown[source])
         _draw_roc(middle, known_scores, scores, color=color, smallest=smallest)
         _roc_axes(middle, smallest)
         auroc = percent(metrics.auroc(known_scores, scores), ".2f")
@@ -398,7 +408,7 @@ def grid(
         right.set_ylabel("share of images")
         if threshold is not None:
             _draw_threshold(right, threshold)
-    axes[-1, 0].set_xlabel(what or drawn)
+    axes[-1, 0].set_xlabel(style.literal(what or drawn))
     axes[-1, 1].set_xlabel("unknown accepted")
     axes[-1, 2].set_xlabel("ood_score")
     figure.legend(
@@ -435,6 +445,7 @@ def pictures(rows):
     figure = Figure(figsize=(width, height), layout="none")
 
     def write(left, bottom, text, **kwargs):
+        text = style.literal(text)
         figure.text(left / width, bottom / height, text, **kwargs)
 
     bottom = height
@@ -483,9 +494,14 @@ def robustness(networks):
     first = next(iter(next(iter(networks.values()))["detectors"].values()))
     names = list(first["perturbations"])
     figure, axes = _figure(4, len(names), (2.4, 1.75), sharex="col", sharey="row")
-    for line, (title, network) in zip(_LINES, networks.items(), strict=False):
+    for line, title, network in zip(
+        _LINES, style.shown(networks), networks.values(), strict=False
+    ):
         seen = network.get("seen", ())
-        for index, (detector, measured) in enumerate(network["detectors"].items()):
+        shown = style.shown(network["detectors"])
+        for index, (detector, measured) in enumerate(
+            zip(shown, network["detectors"].values(), strict=True)
+        ):
             for panels, name in zip(axes.T, names, strict=True):
                 points = measured["perturbations"][name]
                 strengths = [point["strength"] for point in points]
@@ -508,7 +524,7 @@ def robustness(networks):
                         label=label if len(networks) > 1 or row else "network",
                     )
     for panels, name in zip(axes.T, names, strict=True):
-        panels[0].set_title(style.title(name))
+        panels[0].set_title(style.literal(style.title(name)))
         for panel in panels:
             panel.grid(True)
             _percent_ticks(panel.yaxis, False)
@@ -548,10 +564,13 @@ def training_curve(curves, *, title):
     """
     figure, axes = _figure(1, 1, (6.4, 3.4))
     axes = axes[0, 0]
-    for index, (label, (epochs, values)) in enumerate(curves.items()):
+    for index, (label, (epochs, values)) in enumerate(
+        zip(style.shown(curves, 40), curves.values(), strict=True)
+    ):
         color = style.source_color(index)
         # A curve along the axis is not cut in half.
         axes.plot(epochs, values, color=color, label=label, clip_on=False, zorder=3)
+    (title,) = style.shown([title], 60)
     axes.set(title=title, xlabel="epoch", ylabel="on validation images")
     # Down to the decade of the smallest share above 0; 0, the goal, is the axis below.
     positive = [v for _, values in curves.values() for v in values if v > 0]
@@ -680,10 +699,11 @@ def _draw_features(axes, known, labels, unknown, class_names, size):
     )
     # In random order, so that neither known nor unknown images cover the others.
     order = np.random.default_rng(0).permutation(len(points))
+    shown = style.shown(class_names, 18) if class_names else None
     axes.scatter(*points[order].T, s=size, color=colors[order], linewidths=0, alpha=0.6)
     for label in np.unique(labels):
         axes.annotate(
-            class_names[label] if class_names else str(label),
+            shown[label] if shown else str(label),
             np.median(known[labels == label], axis=0),
             xytext=(0, 0),
             textcoords="offset points",
@@ -718,5 +738,9 @@ def _part_names(figure, all_axes):
             name.set_position((0, (box.y0 - start.y0) * 72 / figure.dpi))
 
 
-def _named(source, seen):
-    return f"{source} (seen)" if source in seen else source
+def _named(sources, seen):
+    """What figures call each source, `{source: text}`."""
+    return {
+        source: f"{text} (seen)" if source in seen else text
+        for source, text in zip(sources, style.shown(sources), strict=True)
+    }

@@ -4,6 +4,7 @@ import base64
 import functools
 import platform
 
+from ood_keras import names
 from ood_keras._version import __version__
 from ood_keras.conventions import percent
 from ood_keras.metrics import measures
@@ -63,6 +64,7 @@ def render(report, images):
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=names.on_page,
     )
     environment.filters["percent"] = functools.partial(percent, spec=".2f", unit="")
     return environment.from_string(_TEMPLATE).render(
@@ -136,7 +138,8 @@ _TEMPLATE = """\
           --card: #1d2226; --accent: #7ab8f0; } }
 body { background: var(--back); color: var(--text); margin: 0 auto;
        max-width: 64rem; padding: 2rem 1.2rem; font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 1rem; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 1rem;
+     overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
 p, figcaption, .note { color: var(--muted); max-width: 46rem; }
 .cards { display: flex; flex-wrap: wrap; gap: .8rem; }
@@ -150,6 +153,7 @@ table { border-collapse: collapse; font-size: .9rem; min-width: 60%;
 th, td { padding: .35rem .8rem .35rem 0; text-align: right; white-space: nowrap;
          border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child, .text td, .text th { text-align: left; }
+td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
 th { color: var(--muted); font-weight: 600; }
 .seen { border: 1px solid var(--muted); border-radius: 4px; color: var(--muted);
         font-size: .72rem; padding: 0 .3rem; margin-left: .3rem; }
@@ -175,7 +179,8 @@ dt { font-weight: 600; margin-top: .4rem; } dd { margin: 0; color: var(--muted);
 </tr></thead>
 <tbody>
 {% for source, row in rows.items() %}
-<tr><td>{{ source }}{% if row.seen %}<span class="seen">seen</span>{% endif %}</td>
+<tr><td><bdi>{{ source }}</bdi>
+{%- if row.seen %}<span class="seen">seen</span>{% endif %}</td>
 {% for key in columns %}
 <td>{{ row[key]|percent }}</td>
 {% if key == "auroc" and has_interval %}
@@ -189,14 +194,14 @@ dt { font-weight: 600; margin-top: .4rem; } dd { margin: 0; color: var(--muted);
 </tbody>
 </table></div>
 {% endmacro %}
-<h1>{{ metrics.known.source }}: known classified, unknown rejected</h1>
+<h1><bdi>{{ metrics.known.source }}</bdi>: known classified, unknown rejected</h1>
 <div class="cards">
 <div><b>{{ metrics.known.accuracy|percent }} %</b><span>accuracy on known test images,
 before any rejection</span></div>
 <div><b>{{ selected }}</b><span>selected detector</span></div>
 {% if worst_unseen %}
 <div><b>{{ worst_unseen[1]|percent }} %</b><span>lowest AUROC among unseen sources
-({{ worst_unseen[0] }})</span></div>
+(<bdi>{{ worst_unseen[0] }}</bdi>)</span></div>
 {% endif %}
 <div><b>{{ accepted()|percent }} %</b><span>of known test images accepted at the
 threshold</span></div>
@@ -258,7 +263,7 @@ exposed to. Test images take no part in the choice.</p>
 <tbody>
 {% for role, source, size, seen in sizes %}
 <tr><td>{{ role }}</td>
-<td>{{ source }}{% if seen %}<span class="seen">seen</span>{% endif %}</td>
+<td><bdi>{{ source }}</bdi>{% if seen %}<span class="seen">seen</span>{% endif %}</td>
 <td>{{ "{:,}".format(size) }}</td></tr>
 {% endfor %}
 </tbody></table></div>

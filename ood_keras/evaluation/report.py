@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from ood_keras import files
+from ood_keras import files, names
 from ood_keras.calibration import Threshold
 from ood_keras.evaluation import examples, figures, page
 from ood_keras.evaluation.scoring import Scored
@@ -60,7 +60,8 @@ class Report:
         * `confidence/known`, `confidence/unknown/SOURCE`: float32, the largest
           probability of a known class.
 
-        Every array has the order of its data set. SOURCE may hold slashes.
+        Every array has the order of its data set. SOURCE may hold slashes. In the file,
+        names are as `ood_keras.names.valid` writes them.
         """
         arrays = {"labels/known": self.known.labels.astype(np.int32)}
         tests = {"known": self.known}
@@ -132,7 +133,8 @@ class Report:
         """
         run_dir = pathlib.Path(run_dir)
         with files.atomic_file(run_dir / "scores.npz") as path:
-            files.write_arrays(path, self.scores)
+            kept = {names.valid(key): value for key, value in self.scores.items()}
+            files.write_arrays(path, kept)
         images = {}
         for name, figure in self.figures().items():
             buffer = io.BytesIO()

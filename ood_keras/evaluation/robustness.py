@@ -12,6 +12,7 @@ from ood_keras.detectors import perturbation
 from ood_keras.evaluation import common, figures, style
 from ood_keras.evaluation.scoring import Scorer
 from ood_keras.metrics import evaluate_scores
+from ood_keras.names import shortened
 
 _EPSILONS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 
@@ -167,6 +168,8 @@ def evaluate(
             for step in [("none", 0.0), *steps]
         }
     unknown_scores = {name: one.scores for name, one in unknown_scored.items()}
+    if class_names:
+        class_names = shortened(class_names, 18)
     by_strength, pictures = {}, {}
     for name, strengths in perturbations.items():
         row = {0.0: scored["none", 0.0]}

@@ -7,6 +7,8 @@ sources are dashed and named so, classes are written beside their points.
 
 import functools
 
+from ood_keras import names
+
 KNOWN = "#3f90da"
 UNKNOWN = "#000000"
 THRESHOLD = "#bd1f01"
@@ -41,6 +43,9 @@ SOURCES = (
 
 DPI = 150
 
+# What stands for a character that the font does not have.
+MISSING = "□"
+
 # Networks by what stands in the block's place, as recipes name it.
 BLOCKS = {
     "none": "without the block",
@@ -48,8 +53,9 @@ BLOCKS = {
     "modified_se": "with the modified block",
 }
 
+_FONT = "DejaVu Sans"
 _SETTINGS = {
-    "font.family": "DejaVu Sans",  # Ships with Matplotlib: the same picture everywhere.
+    "font.family": _FONT,  # Ships with Matplotlib: the same picture everywhere.
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
@@ -103,3 +109,45 @@ def class_color(index):
 def title(name):
     """Returns the name of a perturbation as it is written in figures."""
     return {"fgsm": "FGSM", "pgd": "PGD"}.get(name, name.replace("_", " "))
+
+
+def shown(texts, width=28):
+    """The names of classes, sources or detectors as figures write them.
+
+    On one line, short enough not to cover what is beside them, and different from one
+    another; tables have the full names.
+
+    Args:
+        texts: Names, an iterable.
+        width: Most characters of each.
+
+    Returns:
+        A list of texts for Matplotlib.
+    """
+    short = names.shortened(texts, width, lambda text: _drawable(names.one_line(text)))
+    return [literal(text) for text in short]
+
+
+def literal(text):
+    """`text` so that Matplotlib writes it as it is, lines included.
+
+    A dollar begins no formula, and what the font has no picture of is `MISSING`.
+    """
+    lines = (_drawable(names.one_line(line)) for line in str(text).split("\n"))
+    return "\n".join(lines).replace("$", r"\$")
+
+
+def _drawable(text):
+    known = _characters()
+    return "".join(
+        character if ord(character) in known else MISSING for character in text
+    )
+
+
+@functools.cache
+def _characters():
+    """The numbers of all characters that the font has."""
+    from matplotlib import font_manager
+
+    path = font_manager.findfont(_FONT, fallback_to_default=False)
+    return frozenset(font_manager.get_font(path).get_charmap())

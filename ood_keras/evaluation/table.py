@@ -4,6 +4,7 @@ import functools
 
 from ood_keras.conventions import percent
 from ood_keras.metrics import measures
+from ood_keras.names import one_line
 
 _percent = functools.partial(percent, spec=".2f", unit="")
 _SEEN_NOTE = "* seen: training was exposed to other images of this source"
@@ -44,8 +45,8 @@ def format_table(metrics):
             for cells, row in zip(rows, unknown.values(), strict=True):
                 cells.append(_interval(row))
     lines = [
-        f"known: {metrics['known']['source']}, {_accuracy(metrics['known'])}",
-        f"selected detector: {selected} (all numbers in percent)",
+        f"known: {one_line(metrics['known']['source'])}, {_accuracy(metrics['known'])}",
+        f"selected detector: {one_line(selected)} (all numbers in percent)",
         "",
         *_aligned(header, rows),
     ]
@@ -55,7 +56,7 @@ def format_table(metrics):
             "AUROC / FPR95 known+ of every detector",
             "",
             *_aligned(
-                ["unknown", *detectors],
+                ["unknown", *map(one_line, detectors)],
                 [
                     [
                         _starred(source, row),
@@ -80,6 +81,7 @@ def _accuracy(known):
 
 
 def _starred(source, row):
+    source = one_line(source)
     return f"{source} *" if row["seen"] else source
 
 

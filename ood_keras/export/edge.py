@@ -4,8 +4,10 @@ import statistics
 import time
 
 import numpy as np
+import tensorflow as tf
 
 from ood_keras import batches, calibration, detectors, metrics
+from ood_keras.export import plain_graph
 from ood_keras.export.parity import ParityError
 from ood_keras.export.servable import described
 from ood_keras.inference import answers as answering
@@ -18,11 +20,17 @@ from ood_keras.inference.shipped_models import locate
 TOLERANCE = 1e-4
 # Decisions that hang on less are listed as such.
 _NEAR = 1e-6
+# How far probabilities may move when a network that was made to compute in half
+# precision computes in float32: 32 times the distance of 1 from the next number.
+_ROUNDING = {"float16": 32 * 2.0**-10, "bfloat16": 32 * 2.0**-7, "float64": TOLERANCE}
 _MOST_LISTED = 100
 
 
 class Source:
     """The SavedModel that is converted, and what it says about the images.
+
+    Making one is quick; `look` runs the SavedModel on all images, and is for when the
+    conversion is known to succeed.
 
     Args:
         path: `DIR/VERSION`, or the name of a model that comes with the package.
@@ -34,6 +42,9 @@ class Source:
 
     Attributes:
         manifest: That of the model.
+        answers: What the SavedModel answers, after `look`.
+        dtypes: The floating-point types other than float32 that it computes in, after
+            `look`.
         threshold: The `calibration.Threshold` that a float32 copy decides with.
         operating_points: Those of a float32 copy, `{name: calibration.Threshold}`.
         known, unknown: The images, float32 arrays; `unknown` may be `None`.
@@ -77,7 +88,19 @@ class Source:
             if unknown_images is None
             else self._images("unknown_images", unknown_images)
         )
-        predictor = Predictor(path)
+
+    def look(self, dtypes=()):
+        """Asks the SavedModel about all images, and fixes the thresholds of a copy.
+
+        Args:
+            dtypes: The types other than float32 that `plain_graph.plain` found in it.
+
+        Raises:
+            ParityError: in float32 the network is another one.
+            ValueError: the SavedModel calls some of the images invalid.
+        """
+        self.dtypes = list(dtypes)
+        predictor = Predictor(self.path)
         # Everything accepted, so that the class of every image is known.
         self.answers = self.ask(
             lambda images: predictor.predict(images, threshold=np.inf)
@@ -88,9 +111,47 @@ class Source:
                     f"`{name}_images` hold {(~answer['valid']).sum()} images with NaN, "
                     "infinite or out-of-range pixels; expected values in [0, 1]"
                 )
-        if target_acceptance is not None:
-            scores = self.answers["known"]["ood_score"]
+        self._float32 = self.ask(self._in_float32()) if dtypes else self.answers
+        self._check_same_network()
+        if self._target_acceptance is not None:
+            scores = self._float32["known"]["ood_score"]
             self.threshold, self.operating_points = self.recalibrated(scores)
+
+    def _in_float32(self):
+        """A function from images to what the SavedModel would answer in float32."""
+        model = tf.saved_model.load(str(self.path))
+        image = tf.TensorSpec((None, *self.image_shape), tf.float32, name="image")
+
+        @tf.function(input_signature=[image], autograph=False)
+        def serve(image):
+            limits = tf.fill(tf.shape(image)[:1], np.float32(np.inf))
+            answer = model.signatures["predict_at"](image=image, threshold=limits)
+            return {name: answer[name] for name in answer if name != "label"}
+
+        float32, _ = plain_graph.plain(serve, "tflite")
+
+        def predict(images):
+            return answering.joined(
+                [
+                    {name: value.numpy() for name, value in float32(batch).items()}
+                    for batch, _ in batches.iterate(images)
+                ]
+            )
+
+        return predict
+
+    def _check_same_network(self):
+        allowed = max((_ROUNDING[name] for name in self.dtypes), default=0)
+        for name, answer in self._float32.items():
+            moved = answer["probabilities"] - self.answers[name]["probabilities"]
+            if not np.all(np.abs(moved) <= allowed):
+                raise ParityError(
+                    f"the network computes in {', '.join(self.dtypes)}, its copy in "
+                    f"float32, and the probabilities of {name} images differ by up to "
+                    f"{np.abs(moved).max():.2g}; rounding explains {allowed:.2g}. "
+                    "Nothing was written. Look for numbers that overflow in the "
+                    "network, or train it in float32"
+                )
 
     def recalibrated(self, scores):
         """Threshold and operating points for other `scores` of the known images.
@@ -131,6 +192,8 @@ class Source:
         return {
             "num_known": len(self.known),
             "num_unknown": 0 if self.unknown is None else len(self.unknown),
+            # Files compute in float32, whatever the network was made to compute in.
+            "float32_instead_of": self.dtypes,
             "saved_model": {
                 "threshold": self.threshold.value,
                 **self.quality(self.answers),
@@ -180,7 +243,8 @@ class Source:
         report = {"threshold": threshold.value, **self.quality(answers)}
         for key, limit in (("before", self.threshold), ("after", threshold)):
             equal = {
-                name: self._expected(name) == self._decided(answer, limit)
+                name: self._decided(self.answers[name], self.threshold)
+                == self._decided(answer, limit)
                 for name, answer in answers.items()
             }
             report[f"equal_decisions_{key}"] = float(
@@ -188,18 +252,18 @@ class Source:
             )
         for name, answer in answers.items():
             report[f"accepted_{name}"] = float(answer["accepted"].mean())
-        report["differing"] = self._differing(answers)
+        report["differing"] = self._differing(answers, self.answers)
         return report
 
     def check_float32(self, answers):
-        """Raises unless a float32 copy answers as the SavedModel does.
+        """Raises unless a float32 copy answers as the SavedModel does, in float32.
 
         Raises:
             ParityError: scores differ by more than rounding, or a decision does that
                 hangs on more.
         """
         for name, answer in answers.items():
-            reference = self.answers[name]
+            reference = self._float32[name]
             difference = np.abs(answer["ood_score"] - reference["ood_score"])
             scale = np.maximum(1, np.abs(reference["ood_score"]))
             if not np.all(difference <= TOLERANCE * scale):
@@ -210,7 +274,7 @@ class Source:
                 )
         clear = [
             one
-            for one in self._differing(answers, most=None)
+            for one in self._differing(answers, self._float32, most=None)
             if one["distance_to_threshold"] > TOLERANCE
             and one["distance_of_best_classes"] > TOLERANCE
         ]
@@ -220,22 +284,20 @@ class Source:
                 f"and not by rounding, for example {clear[0]}. Nothing was written"
             )
 
-    def _expected(self, name):
-        return self._decided(self.answers[name], self.threshold)
-
     def _decided(self, answer, threshold):
         """Class ids, or -1, for these scores under a `Threshold`."""
         names = self.manifest["class_names"]
         return answering.at_threshold(answer, threshold.value, names)["class_id"]
 
-    def _differing(self, answers, most=_MOST_LISTED):
+    def _differing(self, answers, references, most=_MOST_LISTED):
         """The images that are decided otherwise, and what their decision hangs on."""
         found = []
         for name, answer in answers.items():
-            reference = self.answers[name]
+            reference = references[name]
+            expected = self._decided(reference, self.threshold)
             scores = reference["ood_score"]
             best = np.sort(reference["probabilities"], axis=1)
-            for row in np.flatnonzero(self._expected(name) != answer["class_id"]):
+            for row in np.flatnonzero(expected != answer["class_id"]):
                 limit = self.threshold.value
                 distance = abs(float(scores[row]) - limit) / max(1, abs(limit))
                 found.append(

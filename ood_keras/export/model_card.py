@@ -5,6 +5,7 @@ import re
 
 from ood_keras.conventions import percent
 from ood_keras.metrics import measures
+from ood_keras.names import one_line
 
 NAME = "MODEL_CARD.md"
 
@@ -24,8 +25,12 @@ def render(manifest):
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    in_percent = functools.partial(percent, spec=".2f", unit="")
-    environment.filters |= {"percent": in_percent, "code": _code, "plain": _plain}
+    environment.filters |= {
+        "percent": functools.partial(percent, spec=".2f", unit=""),
+        "code": _code,
+        "cell": _cell,
+        "plain": _plain,
+    }
     training = dict(manifest.get("training") or {})
     rows = _rows(manifest)
     unseen = {source: row for source, row in rows.items() if not row["seen"]}
@@ -95,15 +100,24 @@ def _at_threshold(manifest, rows):
 
 
 def _code(value):
-    """Text that Markdown shows as it is, also inside a table."""
-    text = " ".join(str(value).split()).replace("`", "'").replace("|", "\\|")
-    return f"`{text}`" if text else ""
+    """Text that Markdown shows as it is."""
+    text = one_line(value)
+    # More backquotes than follow one another in the text.
+    runs = map(len, re.findall("`+", text))
+    fence = "`" * (1 + max(runs, default=0))
+    space = " " if "`" in text else ""
+    return f"{fence}{space}{text}{space}{fence}" if text else ""
+
+
+def _cell(value):
+    """The same inside of a table."""
+    return _code(value).replace("|", "\\|")
 
 
 def _plain(value):
     """Nested JSON values as one line that means nothing to Markdown."""
-    text = " ".join(_flat(value).split())
-    return re.sub(r"([\\`*<>|\[\]]|\b_|_\b)", r"\\\1", text)
+    text = one_line(_flat(value))
+    return re.sub(r"([\\`*<>|\[\]$&~]|\b_|_\b)", r"\\\1", text)
 
 
 def _flat(value):
@@ -166,7 +180,7 @@ Test images that are unknown, in percent:
 {%- endfor %}{{ " | rejected | images" if at_threshold }} |
 | --- | ---{{ " | ---:" * (columns|length + (2 if at_threshold else 0)) }} |
 {% for source, row in rows.items() %}
-| {{ source|code }} | {{ "seen" if row.seen else "unseen" }}
+| {{ source|cell }} | {{ "seen" if row.seen else "unseen" }}
 {%- for key in columns %} | {{ row[key]|percent }}{% endfor %}
 {%- if at_threshold %}
  | {{ at_threshold.unknown[source].rejected|percent }} | {{
@@ -228,7 +242,7 @@ The background is {{ manifest.input.image_bytes.background }} of 255.
 | split | images | sha256 |
 | --- | ---: | --- |
 {% for source, split in data.items() %}
-| {{ source|code }} | {{ "{:,}".format(split.images) }} | `{{ split.sha256 }}` |
+| {{ source|cell }} | {{ "{:,}".format(split.images) }} | `{{ split.sha256 }}` |
 {% endfor %}
 {% endif %}
 {% for source, licence in licences.items() %}
@@ -259,6 +273,6 @@ before it opens the model. They find damage; they are no signature.
 | file | bytes | sha256 |
 | --- | ---: | --- |
 {% for name, file in manifest.files.items() %}
-| {{ name|code }} | {{ "{:,}".format(file.bytes) }} | `{{ file.sha256 }}` |
+| {{ name|cell }} | {{ "{:,}".format(file.bytes) }} | `{{ file.sha256 }}` |
 {% endfor %}
 """

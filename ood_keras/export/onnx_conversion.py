@@ -1,6 +1,8 @@
 """An ONNX file from an exported model."""
 
+import contextlib
 import json
+import logging
 import pathlib
 
 import numpy as np
@@ -8,7 +10,7 @@ import tensorflow as tf
 
 from ood_keras import files
 from ood_keras.conventions import UNKNOWN_LABEL
-from ood_keras.export import edge
+from ood_keras.export import edge, plain_graph
 from ood_keras.inference import manifest, onnx_predictor
 
 OPSET = 18
@@ -30,6 +32,10 @@ def onnx(
     SavedModel's threshold, are in the metadata of the file, as `class_names` (JSON),
     `unknown_label` and `threshold`, and in `manifest.json`.
 
+    The file computes in float32, also where the network computes in half precision.
+    Operators that ONNX lacks are written in others, where that is possible: exact GELU,
+    resizing with any kernel, HSV.
+
     Args:
         saved_model_path: `DIR/VERSION`, as `saved_model` wrote it, or the name of a
             model that comes with the package.
@@ -49,8 +55,9 @@ def onnx(
         ImportError: `tf2onnx`, `onnx` or `onnxruntime` is not installed.
         ParityError: the file decides otherwise than the SavedModel, or accepts what is
             no image; nothing is left behind.
-        ValueError: the detector cannot be exported to ONNX, the model is damaged, or
-            the images are not those of it.
+        ValueError: the detector cannot be exported to ONNX, the model needs operators
+            that ONNX or its runtime lacks (the error names layer and operator), is
+            damaged, or the images are not those of it.
 
     Example:
 
@@ -64,7 +71,9 @@ def onnx(
     )
     with files.atomic_directory(output_dir) as folder:
         path = folder / onnx_predictor.FILE
-        path.write_bytes(_converted(source, converter))
+        graph, dtypes = _converted(source, converter)
+        source.look(dtypes)
+        path.write_bytes(_described(graph, source))
         image = source.manifest["input"]["image"]
         inputs = {"image": image, "threshold": "float32 scalar: largest ood_score"}
         content = source.manifest_of_copy(
@@ -90,7 +99,11 @@ def onnx(
 
 
 def _converted(source, converter):
-    """The ONNX file, bytes."""
+    """The graph in ONNX, and the types besides float32 that it was computed in.
+
+    Raises:
+        ValueError: it needs operators that ONNX or its runtime lacks.
+    """
     model = tf.saved_model.load(str(source.path))
     image = tf.TensorSpec((None, *source.image_shape), tf.float32, name="image")
     limit = tf.TensorSpec((), tf.float32, name="threshold")
@@ -101,10 +114,19 @@ def _converted(source, converter):
         answer = model.signatures["predict_at"](image=image, threshold=limits)
         return {name: answer[name] for name in answer if name != "label"}
 
-    graph, _ = converter.convert.from_function(
-        serve, input_signature=[image, limit], opset=OPSET
-    )
+    serve, dtypes = plain_graph.plain(serve, "onnx")
+    with _complaints() as failed:
+        graph, _ = converter.convert.from_function(
+            serve, input_signature=[image, limit], opset=OPSET
+        )
+    _check_operators(graph, source, failed)
     _join_clips(graph.graph)
+    _check_runs(graph, source)
+    return graph, dtypes
+
+
+def _described(graph, source):
+    """The file, bytes, with what ONNX has no place for in its graph."""
     for name, value in {
         "class_names": json.dumps(source.manifest["class_names"], ensure_ascii=False),
         "unknown_label": UNKNOWN_LABEL,
@@ -112,6 +134,93 @@ def _converted(source, converter):
     }.items():
         graph.metadata_props.add(key=name, value=value)
     return graph.SerializeToString()
+
+
+@contextlib.contextmanager
+def _complaints():
+    """Yields a list of the nodes that tf2onnx logs it could not convert.
+
+    It goes on after a failure and writes a file that is none.
+    """
+    found = []
+
+    def keep(record):
+        # "Tensorflow op [%s: %s] is not supported", "Failed to convert node %r ...".
+        if record.levelno < logging.ERROR:
+            return True
+        if isinstance(record.args, tuple):
+            found.extend(str(value) for value in record.args[:1])
+        return False
+
+    logger = logging.getLogger("tf2onnx.tfonnx")
+    logger.addFilter(keep)
+    try:
+        yield found
+    finally:
+        logger.removeFilter(keep)
+
+
+def _check_operators(graph, source, failed):
+    """Raises if the graph holds what is no operator of ONNX."""
+    from onnx import defs
+
+    opsets = {entry.domain: entry.version for entry in graph.opset_import}
+    unknown = [
+        (node.op_type, node.name)
+        for node in _nodes(graph.graph)
+        if node.name in failed
+        or node.domain not in opsets
+        or not _has(defs, node.op_type, opsets[node.domain], node.domain)
+    ]
+    if unknown:
+        raise plain_graph.refused(source.path, "ONNX", unknown)
+
+
+def _has(defs, operator, version, domain):
+    try:
+        defs.get_schema(operator, version, domain)
+    except defs.SchemaError:
+        return False
+    return True
+
+
+def _nodes(graph):
+    """Every node, those in the bodies of loops and branches included."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                yield from _nodes(body)
+
+
+def _check_runs(graph, source):
+    """Raises unless the runtime takes the graph, and two images."""
+    images = np.full((2, *source.image_shape), 0.5, np.float32)
+    try:
+        session = onnx_predictor.session(graph.SerializeToString())
+        session.run(None, {"image": images, "threshold": np.zeros((), np.float32)})
+    except Exception as error:
+        # The runtime's own classes share no parent but Exception.
+        text = str(error)
+        named = [n for n in _nodes(graph.graph) if n.name and n.name in text]
+        if not named:
+            raise ValueError(
+                f"{source.path} cannot be converted to ONNX: ONNX Runtime does not run "
+                f"the converted graph. Nothing was written. It said: {error}"
+            ) from error
+        longest = max(named, key=lambda node: len(node.name))
+        operators = [(longest.op_type, _name(graph.graph, longest))]
+        raise plain_graph.refused(source.path, "ONNX", operators) from error
+
+
+def _name(graph, node):
+    """The name of a node, or of the next one after it that has TensorFlow's name."""
+    while "/" not in node.name:
+        after = [other for other in graph.node if set(other.input) & set(node.output)]
+        if not after:
+            break
+        node = after[0]
+    return node.name
 
 
 def _join_clips(graph):

@@ -5,7 +5,7 @@ import pathlib
 
 import keras
 
-from ood_keras import files
+from ood_keras import files, names
 from ood_keras.calibration import Threshold
 from ood_keras.conventions import REJECTED_SCORE, UNKNOWN_LABEL
 from ood_keras.export import image_bytes, model_card, parity, serving, serving_kit
@@ -51,7 +51,8 @@ def saved_model(
             The folder must not exist; nothing is ever overwritten, and if anything
             fails nothing is left behind.
         class_names: Labels of the N known classes, by class id; `None` takes "0", "1",
-            ... up to N - 1.
+            ... up to N - 1. Any text will do; what is no UTF-8 is written as
+            `\\udcff`.
         operating_points: Other thresholds to offer, `{name: calibration.Threshold}`.
             They are kept in the manifest; ask for one with
             `predict(images, threshold=name)`, or send its value to `predict_at`.
@@ -218,7 +219,10 @@ def _check_parts(model, detector):
 def _check_class_names(class_names, num_classes):
     if class_names is None:
         return [str(number) for number in range(num_classes)]
-    class_names = list(class_names)
+    # Half characters, of file names that are no UTF-8, fit into no file.
+    class_names = [
+        names.valid(name) if isinstance(name, str) else name for name in class_names
+    ]
     if not all(isinstance(name, str) and name for name in class_names):
         raise ValueError(
             f"`class_names` must be non-empty strings. Received: {class_names}"

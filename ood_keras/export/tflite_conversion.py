@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import re
 import tempfile
 import warnings
 
@@ -9,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ood_keras import files
-from ood_keras.export import edge
+from ood_keras.export import edge, plain_graph
 from ood_keras.export.flatbuffer import Flatbuffer
 from ood_keras.inference import manifest, tflite_predictor
 
@@ -40,6 +41,10 @@ def tflite(
     anew, on its own scores of `known_images`, by the method of the SavedModel's
     threshold. So are its operating points. The float32 file keeps the SavedModel's.
 
+    What is float32 in these files is so also where the network computes in half
+    precision. Operators that TFLite lacks are written in others, where that is
+    possible: resizing with any kernel, HSV, erf.
+
     Args:
         saved_model_path: `DIR/VERSION`, as `saved_model` wrote it, or the name of a
             model that comes with the package.
@@ -68,9 +73,9 @@ def tflite(
         ParityError: the float32 file decides otherwise than the SavedModel, or a file
             accepts what is no image; nothing is left behind.
         ValueError: the detector cannot be exported to TFLite, the model is damaged, or
-            needs operators that are not builtin, its threshold was chosen by a method
-            that needs more than known images and `formats` are not float32 alone, or
-            the images are not those of it.
+            needs operators that are not builtin (the error names layer and operator),
+            its threshold was chosen by a method that needs more than known images and
+            `formats` are not float32 alone, or the images are not those of it.
 
     Example:
 
@@ -88,22 +93,24 @@ def tflite(
         requantises=set(formats) != {"float32"},
     )
     with files.atomic_directory(output_dir) as folder:
-        float32 = _converted(source)
+        served = _Served(source, tf.float32)
+        float32 = served.convert()
+        source.look(served.dtypes)
         report = {**source.report(), "files": {}}
         for name in formats:
-            entry = _write(folder / name, name, source, float32)
+            entry = _write(folder / name, name, source, served, float32)
             entry["bytes_per_float32_byte"] = entry["bytes"] / len(float32)
             report["files"][name] = entry
         files.write_json(folder / "parity.json", report)
     return pathlib.Path(output_dir)
 
 
-def _write(folder, name, source, float32):
+def _write(folder, name, source, served, float32):
     """Writes one format into the new `folder`; returns its entry of the report."""
     content = {
         "float32": lambda: float32,
         "float16": lambda: _halved(float32),
-        "dynamic_range": lambda: _converted(source, small=True),
+        "dynamic_range": lambda: served.convert(small=True),
         "int8": lambda: _integer(source),
     }[name]()
     threshold, points = source.threshold, source.operating_points
@@ -149,14 +156,6 @@ def _store(folder, name, content, source, threshold, operating_points):
     return tflite_predictor.TFLitePredictor(folder)
 
 
-def _converted(source, small=False):
-    """The file with weights in float32, or, if `small`, with weights in 8 bits."""
-    with _converter(source, tf.float32) as converter:
-        if small:
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        return _run(converter.convert, source)
-
-
 def _halved(float32):
     flatbuffer = Flatbuffer(float32)
     flatbuffer.halve_weights()
@@ -172,16 +171,16 @@ def _integer(source):
         for image in pixels:
             yield [image[np.newaxis]]
 
-    with _converter(source, tf.uint8) as converter, warnings.catch_warnings():
+    served = _Served(source, tf.uint8)
+    with served.converter() as converter, warnings.catch_warnings():
         # The quantiser runs on an interpreter that TensorFlow itself deprecates.
         warnings.simplefilter("ignore", UserWarning)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = representative
-        quantiser = _run(
+        quantiser = served.run(
             lambda: tf.lite.experimental.QuantizationDebugger(
                 converter=converter, debug_dataset=representative
-            ),
-            source,
+            )
         )
         calibrated = Flatbuffer(quantiser.calibrated_model)
         spared = calibrated.spare_head()
@@ -194,46 +193,73 @@ def _integer(source):
     return flatbuffer.to_bytes()
 
 
-@contextlib.contextmanager
-def _converter(source, dtype):
-    """A converter for the model, with one image of `dtype` as its input.
+class _Served:
+    """The model as the converter is given it, with one image of `dtype` as its input.
 
     The batch size is fixed: the shapes of all tensors are then known, without which
     interpreters fall back to slower ways, and what serves empty batches vanishes.
+
+    Attributes:
+        dtypes: The floating-point types other than float32 that it computed in.
     """
-    model = tf.saved_model.load(str(source.path))
-    module = tf.Module()
-    module.model = model
-    image = tf.TensorSpec((1, *source.image_shape), dtype, name="image")
 
-    @tf.function(input_signature=[image], autograph=False)
-    def serve(image):
-        if dtype == tf.uint8:
-            image = tf.cast(image, tf.float32) / 255.0
-        return model.signatures["serving_default"](image=image)
+    def __init__(self, source, dtype):
+        self._source = source
+        self._module = tf.Module()
+        self._module.model = model = tf.saved_model.load(str(source.path))
+        image = tf.TensorSpec((1, *source.image_shape), dtype, name="image")
 
-    signatures = {"serving_default": serve.get_concrete_function()}
-    with tempfile.TemporaryDirectory(prefix=files.TEMPORARY) as folder:
-        tf.saved_model.save(module, folder, signatures=signatures)
-        converter = tf.lite.TFLiteConverter.from_saved_model(
-            folder, signature_keys=["serving_default"]
-        )
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        yield converter
+        @tf.function(input_signature=[image], autograph=False)
+        def serve(image):
+            if dtype == tf.uint8:
+                image = tf.cast(image, tf.float32) / 255.0
+            return model.signatures["serving_default"](image=image)
 
+        self._serve, self.dtypes = plain_graph.plain(serve, "tflite")
 
-def _run(convert, source):
-    try:
-        return convert()
-    except Exception as error:
-        # The converter raises its own class, which is not public.
-        if type(error).__name__ != "ConverterError":
-            raise
-        raise ValueError(
-            f"TFLite's builtin operators cannot express {source.path} (detector "
-            f"{source.manifest['detector']['name']!r}); nothing was written. The "
-            f"converter said: {error}"
-        ) from error
+    def convert(self, small=False):
+        """The file with weights in float32, or, if `small`, with weights in 8 bits."""
+        with self.converter() as converter:
+            if small:
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            return self.run(converter.convert)
+
+    @contextlib.contextmanager
+    def converter(self):
+        """Yields a converter that is not configured yet."""
+        signatures = {"serving_default": self._serve.get_concrete_function()}
+        with tempfile.TemporaryDirectory(prefix=files.TEMPORARY) as folder:
+            tf.saved_model.save(self._module, folder, signatures=signatures)
+            converter = tf.lite.TFLiteConverter.from_saved_model(
+                folder, signature_keys=["serving_default"]
+            )
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+            yield converter
+
+    def run(self, convert):
+        """Returns `convert()`.
+
+        Raises:
+            ValueError: with the layers and operators that cannot be converted.
+        """
+        try:
+            return convert()
+        except Exception as error:
+            # The converter raises its own class, which is not public.
+            if type(error).__name__ != "ConverterError":
+                raise
+            path = self._source.path
+            operators = set(re.findall(r"\btf\.(\w+)", str(error)))
+            nodes = plain_graph.nodes_of(self._serve, operators)
+            if nodes:
+                refused = plain_graph.refused(path, "TFLite", nodes)
+            else:
+                refused = ValueError(
+                    f"TFLite's builtin operators cannot express {path} (detector "
+                    f"{self._source.manifest['detector']['name']!r}); nothing was "
+                    f"written. The converter said: {error}"
+                )
+            raise refused from error
 
 
 def _check_formats(formats):

@@ -9,13 +9,12 @@ import itertools
 import json
 import os
 import pathlib
-import re
 import tempfile
 import time
 
 import numpy as np
 
-from ood_keras import files
+from ood_keras import files, names
 from ood_keras._version import __version__
 from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
 from ood_keras.inference import answers, inputs
@@ -34,7 +33,6 @@ COLUMNS = (
 UNDECODABLE = "no PNG or JPEG image, or damaged, or larger than is read"
 _NO_ANSWER = "the model gives no finite answer"
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
 _BATCH_SIZE = 256
 _BATCH_BYTES = 2**26
 _SAVE_EVERY = 2  # Seconds.
@@ -312,42 +310,39 @@ def _row_of_error(item, predictor):
     }
 
 
-def printable(text):
-    """Names without what no table holds: line ends, and bytes that are no text.
-
-    These become `\\n`, `\\udcff` and so on, and a backslash becomes two, so that no two
-    names look the same.
-    """
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
-
-
 def _head(suffix, class_names, probabilities):
     if suffix != ".csv":
         return b""
-    names = [f"probability_{name}" for name in class_names] if probabilities else []
-    return _csv_lines([[*COLUMNS, *names]])
+    classes = class_names if probabilities else []
+    columns = [names.printable(f"probability_{name}") for name in classes]
+    return _csv_lines([[*COLUMNS, *columns]])
 
 
 def _encoded(suffix, rows, probabilities):
     """The rows as the bytes of CSV or JSON lines."""
-    names = (*COLUMNS, "probabilities") if probabilities else COLUMNS
+    keys = (*COLUMNS, "probabilities") if probabilities else COLUMNS
     rows = [
         {
             **row,
-            "path": printable(row["path"]),
-            "error": row["error"] and printable(row["error"]),
+            "path": names.printable(row["path"]),
+            "error": row["error"] and names.printable(row["error"]),
+            "label": (names.printable if suffix == ".csv" else names.valid)(
+                row["label"]
+            ),
         }
         for row in rows
     ]
     if suffix != ".csv":
         lines = (
-            json.dumps({name: row[name] for name in names}, ensure_ascii=False)
+            json.dumps({key: row[key] for key in keys}, ensure_ascii=False)
             for row in rows
         )
         return "".join(f"{line}\n" for line in lines).encode()
     for row in rows:
         for name in ("accepted", "valid"):
             row[name] = str(row[name]).lower()
+        for name in ("path", "label", "error"):
+            row[name] = row[name] and names.cell(row[name])
     return _csv_lines(
         [
             *(row[name] for name in COLUMNS),

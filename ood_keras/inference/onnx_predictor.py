@@ -39,13 +39,13 @@ class ONNXPredictor(EdgePredictor):
     """
 
     def __init__(self, path, num_threads=1):
-        runtime = onnxruntime()
+        onnxruntime()
         content = self._open(path, FILE)
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = num_threads
-        self._session = runtime.InferenceSession(
-            content, options, providers=["CPUExecutionProvider"]
-        )
+        try:
+            self._session = session(content, num_threads)
+        except Exception as error:
+            # The runtime's own classes share no parent but Exception.
+            raise ValueError(f"this ONNX model cannot be run: {error}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def predict(self, images, threshold=None, batch_size=256):
@@ -85,6 +85,22 @@ class ONNXPredictor(EdgePredictor):
         inputs = {"image": batch, "threshold": np.array(limit, np.float32)}
         values = self._session.run(self._outputs, inputs)
         return dict(zip(self._outputs, values, strict=True))
+
+
+def session(content, num_threads=1):
+    """A session of ONNX Runtime for the bytes of an ONNX file.
+
+    Raises:
+        ImportError: `onnxruntime` is not installed.
+        Exception: of a class of the runtime's own, if it cannot run the file.
+    """
+    runtime = onnxruntime()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.log_severity_level = 3  # Errors; they are raised too.
+    return runtime.InferenceSession(
+        content, options, providers=["CPUExecutionProvider"]
+    )
 
 
 def onnxruntime():

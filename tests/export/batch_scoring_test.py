@@ -27,6 +27,7 @@ from small_export import IMAGE_SHAPE
 
 from ood_keras import export, files
 from ood_keras.inference import batch_scoring, inputs
+from ood_keras.names import printable
 
 NUM_FILES = 12
 
@@ -385,7 +386,7 @@ def test_strange_names_stay_one_row_each(tmp_path):
                 else [json.loads(line) for line in file]
             )
         found = {os.path.basename(row["path"]) for row in rows}
-        expected = {batch_scoring.printable(os.fsdecode(name)) for name in names}
+        expected = {printable(os.fsdecode(name)) for name in names}
         assert found == expected and len(found) == len(rows) == len(names)
         assert {r"raw\udcff.png", r"new\nline.png", r"new\\nline.png"} <= found
 

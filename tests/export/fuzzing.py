@@ -12,7 +12,7 @@ import malformed
 import numpy as np
 import tensorflow as tf
 
-from ood_keras.inference import batch_scoring
+from ood_keras import names
 from ood_keras.inference.tfrecords import crc32c
 
 NEVER_IMAGES = {"noise", "truncated", "chunks", "with_magic"}
@@ -84,7 +84,7 @@ def predict(model, top, count, image_shape, seed=0):
     )
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     assert b"Traceback" not in done.stderr
-    printed = {batch_scoring.printable(path): path for path in made}
+    printed = {names.printable(path): path for path in made}
     missing = set(made)
     counts = collections.defaultdict(collections.Counter)
     with open(output, newline="", encoding="utf-8") as file:
