@@ -15,7 +15,7 @@ import reprlib
 import keras
 import numpy as np
 
-from ood_keras import calibration, evaluation, pipelines, training
+from ood_keras import calibration, evaluation, names, pipelines, training
 from ood_keras import detectors as detector_room
 from ood_keras import export as exporting
 from ood_keras.conventions import is_integer

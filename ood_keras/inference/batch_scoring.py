@@ -187,7 +187,7 @@ def summary(counts):
         f"{counts['images_per_second']:,.0f} images/s"
     ]
     if counts.get("left_out"):
-        lines.append(printable(f"left out {inputs.describe(counts['left_out'])}"))
+        lines.append(names.printable(f"left out {inputs.describe(counts['left_out'])}"))
     return "\n".join(lines)
 
 
