@@ -119,6 +119,7 @@ class Interleave:
             "augment": _name_of(augment),
         }
         self._num_known = len(known)
+        self._class_names = list(known.class_names)
         self._sizes, self._quotas = sizes, quotas
         self._augment = _augmentation(augment)
         images = np.concatenate([split.images for split in [known, *unknown]])
@@ -167,13 +168,15 @@ class Interleave:
                 f"`start_step` must be 0 to {self.steps_per_epoch}, the steps of an "
                 f"epoch. Received: start_step={start_step}"
             )
-        return batching.batches(
-            self._images,
-            self._labels,
-            self.order(index),
-            self.batch_size,
-            start_step=start_step,
-            augment=self._augmentation_of(index),
+        return self._named(
+            batching.batches(
+                self._images,
+                self._labels,
+                self.order(index),
+                self.batch_size,
+                start_step=start_step,
+                augment=self._augmentation_of(index),
+            )
         )
 
     def dataset(self):
@@ -201,7 +204,7 @@ class Interleave:
                 ),
             )
 
-        return (
+        return self._named(
             tf.data.Dataset.range(1)
             .map(read_next_epoch)
             .flat_map(batches_of)
@@ -209,6 +212,12 @@ class Interleave:
             # Options set inside `flat_map` do not reach the outer dataset.
             .with_options(batching.options())
         )
+
+    def _named(self, dataset):
+        """The dataset with the names of the known classes, see `Split.dataset`."""
+        if len(self._class_names) == self.num_classes:
+            dataset.class_names = self._class_names
+        return dataset
 
     def order(self, index):
         """Returns the epoch's rows as int32 `(num_images,)`.

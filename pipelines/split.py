@@ -174,7 +174,10 @@ class Split:
 
         Images are float32 `(batch, height, width, channels)` in [0, 1], labels int32
         `(batch,)`. Nothing is random: this is the input of evaluation. The last batch
-        may be smaller.
+        may be smaller. The dataset has an attribute `class_names`, as those of
+        `keras.utils.image_dataset_from_directory` have, from which detectors and the
+        export know them; what `map` or `batch` make of it has none, and nor has a split
+        whose labels are all unknown.
 
         Raises:
             ValueError: `batch_size` is not positive.
@@ -182,7 +185,10 @@ class Split:
         from ood_keras.pipelines import batching
 
         order = np.arange(len(self), dtype=np.int32)
-        return batching.batches(self.images, self.labels, order, batch_size)
+        dataset = batching.batches(self.images, self.labels, order, batch_size)
+        if self.class_names and np.any(self.labels != UNKNOWN):
+            dataset.class_names = list(self.class_names)
+        return dataset
 
     def fingerprint(self):
         """Returns a SHA-256, as hex, of the shape, the pixels and the labels."""

@@ -1,5 +1,7 @@
 """The contract of all detectors."""
 
+import threading
+
 import keras
 import numpy as np
 from keras import ops
@@ -8,16 +10,21 @@ from ood_keras import batches
 from ood_keras.conventions import UNKNOWN, check_num_classes, check_number
 from ood_keras.detectors import perturbation
 from ood_keras.detectors.compiled import compiled, over_batches
+from ood_keras.detectors.memory import Memory, class_names_of
 from ood_keras.detectors.network import Network, check_model, image_shape
+
+# One for all detectors, which can then be copied; it is held for an instant.
+_compiling = threading.Lock()
 
 
 class Detector:
     """Base class: `fit` on a trained model and known images, then `score` images.
 
     The score is `ood_score`: float32, one per image, higher means more likely unknown.
-    The model is only read, never changed. A subclass sets `name`, implements
-    `score_outputs`, and, if it learns something, sets `learns` and implements `_fit`,
-    which walks over `self._known_batches` once and leaves NumPy arrays in
+    The model is only read, never changed. Any number of threads may score with one
+    detector at the same time; none may fit it meanwhile. A subclass sets `name`,
+    implements `score_outputs`, and, if it learns something, sets `learns` and
+    implements `_fit`, which walks over `self._known_batches` once and leaves NumPy arrays in
     `self.arrays`; those travel into graphs and files.
 
     Args:
@@ -32,6 +39,8 @@ class Detector:
     Attributes:
         num_classes: N, known after `fit`.
         network: The `Network` around the model, known after `fit`.
+        memory: What was scored since, a `Memory`; see `score`.
+        class_names: Those of the dataset that `fit` was given, a tuple, or `None`.
         arrays: The fitted state, a dict of NumPy arrays.
         layers: Names of inner layers that `score_outputs` needs.
         learns: Whether `fit` needs data to learn from.
@@ -107,10 +116,18 @@ class Detector:
             features=self._features_name,
             sample=_first_images(data) if image_shape(model) is None else None,
         )
-        return self._fit_network(network, data, validation)
+        self._fit_network(network, data, validation)
+        self.class_names = class_names_of(data)
+        return self
 
     def score(self, data, batch_size=256):
         """The `ood_score` of each image: higher means more likely unknown.
+
+        The detector remembers a random sample of the images, at most 64 and about 4 MB
+        of each of the last calls, their range and the dataset's `class_names`, until
+        it is fitted again. No score depends on them and no file holds them:
+        `export.saved_model` uses them to check that the exported model accepts what
+        the threshold was chosen on.
 
         Args:
             data: Float images `(num_images, height, width, channels)` in [0, 1], or a
@@ -122,16 +139,26 @@ class Detector:
             infinite, which no threshold accepts.
 
         Raises:
-            RuntimeError: `fit` has not been called.
+            RuntimeError: `fit` has not been called, or was called in another thread
+                before the scores were ready.
             ValueError: images have other channels than the model takes, or
                 `batch_size` is not positive.
         """
-        self._check_fitted()
-        if self._scorer is None:
-            self._scorer = compiled(lambda images: self.call(images)["ood_score"])
-        images = batches.iterate_images(data, batch_size)
-        scores = over_batches(self._scorer, images)
-        return np.concatenate([np.zeros((0,), np.float32), *scores])
+        memory, network = self.memory, self.network
+        if memory is None or network is None:
+            self._check_fitted()
+        watch = memory.watch(
+            batches.iterate_images(data, batch_size), class_names_of(data)
+        )
+        try:
+            scores = list(over_batches(self._scorer_for(network), watch))
+        except Exception as error:
+            self._check_still_fitted(network, error)
+            raise
+        self._check_still_fitted(network)
+        scores = np.concatenate([np.zeros((0,), np.float32), *scores])
+        memory.add(watch, scores)
+        return scores
 
     def call(self, images):
         """One pass over a batch of images, eagerly or inside a graph.
@@ -219,7 +246,7 @@ class Detector:
         self._fitted_num_classes = self._check_num_classes(network, num_classes)
         self._layer_names = self._choose_layers(network)
         self._fit(network, data, validation)
-        self.network = network
+        self._begin(network)
         return self
 
     def _restore(self, network, arrays, num_classes):
@@ -228,8 +255,30 @@ class Detector:
         self._fitted_num_classes = self._check_num_classes(network, num_classes)
         self._layer_names = self._choose_layers(network)
         self.arrays = dict(arrays)
-        self.network = network
+        self._begin(network)
         return self
+
+    def _begin(self, network):
+        """Makes the detector one that can score, when all else is in place."""
+        self.memory = Memory(network.image_shape)
+        # Last, for it is what other threads look at.
+        self.network = network
+
+    def _scorer_for(self, network):
+        """The compiled function from images to scores that belongs to this fit."""
+        with _compiling:
+            if self._scorer is None or self._scorer[0] is not network:
+                run = compiled(lambda images: self.call(images)["ood_score"])
+                self._scorer = network, run
+            return self._scorer[1]
+
+    def _check_still_fitted(self, network, cause=None):
+        if self.network is not network:
+            raise RuntimeError(
+                f"this {type(self).__name__} was fitted again while it scored, so its "
+                "scores would be of two fits. Fit first, then score; any number of "
+                "threads may score at the same time"
+            ) from cause
 
     def _choose_layers(self, network):
         """The names of the inner layers that `score_outputs` reads, a tuple."""
@@ -320,7 +369,7 @@ class Detector:
     def _forget(self):
         self._fitted_num_classes = None
         self._layer_names = ()
-        self.network = None
+        self.network = self.memory = self.class_names = None
         self.arrays = {}
         self._scorer = None
 

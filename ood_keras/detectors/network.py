@@ -306,11 +306,14 @@ def _by_name(model):
 
 def _listen(model, layers, images):
     """Runs the model; returns `{layer: (input, output)}` in order, and its output."""
-    calls = {}
+    calls, here = {}, threading.get_ident()
 
     def listener(layer, call):
         def listening(*args, **kwargs):
             output = call(*args, **kwargs)
+            # The user may run the model in another thread meanwhile.
+            if threading.get_ident() != here:
+                return output
             calls.pop(layer, None)
             calls[layer] = (args[0] if args else next(iter(kwargs.values())), output)
             return output

@@ -2,11 +2,14 @@
 
 import tensorflow as tf
 
-from ood_keras.conventions import REJECTED_SCORE, UNKNOWN, UNKNOWN_LABEL
+from ood_keras.conventions import (
+    RANGE_TOLERANCE,
+    REJECTED_SCORE,
+    UNKNOWN,
+    UNKNOWN_LABEL,
+)
 from ood_keras.export.image_bytes import decode
 
-# Room for the rounding of whoever prepared the pixels; they are clipped to [0, 1].
-RANGE_TOLERANCE = 1e-3
 # A pixel that no image has.
 _OUT_OF_RANGE = 2.0
 

@@ -12,7 +12,7 @@ from ood_keras import files
 from ood_keras.export import edge, manifest, tflite_predictor
 from ood_keras.export.flatbuffer import Flatbuffer
 
-FORMATS = ("float32", "float16", "dynamic_range", "int8")
+FORMATS = tflite_predictor.FORMATS
 # Known images that show the int8 file which values occur in the network.
 _MOST_REPRESENTATIVE = 500
 
