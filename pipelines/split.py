@@ -22,7 +22,8 @@ class Split:
         source: Name of the source, for messages and reports.
         role: `"train"`, `"validation"` or `"test"`.
         images: uint8 `(num_images, height, width, channels)`.
-        labels: int32 `(num_images,)`: `0..len(class_names)-1`, or -1 for unknown.
+        labels: Integers `(num_images,)` or `(num_images, 1)`, kept as int32
+            `(num_images,)`: `0..len(class_names)-1`, or -1 for unknown.
         class_names: One name per class. Kept when the labels are made unknown, so
             that a class that is both known and unknown can be found.
         namespace: What numeric class names belong to: the `"3"` of two sources is the
@@ -69,6 +70,8 @@ class Split:
             raise TypeError(
                 f"{self.source}: labels must be integers. Received: {labels.dtype}"
             )
+        if labels.shape == (len(images), 1):  # As `keras.datasets` has them.
+            labels = labels[:, 0]
         if labels.shape != (len(images),):
             raise ValueError(
                 f"{self.source}: expected one label per image. Received: "

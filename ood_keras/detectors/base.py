@@ -24,8 +24,8 @@ class Detector:
     The model is only read, never changed. Any number of threads may score with one
     detector at the same time; none may fit it meanwhile. A subclass sets `name`,
     implements `score_outputs`, and, if it learns something, sets `learns` and
-    implements `_fit`, which walks over `self._known_batches` once and leaves NumPy arrays in
-    `self.arrays`; those travel into graphs and files.
+    implements `_fit`, which walks over `self._known_batches` once and leaves NumPy
+    arrays in `self.arrays`; those travel into graphs and files.
 
     Args:
         num_classes: N, the number of known classes; `None` infers it from the labels
@@ -65,6 +65,12 @@ class Detector:
         self._given_num_classes = (
             None if num_classes is None else check_num_classes(num_classes)
         )
+        for argument, name in (("logits", logits), ("features", features)):
+            if not (name is None or (isinstance(name, str) and name)):
+                raise TypeError(
+                    f"`{argument}` must be the name of a layer, or None. Received: "
+                    f"{argument}={name!r}"
+                )
         self._logits_name = logits
         self._features_name = features
         self._forget()
@@ -417,7 +423,11 @@ def check_fraction(name, value):
 
 def check_layers(layers):
     """`layers` as a list, or None; a ValueError if it is neither."""
-    if layers is not None and (isinstance(layers, str) or not layers):
+    if layers is not None and (
+        not isinstance(layers, (list, tuple))
+        or not layers
+        or not all(isinstance(name, str) for name in layers)
+    ):
         raise ValueError(
             "`layers` must be a list of layer names, or None for the usual ones. "
             f"Received: layers={layers!r}"

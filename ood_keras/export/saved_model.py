@@ -21,6 +21,10 @@ from ood_keras.export import (
 from ood_keras.export import known_examples as examples_file
 
 
+# What TensorFlow Serving reads is an int64.
+LARGEST_VERSION = 2**63 - 1
+
+
 def saved_model(
     model,
     detector,
@@ -169,6 +173,12 @@ def check_version(path):
             "TensorFlow Serving serves the version folders of a model by number. "
             f"Received: {path}. Try {path / '1'}"
         )
+    if int(name) > LARGEST_VERSION:
+        raise ValueError(
+            f"expected a version up to {LARGEST_VERSION}, the largest that TensorFlow "
+            f"Serving reads (it leaves larger ones out, silently). Received: {path}. "
+            f"Try {path.parent / str(next_version(path.parent))}"
+        )
     if path.exists():
         raise FileExistsError(
             f"{path} exists already and is never overwritten. The next free version is "
@@ -178,14 +188,26 @@ def check_version(path):
 
 
 def next_version(folder):
-    """The number after the largest version number in `folder`; 1 if there is none."""
+    """The number after the largest version number in `folder`; 1 if there is none.
+
+    Numbers that TensorFlow Serving cannot read, beyond 64 bits, are no versions.
+
+    Raises:
+        ValueError: the largest version is there already.
+    """
     folder = pathlib.Path(folder)
     numbers = [
         int(child.name)
         for child in (folder.iterdir() if folder.is_dir() else ())
         if child.name.isascii() and child.name.isdigit()
     ]
-    return max(numbers, default=0) + 1
+    largest = max((n for n in numbers if n <= LARGEST_VERSION), default=0)
+    if largest == LARGEST_VERSION:
+        raise ValueError(
+            f"{folder / str(largest)} has the largest version that TensorFlow Serving "
+            "reads, so that none can follow it. Rename it to a smaller number"
+        )
+    return largest + 1
 
 
 def described(threshold, operating_points, at_threshold=None):
