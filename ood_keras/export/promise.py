@@ -23,6 +23,8 @@ ANY = "scored images"
 _OUT_OF_RANGE, _LOST = 1 / 50, 1 / 20
 # Eight bits a pixel may cost this share: the images were floats before.
 _LOST_BY_ROUNDING = 1 / 4
+# Images none of which is brighter than this are none that anybody takes.
+_TOO_DARK = 4 / 255
 # If nothing says which of the scored images chose the threshold.
 _LOST_OF_ANY = 1 / 2
 # What hangs on less than this, relative to threshold or spread, may go either way.
@@ -226,6 +228,15 @@ def _of_memory(threshold, origin, found):
 
 
 def _check_range(found, allowed):
+    low, high = found.pixel_range
+    if 0 < max(abs(low), abs(high)) <= _TOO_DARK:
+        raise PromiseError(
+            "the exported model would not keep the promise of its threshold for image "
+            "files: the images that the detector scored, with pixels from "
+            f"{low:g} to {high:g}, are darker than all files of photographs. Were they "
+            "divided by 255 twice? Give the network, and the detector, pixels that "
+            "span [0, 1]. Nothing was exported"
+        )
     if found.num_out_of_range > allowed * found.num_images:
         raise PromiseError(
             "the exported model would not keep the promise of its threshold: it would "

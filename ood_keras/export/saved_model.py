@@ -20,7 +20,6 @@ from ood_keras.export import (
 )
 from ood_keras.export import known_examples as examples_file
 
-
 # What TensorFlow Serving reads is an int64.
 LARGEST_VERSION = 2**63 - 1
 
