@@ -13,6 +13,9 @@ UNKNOWN_LABEL = "__unknown__"
 # the largest float32 and not infinity, which JSON, and so the REST interface of a
 # server, cannot carry.
 REJECTED_SCORE = (2 - 2**-23) * 2.0**127
+# An exported model takes pixels in [0, 1], with room for the rounding of whoever
+# prepared them; they are clipped.
+RANGE_TOLERANCE = 1e-3
 
 
 def accepts(scores, threshold):

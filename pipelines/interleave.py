@@ -134,6 +134,7 @@ class Interleave:
                 str(label): weights[label] for label in sorted(weights)
             }
         self._num_known = len(known)
+        self._class_names = list(known.class_names)
         self._sizes, self._quotas = sizes, quotas
         self._augment = _augmentation(augment)
         images = np.concatenate([split.images for split in [known, *unknown]])
@@ -183,7 +184,7 @@ class Interleave:
                 f"`start_step` must be 0 to {self.steps_per_epoch}, the steps of an "
                 f"epoch. Received: start_step={start_step}"
             )
-        return self._explained(
+        return self._finished(
             batching.batches(
                 self._images,
                 self._labels,
@@ -221,7 +222,7 @@ class Interleave:
                 ),
             )
 
-        return self._explained(
+        return self._finished(
             tf.data.Dataset.range(1)
             .map(read_next_epoch)
             .flat_map(batches_of)
@@ -254,7 +255,10 @@ class Interleave:
         order[~is_unknown] = known
         return order
 
-    def _explained(self, dataset):
+    def _finished(self, dataset):
+        """The dataset with what a reader of it may ask: names, and why it has no -1."""
+        if len(self._class_names) == self.num_classes:
+            dataset.class_names = self._class_names
         # Keras itself refuses weights of both kinds at once.
         if self._weights_of is None and self.num_unknown:
             return class_weights.explain(dataset)

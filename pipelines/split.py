@@ -22,7 +22,8 @@ class Split:
         source: Name of the source, for messages and reports.
         role: `"train"`, `"validation"` or `"test"`.
         images: uint8 `(num_images, height, width, channels)`.
-        labels: int32 `(num_images,)`: `0..len(class_names)-1`, or -1 for unknown.
+        labels: Integers `(num_images,)` or `(num_images, 1)`, kept as int32
+            `(num_images,)`: `0..len(class_names)-1`, or -1 for unknown.
         class_names: One name per class. Kept when the labels are made unknown, so
             that a class that is both known and unknown can be found.
         namespace: What numeric class names belong to: the `"3"` of two sources is the
@@ -71,6 +72,8 @@ class Split:
             raise TypeError(
                 f"{self.source}: labels must be integers. Received: {labels.dtype}"
             )
+        if labels.shape == (len(images), 1):  # As `keras.datasets` has them.
+            labels = labels[:, 0]
         if labels.shape != (len(images),):
             raise ValueError(
                 f"{self.source}: expected one label per image. Received: "
@@ -180,7 +183,10 @@ class Split:
 
         Images are float32 `(batch, height, width, channels)` in [0, 1], labels int32
         `(batch,)`. Nothing is random: this is the input of evaluation. The last batch
-        may be smaller.
+        may be smaller. The dataset has an attribute `class_names`, as those of
+        `keras.utils.image_dataset_from_directory` have, from which detectors and the
+        export know them; what `map` or `batch` make of it has none, and nor has a split
+        whose labels are all unknown.
 
         Raises:
             ValueError: `batch_size` is not positive.
@@ -189,6 +195,8 @@ class Split:
 
         order = np.arange(len(self), dtype=np.int32)
         dataset = batching.batches(self.images, self.labels, order, batch_size)
+        if self.class_names and np.any(self.labels != UNKNOWN):
+            dataset.class_names = list(self.class_names)
         return class_weight.explain(dataset) if (self.labels < 0).any() else dataset
 
     def fingerprint(self):

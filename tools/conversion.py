@@ -53,12 +53,12 @@ def convert(
         pipelines.check_known(source.validation)
         check_same_classes(source, manifest.read(path)["class_names"])
     else:
-        if "known" not in training:
+        if not isinstance(training.get("known"), str):
             raise ValueError(
                 f"{path} does not say what it was trained on; give --known=SPEC, the "
                 "source of the known images that the threshold was chosen on"
             )
-        known, unknown = training["known"], unknown or training["unknown"]
+        known, unknown = training["known"], unknown or training.get("unknown")
     images = {"known_images": _validation([known], data_dir, path)}
     if unknown:
         images["unknown_images"] = _validation(unknown, data_dir, path, known)

@@ -40,6 +40,8 @@ _SYNTHETIC = "synthetic"
 # Synthetic outliers hold white noise of the same distributions.
 _NOISE = ("uniform_noise", "gaussian_noise")
 _KNOWN_IMAGES = "known_images.npz"
+# Known images on which an export tries what its threshold promises.
+_NUM_TRIED = 64
 # Pixel values that travel with an exported model: 204 images of 28 x 28.
 _MAX_EXAMPLE_VALUES = 160_000
 
@@ -487,7 +489,7 @@ def export(
         at_threshold=at_threshold,
         training=_training(run_dir, detector is None),
         background=settings.get("background"),
-        sample_images=_read_samples(run_dir / "samples", settings["image_shape"]),
+        sample_images=_known_to_try(run_dir, settings),
         known_examples=examples,
     )
     return path, threshold
@@ -500,6 +502,23 @@ def _write_known_images(path, split):
     with atomic_file(path) as temporary:
         arrays = {"images": some.images, "labels": some.labels}
         write_arrays(temporary, arrays, compressed=True)
+
+
+def _known_to_try(run_dir, settings):
+    """Some known images of a run, floats in [0, 1], or `None` if there are none.
+
+    They are validation images, of every class alike; of a run of an earlier version,
+    which kept none, the known ones among its samples.
+    """
+    path = run_dir / _KNOWN_IMAGES
+    if not path.is_file():
+        return _read_samples(
+            run_dir / "samples", settings["image_shape"], settings["known"]
+        )
+    with np.load(path, allow_pickle=False) as known:
+        images = known["images"]
+    rows = np.linspace(0, len(images) - 1, _NUM_TRIED).astype(int)
+    return images[np.unique(rows)] / np.float32(255)
 
 
 def _known_examples(run_dir, scores, detector):
@@ -591,9 +610,14 @@ def calibrate(*, model, known, data_dir=None, target_acceptance=0.95, method=Non
     )
     pipelines.check_known(source.validation)
     check_same_classes(source, predictor.class_names)
-    scores = predictor.predict(source.validation.dataset())["ood_score"]
+    validation = source.validation
+    scores = predictor.predict(validation.dataset())["ood_score"]
     threshold = calibration.choose(scores, target_acceptance, method)
-    return exporting.recalibrate(model, threshold), threshold
+    some = validation.take(min(len(validation), _NUM_TRIED))
+    path = exporting.recalibrate(
+        model, threshold, sample_images=some.images / np.float32(255)
+    )
+    return path, threshold
 
 
 def predict(*, model, paths, picture=None):
@@ -628,7 +652,7 @@ def write_samples(folder, splits):
         for row in range(min(_NUM_SAMPLES, len(split))):
             label = split.labels[row]
             name = split.class_names[label] if label >= 0 else "unknown"
-            stem = re.sub(r"[^\w-]+", "_", f"{split.source}_{row:02d}_{name}")
+            stem = _stem(f"{split.source}_{row:02d}_{name}")
             if len(stem.encode()) > _MAX_STEM_BYTES:
                 digest = hashlib.sha256(stem.encode()).hexdigest()
                 stem = f"{digest[:12]}_{stem[-40:]}"
@@ -639,12 +663,22 @@ def write_samples(folder, splits):
     return paths
 
 
-def _read_samples(folder, image_shape):
-    """Returns what `write_samples` wrote as float images in [0, 1]."""
+def _stem(text):
+    return re.sub(r"[^\w-]+", "_", text)
+
+
+def _read_samples(folder, image_shape, source=None):
+    """Returns what `write_samples` wrote as float images in [0, 1].
+
+    `source` takes those of one source only, as far as their names still tell it.
+    """
     from PIL import Image
 
     # A killed process leaves its unfinished file under a hidden name.
     paths = sorted(path for path in folder.glob("*.png") if path.name[0] != ".")
+    if source is not None:
+        start = re.compile(re.escape(_stem(source)) + r"_\d\d_")
+        paths = [path for path in paths if start.match(path.name)]
     if not paths:
         return None
     images = [np.asarray(Image.open(path)) for path in paths]

@@ -1,5 +1,7 @@
 """The contract of all detectors."""
 
+import threading
+
 import keras
 import numpy as np
 from keras import ops
@@ -8,17 +10,22 @@ from ood_keras import batches
 from ood_keras.conventions import UNKNOWN, check_num_classes
 from ood_keras.detectors import perturbation
 from ood_keras.detectors.compiled import compiled, over_batches
+from ood_keras.detectors.memory import Memory, class_names_of
 from ood_keras.detectors.network import Network, check_model, image_shape
+
+# One for all detectors, which can then be copied; it is held for an instant.
+_compiling = threading.Lock()
 
 
 class Detector:
     """Base class: `fit` on a trained model and known images, then `score` images.
 
     The score is `ood_score`: float32, one per image, higher means more likely unknown.
-    The model is only read, never changed. A subclass sets `name`, implements
-    `score_outputs`, and, if it learns something, sets `learns` and implements `_fit`,
-    which walks over `self._known_batches` once and leaves NumPy arrays in
-    `self.arrays`; those travel into graphs and files.
+    The model is only read, never changed. Any number of threads may score with one
+    detector at the same time; none may fit it meanwhile. A subclass sets `name`,
+    implements `score_outputs`, and, if it learns something, sets `learns` and
+    implements `_fit`, which walks over `self._known_batches` once and leaves NumPy
+    arrays in `self.arrays`; those travel into graphs and files.
 
     Args:
         num_classes: N, the number of known classes; `None` infers it from the labels
@@ -32,6 +39,8 @@ class Detector:
     Attributes:
         num_classes: N, known after `fit`.
         network: The `Network` around the model, known after `fit`.
+        memory: What was scored since, a `Memory`; see `score`.
+        class_names: Those of the dataset that `fit` was given, a tuple, or `None`.
         arrays: The fitted state, a dict of NumPy arrays.
         layers: Names of inner layers that `score_outputs` needs.
         learns: Whether `fit` needs data to learn from.
@@ -56,6 +65,12 @@ class Detector:
         self._given_num_classes = (
             None if num_classes is None else check_num_classes(num_classes)
         )
+        for argument, name in (("logits", logits), ("features", features)):
+            if not (name is None or (isinstance(name, str) and name)):
+                raise TypeError(
+                    f"`{argument}` must be the name of a layer, or None. Received: "
+                    f"{argument}={name!r}"
+                )
         self._logits_name = logits
         self._features_name = features
         self._forget()
@@ -107,10 +122,18 @@ class Detector:
             features=self._features_name,
             sample=_first_images(data) if image_shape(model) is None else None,
         )
-        return self._fit_network(network, data, validation)
+        self._fit_network(network, data, validation)
+        self.class_names = class_names_of(data)
+        return self
 
     def score(self, data, batch_size=256):
         """The `ood_score` of each image: higher means more likely unknown.
+
+        The detector remembers a random sample of the images, at most 64 and about 4 MB
+        of each of the last calls, their range and the dataset's `class_names`, until
+        it is fitted again. No score depends on them and no file holds them:
+        `export.saved_model` uses them to check that the exported model accepts what
+        the threshold was chosen on.
 
         Args:
             data: Float images `(num_images, height, width, channels)` in [0, 1], or a
@@ -122,16 +145,26 @@ class Detector:
             infinite, which no threshold accepts.
 
         Raises:
-            RuntimeError: `fit` has not been called.
+            RuntimeError: `fit` has not been called, or was called in another thread
+                before the scores were ready.
             ValueError: images have other channels than the model takes, or
                 `batch_size` is not positive.
         """
-        self._check_fitted()
-        if self._scorer is None:
-            self._scorer = compiled(lambda images: self.call(images)["ood_score"])
-        images = batches.iterate_images(data, batch_size)
-        scores = over_batches(self._scorer, images)
-        return np.concatenate([np.zeros((0,), np.float32), *scores])
+        memory, network = self.memory, self.network
+        if memory is None or network is None:
+            self._check_fitted()
+        watch = memory.watch(
+            batches.iterate_images(data, batch_size), class_names_of(data)
+        )
+        try:
+            scores = list(over_batches(self._scorer_for(network), watch))
+        except Exception as error:
+            self._check_still_fitted(network, error)
+            raise
+        self._check_still_fitted(network)
+        scores = np.concatenate([np.zeros((0,), np.float32), *scores])
+        memory.add(watch, scores)
+        return scores
 
     def call(self, images):
         """One pass over a batch of images, eagerly or inside a graph.
@@ -219,7 +252,7 @@ class Detector:
         self._fitted_num_classes = self._check_num_classes(network, num_classes)
         self._layer_names = self._choose_layers(network)
         self._fit(network, data, validation)
-        self.network = network
+        self._begin(network)
         return self
 
     def _restore(self, network, arrays, num_classes):
@@ -228,8 +261,30 @@ class Detector:
         self._fitted_num_classes = self._check_num_classes(network, num_classes)
         self._layer_names = self._choose_layers(network)
         self.arrays = dict(arrays)
-        self.network = network
+        self._begin(network)
         return self
+
+    def _begin(self, network):
+        """Makes the detector one that can score, when all else is in place."""
+        self.memory = Memory(network.image_shape)
+        # Last, for it is what other threads look at.
+        self.network = network
+
+    def _scorer_for(self, network):
+        """The compiled function from images to scores that belongs to this fit."""
+        with _compiling:
+            if self._scorer is None or self._scorer[0] is not network:
+                run = compiled(lambda images: self.call(images)["ood_score"])
+                self._scorer = network, run
+            return self._scorer[1]
+
+    def _check_still_fitted(self, network, cause=None):
+        if self.network is not network:
+            raise RuntimeError(
+                f"this {type(self).__name__} was fitted again while it scored, so its "
+                "scores would be of two fits. Fit first, then score; any number of "
+                "threads may score at the same time"
+            ) from cause
 
     def _choose_layers(self, network):
         """The names of the inner layers that `score_outputs` reads, a tuple."""
@@ -320,7 +375,7 @@ class Detector:
     def _forget(self):
         self._fitted_num_classes = None
         self._layer_names = ()
-        self.network = None
+        self.network = self.memory = self.class_names = None
         self.arrays = {}
         self._scorer = None
 
@@ -363,7 +418,11 @@ def check_finite(outputs, name):
 
 def check_layers(layers):
     """`layers` as a list, or None; a ValueError if it is neither."""
-    if layers is not None and (isinstance(layers, str) or not layers):
+    if layers is not None and (
+        not isinstance(layers, (list, tuple))
+        or not layers
+        or not all(isinstance(name, str) for name in layers)
+    ):
         raise ValueError(
             "`layers` must be a list of layer names, or None for the usual ones. "
             f"Received: layers={layers!r}"

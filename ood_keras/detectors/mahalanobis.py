@@ -134,6 +134,8 @@ class Mahalanobis(Detector):
         regression.fit((distances - distances.mean(axis=0)) / scale, is_unknown)
         self.arrays["weights"] = (regression.coef_[0] / scale).astype(np.float32)
         self._scorer = None
+        # What it remembers has the scores of before.
+        self._begin(self.network)
         return self
 
     def _choose_layers(self, network):

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import itertools
 import threading
+import warnings
 
 import keras
 import numpy as np
@@ -28,6 +29,11 @@ class Network:
     of a layer that is a softmax is taken; logits are never recovered from rounded
     probabilities. Features are the input of the last layer with weights, normally the
     `Dense` layer that makes the logits.
+
+    If that layer gives a dict with `features`, these are the features. A
+    `keras.layers.TFSMLayer` shows nothing of its inside: of an exported model, take
+    `call_endpoint="features"`, which gives such a dict; with another, there is a
+    warning, and the logits stand in for the features.
 
     Args:
         model: A `keras.Model` with one image input and one output, a dict of outputs
@@ -72,16 +78,19 @@ class Network:
         _run(model, images)
         self._layers = _by_name(model)
         calls, output = _listen(model, set(self._layers.values()), images)
+        # Of a layer with several outputs, logits are the one with this number.
         if logits is None:
-            self._logits = _find_logits(calls, _only_output(output))
+            self._logits, self._number = _find_logits(calls, _only_output(output))
         else:
             self._logits = self._executed(logits, calls, "logits")
             _check_no_sigmoid(self._logits)
-        self._undo_softmax = _is_softmax(self._logits, *calls[self._logits])
+            self._number = _number_of_logits(self._logits, calls[self._logits][1])
+        self._undo_softmax = _is_softmax(self._logits, *self._call_of_logits(calls))
         self._classifier = _last_with_weights(calls, self._logits)
         self._features = None
         if features is not None:
             self._features = self._executed(features, calls, "features")
+        self._check_sealed(calls)
         outputs = self(images)
         _check_numbers(outputs["logits"])
         if len(outputs["logits"].shape) != 2:
@@ -125,22 +134,41 @@ class Network:
                 raise ValueError(
                     f"layer {name!r} does not run when the model does; choose another"
                 )
-        if self._features is None:
-            features = calls[self._classifier][0]
-        else:
-            features = calls[self._features][1]
-        outputs = {
-            "logits": _logits_of(
-                self._logits, *calls[self._logits], self._undo_softmax
-            ),
-            "features": pooled(features),
-        }
+        logits = _logits_of(
+            self._logits, *self._call_of_logits(calls), self._undo_softmax
+        )
+        outputs = {"logits": logits, "features": self._features_in(calls, logits)}
         if wanted:
             outputs["layers"] = {
-                name: ops.cast(calls[layer][1], "float32")
+                name: ops.cast(_only_tensor(layer, calls[layer][1]), "float32")
                 for name, layer in wanted.items()
             }
         return outputs
+
+    def _call_of_logits(self, calls):
+        """Input and output of the layer that makes the logits."""
+        inputs, output = calls[self._logits]
+        return inputs, keras.tree.flatten(output)[self._number]
+
+    def _features_in(self, calls, logits):
+        if self._features is not None:
+            return pooled(_only_tensor(self._features, calls[self._features][1]))
+        inputs, output = calls[self._classifier]
+        if isinstance(output, dict) and "features" in output:
+            return pooled(output["features"])
+        return logits if _is_sealed(self._classifier) else pooled(inputs)
+
+    def _check_sealed(self, calls):
+        output = calls[self._classifier][1]
+        has_features = isinstance(output, dict) and "features" in output
+        if self._features is None and _is_sealed(self._classifier) and not has_features:
+            warnings.warn(
+                f"layer {self._classifier.name!r} shows nothing of its inside, so the "
+                "logits stand in for the features; detectors that learn from features "
+                "will be poor. Of an exported model, take "
+                'TFSMLayer(path, call_endpoint="features"), which gives both',
+                stacklevel=4,
+            )
 
     def batches(self, data, batch_size=256, layers=(), read=None):
         """Yields `(outputs, labels)`, NumPy, batch by batch, running compiled.
@@ -237,6 +265,35 @@ class Network:
         return layer
 
 
+def _is_sealed(layer):
+    """Whether a layer with weights hides what is inside of it."""
+    return isinstance(layer, keras.layers.TFSMLayer)
+
+
+def _number_of_logits(layer, output):
+    """Which of the outputs of a named layer the logits are, in the order of Keras."""
+    tensors = keras.tree.flatten(output)
+    if isinstance(output, dict) and "logits" in output:
+        return next(i for i, each in enumerate(tensors) if each is output["logits"])
+    _only_tensor(layer, output)
+    return 0
+
+
+def _only_tensor(layer, output):
+    tensors = keras.tree.flatten(output)
+    if len(tensors) != 1:
+        raise ValueError(
+            f"layer {layer.name!r} has {len(tensors)} outputs: {_described(output)}. "
+            "Name a layer with one output, or one that gives a dict with logits"
+        )
+    return tensors[0]
+
+
+def _described(output):
+    """The shapes of outputs, as text."""
+    return str(keras.tree.map_structure(lambda each: tuple(each.shape), output))
+
+
 def pooled(tensor):
     """`tensor` as float32 `(batch, channels)`, averaged over the axes in between."""
     tensor = ops.cast(tensor, "float32")
@@ -306,11 +363,14 @@ def _by_name(model):
 
 def _listen(model, layers, images):
     """Runs the model; returns `{layer: (input, output)}` in order, and its output."""
-    calls = {}
+    calls, here = {}, threading.get_ident()
 
     def listener(layer, call):
         def listening(*args, **kwargs):
             output = call(*args, **kwargs)
+            # The user may run the model in another thread meanwhile.
+            if threading.get_ident() != here:
+                return output
             calls.pop(layer, None)
             calls[layer] = (args[0] if args else next(iter(kwargs.values())), output)
             return output
@@ -362,7 +422,9 @@ def _is_softmax(layer, inputs, output):
         return True
     # Other functions are known by what they do: `tf.nn.softmax`, say, or a `Lambda`.
     before = _before_activation(layer, inputs)
-    return before is not None and any(
+    if before is None or before.shape != output.shape:
+        return False
+    return any(
         _equal(function(before), output, output.dtype)
         for function in (ops.softmax, ops.log_softmax)
     )
@@ -434,16 +496,27 @@ def _check_numbers(tensor):
 
 def _only_output(output):
     """The logits or probabilities `(batch, classes)` of a model."""
+    found = output
     if isinstance(output, dict):
-        output = output.get("logits", output)
-    if not hasattr(output, "shape") or len(output.shape) != 2:
+        found = output.get("logits", output)
+    tensors = keras.tree.flatten(found)
+    found = tensors[0] if len(tensors) == 1 else None
+    if found is None or not hasattr(found, "shape") or len(found.shape) != 2:
+        served = isinstance(output, dict) and {"ood_score", "accepted"} <= set(output)
         raise ValueError(
             "the model must have one output, logits or probabilities of shape "
-            "(batch, classes). Received: "
-            f"{keras.tree.map_structure(lambda t: tuple(t.shape), output)}. Name the "
-            "layer that makes the logits with logits=..., or give the detector a "
-            "keras.Model of the part that classifies"
+            "(batch, classes), or a dict with such logits under the key 'logits'. "
+            f"Received: {_described(output)}. "
+            + (
+                "This is the answer of an exported model, which has no logits; take "
+                'keras.layers.TFSMLayer(path, call_endpoint="features") of it, or '
+                "export.load(path), which has a detector and a threshold already"
+                if served
+                else "Name the layer that makes the logits with logits=..., or give "
+                "the detector a keras.Model of the part that classifies"
+            )
         )
+    output = found
     _check_numbers(output)
     return output
 
@@ -459,13 +532,22 @@ def _normalisation(tensor):
 
 
 def _find_logits(calls, output):
-    """The layer whose logits are, or whose softmax gives, the model's output."""
+    """The layer whose logits are, or whose softmax gives, the model's output.
+
+    Returns:
+        `(layer, number)`: and which of its outputs, in the order of `keras.tree`.
+    """
     normalise = _normalisation(output)
     # Leaves first: only they show the kernel that feeds the logits. A layer comes
     # before the layers inside of it, which end earlier.
     leaves_first = sorted(reversed(calls), key=lambda layer: not _is_leaf(layer))
-    for layer in leaves_first:
-        inputs, made = calls[layer]
+    outputs = (
+        (layer, number, made)
+        for layer in leaves_first
+        for number, made in enumerate(keras.tree.flatten(calls[layer][1]))
+    )
+    for layer, number, made in outputs:
+        inputs = calls[layer][0]
         if not hasattr(made, "shape") or made.shape != output.shape:
             continue
         if normalise is not None:
@@ -477,7 +559,7 @@ def _find_logits(calls, output):
             made = normalise(_float32(made))
         if _equal(made, output, output.dtype):
             _check_no_sigmoid(layer)
-            return layer
+            return layer, number
     names = ", ".join(layer.name for layer in calls)
     raise ValueError(
         "could not find the layer that makes the logits: no layer's output is the "

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from ood_keras import files
+from ood_keras.conventions import check_num_classes, is_integer
 from ood_keras.detectors.network import image_shape
 from ood_keras.detectors.registry import get, is_registered, names
 
@@ -69,24 +70,31 @@ def load(path, model):
     path = _description(pathlib.Path(path))
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
+        _check_description(saved)
         content = path.with_suffix(".npz").read_bytes()
         if hashlib.sha256(content).hexdigest() != saved["arrays_sha256"]:
             raise ValueError("the arrays are not those that were saved with it")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = dict(file)
         detector = get(saved["detector"], **saved["config"])
-    except (KeyError, TypeError, ValueError) as error:
+        given = detector.get_config()["num_classes"]
+        if check_num_classes(saved["num_classes"]) != (given or saved["num_classes"]):
+            raise ValueError(
+                f"it says num_classes={saved['num_classes']}, and its config {given}"
+            )
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        # A configuration by hand can fail in any way, and so can a damaged archive.
         raise ValueError(
-            f"{path} cannot be read as a detector ({error}). Fit and save it again"
+            f"{path} cannot be read as a detector ({_said(error)}). Fit and save it "
+            "again"
         ) from error
     # Only a model that does not say its input shape needs to be told.
-    sample = np.random.default_rng(0).uniform(size=(2, *saved["image_shape"]))
-    detector.restore(
-        model,
-        arrays,
-        saved["num_classes"],
-        sample if image_shape(model) is None else None,
-    )
+    sample = None
+    if image_shape(model) is None:
+        sample = np.random.default_rng(0).uniform(size=(2, *saved["image_shape"]))
+    detector.restore(model, arrays, saved["num_classes"], sample)
     found = {
         "num_logits": detector.network.num_logits,
         "feature_size": detector.network.feature_size,
@@ -113,6 +121,49 @@ def load(path, model):
             "fitted on, or fit a detector on this one"
         )
     return detector
+
+
+def _check_description(saved):
+    """Raises a TypeError unless `saved` is of the form that `save` writes."""
+    if not isinstance(saved, dict):
+        raise TypeError(
+            f"expected an object {{...}}. Received: a {type(saved).__name__}"
+        )
+    for key, kind, expected in _FIELDS:
+        value = saved.get(key)
+        # Files of earlier versions have no checksum of the weights.
+        if key == "weights_sha256" and value is None:
+            continue
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise TypeError(
+                f"{key!r} must be {expected}. Received: "
+                + (repr(value) if key in saved else "nothing")
+            )
+    shape = saved["image_shape"]
+    if len(shape) != 3 or not all(is_integer(size) and size >= 1 for size in shape):
+        raise TypeError(
+            f"'image_shape' must be [height, width, channels]. Received: {shape!r}"
+        )
+
+
+_FIELDS = (
+    ("detector", str, "the name of a detector"),
+    ("config", dict, "an object {...}, the arguments of the detector"),
+    ("num_classes", int, "a whole number"),
+    ("num_logits", int, "a whole number"),
+    ("feature_size", int, "a whole number"),
+    ("image_shape", list, "[height, width, channels]"),
+    ("arrays_sha256", str, "a checksum, a text"),
+    ("weights_sha256", str, "a checksum, a text, or null"),
+)
+
+
+def _said(error):
+    """What an error says, with its kind where that says more than the text."""
+    text = str(error)
+    if isinstance(error, (TypeError, ValueError)) and text:
+        return text
+    return f"{type(error).__name__}: {text}"
 
 
 def _weights_sha256(model, arrays):

@@ -162,6 +162,38 @@ class Sample:
         self._keys, self._parts = [keys], [parts]
 
 
+class Smallest:
+    """Keeps the rows with the `capacity` smallest keys of a stream, in their order.
+
+    Args:
+        capacity: Rows kept at most.
+
+    Attributes:
+        keys: Of the rows kept, ascending.
+        rows: `{name: rows kept}`.
+    """
+
+    def __init__(self, capacity):
+        self._capacity = capacity
+        self.keys = np.empty(0)
+        self.rows = {}
+
+    def add(self, keys, **rows):
+        """Offers rows: arrays with the first axis of `keys`, by name."""
+        best = np.argsort(keys, kind="stable")[: self._capacity]
+        keys = np.concatenate([self.keys, keys[best]])
+        order = np.argsort(keys, kind="stable")[: self._capacity]
+        if self.rows and not np.any(order >= len(self.keys)):
+            return
+        self.keys = keys[order]
+        self.rows = {
+            name: np.concatenate([self.rows[name], values[best]])[order]
+            if name in self.rows
+            else values[best][order]
+            for name, values in rows.items()
+        }
+
+
 def check_no_empty_class(counts):
     """Raises a ValueError that names the classes whose count is 0."""
     empty = np.flatnonzero(np.asarray(counts) == 0)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from ood_keras.detectors.compiled import compiled
+from ood_keras.detectors.statistics import Smallest
 
 NUM_PICTURED = 2000
 NUM_EXAMPLES = 10
@@ -87,8 +88,8 @@ class Scorer:
             ValueError: there is no image, or a score is NaN.
         """
         generator = np.random.default_rng(0)
-        sample = _Smallest(NUM_PICTURED)
-        examples = {scorer: _Smallest(NUM_EXAMPLES) for scorer in self._group}
+        sample = Smallest(NUM_PICTURED)
+        examples = {scorer: Smallest(NUM_EXAMPLES) for scorer in self._group}
         all_scores, all_labels, all_summaries, num_images = [], [], [], 0
         for images, labels in batches:
             if not len(images):
@@ -147,24 +148,3 @@ def _joined(parts):
     if not parts:
         return {}
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-class _Smallest:
-    """Keeps the rows with the `capacity` smallest keys of a stream, in their order."""
-
-    def __init__(self, capacity):
-        self._capacity = capacity
-        self._keys = np.empty(0)
-        self.rows = {}
-
-    def add(self, keys, **rows):
-        best = np.argsort(keys, kind="stable")[: self._capacity]
-        keys = np.concatenate([self._keys, keys[best]])
-        order = np.argsort(keys, kind="stable")[: self._capacity]
-        self._keys = keys[order]
-        self.rows = {
-            name: np.concatenate([self.rows[name], values[best]])[order]
-            if name in self.rows
-            else values[best][order]
-            for name, values in rows.items()
-        }

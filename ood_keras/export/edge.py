@@ -371,7 +371,13 @@ def _repeated(threshold, scores):
 
 
 def _check_detector(description, target):
-    detector = detectors.get(description["name"], **description["config"])
+    try:
+        detector = detectors.get(description["name"], **description["config"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"the detector that the manifest names cannot be made: {error}. Copy the "
+            "exported model again from its source, or export it again"
+        ) from error
     if target not in detector.exports:
         raise ValueError(
             f"the detector {detector.name!r} cannot be exported to {target}, because "

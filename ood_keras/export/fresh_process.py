@@ -4,7 +4,9 @@ Run by path, never imported: `python -P fresh_process.py FOLDER EXPECTED REPORT`
 process has neither `ood_keras` nor Keras, and opens the SavedModel as strangers will:
 through a Session, as TensorFlow Serving does, and through `tf.saved_model.load`.
 EXPECTED is an `.npz` of `images`, `threshold`, and the live model's `ood_score`,
-`logits`, `features`, `accepted`, `class_id` and `label`. REPORT is where to write JSON.
+`logits`, `features`, `accepted`, `class_id` and `label`; and, where there are known
+images to try the promise of the threshold on, these as `known_images` and, in 8 bits,
+as `known_pixels`. REPORT is where to write JSON.
 """
 
 import json
@@ -163,6 +165,35 @@ def image_files(model, expected):
     return failures
 
 
+def accepted(model, expected):
+    """Which known images the model accepts, as pixels and, if it takes them, as files.
+
+    Whether that is what the threshold promises is for the parent to say.
+    """
+    images, found = expected["known_images"], {}
+    batches = range(0, len(images), BATCH_SIZE)
+    answers = [
+        model.run("serving_default", image=images[start : start + BATCH_SIZE])
+        for start in batches
+    ]
+    found["pixels"] = joined(answers)
+    if images.shape[-1] in (1, 3):
+        files = [tf.io.encode_png(image).numpy() for image in expected["known_pixels"]]
+        answers = [
+            model.run(
+                "predict_bytes",
+                image_bytes=np.array(files[start : start + BATCH_SIZE], object),
+            )
+            for start in batches
+        ]
+        found["files"] = joined(answers)
+    return found
+
+
+def joined(answers):
+    return np.concatenate([answer["accepted"] for answer in answers]).tolist()
+
+
 def refused(answers, rows, what, failures):
     if (
         answers["valid"][rows].any()
@@ -190,6 +221,9 @@ def main(folder, expected_path, report_path):
             failures += bad_input(model, expected)
             if expected["images"].shape[-1] in (1, 3):
                 failures += image_files(model, expected)
+            # Once is enough: the loaders were compared.
+            if "known_images" in expected and "accepted" not in report:
+                report["accepted"] = accepted(model, expected)
         except Exception as error:  # Whatever it is, the export must not succeed.
             failures = [f"{type(error).__name__}: {error}"]
         report["failures"] += [f"{loader.name}: {failure}" for failure in failures]

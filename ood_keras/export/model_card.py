@@ -262,6 +262,9 @@ The exporter was not told how the network was trained.
 * The promise of the threshold holds for known images drawn like those it was calibrated
   on. Another camera, another hand or another way of preparing images voids it; measure
   again, and choose a threshold anew with `ood-calibrate`.
+{% if manifest.get("promise") %}
+* When it was exported, the promise was not tried: {{ manifest.promise.reason|plain }}.
+{% endif %}
 * One training run. Another seed gives somewhat other numbers.
 * No resistance to images that were made to deceive it is claimed.
 

@@ -21,7 +21,7 @@ class ParityError(RuntimeError):
     """What was exported does not behave as the live model does; nothing was written."""
 
 
-def check(folder, detector, threshold, class_names, images):
+def check(folder, detector, threshold, class_names, images, known=None):
     """Compares the SavedModel in `folder` with the live detector in a fresh process.
 
     The process imports neither `ood_keras` nor Keras. It opens the model through a
@@ -35,22 +35,26 @@ def check(folder, detector, threshold, class_names, images):
         threshold: The `calibration.Threshold` that it was made with.
         class_names: Labels of the known classes.
         images: Float32 `(num_images, height, width, channels)` in [0, 1].
+        known: A `promise.Promise`, known images to try the threshold on, or `None`.
 
     Returns:
         The report, a dict for JSON. For each loader it lists the images whose decision
         hangs on less than 1e-6 (relative to values beyond 1): `near_threshold`, and
         `best_classes_alike` by their logits. Only these may be decided otherwise, by
-        rounding.
+        rounding. What became of `known` is under `promise`.
 
     Raises:
-        ParityError: with what differs.
+        ParityError: with what differs; a `PromiseError` if known images are rejected.
         ValueError: the live model itself gives NaN or infinite numbers.
     """
+    extra = {}
+    if known is not None:
+        extra = {"known_images": known.images, "known_pixels": known.pixels}
     with tempfile.TemporaryDirectory(prefix=files.TEMPORARY) as temporary:
         expected = os.path.join(temporary, "expected.npz")
         report = os.path.join(temporary, "report.json")
         live = _live(detector, threshold, class_names, images)
-        files.write_arrays(expected, live)
+        files.write_arrays(expected, live | extra)
         process = subprocess.run(
             [sys.executable, "-P", str(_SCRIPT), str(folder), expected, report],
             env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
@@ -70,6 +74,11 @@ def check(folder, detector, threshold, class_names, images):
         raise ParityError(
             "the exported model does not behave as the live one, so nothing was "
             "exported:\n  " + "\n  ".join(report["failures"])
+        )
+    if known is not None:
+        report["promise"] = known.check(
+            lambda images: _outputs(detector, images)["ood_score"],
+            {way: np.array(found) for way, found in report.pop("accepted").items()},
         )
     return report
 
@@ -125,13 +134,18 @@ def probes(image_shape, num_images=32, seed=0):
     return result
 
 
-def _live(detector, threshold, class_names, images):
+def _outputs(detector, images):
+    """What the live detector gives for all the images, on the CPU."""
     outputs = []
     with tf.device("CPU:0"):
         for start in range(0, len(images), _BATCH_SIZE):
             batch = detector.call(tf.constant(images[start : start + _BATCH_SIZE]))
             outputs.append({name: np.array(value) for name, value in batch.items()})
-    live = {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}
+    return {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}
+
+
+def _live(detector, threshold, class_names, images):
+    live = _outputs(detector, images)
     sound = np.all(
         [np.isfinite(v.reshape(len(v), -1)).all(1) for v in live.values()], 0
     )

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
 
 from ood_keras import files
-from ood_keras.export import model_card, parity
+from ood_keras.export import model_card, parity, promise
 from ood_keras.export.servable import described
 from ood_keras.inference import manifest
 from ood_keras.inference.predictor import Predictor
@@ -31,15 +31,17 @@ def recalibrate(path, threshold, *, operating_points=None, sample_images=None):
             `load(path).predict(known_images)["ood_score"]`.
         operating_points: Other thresholds to offer, `{name: calibration.Threshold}`;
             those of the earlier version are dropped, as its threshold is.
-        sample_images: Float images `(num_images, height, width, channels)` in [0, 1] on
-            which to compare the two versions, besides noise.
+        sample_images: Known float images `(num_images, height, width, channels)` in
+            [0, 1], like those that the threshold was chosen on: to compare the two
+            versions, besides noise, and to try whether they are accepted as promised.
 
     Returns:
         The `pathlib.Path` of the new version: one more than the largest in DIR.
 
     Raises:
         FileNotFoundError: `path` is not an exported model.
-        ParityError: the new version does not decide as it should.
+        ParityError: the new version does not decide as it should; or, a
+            `PromiseError`, it rejects `sample_images` that it should accept.
         TypeError: `threshold` or an operating point is not a `Threshold`.
         ValueError: the model is damaged.
 
@@ -56,15 +58,15 @@ def recalibrate(path, threshold, *, operating_points=None, sample_images=None):
         path = path.resolve()
     model = Predictor(path)
     images = parity.images(model.image_shape, sample_images)
+    live = _Live(model)
+    tried = promise.to_try(live, threshold, sample_images)
     new = path.parent / str(next_version(path.parent))
     with files.atomic_directory(new) as folder:
         for name in model.manifest["files"]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path / name, folder / name)
         _set_threshold(folder, threshold.value)
-        report = parity.check(
-            folder, _Live(model), threshold, model.class_names, images
-        )
+        report = parity.check(folder, live, threshold, model.class_names, images, tried)
         files.write_json(folder / "parity.json", report)
         earlier = {
             name: model.manifest[name] for name in ("threshold", "created", "versions")
@@ -72,8 +74,13 @@ def recalibrate(path, threshold, *, operating_points=None, sample_images=None):
         manifest.write(
             folder,
             {
-                **model.manifest,
+                **{
+                    key: model.manifest[key]
+                    for key in model.manifest
+                    if key != promise.KEY
+                },
                 **thresholds,
+                **promise.caveat(tried),
                 "recalibrated_from": {"version": path.name, **earlier},
             },
             pages={model_card.NAME: model_card.render},

@@ -2,17 +2,25 @@
 
 import json
 import pathlib
+import warnings
 
 import keras
 
 from ood_keras import files, names
 from ood_keras.calibration import Threshold
 from ood_keras.conventions import REJECTED_SCORE, UNKNOWN_LABEL
-from ood_keras.export import image_bytes, model_card, parity, serving, serving_kit
+from ood_keras.export import (
+    image_bytes,
+    model_card,
+    parity,
+    promise,
+    serving,
+    serving_kit,
+)
 from ood_keras.image_files import BACKGROUND, check_background
 from ood_keras.inference import known_examples as examples_file
 from ood_keras.inference import manifest
-from ood_keras.inference.versions import next_version
+from ood_keras.inference.versions import LARGEST_VERSION, next_version
 
 
 def saved_model(
@@ -43,6 +51,12 @@ def saved_model(
     Warm-up requests and the folder `serving` are for TensorFlow Serving; begin with
     `serving/README.md`. The model is not changed.
 
+    What is exported takes pixels in [0, 1] and image files, so the promise of the
+    threshold is tried out too. The images that it was chosen on, of which the detector
+    remembers some (see `Detector.score`), are given to the exported model, as they are
+    and as PNG files, and must be accepted as before. A network that was calibrated on
+    other pixels, such as 0 to 255, is refused; the error says how to wrap it.
+
     Args:
         model: The `keras.Model` that `detector` was fitted on.
         detector: A fitted detector.
@@ -50,9 +64,12 @@ def saved_model(
         path: `DIR/VERSION`, where VERSION is a number, as TensorFlow Serving wants it.
             The folder must not exist; nothing is ever overwritten, and if anything
             fails nothing is left behind.
-        class_names: Labels of the N known classes, by class id; `None` takes "0", "1",
-            ... up to N - 1. Any text will do; what is no UTF-8 is written as
-            `\\udcff`.
+        class_names: Labels of the N known classes, by class id; `None` takes those of
+            the dataset that the detector was fitted on, or whose scores chose the
+            threshold (`split.dataset()` and datasets of
+            `keras.utils.image_dataset_from_directory` know them), and otherwise, with
+            a warning, "0", "1", ... up to N - 1. Any text will do; what is no UTF-8 is
+            written as `\\udcff`.
         operating_points: Other thresholds to offer, `{name: calibration.Threshold}`.
             They are kept in the manifest; ask for one with
             `predict(images, threshold=name)`, or send its value to `predict_at`.
@@ -65,8 +82,11 @@ def saved_model(
         training: How the model was trained, a dict for JSON. Two entries get tables in
             the model card: `data`, `{SPLIT: {"images", "sha256"}}`, and `licences`,
             `{SOURCE: sentence}`.
-        sample_images: Float images `(num_images, height, width, channels)` in [0, 1] on
-            which to compare the exported with the live model, besides noise.
+        sample_images: Known float images `(num_images, height, width, channels)` in
+            [0, 1], like those that the threshold was chosen on: to compare the exported
+            with the live model, besides noise, and to try the threshold on where the
+            detector does not remember which images it was chosen on. Without either,
+            a warning and the manifest say that its promise was not tried.
         known_examples: `KnownExamples` to keep beside the model, for `ood-demo`; they
             take no part in any decision.
         background: What transparent pixels of image files are laid on: "white",
@@ -78,11 +98,14 @@ def saved_model(
 
     Raises:
         FileExistsError: `path` exists; the error names the next free version.
-        ParityError: the exported model does not decide as the live one does.
+        ParityError: the exported model does not decide as the live one does; or, a
+            `PromiseError`, which is a ValueError too, it rejects images that the
+            threshold was to accept.
         RuntimeError: the detector is not fitted, or Keras does not run on TensorFlow.
         TypeError: `threshold` or an operating point is not a `Threshold`.
         ValueError: `path` does not end in a version number, `class_names` are not N
-            different names, the detector was fitted on another model, or
+            different names, or are not given and the datasets contradict each other;
+            the detector was fitted on another model, or
             `sample_images` or `known_examples` are not images that it takes.
 
     Example:
@@ -96,7 +119,7 @@ def saved_model(
     background = None if background is None else check_background(background)
     _check_parts(model, detector)
     thresholds = described(threshold, operating_points, at_threshold)
-    class_names = _check_class_names(class_names, detector.num_classes)
+    class_names = _class_names(class_names, detector, threshold)
     for name, value in {
         "metrics": metrics,
         "at_threshold": at_threshold,
@@ -106,11 +129,12 @@ def saved_model(
     image_shape = detector.network.image_shape
     images = parity.images(image_shape, sample_images)
     _check_known_examples(known_examples, image_shape, len(class_names))
+    tried = promise.to_try(detector, threshold, sample_images)
     with files.atomic_directory(path) as folder:
         serving.save(
             folder, detector, threshold.value, class_names, image_shape, background
         )
-        report = parity.check(folder, detector, threshold, class_names, images)
+        report = parity.check(folder, detector, threshold, class_names, images, tried)
         files.write_json(folder / "parity.json", report)
         serving_kit.write(folder, path, image_shape)
         if known_examples is not None:
@@ -124,10 +148,18 @@ def saved_model(
                 **thresholds,
                 "input": _input_contract(image_shape, background),
                 "output": _OUTPUT_CONTRACT,
+                **promise.caveat(tried),
                 "metrics": metrics,
                 "training": training,
             },
             pages={model_card.NAME: model_card.render},
+        )
+    if tried is None:
+        warnings.warn(
+            f"{path} was exported, but not whether it accepts what its threshold "
+            "promises was tried: the detector has scored no image since it was fitted "
+            "or loaded. Give sample_images, known images in [0, 1]",
+            stacklevel=2,
         )
     return path
 
@@ -146,6 +178,12 @@ def check_version(path):
             "expected a path DIR/VERSION whose last part is a number, because "
             "TensorFlow Serving serves the version folders of a model by number. "
             f"Received: {path}. Try {path / '1'}"
+        )
+    if int(name) > LARGEST_VERSION:
+        raise ValueError(
+            f"expected a version up to {LARGEST_VERSION}, the largest that TensorFlow "
+            f"Serving reads (it leaves larger ones out, silently). Received: {path}. "
+            f"Try {path.parent / str(next_version(path.parent))}"
         )
     if path.exists():
         raise FileExistsError(
@@ -216,9 +254,45 @@ def _check_parts(model, detector):
         )
 
 
+def _class_names(class_names, detector, threshold):
+    """The names given, or those that the data brought, or numbers and a warning."""
+    count = detector.num_classes
+    if class_names is not None:
+        return _check_class_names(class_names, count)
+    chosen = detector.memory.of_threshold(threshold)
+    sources = {
+        "the data of fit": detector.class_names,
+        "the images that chose the threshold": chosen and chosen.class_names,
+    }
+    sources = {source: names for source, names in sources.items() if names}
+    if not sources:
+        # Of which images the threshold is cannot be told; unknown ones have names too.
+        names = [one for one in detector.memory.class_names if len(one) == count]
+        sources = {f"dataset {n}": one for n, one in enumerate(names, start=1)}
+    if len(set(sources.values())) > 1 or any(
+        len(names) != count for names in sources.values()
+    ):
+        found = "; ".join(
+            f"{source}: {len(names)} names, {', '.join(names[:20])}"
+            for source, names in sources.items()
+        )
+        raise ValueError(
+            f"which are the names of the {count} known classes? The data that the "
+            f"detector was given says: {found}. Give class_names=[...], by class id"
+        )
+    if sources:
+        return _check_class_names(next(iter(sources.values())), count)
+    warnings.warn(
+        f'the exported model will answer with numbers, "0" to "{count - 1}", because '
+        "nothing says what its classes are called. Give class_names=[...]; or fit or "
+        "score the detector on a dataset that knows them, such as "
+        "known.validation.dataset()",
+        stacklevel=3,
+    )
+    return [str(number) for number in range(count)]
+
+
 def _check_class_names(class_names, num_classes):
-    if class_names is None:
-        return [str(number) for number in range(num_classes)]
     # Half characters, of file names that are no UTF-8, fit into no file.
     class_names = [
         names.valid(name) if isinstance(name, str) else name for name in class_names

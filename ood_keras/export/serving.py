@@ -4,12 +4,15 @@ import math
 
 import tensorflow as tf
 
-from ood_keras.conventions import REJECTED_SCORE, UNKNOWN, UNKNOWN_LABEL
+from ood_keras.conventions import (
+    RANGE_TOLERANCE,
+    REJECTED_SCORE,
+    UNKNOWN,
+    UNKNOWN_LABEL,
+)
 from ood_keras.export import image_bytes
 from ood_keras.image_files import BACKGROUND
 
-# Room for the rounding of whoever prepared the pixels; they are clipped to [0, 1].
-RANGE_TOLERANCE = 1e-3
 # So many files are answered at a time, and fewer if their images have more bytes.
 _MOST_FILES = 256
 _SLICE_BYTES = 2**24

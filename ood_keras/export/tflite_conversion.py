@@ -14,7 +14,7 @@ from ood_keras.export import edge, plain_graph
 from ood_keras.export.flatbuffer import Flatbuffer
 from ood_keras.inference import manifest, tflite_predictor
 
-FORMATS = ("float32", "float16", "dynamic_range", "int8")
+FORMATS = tflite_predictor.FORMATS
 # Known images that show the int8 file which values occur in the network.
 _MOST_REPRESENTATIVE = 500
 

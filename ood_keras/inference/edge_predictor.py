@@ -30,7 +30,8 @@ class EdgePredictor:
         path = pathlib.Path(path)
         suffix = pathlib.Path(name).suffix
         file = path if path.suffix == suffix else path / name
-        self.manifest = manifest.read(file.parent)
+        self._folder = file.parent
+        self.manifest = manifest.read(self._folder)
         if file.name not in self.manifest["files"]:
             raise ValueError(
                 f"the manifest of {file.parent} does not list {file.name}; expected a "

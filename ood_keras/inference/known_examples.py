@@ -22,7 +22,7 @@ class KnownExamples:
     Args:
         images: Known images, uint8 `(num_images, height, width, channels)`; some
             hundreds.
-        labels: Their class ids, `(num_images,)`.
+        labels: Their class ids, `(num_images,)` or `(num_images, 1)`.
         known_scores: `ood_score` of known images, `(num_known,)`; those that chose the
             threshold. Kept as 2,001 quantiles if there are more.
         unknown_scores: `ood_score` of unknown images, `(num_unknown,)`; may be empty.
@@ -50,6 +50,8 @@ class KnownExamples:
                 "images must be uint8, 0 to 255 (for floats in [0, 1]: "
                 f"`np.round(images * 255).astype('uint8')`). Received: {images.dtype}"
             )
+        if labels.shape == (len(images), 1):
+            labels = labels[:, 0]
         if images.ndim != 4 or labels.shape != images.shape[:1]:
             raise ValueError(
                 "expected images (num_images, height, width, channels) and one label "

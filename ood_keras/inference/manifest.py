@@ -7,6 +7,7 @@ import pathlib
 import platform
 
 from ood_keras import files
+from ood_keras.inference import manifest_form
 
 NAME = "manifest.json"
 # Raised when a reader of the old form could misread the new one.
@@ -65,7 +66,7 @@ def read(folder):
     Raises:
         FileNotFoundError: `folder` is not an exported model.
         ValueError: it was made by a newer version, or a file is damaged, changed,
-            missing or was added.
+            missing or was added; or an entry of the manifest is not what it must be.
     """
     folder = pathlib.Path(folder)
     path = folder / NAME
@@ -75,7 +76,7 @@ def read(folder):
             "DIR/VERSION that ood_keras.export.saved_model wrote" + _versions_in(folder)
         )
     try:
-        content = json.loads(path.read_bytes())
+        content = manifest_form.parse(path.read_bytes())
         checksum, listed = content[_CHECKSUM], content["files"]
         newer = content["format"] > FORMAT
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -88,7 +89,13 @@ def read(folder):
     if checksum != _own_checksum(content):
         # Then what it says about the other files is worth nothing either.
         raise _damaged(folder, [f"{NAME} was changed"])
-    problems = []
+    problems = manifest_form.problems(content)
+    if problems:
+        raise ValueError(
+            f"the {NAME} of {folder} is not as export wrote it, and the model is not "
+            f"loaded: {_some(problems)}. Copy the folder again from its "
+            "source, or export the model again"
+        )
     present = _files(folder)
     for name, expected in listed.items():
         if name not in present:
@@ -146,6 +153,38 @@ def _own_checksum(content):
 def _versions_in(folder):
     versions = sorted(path.parent.name for path in folder.glob(f"*/{NAME}"))
     return f"; versions found in it: {', '.join(versions)}" if versions else ""
+
+
+def check_alike(folder, found):
+    """Raises unless what a manifest says is what the model beside it is.
+
+    Checksums cannot tell: who changes the manifest can make them anew.
+
+    Args:
+        folder: The exported model, for the message.
+        found: `{what: (in the manifest, in the model)}`; `None` for what the model
+            does not tell.
+
+    Raises:
+        ValueError: they contradict each other, with all that differs.
+    """
+    differing = [
+        f"{what}: {stated!r} in the manifest, {made!r} in the model"
+        for what, (stated, made) in found.items()
+        if made is not None and stated != made
+    ]
+    if differing:
+        raise ValueError(
+            f"the {NAME} of {folder} contradicts the model beside it, which is not "
+            f"loaded: {_some(differing)}. Copy the folder again from its source, or "
+            "export the model again; for another threshold, use ood-calibrate"
+        )
+
+
+def _some(sentences, most=5):
+    left = len(sentences) - most
+    more = [f"and {left} more"] if left > 0 else []
+    return "; ".join([*sentences[:most], *more])
 
 
 def _damaged(folder, problems):

@@ -1,9 +1,11 @@
 """An exported ONNX file in Python, without TensorFlow."""
 
+import json
+
 import numpy as np
 
 from ood_keras import batches
-from ood_keras.inference import answers
+from ood_keras.inference import answers, manifest
 from ood_keras.inference.edge_predictor import EdgePredictor
 
 FILE = "model.onnx"
@@ -12,7 +14,8 @@ FILE = "model.onnx"
 class ONNXPredictor(EdgePredictor):
     """An ONNX model that rejects what it does not know.
 
-    It needs `onnxruntime`, and neither TensorFlow nor Keras.
+    It needs `onnxruntime`, and neither TensorFlow nor Keras. Any number of threads may
+    ask one predictor at the same time.
 
     Args:
         path: `DIR/model.onnx`, or the folder `DIR`, as `export.onnx` wrote it;
@@ -43,10 +46,10 @@ class ONNXPredictor(EdgePredictor):
         content = self._open(path, FILE)
         try:
             self._session = session(content, num_threads)
-        except Exception as error:
-            # The runtime's own classes share no parent but Exception.
+        except Exception as error:  # The runtime has a class for every kind of it.
             raise ValueError(f"this ONNX model cannot be run: {error}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
+        manifest.check_alike(self._folder, dict(self._stated_and_found()))
 
     def predict(self, images, threshold=None, batch_size=256):
         """Decides for each image: a known class, or unknown.
@@ -81,6 +84,30 @@ class ONNXPredictor(EdgePredictor):
         labels = answers.labels_of(answer["class_id"], self.class_names)
         return {**answer, "label": labels}
 
+    def _stated_and_found(self):
+        """Yields what the manifest says and what the file is, see `check_alike`."""
+        yield "format", (self.manifest.get("converted_to"), "onnx")
+        inputs = {each.name: each for each in self._session.get_inputs()}
+        yield "inputs", (["image", "threshold"], sorted(inputs))
+        yield "outputs", (self._expected(), sorted(self._outputs))
+        yield "shape of images", (self.image_shape, _sizes(inputs["image"])[1:])
+        type_ = inputs["image"].type.removeprefix("tensor(").removesuffix(")")
+        stated = self.manifest["input"]["image"]["dtype"]
+        yield "type of images", (stated, {"float": "float32"}.get(type_, type_))
+        outputs = {each.name: each for each in self._session.get_outputs()}
+        count = _sizes(outputs["probabilities"])[-1]
+        yield "number of classes", (len(self.class_names), count)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if "class_names" in metadata:
+            names = tuple(json.loads(metadata["class_names"]))
+            yield "class names", (self.class_names, names)
+        if "threshold" in metadata:
+            yield "threshold", (self.threshold, float(metadata["threshold"]))
+
+    @staticmethod
+    def _expected():
+        return ["accepted", "class_id", "ood_score", "probabilities", "valid"]
+
     def _run(self, batch, limit):
         inputs = {"image": batch, "threshold": np.array(limit, np.float32)}
         values = self._session.run(self._outputs, inputs)
@@ -101,6 +128,11 @@ def session(content, num_threads=1):
     return runtime.InferenceSession(
         content, options, providers=["CPUExecutionProvider"]
     )
+
+
+def _sizes(tensor):
+    """Its shape, a tuple; `None` for an axis without a fixed size."""
+    return tuple(size if isinstance(size, int) else None for size in tensor.shape)
 
 
 def onnxruntime():

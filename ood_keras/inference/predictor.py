@@ -3,14 +3,18 @@
 import pathlib
 
 import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from ood_keras import batches
-from ood_keras.conventions import check_count
+from ood_keras.conventions import UNKNOWN_LABEL, check_count
 from ood_keras.inference import answers, known_examples, manifest
 
 
 class Predictor:
     """A model that rejects what it does not know; made by `export.load`.
+
+    Any number of threads may ask one predictor at the same time.
 
     Attributes:
         path: The folder, a `pathlib.Path`.
@@ -43,6 +47,7 @@ class Predictor:
 
         # The functions of a loaded model live no longer than the model.
         self._model = tf.saved_model.load(str(self.path))
+        manifest.check_alike(self.path, dict(self._stated_and_found()))
 
     def predict(self, images, threshold=None, batch_size=256):
         """Decides for each image: a known class, or unknown.
@@ -142,6 +147,51 @@ class Predictor:
             if hasattr(array, "shape"):
                 answers.check_shape(array, self.image_shape)
             yield np.zeros((0, *self.image_shape), np.float32)
+
+    def _stated_and_found(self):
+        """Yields what the manifest says and what the graph is, see `check_alike`."""
+        found = self._model.signatures
+        names = {"serving_default", "predict_at", "features"}
+        if self.image_shape[-1] in (1, 3):
+            names |= {"predict_bytes"}
+        yield "signatures", (sorted(names), sorted(names & set(found)))
+        image = found["serving_default"].structured_input_signature[1]["image"]
+        shape = (None, *self.image_shape)
+        yield "shape of images", (shape, tuple(image.shape))
+        yield "type of images", (self._image_type(), image.dtype.name)
+        outputs = found["serving_default"].structured_outputs
+        count = outputs["probabilities"].shape[-1]
+        yield "number of classes", (len(self.class_names), count)
+        yield "class names", (self.class_names, self._labels())
+        threshold = getattr(self._model, "threshold", None)
+        made = None if threshold is None else float(threshold.numpy())
+        yield "threshold", (self.threshold, made)
+        if self.known_examples is not None:
+            shown = self.known_examples.images.shape[1:]
+            yield "shape of known_examples", (self.image_shape, shown)
+            labels = self.known_examples.labels
+            inside = (labels >= 0) & (labels < len(self.class_names))
+            yield "labels of known_examples", ([], labels[~inside].tolist())
+
+    def _image_type(self):
+        return self.manifest["input"]["image"]["dtype"]
+
+    def _labels(self):
+        """The class names in the graph, or `None` if they are not found in it."""
+        path = self.path / "saved_model.pb"
+        if not path.is_file():  # Graphs beyond 2 GB are stored in parts.
+            return None
+        model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+        for graph in model.meta_graphs:
+            for function in graph.graph_def.library.function:
+                for node in function.node_def:
+                    tensor = node.attr["value"].tensor if node.op == "Const" else None
+                    if tensor is None or tensor.dtype != tf.string.as_datatype_enum:
+                        continue
+                    first, *names = tensor.string_val or (b"",)
+                    if first == UNKNOWN_LABEL.encode():
+                        return tuple(name.decode() for name in names)
+        return None
 
     def _run(self, signature, **inputs):
         if "image_bytes" in inputs:

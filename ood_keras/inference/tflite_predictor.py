@@ -1,13 +1,18 @@
 """An exported TFLite file in Python, without TensorFlow."""
 
+import contextlib
+import threading
+
 import numpy as np
 
-from ood_keras import batches
+from ood_keras import batches, machine
 from ood_keras.conventions import REJECTED_SCORE, UNKNOWN, UNKNOWN_LABEL
-from ood_keras.inference import answers
+from ood_keras.inference import answers, manifest
 from ood_keras.inference.edge_predictor import EdgePredictor
 
 FILE = "model.tflite"
+FORMATS = ("float32", "float16", "dynamic_range", "int8")
+_SIGNATURE = "serving_default"
 
 
 class TFLitePredictor(EdgePredictor):
@@ -16,10 +21,14 @@ class TFLitePredictor(EdgePredictor):
     It needs `ai-edge-litert`, and neither TensorFlow nor Keras. The decision, with its
     threshold, is in the file.
 
+    One predictor serves any number of threads. An interpreter can answer only one
+    image at a time, so calls that come at the same time get interpreters of their own,
+    at most as many as there are cores for `num_threads` each; further calls wait.
+
     Args:
         path: `DIR/model.tflite`, or the folder `DIR`, as `export.tflite` wrote it;
             `manifest.json` must lie beside the file.
-        num_threads: Threads to run it with.
+        num_threads: Threads that one interpreter runs with.
 
     Attributes:
         manifest: The content of `manifest.json`, a dict.
@@ -46,7 +55,10 @@ class TFLitePredictor(EdgePredictor):
         image = self.manifest["input"]["image"]
         self.dtype = image["dtype"]
         self._tolerance = image["tolerance"]
-        self._run = runner(content, num_threads)
+        self._run = Runners(content, num_threads)
+        manifest.check_alike(
+            self._folder, dict(self._stated_and_found(self._run.graph))
+        )
 
     def predict(self, images, threshold=None):
         """Decides for each image: a known class, or unknown.
@@ -86,6 +98,17 @@ class TFLitePredictor(EdgePredictor):
         threshold = answers.threshold_value(threshold, self.operating_points)
         return answers.at_threshold(answer, threshold, self.class_names)
 
+    def _stated_and_found(self, graph):
+        """Yields what the manifest says and what the file is, see `check_alike`."""
+        yield "format", (True, self.manifest.get("converted_to") in FORMATS)
+        yield "outputs", (sorted(self._invalid()), sorted(graph["outputs"]))
+        yield "shape of images", ((1, *self.image_shape), graph["shape"])
+        yield "type of images", (self.dtype, graph["dtype"])
+        count = graph["outputs"]["probabilities"][-1]
+        yield "number of classes", (len(self.class_names), count)
+        yield "class names", (self.class_names, graph["class_names"])
+        yield "threshold", (self.threshold, graph["threshold"])
+
     def _answer_float(self, image):
         if self.dtype != "uint8":
             return self._answer(image)
@@ -98,11 +121,7 @@ class TFLitePredictor(EdgePredictor):
         return bool(np.all((image >= low) & (image <= high)))
 
     def _answer(self, image):
-        # The results live in the interpreter's memory, and the next run overwrites it.
-        answer = {
-            name: np.array(value)
-            for name, value in self._run(image=image[np.newaxis]).items()
-        }
+        answer = self._run(image=image[np.newaxis])
         answer["label"] = np.array([name.decode() for name in answer["label"]], object)
         return answer
 
@@ -117,19 +136,106 @@ class TFLitePredictor(EdgePredictor):
         }
 
 
+class Runners:
+    """A function from `image` to the outputs of a TFLite file, for many threads.
+
+    An interpreter keeps its inputs and outputs in memory of its own, so that two
+    threads in one of them get each other's answers. Here each call has one for itself.
+
+    Args:
+        content: The file, bytes.
+        num_threads: Threads that one interpreter runs with.
+
+    Attributes:
+        graph: What the file says: `shape` and `dtype` of its input, `outputs`, their
+            shapes by name, `threshold` and `class_names`; the last two may be `None`.
+
+    Raises:
+        ImportError, ValueError: as `runner`.
+    """
+
+    def __init__(self, content, num_threads=1):
+        self._make = lambda: runner(content, num_threads)
+        # What the file says of itself is read before anything runs in it.
+        with _as_value_errors():
+            interpreter = _interpreter(content, num_threads)
+            self.graph = _description(interpreter)
+            self._idle = [interpreter.get_signature_runner(_SIGNATURE)]
+        most = max(1, machine.num_cores() // max(1, num_threads or 1))
+        self._places = threading.BoundedSemaphore(most)
+
+    def __call__(self, image):
+        """A dict of arrays that later calls leave alone."""
+        with self._one() as run:
+            return {name: np.array(value) for name, value in run(image=image).items()}
+
+    @contextlib.contextmanager
+    def _one(self):
+        with self._places:
+            # Taking from a list and giving back to it are one step each in Python.
+            try:
+                run = self._idle.pop()
+            except IndexError:
+                run = self._make()
+            yield run
+            # One that failed is in no state to be used again.
+            self._idle.append(run)
+
+
 def runner(content, num_threads=1):
     """A function from `image`, a batch of one, to the outputs of a TFLite file.
+
+    For one thread at a time; what it returns lives until it is called again.
 
     Raises:
         ImportError: `ai-edge-litert` is not installed.
         ValueError: `content` is no TFLite model that the builtin operators can run.
     """
-    make = interpreter_class()
+    with _as_value_errors():
+        return _interpreter(content, num_threads).get_signature_runner(_SIGNATURE)
+
+
+def _interpreter(content, num_threads):
+    return interpreter_class()(model_content=content, num_threads=num_threads)
+
+
+@contextlib.contextmanager
+def _as_value_errors():
     try:
-        interpreter = make(model_content=content, num_threads=num_threads)
-        return interpreter.get_signature_runner("serving_default")
+        yield
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"this TFLite model cannot be run: {error}") from error
+
+
+def _description(interpreter):
+    """See `Runners.graph`."""
+    if _SIGNATURE not in interpreter.get_signature_list():
+        raise ValueError(f"it has no signature {_SIGNATURE}")
+    interpreter.allocate_tensors()
+    run = interpreter.get_signature_runner(_SIGNATURE)
+    if list(run.get_input_details()) != ["image"]:
+        raise ValueError(f"it takes {', '.join(run.get_input_details())}, not image")
+    image = run.get_input_details()["image"]
+    shapes = {
+        name: tuple(map(int, details["shape"]))
+        for name, details in run.get_output_details().items()
+    }
+    found = {"threshold": None, "class_names": None}
+    # No other tensor is called so, or has text for all classes and the unknown.
+    num_labels = shapes.get("probabilities", (0,))[-1] + 1
+    for tensor in interpreter.get_tensor_details():
+        if tensor["name"] == "threshold":
+            found["threshold"] = float(interpreter.get_tensor(tensor["index"]))
+        elif tensor["dtype"] is np.bytes_ and list(tensor["shape"]) == [num_labels]:
+            first, *names = interpreter.get_tensor(tensor["index"]).tolist()
+            if first == UNKNOWN_LABEL.encode():
+                found["class_names"] = tuple(name.decode() for name in names)
+    return {
+        "shape": tuple(map(int, image["shape"])),
+        "dtype": np.dtype(image["dtype"]).name,
+        "outputs": shapes,
+        **found,
+    }
 
 
 def interpreter_class():

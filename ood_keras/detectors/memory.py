@@ -1,0 +1,217 @@
+"""What a detector remembers of what it scored, so that an export can be checked.
+
+A threshold promises something about images, and knows only their scores. The images
+themselves say whether an exported model, which takes pixels in [0, 1], keeps it; the
+dataset they came from knows what the classes are called. A detector keeps a few of the
+images, in bounded memory. They take no part in any score, and no file holds them.
+"""
+
+import collections
+import dataclasses
+import threading
+
+import numpy as np
+
+from ood_keras.conventions import RANGE_TOLERANCE
+from ood_keras.detectors.statistics import Smallest
+
+# Of each call and of all calls together: images, and numbers in them (4 MB).
+MOST_IMAGES = 64
+_MOST_VALUES = 2**20
+# Calls that are told apart, and scores that are kept of each.
+_MOST_CALLS = 4
+_MOST_SCORES = 2**16
+
+# One for all detectors, which can then be copied; it is held for an instant.
+_adding = threading.Lock()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Remembered:
+    """What is left of a call of `score`, or of many.
+
+    Attributes:
+        num_images: How many images there were.
+        scores: Their `ood_score`s, in order; at equal distances if there were many.
+        images: A random sample of them, float32 `(k, height, width, channels)`.
+        image_scores: The `ood_score`s of these, `(k,)`.
+        num_out_of_range: How many of all images an exported model refuses.
+        pixel_range: `(lowest, highest)` pixel of all images.
+        class_names: Those of the dataset, or `None`.
+    """
+
+    num_images: int
+    scores: np.ndarray
+    images: np.ndarray
+    image_scores: np.ndarray
+    num_out_of_range: int
+    pixel_range: tuple[float, float]
+    class_names: tuple[str, ...] | None = None
+
+    def chose(self, threshold):
+        """Whether these can be the images that a `calibration.Threshold` was chosen on.
+
+        They are as many, and so is the share of them that it accepts.
+        """
+        if self.num_images != threshold.num_calibration:
+            return False
+        target = threshold.target_acceptance
+        if target is None:
+            return True
+        accepted = self.scores[threshold.accepts(self.scores)]
+        slack = 2 / self.num_images + 2 / len(self.scores)
+        # Equal scores at the threshold are accepted together, however many they are.
+        below = np.sum(accepted < accepted.max(initial=-np.inf)) / len(self.scores)
+        return len(accepted) / len(self.scores) >= target - slack and (
+            below <= target + slack
+        )
+
+    def distance(self, threshold):
+        """How far the share that a threshold accepts is from what it aims at."""
+        if threshold.target_acceptance is None:
+            return 0.0
+        share = threshold.accepts(self.scores).mean()
+        return abs(float(share) - threshold.target_acceptance)
+
+
+class Memory:
+    """What a fitted detector remembers; any number of threads may add to it.
+
+    Args:
+        image_shape: `(height, width, channels)`; images of other shapes are counted
+            and not kept.
+    """
+
+    def __init__(self, image_shape):
+        self._shape = tuple(image_shape)
+        values = max(1, int(np.prod(self._shape)))
+        self._capacity = min(MOST_IMAGES, max(1, _MOST_VALUES // values))
+        self._generator = np.random.default_rng(0)
+        self._calls = collections.deque(maxlen=_MOST_CALLS)
+        self._all = Smallest(self._capacity)
+        self._num_images = self._num_out_of_range = 0
+        self._range = (np.inf, -np.inf)
+        self._class_names = []
+
+    def watch(self, images, class_names=None):
+        """A `Watch` over the batches of one call of `score`."""
+        return Watch(images, self._shape, self._capacity, self._generator, class_names)
+
+    def add(self, watch, scores):
+        """Remembers a call that has come to its end, with the scores that it gave."""
+        if not len(scores):
+            return
+        call = watch.remembered(scores)
+        with _adding:
+            self._calls.append(call)
+            self._num_images += call.num_images
+            self._num_out_of_range += call.num_out_of_range
+            self._range = _joined(self._range, call.pixel_range)
+            if len(call.images):
+                self._all.add(watch.keys, images=call.images, scores=call.image_scores)
+            names = call.class_names
+            if names is not None and names not in self._class_names:
+                self._class_names = [*self._class_names, names][-_MOST_CALLS:]
+
+    def of_threshold(self, threshold):
+        """The call whose scores a threshold was chosen on, or `None`.
+
+        Where several can be it, the share that it accepts decides, then the time.
+        """
+        with _adding:
+            calls = [call for call in self._calls if call.chose(threshold)]
+        return min(reversed(calls), key=lambda c: c.distance(threshold), default=None)
+
+    def of_all(self):
+        """A sample of all images since `fit`, or `None` if there were none."""
+        with _adding:
+            if not self._all.rows:
+                return None
+            scores = self._all.rows["scores"]
+            return Remembered(
+                num_images=self._num_images,
+                scores=scores,
+                images=self._all.rows["images"],
+                image_scores=scores,
+                num_out_of_range=self._num_out_of_range,
+                pixel_range=self._range,
+            )
+
+    @property
+    def class_names(self):
+        """The lists of class names that datasets brought, the latest last."""
+        return list(self._class_names)
+
+
+class Watch:
+    """Passes batches of images on and keeps a few of them; iterate over it once.
+
+    Args:
+        images: An iterable of float32 arrays `(batch, height, width, channels)`.
+        image_shape: That of the images to keep.
+        capacity: How many to keep.
+        generator: A `numpy.random.Generator` that chooses them.
+        class_names: Those of the dataset, or `None`.
+    """
+
+    def __init__(self, images, image_shape, capacity, generator, class_names):
+        self._images, self._shape = images, image_shape
+        self._kept, self._generator = Smallest(capacity), generator
+        self._class_names = class_names
+        self._count = self._num_out_of_range = 0
+        self._range = (np.inf, -np.inf)
+
+    def __iter__(self):
+        for images in self._images:
+            if len(images):
+                self._look_at(images)
+            yield images
+
+    @property
+    def keys(self):
+        return self._kept.keys
+
+    def remembered(self, scores):
+        """The `Remembered` of this call, whose scores were these."""
+        rows = self._kept.rows
+        images = rows.get("images", np.zeros((0, *self._shape), np.float32))
+        step = -(-len(scores) // _MOST_SCORES)
+        return Remembered(
+            num_images=self._count,
+            scores=np.array(scores[::step]),
+            images=images,
+            image_scores=scores[rows.get("index", np.zeros(0, np.int64))],
+            num_out_of_range=self._num_out_of_range,
+            pixel_range=self._range,
+            class_names=self._class_names,
+        )
+
+    def _look_at(self, images):
+        pixels = images.reshape(len(images), -1)
+        lowest, highest = pixels.min(axis=1), pixels.max(axis=1)
+        inside = (lowest >= -RANGE_TOLERANCE) & (highest <= 1 + RANGE_TOLERANCE)
+        self._num_out_of_range += int(np.sum(~inside))
+        # NaN says nothing about the range.
+        batch = np.fmin.reduce(lowest), np.fmax.reduce(highest)
+        self._range = _joined(self._range, batch)
+        if images.shape[1:] == self._shape:
+            index = np.arange(self._count, self._count + len(images))
+            keys = self._generator.random(len(images))
+            self._kept.add(keys, images=images, index=index)
+        self._count += len(images)
+
+
+def class_names_of(data):
+    """The names of the classes of a dataset, a tuple of text, or `None`.
+
+    Datasets of `pipelines` and those of `keras.utils.image_dataset_from_directory`
+    have an attribute `class_names`; what is made of them with `map` or `batch` has not.
+    """
+    names = getattr(data, "class_names", None)
+    if not isinstance(names, (list, tuple)) or not names:
+        return None
+    return tuple(names) if all(isinstance(name, str) for name in names) else None
+
+
+def _joined(left, right):
+    return float(np.fmin(left[0], right[0])), float(np.fmax(left[1], right[1]))

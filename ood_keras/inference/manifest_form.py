@@ -1,0 +1,205 @@
+"""What the entries of `manifest.json` must be, whoever wrote them."""
+
+import json
+import math
+
+import numpy as np
+
+from ood_keras.conventions import UNKNOWN_LABEL
+
+
+def parse(content):
+    """The value of a JSON text, `bytes`; numbers that are none are refused.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON, or nested beyond reason.
+    """
+    return json.loads(content, parse_constant=_refuse, parse_float=_finite)
+
+
+def problems(content):
+    """What is wrong with the content of a manifest, a list of sentences."""
+    return list(_MANIFEST(content, "the manifest"))
+
+
+# A check takes a value and where it stands, and yields what is wrong with it.
+
+
+def _is(test, expected):
+    def check(value, where):
+        if not test(value):
+            text = json.dumps(value, ensure_ascii=False, default=str)
+            text = text if len(text) <= 60 else f"{text[:57]}..."
+            yield f"{where} must be {expected}, and is {text}"
+
+    return check
+
+
+def _is_whole(value):
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value):
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _at_least(least):
+    return _is(lambda v: _is_whole(v) and v >= least, f"a whole number >= {least}")
+
+
+def _all(kind):
+    return lambda value: isinstance(value, list) and all(map(kind, value))
+
+
+def _is_text(value):
+    return isinstance(value, str)
+
+
+def _maybe(check):
+    return lambda value, where: () if value is None else check(value, where)
+
+
+def _dict_of(check):
+    def check_all(value, where):
+        yield from _any_dict(value, where)
+        for name in value if isinstance(value, dict) else ():
+            yield from check(value[name], f"{where}.{name}")
+
+    return check_all
+
+
+def _record(needed, others=None):
+    """Entries that must be there, and others that may; what else there is may stay."""
+    others = others or {}
+
+    def check(value, where):
+        yield from _any_dict(value, where)
+        if not isinstance(value, dict):
+            return
+        inside = "" if where == "the manifest" else f"{where}."
+        for name, inner in {**needed, **others}.items():
+            if name in value:
+                yield from inner(value[name], f"{inside}{name}")
+            elif name in needed:
+                yield f"{inside}{name} is missing"
+
+    return check
+
+
+def _is_float32(value):
+    if not _is_number(value):
+        return False
+    with np.errstate(over="ignore"):
+        return float(np.float32(value)) == value
+
+
+def _is_shape(value):
+    return (
+        isinstance(value, list)
+        and len(value) == 4
+        and (value[0] is None or (_is_whole(value[0]) and value[0] == 1))
+        and all(_is_whole(size) and size >= 1 for size in value[1:])
+    )
+
+
+def _are_names(value):
+    return (
+        _all(_is_text)(value)
+        and len(value) >= 2
+        and all(value)
+        and len(set(value)) == len(value)
+        and UNKNOWN_LABEL not in value
+    )
+
+
+def _is_range(value):
+    return _all(_is_number)(value) and len(value) == 2 and value[0] < value[1]
+
+
+def _is_interval(value):
+    return (
+        _all(_is_number)(value) and len(value) == 2 and 0 <= value[0] <= value[1] <= 1
+    )
+
+
+def _refuse(name):
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def _finite(text):
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large a number")
+    return value
+
+
+_text = _is(_is_text, "a text")
+_any_dict = _is(lambda v: isinstance(v, dict), "an object {...}")
+_fraction = _is(lambda v: _is_number(v) and 0 < v < 1, "a number between 0 and 1")
+_threshold = _record(
+    {
+        "value": _is(_is_float32, "a number that float32 holds"),
+        "method": _text,
+        "guarantee": _text,
+        "num_calibration": _at_least(0),
+        "target_acceptance": _maybe(_fraction),
+    },
+    {"acceptance_interval": _maybe(_is(_is_interval, "two fractions [low, high]"))},
+)
+_image = _record(
+    {
+        "dtype": _is(lambda v: v in ("float32", "uint8"), '"float32" or "uint8"'),
+        "shape": _is(_is_shape, "[null or 1, height, width, channels]"),
+        "range": _is(_is_range, "two numbers [low, high]"),
+        "tolerance": _is(lambda v: _is_number(v) and v >= 0, "a number >= 0"),
+    }
+)
+_FILE = _record({"bytes": _at_least(0), "sha256": _text})
+_earlier = _record({"created": _text, "versions": _dict_of(_text)})
+_MANIFEST = _record(
+    {
+        "format": _at_least(1),
+        "class_names": _is(_are_names, "two or more different class names"),
+        "unknown_label": _is(lambda v: v == UNKNOWN_LABEL, f'"{UNKNOWN_LABEL}"'),
+        "detector": _record({"name": _text, "config": _any_dict}),
+        "threshold": _threshold,
+        "input": _record(
+            {"image": _image},
+            {"image_bytes": _maybe(_record({"conversion": _text}))},
+        ),
+        "output": _dict_of(_text),
+        "created": _text,
+        "versions": _record({"ood_keras": _text}, {"tensorflow": _text}),
+        "files": _dict_of(_FILE),
+    },
+    {
+        "operating_points": _dict_of(_threshold),
+        "at_threshold": _maybe(_any_dict),
+        "promise": _record(
+            {
+                "checked": _is(lambda v: isinstance(v, bool), "true or false"),
+                "reason": _text,
+            }
+        ),
+        "metrics": _maybe(_any_dict),
+        "training": _maybe(
+            _record(
+                {},
+                {
+                    "data": _dict_of(
+                        _record(
+                            {"images": _is(_is_number, "a number"), "sha256": _text}
+                        )
+                    ),
+                    "licences": _any_dict,
+                },
+            )
+        ),
+        "recalibrated_from": _record(
+            {"version": _text, "created": _text},
+            {"threshold": _threshold, "versions": _dict_of(_text)},
+        ),
+        "converted_to": _text,
+        "converted_from": _earlier,
+    },
+)
