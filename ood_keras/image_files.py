@@ -23,7 +23,8 @@ PNG:
 * IHDR, PLTE, IDAT, IEND and tRNS have the right checksum; any other critical chunk is
   refused, any other ancillary one ignored unread: gamma and profiles change nothing;
 * tRNS at most once, before IDAT, behind PLTE, never beside an alpha channel, and of the
-  length that its colour type asks for (for a palette 1 to as many bytes as colours);
+  length that its colour type asks for (for a palette 1 to as many bytes as it has
+  colours, and the bits can name);
 * the zlib stream of the IDAT chunks is whole, with its checksum, and holds exactly the
   rows that IHDR declares; it is not longer than `most_packed` of them, and not too
   short to hold them (deflate packs 1,032 bytes into one at best);
@@ -298,7 +299,8 @@ def _checked_png(found):
     if palette == b"" or (colour == 3 and (len(palette) % 3 or colours > 256)):
         raise _damaged(f"its palette has {len(palette)} bytes")
     if transparency is not None:
-        expected = {0: (2,), 2: (6,), 3: range(1, colours + 1)}.get(colour, ())
+        most = min(colours, 2**bits)
+        expected = {0: (2,), 2: (6,), 3: range(1, most + 1)}.get(colour, ())
         if len(transparency) not in expected:
             raise _damaged(
                 f"its chunk tRNS has {len(transparency)} bytes, for colour type "

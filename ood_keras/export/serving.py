@@ -1,13 +1,18 @@
 """The graph that is served: checks, network, detector and threshold in one."""
 
+import math
+
 import tensorflow as tf
 
 from ood_keras.conventions import REJECTED_SCORE, UNKNOWN, UNKNOWN_LABEL
-from ood_keras.export.image_bytes import decode
+from ood_keras.export import image_bytes
 from ood_keras.image_files import BACKGROUND
 
 # Room for the rounding of whoever prepared the pixels; they are clipped to [0, 1].
 RANGE_TOLERANCE = 1e-3
+# So many files are answered at a time, and fewer if their images have more bytes.
+_MOST_FILES = 256
+_SLICE_BYTES = 2**24
 # A pixel that no image has.
 _OUT_OF_RANGE = 2.0
 
@@ -57,8 +62,11 @@ def save(folder, detector, threshold, class_names, image_shape, background=BACKG
             threshold = tf.identity(threshold)
         return _decide(look(image), threshold, class_names)
 
+    def answer_files(contents):
+        return _answer_files(serving_default, contents, image_shape, background)
+
     def predict_bytes(image_bytes):
-        return serving_default(decode(image_bytes, image_shape, background))
+        return _in_slices(answer_files, image_bytes, _files_at_once(image_shape))
 
     def features(image):
         seen = look(image)
@@ -83,6 +91,80 @@ def save(folder, detector, threshold, class_names, image_shape, background=BACKG
 def takes_files(image_shape):
     """Whether image files can be converted to this shape."""
     return image_shape[-1] in (1, 3)
+
+
+def _files_at_once(image_shape):
+    """How many files are answered at a time: a batch of small images, fewer large."""
+    return max(1, min(_MOST_FILES, _SLICE_BYTES // (4 * math.prod(image_shape))))
+
+
+def _in_slices(answer, contents, size):
+    """What `answer` makes of `size` files at a time.
+
+    A request of many small files, or empty ones, would else take the memory of as many
+    images at once.
+
+    Args:
+        answer: Returns a dict of tensors with a row for each file.
+        contents: String `(batch,)`.
+        size: How many files at a time.
+    """
+    answer = tf.function(answer, autograph=False).get_concrete_function(
+        tf.TensorSpec([None], tf.string)
+    )
+    answered = answer.structured_outputs
+    count = tf.size(contents)
+
+    def step(start, parts):
+        values = answer(contents[start : start + size])
+        parts = {
+            name: part.write(start // size, values[name])
+            for name, part in parts.items()
+        }
+        return start + size, parts
+
+    parts = {
+        name: tf.TensorArray(
+            values.dtype,
+            size=0,
+            dynamic_size=True,
+            infer_shape=False,
+            element_shape=values.shape,
+        )
+        for name, values in answered.items()
+    }
+    # No files are a slice too.
+    _, parts = tf.while_loop(
+        lambda start, _: (start < count) | (start == 0),
+        step,
+        (tf.constant(0), parts),
+        parallel_iterations=1,
+    )
+    return {
+        name: tf.ensure_shape(part.concat(), answered[name].shape)
+        for name, part in parts.items()
+    }
+
+
+def _answer_files(answer, contents, image_shape, background):
+    """What `answer` makes of the images in some files.
+
+    What cannot be read stays in its row, as an image without pixels, so that the others
+    are answered as if it could be. Where few can be read, the network sees only those.
+    """
+    pixels, readable = image_bytes.read(contents, image_shape, background)
+    few = tf.math.count_nonzero(readable, dtype=tf.int32) * 4 < tf.size(contents)
+    kept = readable | ~few
+    # One stands for all that are left out.
+    rows = tf.concat([tf.where(kept)[:, 0], tf.where(~kept)[:1, 0]], axis=0)
+    images = tf.where(
+        tf.reshape(tf.gather(readable, rows), (-1, 1, 1, 1)),
+        image_bytes.scaled(tf.gather(pixels, rows)),
+        float("nan"),
+    )
+    place = tf.where(kept, tf.cumsum(tf.cast(kept, tf.int32)), tf.size(rows)) - 1
+    answers = answer(images)
+    return {name: tf.gather(values, place) for name, values in answers.items()}
 
 
 def _signature(function, *specs):
