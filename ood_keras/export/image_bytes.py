@@ -61,6 +61,8 @@ _HEADER = b"\0\0\0\rIHDR"
 _END = b"\0\0\0\0IEND\xaeB`\x82"
 # Signature and IHDR take 33 bytes; with the head of the next chunk 41.
 _HEAD = 41
+# Long enough to end any block of deflate and to start another.
+_BEHIND = bytes(np.random.default_rng(0).integers(0, 256, 600).astype(np.uint8))
 _AROUND_PIXELS = _HEAD + 4 + len(_END)
 _KEPT = ("IHDR", "PLTE", "tRNS", "IDAT", "IEND")
 
@@ -243,8 +245,12 @@ def _read_plain(content, image_shape):
 
 
 def _unpacked_size(packed):
-    # It raises if the checksum is wrong; `decode_png` does if it is missing.
-    return tf.strings.length(tf.io.decode_compressed(packed, "ZLIB"))
+    """How many bytes a zlib stream unpacks to; it raises, or errs, if it has no end.
+
+    What is put behind it is ignored behind an end, and else read on: it is a wrong
+    checksum, or more bytes.
+    """
+    return tf.strings.length(tf.io.decode_compressed(packed + _BEHIND, "ZLIB"))
 
 
 def _read_png(content, image_shape, background):
