@@ -22,7 +22,7 @@ from ood_keras.files import atomic_file
 from ood_keras.pipelines import recipes
 from ood_keras.pipelines.sources.licences import licence
 from ood_keras.pipelines.sources.spec_name import spec_name
-from ood_keras.tools import prediction
+from ood_keras.tools import prediction, run_record
 from ood_keras.tools.same_classes import check_same_classes
 
 DETECTORS = ("unknown_probability", "msp", "max_logit", "energy", "objectosphere")
@@ -159,7 +159,9 @@ def evaluate(
 
     Args:
         run_dir: A finished run.
-        unknown: Specs of the unknown test sources.
+        unknown: Specs of the unknown test sources. One without a test part, such as a
+            folder of pictures, is tested on as a whole, unless it was trained with or
+            selects.
         data_dir: The folder of the data sets, those of the training among them;
             default: the run's.
         detectors: Names of the detectors to compare; `None` is those of `DETECTORS`
@@ -277,8 +279,11 @@ def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
         known_source, judge_sources, settings["data"]
     )
     unknown_train = shown_in_training(settings, known_source, data_dir)
+    used = set(seen(unknown, [settings["known"], *exposed, *judges]))
     tests = {
-        spec: source.test for spec, source in zip(unknown, test_sources, strict=True)
+        # What is used for nothing else need not be dealt out to train and validation.
+        spec: source.test if spec in used else source.whole_test()
+        for spec, source in zip(unknown, test_sources, strict=True)
     }
     pipelines.check_roles(
         known={
@@ -296,7 +301,9 @@ def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
         run_dir,
         settings["data"],
         [known_source.train, known_validation, *unknown_train, *unknown_validation],
+        trained=[known_source.train, known_validation, *unknown_train],
     )
+    run_record.check_classes(run_dir / "run.json", settings, known_source)
     return MeasuredData(
         settings=settings,
         known=known_source,
@@ -628,10 +635,25 @@ def fingerprints(splits):
     }
 
 
-def _check_same_data(run_dir, recorded, splits):
-    """Raises if a split is not the one that the run was trained or selected with."""
+def _check_same_data(run_dir, recorded, splits, trained):
+    """Raises if a split is not the one that the run was trained or selected with.
+
+    Args:
+        run_dir: The run.
+        recorded: Its fingerprints.
+        splits: Those to compare, as far as they are recorded: a source that selects
+            need not be one that was trained with.
+        trained: Those that must be recorded.
+    """
+    missing = fingerprints(trained).keys() - recorded.keys()
+    if missing:
+        raise ValueError(
+            f"{run_dir / 'run.json'} has no fingerprint of "
+            f"{', '.join(sorted(missing))}, which the run was trained with, so nothing "
+            "tells whether this is the same data. The file was changed; restore it, or "
+            "train again"
+        )
     for name, found in fingerprints(splits).items():
-        # A source that selects need not be one that was trained with.
         if name in recorded and found != recorded[name]:
             raise ValueError(
                 f"{name} is not the data that {run_dir} was trained with: there were "
@@ -774,7 +796,7 @@ def run_settings(run_dir):
             f"{run_dir} holds no finished run (run.json and model.keras). Run "
             f"ood-train --run_dir={run_dir} first, or again to let it finish"
         )
-    run = json.loads(path.read_text())
+    run = run_record.read(path)
     return {**run["settings"], "seed": run["seed"]}
 
 
