@@ -13,9 +13,11 @@ from ood_keras import export as exporting
 from ood_keras import pipelines, training
 from ood_keras.pipelines import recipes
 from ood_keras.tools import app, conversion, jobs
+from ood_keras.tools import evaluate as evaluate_command
 from ood_keras.tools import train as train_command
 
 RECIPE = recipes.get("demo", epochs=2)
+DATA = ("settings", "data")
 
 
 @pytest.fixture(scope="module")
@@ -462,3 +464,128 @@ def test_samples_of_a_long_spec_and_after_a_kill(tmp_path):
     assert paths[0].name == "digits_00_0.png"
     (tmp_path / ".digits_00_0.png.123.tmp.png").write_bytes(b"\x89PNG half")
     assert len(jobs._read_samples(tmp_path, test.image_shape)) == 3 * 64
+
+
+def write_unknown_pictures(folder, count=30):
+    from PIL import Image
+
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(count):
+        pixels = random.integers(0, 256, (28, 28), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    return f"folder:{folder}"
+
+
+def test_a_folder_of_unknown_pictures_is_tested_on_as_a_whole(run_dir, tmp_path):
+    spec = write_unknown_pictures(tmp_path / "any")
+    data = jobs.load_measured(run_dir, [spec, "glyphs"])
+    assert len(data.tests[spec]) == 30 and len(data.tests["glyphs"]) == 2592
+    assert data.fingerprints[f"{spec}/test"]["images"] == 30
+    # What selects the detector is not tested on.
+    data = jobs.load_measured(run_dir, [spec], validation_unknown=[spec])
+    assert len(data.tests[spec]) == 6
+
+
+def test_evaluate_says_how_many_images_were_tested(run_dir, monkeypatch, capsys):
+    class Report:
+        metrics = {  # noqa: RUF012
+            "data": {
+                "digits/test": {"images": 359},
+                "folder:a/b/test": {"images": 1800},
+            }
+        }
+
+    monkeypatch.setattr(jobs, "evaluate", lambda **_: Report())
+    monkeypatch.setattr(
+        "sys.argv", ["ood-evaluate", "--run_dir=runs/a", "--unknown=folder:a/b"]
+    )
+    evaluate_command.main()
+    shown = capsys.readouterr().out
+    assert "359 images of digits\n" in shown
+    assert "1,800 images of folder:a/b\n" in shown
+
+
+def edited(run_dir, tmp_path, edit):
+    """A copy of a run whose `run.json` was changed by hand."""
+    (tmp_path / "model.keras").write_bytes((run_dir / "model.keras").read_bytes())
+    run = json.loads((run_dir / "run.json").read_text())
+    edit(run)
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    return tmp_path
+
+
+def remove(run, *path):
+    *parents, last = path
+    for name in parents:
+        run = run[name]
+    del run[last]
+
+
+def change(run, value, *path):
+    *parents, last = path
+    for name in parents:
+        run = run[name]
+    run[last] = value
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda run: remove(run, "settings"), "`settings` is missing"),
+        (lambda run: change(run, [], "settings"), "`settings` must be an object"),
+        (lambda run: change(run, "0", "seed"), "`seed` must be an integer"),
+        (lambda run: change(run, True, "seed"), "`seed` must be an integer"),
+        (lambda run: change(run, 3, "settings", "known"), "`known` must be a text"),
+        (
+            lambda run: change(run, "glyphs", "settings", "unknown"),
+            "`unknown` must be a list",
+        ),
+        (lambda run: remove(run, "settings", "data"), "`data` is missing"),
+        (
+            lambda run: remove(run, "settings", "data", "digits/train"),
+            "no fingerprint of digits/train",
+        ),
+        (
+            lambda run: change(run, "0" * 63, *DATA, "digits/train", "sha256"),
+            "`sha256` of digits/train is not 64",
+        ),
+        (
+            lambda run: change(run, 5, *DATA, "digits/train", "images"),
+            "digits/train is not the data.*there were 5 images",
+        ),
+        (
+            lambda run: change(run, [28, 28], "settings", "image_shape"),
+            "`image_shape` is not three sizes",
+        ),
+        (
+            lambda run: change(run, 2, "settings", "recipe", "epoch"),
+            "`recipe` is none: .*epoch",
+        ),
+        (
+            lambda run: change(run, -1, "settings", "recipe", "epochs"),
+            "`recipe` is none: .*epochs=-1",
+        ),
+        (
+            lambda run: change(run, "zwei", "settings", "class_names", 2),
+            "names the classes 0, 1, zwei, 3",
+        ),
+        (
+            lambda run: change(run, "digits[0-4]", "settings", "known"),
+            "no fingerprint of digits.0-4./train",
+        ),
+    ],
+)
+def test_a_record_that_was_changed_by_hand_is_refused(edit, message, run_dir, tmp_path):
+    changed = edited(run_dir, tmp_path, edit)
+    with pytest.raises(ValueError, match=message) as error:
+        jobs.evaluate(run_dir=changed, unknown=["glyphs"])
+    assert str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "null", "[]", "3"])
+def test_a_record_that_is_none_is_refused(text, run_dir, tmp_path):
+    edited(run_dir, tmp_path, lambda run: None)
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ValueError, match="does not say how the run was trained"):
+        jobs.evaluate(run_dir=tmp_path, unknown=["glyphs"])

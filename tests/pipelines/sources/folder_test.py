@@ -250,7 +250,7 @@ def test_names_that_only_begin_like_a_split_are_classes(tmp_path, write_pictures
         (("Cat", "cat"), "'Cat' and 'cat', which differ in case"),
         (("cat", "cat "), "which differ in case or spaces"),
         (("train/Cat", "test/cat"), "'Cat' and 'cat', which differ in case"),
-        (("cat/train", "cat/test"), r"Folders of splits come first.*test/cat"),
+        (("cat/train", "dog/train"), r"Folders of splits come first.*train/cat"),
         (("all/cat", "all/dog"), r"give .*all"),
     ],
 )
