@@ -12,7 +12,7 @@ from ood_keras.conventions import (
     check_num_classes,
     is_integer,
 )
-from ood_keras.pipelines import batching, preprocessing, roles
+from ood_keras.pipelines import batching, contents, preprocessing, roles
 from ood_keras.pipelines import class_weight as class_weights
 from ood_keras.pipelines.split import Split, even_shares
 
@@ -338,6 +338,7 @@ def _check_known(known, num_classes):
             f"(received: {num_classes}), or leave the class out, for example with "
             "`select`"
         )
+    contents.check(known, known=True)
 
 
 def _check_unknown(known, unknown):

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import textwrap
 import traceback
+import warnings
 
 from absl import flags
 
@@ -78,6 +79,7 @@ def run(name, doc, flag_values, main, argv=None):
         print(f"{name}: {error}\nTry {name} --help", file=sys.stderr)
         sys.exit(2)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    show_warnings(name)
     try:
         main(positional)
     except KeyboardInterrupt:
@@ -88,6 +90,24 @@ def run(name, doc, flag_values, main, argv=None):
             traceback.print_exc()
         print(f"{name}: error: {str(error) or repr(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def show_warnings(name):
+    """Has warnings of this package shown as a line each, without a place in the code.
+
+    Args:
+        name: The command, which begins the line.
+    """
+    shown, usual = set(), warnings.showwarning
+
+    def show(message, category, *arguments, **options):
+        if category.__module__.partition(".")[0] != "ood_keras":
+            usual(message, category, *arguments, **options)
+        elif str(message) not in shown:
+            shown.add(str(message))
+            print(f"{name}: warning: {message}", file=sys.stderr, flush=True)
+
+    warnings.showwarning = show
 
 
 def load_jobs():

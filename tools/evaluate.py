@@ -4,6 +4,9 @@
 
 Every detector is scored; the one with the lowest FPR95 on the validation data is
 selected before any test image is read. Sources that were seen in training are marked.
+A source without a test part of its own, such as a folder of pictures, is tested on as a
+whole, unless training or selection uses a part of it; how many images were tested is
+printed.
 Writes metrics.json, scores.npz, figures/, report.html, the fitted detectors and a few
 sample images into the run. Next: ood-export.
 """
@@ -71,6 +74,9 @@ def _evaluate(positional):
         further_metrics=_METRICS.value,
     )
     print(report)
+    print("\nTested on:")
+    for name, split in report.metrics["data"].items():
+        print(f"  {split['images']:,} images of {name.rpartition('/')[0]}")
     print(
         f"\nPictures and all detectors: {_RUN_DIR.value}/report.html\nNext:\n"
         f"  ood-export --run_dir={_RUN_DIR.value} --output=saved_models/NAME"

@@ -10,7 +10,6 @@ import hashlib
 import json
 import pathlib
 import re
-import reprlib
 
 import keras
 import numpy as np
@@ -18,14 +17,13 @@ import numpy as np
 from ood_keras import calibration, evaluation, names, pipelines, training
 from ood_keras import detectors as detector_room
 from ood_keras import export as exporting
-from ood_keras.conventions import is_integer
 from ood_keras.files import atomic_file, write_arrays
 from ood_keras.image_files import BACKGROUND
 from ood_keras.inference.shipped_models import names as shipped_names
 from ood_keras.metrics import measures
 from ood_keras.pipelines.sources.licences import licence
 from ood_keras.pipelines.sources.spec_name import spec_name
-from ood_keras.tools import prediction
+from ood_keras.tools import prediction, run_record
 from ood_keras.tools.same_classes import check_same_classes
 from ood_keras.training import recipes, run_directory
 
@@ -167,7 +165,9 @@ def evaluate(
 
     Args:
         run_dir: A finished run.
-        unknown: Specs of the unknown test sources.
+        unknown: Specs of the unknown test sources. One without a test part, such as a
+            folder of pictures, is tested on as a whole, unless it was trained with or
+            selects.
         data_dir: The folder of the data sets, those of the training among them;
             default: the run's.
         detectors: Names of the detectors to compare; `None` is those of `DETECTORS`
@@ -325,8 +325,11 @@ def load_measured(run_dir, unknown, data_dir=None, validation_unknown=None):
         known_source, judge_sources, settings["data"]
     )
     unknown_train = shown_in_training(settings, known_source, data_dir)
+    used = set(seen(unknown, [settings["known"], *exposed, *judges]))
     tests = {
-        spec: source.test for spec, source in zip(unknown, test_sources, strict=True)
+        # What is used for nothing else need not be dealt out to train and validation.
+        spec: source.test if spec in used else source.whole_test()
+        for spec, source in zip(unknown, test_sources, strict=True)
     }
     pipelines.check_roles(
         known={
@@ -756,7 +759,6 @@ def _check_same_data(run_dir, recorded, splits, trained):
             "put it back as it was, or train again"
         )
     for name, found in fingerprints(splits).items():
-        # A source that selects need not be one that was trained with.
         if name in recorded and found != recorded[name]:
             raise ValueError(
                 f"{name} is not the data that {run_dir} was trained with: there were "
@@ -917,82 +919,8 @@ def run_settings(run_dir):
             f"{run_dir} holds no finished run (run.json and model.keras). Run "
             f"ood-train --run_dir={run_dir} first, or again to let it finish"
         )
-    run = run_directory.read(run_dir)
-    _check_recorded(path, run)
+    run = run_record.read(run_dir)
     return {**run["settings"], "seed": run["seed"]}
-
-
-def _check_recorded(path, run):
-    """Raises unless `run.json` says what `train` recorded, value by value."""
-    settings = run.get("settings")
-    if not isinstance(settings, dict) or not {"known", "recipe"} <= settings.keys():
-        raise ValueError(
-            f"{path} has no settings of ood-train. A run that was trained otherwise is "
-            "evaluated with ood_keras.evaluation.evaluate, from Python"
-        )
-    problems = [
-        f"settings.{name} is {found}, expected {expected}"
-        for name, (is_right, expected) in _RECORDED.items()
-        if not is_right(settings.get(name))
-        for found in [reprlib.repr(settings.get(name, "missing"))]
-    ]
-    if not is_integer(run.get("seed")):
-        problems.append(f"seed is {run.get('seed')!r}, expected an integer")
-    if isinstance(settings["recipe"], dict):
-        try:
-            recipes.Recipe(**settings["recipe"])
-        except (TypeError, ValueError) as error:
-            problems.append(f"settings.recipe is none: {error}")
-    if problems:
-        raise ValueError(
-            f"{path} was changed by hand or is damaged: {'; '.join(problems)}. Put it "
-            "back as it was, or train again into a new run_dir"
-        )
-
-
-def _is_list_of(kind):
-    return lambda value: (
-        isinstance(value, list)
-        and all(isinstance(one, kind) and not isinstance(one, bool) for one in value)
-    )
-
-
-def _is_shape(value):
-    return _is_list_of(int)(value) and len(value) == 3 and min(value) > 0
-
-
-def _is_class_names(value):
-    return _is_list_of(str)(value) and 0 < len(value) == len(set(value))
-
-
-def _is_fingerprints(value):
-    return isinstance(value, dict) and all(
-        isinstance(one, dict)
-        and is_integer(one.get("images"))
-        and isinstance(one.get("sha256"), str)
-        for one in value.values()
-    )
-
-
-# The settings that `train` records: whether a value is one, and what is expected.
-_RECORDED = {
-    "known": (lambda value: isinstance(value, str), "the spec of a source"),
-    "unknown": (_is_list_of(str), "a list of specs"),
-    "data_dir": (
-        lambda value: value is None or isinstance(value, str),
-        "a folder or null",
-    ),
-    "image_shape": (
-        lambda value: value is None or _is_shape(value),
-        "[height, width, channels] or null",
-    ),
-    "class_names": (_is_class_names, "a list of different names"),
-    "recipe": (lambda value: isinstance(value, dict), "the fields of a recipe"),
-    "data": (
-        lambda value: value is None or _is_fingerprints(value),
-        "for each split its number of images and sha256",
-    ),
-}
 
 
 def _evaluated(run_dir, name):

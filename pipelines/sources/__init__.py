@@ -146,6 +146,11 @@ def _base_and_classes(spec):
 
 def _unknown_spec(spec, base_spec):
     matches = difflib.get_close_matches(base_spec.lower(), names(), cutoff=0.5)
+    path = pathlib.Path(base_spec).expanduser()
+    if base_spec and os.path.isdir(path):
+        matches = [f"folder:{base_spec}"]
+    elif path.suffix == ".npz" and os.path.isfile(path):
+        matches = [f"npz:{base_spec}"]
     guess = f" Did you mean {' or '.join(matches)}?" if matches else ""
     return (
         f"unknown data source {str(spec)!r}.{guess} Known sources: "

@@ -73,15 +73,26 @@ class Source:
         class_names: One name per class; empty if all images are unknown.
         roles: The splits it has, a part of `("train", "validation", "test")`.
         load_split: Function from a role to its `Split`; called once per role.
+        load_whole: Of a source without parts of its own, which is dealt out to all
+            roles: function that returns all images as a test `Split`.
         background: Grey level that transparent pixels were laid on.
     """
 
-    def __init__(self, name, class_names, roles, load_split, *, background=BACKGROUND):
+    def __init__(
+        self,
+        name,
+        class_names,
+        roles,
+        load_split,
+        load_whole=None,
+        *,
+        background=BACKGROUND,
+    ):
         self.name = name
         self.class_names = tuple(class_names)
         self.roles = tuple(roles)
         self.background = background
-        self._load_split = load_split
+        self._load_split, self._load_whole = load_split, load_whole
         self._splits = {}
 
     @property
@@ -123,6 +134,18 @@ class Source:
             self._splits[role] = self._load_split(role)
         return self._splits[role]
 
+    def whole_test(self):
+        """Returns all images as a test split, if the source is dealt out to all roles.
+
+        For a source that is tested on and used for nothing else. One that has a test
+        part gives that.
+        """
+        if self._load_whole is None:
+            return self.test
+        if "whole" not in self._splits:
+            self._splits["whole"] = self._load_whole()
+        return self._splits["whole"]
+
     def select(self, classes, name=None):
         """Returns the source of some classes only, relabelled `0..len(classes)-1`.
 
@@ -136,8 +159,17 @@ class Source:
         def load_split(role):
             return dataclasses.replace(self.split(role).select(classes), source=name)
 
-        names = [self.class_names[index] for index in classes]
-        return Source(name, names, self.roles, load_split, background=self.background)
+        def load_whole():
+            return dataclasses.replace(self.whole_test().select(classes), source=name)
+
+        return Source(
+            name,
+            [self.class_names[index] for index in classes],
+            self.roles,
+            load_split,
+            load_whole if self._load_whole else None,
+            background=self.background,
+        )
 
     def __repr__(self):
         return f"<Source {self.name}: {self.num_classes} classes, {self.roles}>"
@@ -166,32 +198,47 @@ def from_parts(request, class_names, readers, *, namespace=None):
         roles_of["all"] = ROLES
     loaded = {}
 
+    def read(part):
+        images, labels, *files = readers[part]()
+        if len(images) == 0:
+            raise ValueError(
+                f"{request.spec}: its part for {' and '.join(roles_of[part])} has "
+                "no images"
+            )
+        if request.image_shape is not None:
+            images = resizing.adapt(images, request.image_shape)
+        return images, labels, files[0] if files else ()
+
+    def split(role, images, labels, files, rows):
+        return Split(
+            source=request.spec,
+            role=role,
+            images=images if rows is None else images[rows],
+            labels=labels if rows is None else labels[rows],
+            class_names=class_names,
+            namespace=namespace,
+            files=_some(files, rows),
+        )
+
     def load_split(role):
         if role not in loaded:
             part = next(part for part in readers if role in roles_of[part])
-            images, labels, *files = readers[part]()
-            if len(images) == 0:
-                raise ValueError(
-                    f"{request.spec}: its part for {' and '.join(roles_of[part])} has "
-                    "no images"
-                )
-            if request.image_shape is not None:
-                images = resizing.adapt(images, request.image_shape)
-            for part_role, rows in _carve(labels, roles_of[part]).items():
-                loaded[part_role] = Split(
-                    source=request.spec,
-                    role=part_role,
-                    images=images if rows is None else images[rows],
-                    labels=labels if rows is None else labels[rows],
-                    class_names=class_names,
-                    namespace=namespace,
-                    files=_some(files[0] if files else (), rows),
-                )
+            found = read(part)
+            for part_role, rows in _carve(found[1], roles_of[part]).items():
+                loaded[part_role] = split(part_role, *found, rows)
         return loaded.pop(role)
+
+    def load_whole():
+        return split("test", *read("all"), None)
 
     roles = [role for role in ROLES if any(role in part for part in roles_of.values())]
     return Source(
-        request.spec, class_names, roles, load_split, background=request.background
+        request.spec,
+        class_names,
+        roles,
+        load_split,
+        load_whole if "all" in readers else None,
+        background=request.background,
     )
 
 

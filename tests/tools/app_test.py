@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 from absl import flags
@@ -99,3 +100,25 @@ def test_positional_arguments_reach_the_command():
     values = app.new_flags()
     app.run("ood-test", "Text.", values, received.extend, ["ood-test", "a", "b"])
     assert received == ["a", "b"]
+
+
+def test_warnings_about_data_are_lines_of_the_command(capsys, monkeypatch):
+    from ood_keras import pipelines
+
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+
+    def main(positional):
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            app.show_warnings("ood-test")
+            for _ in range(2):
+                warnings.warn(
+                    "5 files are left out", pipelines.DataWarning, stacklevel=1
+                )
+        raise ValueError("the end")
+
+    assert run(main) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "ood-test: warning: 5 files are left out",
+        "ood-test: error: the end",
+    ]

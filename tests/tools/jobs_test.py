@@ -13,10 +13,12 @@ import pytest
 from ood_keras import export as exporting
 from ood_keras import pipelines, training
 from ood_keras.tools import app, conversion, jobs
+from ood_keras.tools import evaluate as evaluate_command
 from ood_keras.tools import train as train_command
 from ood_keras.training import recipes, run_directory
 
 RECIPE = recipes.get("demo", epochs=2)
+DATA = ("settings", "data")
 
 
 @pytest.fixture(scope="module")
@@ -422,7 +424,7 @@ CONTRADICTIONS = {
     ),
     "more was shown": (
         lambda run: run["settings"]["data"].update(
-            {"glyphs/train": {"images": 1, "sha256": "0"}}
+            {"glyphs/train": {"images": 1, "sha256": "0" * 64}}
         ),
         "contradicts itself.*by its fingerprints of data with .*glyphs/train",
     ),
@@ -728,3 +730,49 @@ def test_a_background_that_is_none_is_explained(tmp_path):
             recipe="demo",
             background="red",
         )
+
+
+def write_unknown_pictures(folder, count=30):
+    from PIL import Image
+
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(count):
+        pixels = random.integers(0, 256, (28, 28), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    return f"folder:{folder}"
+
+
+def test_a_folder_of_unknown_pictures_is_tested_on_as_a_whole(run_dir, tmp_path):
+    spec = write_unknown_pictures(tmp_path / "any")
+    data = jobs.load_measured(run_dir, [spec, "glyphs"])
+    assert len(data.tests[spec]) == 30 and len(data.tests["glyphs"]) == 2592
+    assert data.fingerprints[f"{spec}/test"]["images"] == 30
+    # What selects the detector is not tested on.
+    data = jobs.load_measured(run_dir, [spec], validation_unknown=[spec])
+    assert len(data.tests[spec]) == 6
+
+
+def test_evaluate_says_how_many_images_were_tested(run_dir, monkeypatch, capsys):
+    class Report:
+        metrics = {  # noqa: RUF012
+            "data": {
+                "digits/test": {"images": 359},
+                "folder:a/b/test": {"images": 1800},
+            }
+        }
+
+    monkeypatch.setattr(jobs, "evaluate", lambda **_: Report())
+    monkeypatch.setattr(
+        "sys.argv", ["ood-evaluate", "--run_dir=runs/a", "--unknown=folder:a/b"]
+    )
+    evaluate_command.main()
+    shown = capsys.readouterr().out
+    assert "359 images of digits\n" in shown
+    assert "1,800 images of folder:a/b\n" in shown
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "null", "[]", "3"])
+def test_a_record_that_is_none_is_refused(text, edited):
+    with pytest.raises(ValueError, match=r"is not the run\.json of a run"):
+        jobs.evaluate(run_dir=edited(text), unknown=["glyphs"])

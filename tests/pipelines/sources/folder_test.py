@@ -2,6 +2,7 @@ import os
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ood_keras import pipelines
 from ood_keras.pipelines import DataNotFoundError
@@ -25,7 +26,8 @@ def test_sub_folders_are_classes_and_all_is_dealt_out(tmp_path, write_pictures):
     images = {name: write_pictures(tmp_path / name, 10) for name in ("10", "9", "cat")}
     (tmp_path / ".cache").mkdir()
     (tmp_path / "readme.txt").write_text("notes")
-    source = pipelines.load(f"folder:{tmp_path}")
+    with pytest.warns(pipelines.DataWarning, match=r"1 files \(1 \.txt \(no picture"):
+        source = pipelines.load(f"folder:{tmp_path}")
     assert source.class_names == ("9", "10", "cat")
     assert [len(source.split(role)) for role in source.roles] == [18, 6, 6]
     rows = []
@@ -124,10 +126,10 @@ def test_confusing_layouts_are_explained(tmp_path, write_pictures):
         pipelines.load(spec + "/nowhere")
     write_pictures(tmp_path / "train" / "cat", 2)
     write_pictures(tmp_path / "val" / "cat", 2)
-    with pytest.raises(ValueError, match=r"splits \(train\) and other ones \(val\)"):
+    write_pictures(tmp_path / "bird", 2)
+    with pytest.raises(ValueError, match=r"\(train, val\) and other ones \(bird\)"):
         pipelines.load(spec)
-    (tmp_path / "val").rename(tmp_path / "validation")
-    write_pictures(tmp_path / "test", 2)
+    (tmp_path / "bird").rename(tmp_path / "test")
     with pytest.raises(ValueError, match=r"not all of train, validation, test have"):
         pipelines.load(spec)
     nested = f"folder:{tmp_path / 'train'}"
@@ -186,3 +188,153 @@ def test_folders_that_no_class_can_be_called_after(
     write_pictures(tmp_path / os.fsdecode(name), 5)
     with pytest.raises(ValueError, match=message):
         pipelines.load(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [
+        ("Train", "Val", "Test"),
+        ("TRAIN", "VALID", "TEST"),
+        ("training", "validation", "testing"),
+        ("Training", "dev", "Testing"),
+    ],
+)
+@pytest.mark.parametrize("nested", ["", "data"])
+def test_folders_of_splits_have_many_names(
+    tmp_path, write_pictures, train, validation, test, nested
+):
+    sizes = {train: 20, validation: 4, test: 6}
+    for role, count in sizes.items():
+        for name in ("cat", "dog"):
+            write_pictures(tmp_path / nested / role / name, count)
+    (tmp_path / "__MACOSX" / "train").mkdir(parents=True)
+    for clutter in (".DS_Store", "Thumbs.db", "desktop.ini"):
+        (tmp_path / nested / clutter).write_bytes(b"left by a system")
+    source = pipelines.load(f"folder:{tmp_path}")
+    assert source.class_names == ("cat", "dog")
+    assert [len(source.split(role)) for role in source.roles] == [40, 8, 12]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train_set", "test_set"),
+        ("trainset", "testset"),
+        ("Training Images", "Test Images"),
+        ("train2017", "val2017"),
+        ("cat", "dog", "test_images"),
+        ("train", "test", "eval"),
+        ("train", "holdout"),
+    ],
+)
+def test_what_seems_to_be_a_split_is_no_class(tmp_path, write_pictures, names):
+    for name in names:
+        write_pictures(tmp_path / name, 3)
+    with pytest.raises(ValueError, match=r"seem to hold splits.*Call them train, val"):
+        pipelines.load(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize("name", ["trains", "test tube", "valley", "device", "dataset"])
+def test_names_that_only_begin_like_a_split_are_classes(tmp_path, write_pictures, name):
+    for folder in (name, "cat"):
+        write_pictures(tmp_path / folder, 5)
+    assert name in pipelines.load(f"folder:{tmp_path}").class_names
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("Train", "train", "test"), "several folders for train: Train, train"),
+        (("train", "val", "validation"), "several folders for validation"),
+        (("Test", "cat", "dog"), r"splits \(Test\) and other ones \(cat, dog\)"),
+        (("Cat", "cat"), "'Cat' and 'cat', which differ in case"),
+        (("cat", "cat "), "which differ in case or spaces"),
+        (("train/Cat", "test/cat"), "'Cat' and 'cat', which differ in case"),
+        (("cat/train", "dog/train"), r"Folders of splits come first.*train/cat"),
+        (("all/cat", "all/dog"), r"give .*all"),
+    ],
+)
+def test_layouts_that_would_mix_splits_or_classes(
+    tmp_path, write_pictures, names, message
+):
+    for name in names:
+        write_pictures(tmp_path / name, 3)
+    with pytest.raises(ValueError, match=message):
+        pipelines.load(f"folder:{tmp_path}")
+
+
+def test_pictures_beside_folders_of_splits_are_named(tmp_path, write_pictures):
+    write_pictures(tmp_path / "train" / "cat", 3)
+    write_pictures(tmp_path, 1)
+    with pytest.raises(ValueError, match=r"beside its folders of splits.*000\.png"):
+        pipelines.load(f"folder:{tmp_path}")
+
+
+def test_pictures_are_told_by_their_bytes_and_others_are_counted(
+    tmp_path, write_pictures
+):
+    write_pictures(tmp_path / "cat", 5, (6, 5, 3))
+    for name, kind in (
+        *(("a.jfif", "JPEG"), ("b.JPG", "JPEG"), ("c", "PNG"), ("d.jpe", "JPEG")),
+        *(("e.tif", "TIFF"), ("f.TIFF", "TIFF"), ("g.avif", "AVIF")),
+    ):
+        image = Image.fromarray(RANDOM.integers(0, 256, (6, 5, 3), np.uint8))
+        image.save(tmp_path / "cat" / name, kind)
+    (tmp_path / "cat" / "h.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    (tmp_path / "cat" / "gone").symlink_to("nowhere")
+    write_pictures(tmp_path / "dog", 9, (6, 5, 3))
+    with pytest.warns(pipelines.DataWarning) as caught:
+        source = pipelines.load(f"folder:{tmp_path}")
+    (warning,) = caught
+    for part in (
+        *("5 files", "1 .tif (TIFF)", "1 .tiff (TIFF)", "1 .avif (AVIF)"),
+        *("1 .heic (HEIC)", "1 links to nothing"),
+    ):
+        assert part in str(warning.message)
+    labels = np.concatenate([source.split(role).labels for role in source.roles])
+    assert np.bincount(labels).tolist() == [9, 9]
+    os.rename(tmp_path / "dog", tmp_path / "cat" / ".dog")
+    (tmp_path / "fox").mkdir()
+    os.rename(tmp_path / "cat" / "e.tif", tmp_path / "fox" / "e.tif")
+    with pytest.raises(ValueError, match=r"fox has no pictures .*1 \.tif \(TIFF\)"):
+        pipelines.load(f"folder:{tmp_path}")
+
+
+def test_a_picture_in_two_classes_is_named(tmp_path, write_pictures):
+    for name in ("cat", "dog"):
+        write_pictures(tmp_path / "train" / name, 20)
+    copied = (tmp_path / "train" / "cat" / "007.png").read_bytes()
+    (tmp_path / "train" / "dog" / "copy.png").write_bytes(copied)
+    train = pipelines.load(f"folder:{tmp_path}").train
+    with pytest.warns(
+        pipelines.DataWarning,
+        match=r"1 images .* several labels.*cat/007.png = dog/copy.png",
+    ):
+        pipelines.check_known(train)
+
+
+def test_a_folder_of_one_use_is_one_whole_test_set(tmp_path, write_pictures):
+    images = write_pictures(tmp_path / "any", 20)
+    source = pipelines.load(f"folder:{tmp_path / 'any'}")
+    assert len(source.test) == 4
+    whole = source.whole_test()
+    assert whole.role == "test" and set(whole.labels.tolist()) == {-1}
+    np.testing.assert_array_equal(whole.images, images)
+    write_pictures(tmp_path / "two" / "cat", 10)
+    write_pictures(tmp_path / "two" / "dog", 10)
+    chosen = pipelines.load(f"folder:{tmp_path / 'two'}[dog]")
+    assert len(chosen.whole_test()) == 10 and chosen.whole_test().labels.max() == 0
+    write_pictures(tmp_path / "parts" / "test", 3)
+    write_pictures(tmp_path / "parts" / "train", 30)
+    assert len(pipelines.load(f"folder:{tmp_path / 'parts'}").whole_test()) == 3
+
+
+def test_a_path_in_place_of_a_spec_is_understood(tmp_path, write_pictures, monkeypatch):
+    write_pictures(tmp_path / "photos", 2)
+    monkeypatch.chdir(tmp_path)
+    for path in ("photos", tmp_path / "photos"):
+        with pytest.raises(ValueError, match=rf"Did you mean folder:{path}\?"):
+            pipelines.load(path)
+    np.savez("photos.npz", images=np.zeros((9, 2, 2), np.uint8))
+    with pytest.raises(ValueError, match=r"Did you mean npz:photos\.npz\?"):
+        pipelines.load("photos.npz")
