@@ -41,7 +41,7 @@ def test_it_predicts_as_the_live_model_in_batches_of_any_size(predictor, exporte
     np.testing.assert_array_equal(whole["label"], names[whole["class_id"]])
 
 
-@pytest.mark.parametrize("method", calibration.METHODS)
+@pytest.mark.parametrize("method", calibration.names(of_known_scores=True))
 def test_no_calibration_image_hangs_on_the_size_of_a_batch(predictor, exported, method):
     """At a score itself, some of them flip: rounding differs with the batch."""
     images = exported.images
