@@ -190,7 +190,7 @@ class Watch:
         pixels = images.reshape(len(images), -1)
         lowest, highest = pixels.min(axis=1), pixels.max(axis=1)
         inside = (lowest >= -RANGE_TOLERANCE) & (highest <= 1 + RANGE_TOLERANCE)
-        self._num_out_of_range += int(np.sum(~inside))
+        self._num_out_of_range += len(images) - int(np.count_nonzero(inside))
         # NaN says nothing about the range.
         batch = np.fmin.reduce(lowest), np.fmax.reduce(highest)
         self._range = _joined(self._range, batch)

@@ -180,11 +180,12 @@ class Smallest:
 
     def add(self, keys, **rows):
         """Offers rows: arrays with the first axis of `keys`, by name."""
+        is_full = len(self.keys) == self._capacity
+        if is_full and not np.any(keys < self.keys[-1]):
+            return
         best = np.argsort(keys, kind="stable")[: self._capacity]
         keys = np.concatenate([self.keys, keys[best]])
         order = np.argsort(keys, kind="stable")[: self._capacity]
-        if self.rows and not np.any(order >= len(self.keys)):
-            return
         self.keys = keys[order]
         self.rows = {
             name: np.concatenate([self.rows[name], values[best]])[order]
