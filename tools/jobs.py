@@ -14,11 +14,12 @@ import re
 import keras
 import numpy as np
 
-from ood_keras import calibration, evaluation, pipelines, training
+from ood_keras import calibration, evaluation, npz, pipelines, training
 from ood_keras import detectors as detector_room
 from ood_keras import export as exporting
 from ood_keras.export.shipped import names as shipped_names
 from ood_keras.files import atomic_file
+from ood_keras.names import valid
 from ood_keras.pipelines import recipes
 from ood_keras.pipelines.sources.licences import licence
 from ood_keras.pipelines.sources.spec_name import spec_name
@@ -415,17 +416,17 @@ def export(
     settings = run_settings(run_dir)
     metrics = json.loads(_evaluated(run_dir, "metrics.json").read_text())
     name = detector or metrics["selected_detector"]
-    with np.load(_evaluated(run_dir, "scores.npz"), allow_pickle=False) as scores:
-        key = f"validation/known/{name}"
-        if key not in scores:
-            raise ValueError(
-                f"{run_dir} was not evaluated with the detector {name!r}; it was with: "
-                f"{sorted(metrics['detectors'])}"
-            )
-        threshold = _CALIBRATIONS[method](scores[key], target_acceptance)
-        sources = metrics["detectors"][name]["unknown"]
-        at_threshold = _at_threshold(scores, sources, name, threshold)
-        examples = _known_examples(run_dir, scores, name) if known_examples else None
+    scores = npz.read(_evaluated(run_dir, "scores.npz"), "the scores of a run")
+    key = f"validation/known/{name}"
+    if key not in scores:
+        raise ValueError(
+            f"{run_dir} was not evaluated with the detector {name!r}; it was with: "
+            f"{sorted(metrics['detectors'])}"
+        )
+    threshold = _CALIBRATIONS[method](scores[key], target_acceptance)
+    sources = metrics["detectors"][name]["unknown"]
+    at_threshold = _at_threshold(scores, sources, name, threshold)
+    examples = _known_examples(run_dir, scores, name) if known_examples else None
     model = keras.models.load_model(run_dir / "model.keras")
     path = exporting.saved_model(
         model,
@@ -455,12 +456,13 @@ def _known_examples(run_dir, scores, detector):
     path = run_dir / _KNOWN_IMAGES
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as known:
-        return exporting.KnownExamples(
-            **known,
-            known_scores=scores[f"validation/known/{detector}"],
-            unknown_scores=scores.get(f"validation/unknown/{detector}", ()),
-        )
+    what, fields = "the known images of a run", ("images", "labels")
+    known = npz.read(path, what, required=fields)
+    return exporting.KnownExamples(
+        **{name: known[name] for name in fields},
+        known_scores=scores[f"validation/known/{detector}"],
+        unknown_scores=scores.get(f"validation/unknown/{detector}", ()),
+    )
 
 
 def _at_threshold(scores, sources, detector, threshold):
@@ -468,7 +470,7 @@ def _at_threshold(scores, sources, detector, threshold):
     accepted = threshold.accepts(scores[f"known/{detector}"])
     right = (scores["predictions/known"] == scores["labels/known"])[accepted]
     unknown = {
-        source: ~threshold.accepts(scores[names.valid(f"unknown/{source}/{detector}")])
+        source: ~threshold.accepts(scores[valid(f"unknown/{source}/{detector}")])
         for source in sources
     }
     return {
@@ -774,8 +776,53 @@ def run_settings(run_dir):
             f"{run_dir} holds no finished run (run.json and model.keras). Run "
             f"ood-train --run_dir={run_dir} first, or again to let it finish"
         )
-    run = json.loads(path.read_text())
-    return {**run["settings"], "seed": run["seed"]}
+    return _checked_run(path)
+
+
+def _checked_run(path):
+    """The settings and the seed that `run.json` holds, which people may have edited."""
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _edited(path, f"JSON ({error})") from error
+    settings = run.get("settings") if isinstance(run, dict) else None
+    if not isinstance(settings, dict):
+        raise _edited(path, 'a JSON object with an object "settings"')
+    settings = {**settings, "seed": run.get("seed")}
+
+    def texts(value):
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+    expected = {
+        "known": ("a text", lambda value: isinstance(value, str)),
+        "unknown": ("a list of texts", texts),
+        "class_names": (
+            "a list of two or more texts",
+            lambda v: texts(v) and len(v) > 1,
+        ),
+        "image_shape": (
+            "a list of three whole numbers above 0",
+            lambda value: (
+                isinstance(value, list)
+                and len(value) == 3
+                and all(type(size) is int and size > 0 for size in value)
+            ),
+        ),
+        "recipe": ("an object", lambda value: isinstance(value, dict)),
+        "seed": ("a whole number", lambda value: type(value) is int),
+    }
+    for name, (what, holds) in expected.items():
+        if name not in settings or not holds(settings[name]):
+            found = repr(settings.get(name, "nothing"))
+            raise _edited(path, f"{name!r} to be {what}, and not {found[:80]}")
+    return settings
+
+
+def _edited(path, expected):
+    return ValueError(
+        f"{path} is not what ood-train wrote: expected {expected}. Undo the change, or "
+        "train again in another folder"
+    )
 
 
 def _evaluated(run_dir, name):

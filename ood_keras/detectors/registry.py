@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 from keras import ops
 
-from ood_keras import files
+from ood_keras import files, npz
 from ood_keras.detectors.ash import ASH
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.dice import DICE
@@ -181,8 +181,7 @@ def load(path, model):
         content = path.with_suffix(".npz").read_bytes()
         if hashlib.sha256(content).hexdigest() != saved["arrays_sha256"]:
             raise ValueError("the arrays are not those that were saved with it")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = dict(file)
+        found = npz.read(io.BytesIO(content), "the arrays of a detector")
         detector = get(saved["detector"], **saved["config"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -192,19 +191,19 @@ def load(path, model):
     sample = np.random.default_rng(0).uniform(size=(2, *saved["image_shape"]))
     detector.restore(
         model,
-        arrays,
+        found,
         saved["num_classes"],
         sample if image_shape(model) is None else None,
     )
-    found = {
+    sizes = {
         "num_logits": detector.network.num_logits,
         "feature_size": detector.network.feature_size,
     }
-    expected = {key: saved[key] for key in found}
-    if found != expected:
+    expected = {key: saved[key] for key in sizes}
+    if sizes != expected:
         raise ValueError(
             f"{path} was fitted on another model. Expected: {expected}. Received: "
-            f"{found}"
+            f"{sizes}"
         )
     try:
         detector.call(detector.network.sample)
@@ -215,7 +214,7 @@ def load(path, model):
         ) from error
     # Files of earlier versions have none.
     weights = saved.get("weights_sha256")
-    if weights not in (None, _weights_sha256(model, arrays)):
+    if weights not in (None, _weights_sha256(model, found)):
         raise ValueError(
             f"{path} was fitted on another model: the weights of this one differ, so "
             "that what was learnt does not hold for it. Load the model that it was "
