@@ -14,13 +14,14 @@ import re
 import keras
 import numpy as np
 
-from ood_keras import calibration, evaluation, names, pipelines, training
+from ood_keras import calibration, evaluation, npz, pipelines, training
 from ood_keras import detectors as detector_room
 from ood_keras import export as exporting
 from ood_keras.files import atomic_file, write_arrays
 from ood_keras.image_files import BACKGROUND
 from ood_keras.inference.shipped_models import names as shipped_names
 from ood_keras.metrics import measures
+from ood_keras.names import valid
 from ood_keras.pipelines.sources.licences import licence
 from ood_keras.pipelines.sources.spec_name import spec_name
 from ood_keras.tools import prediction, run_record
@@ -470,17 +471,17 @@ def export(
     settings = run_settings(run_dir)
     metrics = json.loads(_evaluated(run_dir, "metrics.json").read_text())
     name = detector or metrics["selected_detector"]
-    with np.load(_evaluated(run_dir, "scores.npz"), allow_pickle=False) as scores:
-        key = f"validation/known/{name}"
-        if key not in scores:
-            raise ValueError(
-                f"{run_dir} was not evaluated with the detector {name!r}; it was with: "
-                f"{sorted(metrics['detectors'])}"
-            )
-        threshold = calibration.choose(scores[key], target_acceptance, method)
-        sources = metrics["detectors"][name]["unknown"]
-        at_threshold = _at_threshold(scores, sources, name, threshold)
-        examples = _known_examples(run_dir, scores, name) if known_examples else None
+    scores = npz.read(_evaluated(run_dir, "scores.npz"), "the scores of a run")
+    key = f"validation/known/{name}"
+    if key not in scores:
+        raise ValueError(
+            f"{run_dir} was not evaluated with the detector {name!r}; it was with: "
+            f"{sorted(metrics['detectors'])}"
+        )
+    threshold = calibration.choose(scores[key], target_acceptance, method)
+    sources = metrics["detectors"][name]["unknown"]
+    at_threshold = _at_threshold(scores, sources, name, threshold)
+    examples = _known_examples(run_dir, scores, name) if known_examples else None
     model = keras.models.load_model(run_dir / "model.keras")
     path = exporting.saved_model(
         model,
@@ -529,12 +530,13 @@ def _known_examples(run_dir, scores, detector):
     path = run_dir / _KNOWN_IMAGES
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as known:
-        return exporting.KnownExamples(
-            **known,
-            known_scores=scores[f"validation/known/{detector}"],
-            unknown_scores=scores.get(f"validation/unknown/{detector}", ()),
-        )
+    what, fields = "the known images of a run", ("images", "labels")
+    known = npz.read(path, what, required=fields)
+    return exporting.KnownExamples(
+        **{name: known[name] for name in fields},
+        known_scores=scores[f"validation/known/{detector}"],
+        unknown_scores=scores.get(f"validation/unknown/{detector}", ()),
+    )
 
 
 def _at_threshold(scores, sources, detector, threshold):
@@ -542,7 +544,7 @@ def _at_threshold(scores, sources, detector, threshold):
     accepted = threshold.accepts(scores[f"known/{detector}"])
     right = (scores["predictions/known"] == scores["labels/known"])[accepted]
     unknown = {
-        source: ~threshold.accepts(scores[names.valid(f"unknown/{source}/{detector}")])
+        source: ~threshold.accepts(scores[valid(f"unknown/{source}/{detector}")])
         for source in sources
     }
     return {

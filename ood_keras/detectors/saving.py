@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 from keras import ops
 
-from ood_keras import files
+from ood_keras import files, npz
 from ood_keras.conventions import check_num_classes, is_integer
 from ood_keras.detectors.network import image_shape
 from ood_keras.detectors.registry import get, is_registered, names
@@ -74,8 +74,7 @@ def load(path, model):
         content = path.with_suffix(".npz").read_bytes()
         if hashlib.sha256(content).hexdigest() != saved["arrays_sha256"]:
             raise ValueError("the arrays are not those that were saved with it")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = dict(file)
+        arrays = npz.read(io.BytesIO(content), "the arrays of a detector")
         detector = get(saved["detector"], **saved["config"])
         given = detector.get_config()["num_classes"]
         if check_num_classes(saved["num_classes"]) != (given or saved["num_classes"]):

@@ -6,7 +6,7 @@ enough to be: the worst mistakes, and a random choice of features and confidence
 
 import numpy as np
 
-from ood_keras import files
+from ood_keras import files, npz
 from ood_keras.conventions import accepts, percent
 from ood_keras.evaluation import figures
 from ood_keras.names import shortened, valid
@@ -70,8 +70,8 @@ def load_examples(path):
         `confidence` `(k,)`, for known images `feature_labels` `(k,)`, and the worst
         mistakes as `worst_mistakes` gives them.
     """
-    with np.load(path, allow_pickle=False) as file:
-        arrays = dict(file)
+    what = "the examples of an evaluation"
+    arrays = npz.read(path, what, required=("plane", "threshold"))
     loaded = {
         "plane": arrays.pop("plane").item(),
         "threshold": arrays.pop("threshold").item(),

@@ -5,11 +5,13 @@ import pathlib
 
 import numpy as np
 
-from ood_keras import files
+from ood_keras import files, npz
 
 NAME = "assets.extra/known_examples.npz"
 # Enough to draw a density, few enough to ship.
 _NUM_QUANTILES = 2001
+# 256 MiB; those that `ood-export` writes have some 200 KB.
+_MAX_BYTES = 2**28
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,12 +77,21 @@ def write(folder, examples):
 
 
 def read(folder):
-    """Returns the `KnownExamples` of an exported model, or `None` if it has none."""
+    """Returns the `KnownExamples` of an exported model, or `None` if it has none.
+
+    Raises:
+        ValueError: the file is damaged, or does not hold examples.
+    """
     path = pathlib.Path(folder) / NAME
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as arrays:
-        return KnownExamples(**arrays)
+    what = "the known examples of an exported model"
+    fields = [field.name for field in dataclasses.fields(KnownExamples)]
+    found = npz.read(path, what, required=fields, max_bytes=_MAX_BYTES)
+    try:
+        return KnownExamples(**{name: found[name] for name in fields})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the file {path} is not {what}: {error}") from error
 
 
 def _thinned(scores):
