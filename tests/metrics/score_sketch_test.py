@@ -6,6 +6,7 @@ import pytest
 from references import metrics_reference
 
 from ood_keras import metrics
+from ood_keras.metrics.measures import BUILT_IN
 from ood_keras.metrics.score_sketch import NUM_BINS, bin_index
 
 CASES = metrics_reference.score_cases()
@@ -202,14 +203,10 @@ class TestStreamingRanking:
 
     def test_empty_looks_useless_and_nan_shows(self):
         metric = metrics.StreamingRanking(num_classes=2, score="max_logit")
-        assert [float(value) for value in metric.result().values()] == [
-            0.5,
-            0,
-            0,
-            0.5,
-            1,
-            1,
-        ]
+        result = {name: float(value) for name, value in metric.result().items()}
+        assert result == {name: m.useless for name, m in BUILT_IN.items()}
+        assert result["auroc"] == 0.5
+        assert result["fpr95_known_positive"] == 1
         metric.update_state([0, -1, 0], self.logits_of([0.0, 1.0, np.nan]))
         assert np.all(np.isnan([float(v) for v in metric.result().values()]))
         metric.reset_state()
