@@ -64,8 +64,10 @@ SEED = 5
 KNOWN, EXPOSURE, UNKNOWN = "digits", "synthetic", "glyphs"
 FORMATS = ("float32", "dynamic_range", "int8", "onnx")
 _WARM = (
-    "ood_keras.tools.jobs",
-    "ood_keras.tools.conversion",
+    "ood_keras.workflows.training",
+    "ood_keras.workflows.evaluation",
+    "ood_keras.workflows.exporting",
+    "ood_keras.workflows.conversion",
     "ood_keras.study.engine",
     "ood_keras.training",
     "ood_keras.export",
@@ -179,13 +181,13 @@ def _watch_training(phase):
 
 def train(phase, folder):
     """Trains by `ood-train`'s job, for what needs a run."""
-    from ood_keras.tools import jobs
+    from ood_keras import workflows
     from ood_keras.training import run
 
     _watch_training(phase)
     phase.watch_files()
     phase.watch(run.Run, "run_epoch", "within an epoch")
-    jobs.train(
+    workflows.train(
         known=KNOWN,
         unknown=[EXPOSURE],
         run_dir=folder / "run",
@@ -195,33 +197,33 @@ def train(phase, folder):
 
 
 def evaluate(phase, folder):
-    from ood_keras import detectors, evaluation
-    from ood_keras.tools import jobs
+    from ood_keras import detectors, evaluation, workflows
+    from ood_keras.workflows import evaluation as measuring
 
     phase.watch_files()
-    phase.watch(jobs, "fit_detector", "fitting a detector")
+    phase.watch(measuring, "fit_detector", "fitting a detector")
     phase.watch(evaluation, "evaluate", "scoring")
     phase.watch(detectors, "save", "saving a detector")
     phase.watch(evaluation.Report, "save", "between files of the report")
-    jobs.evaluate(run_dir=folder / "run", unknown=[UNKNOWN])
+    workflows.evaluate(run_dir=folder / "run", unknown=[UNKNOWN])
 
 
 def export(phase, folder):
     from ood_keras import export as exporting
+    from ood_keras import workflows
     from ood_keras.export import parity, serving
-    from ood_keras.tools import jobs
 
     phase.watch_files()
     phase.watch(serving, "save", "writing the SavedModel")
     phase.watch(parity, "check", "comparing in a fresh process")
     phase.watch(exporting, "saved_model", "exporting")
-    jobs.export(run_dir=folder / "run", output=folder / "model")
+    workflows.export(run_dir=folder / "run", output=folder / "model")
 
 
 def convert(phase, folder):
     import ood_keras.export as exporting
     from ood_keras.export import onnx, tflite
-    from ood_keras.tools import conversion
+    from ood_keras.workflows import conversion
 
     phase.watch_files()
     phase.watch(sys.modules[tflite.__module__], "_converted", "converting to TFLite")

@@ -25,7 +25,7 @@ from PIL import Image
 from ood_keras import detectors, metrics, pipelines
 from ood_keras.evaluation import page
 from ood_keras.files import write_json
-from ood_keras.tools import jobs
+from ood_keras.workflows import run_data
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -43,7 +43,7 @@ def main():
     parser.add_argument("--output", type=pathlib.Path)
     arguments = parser.parse_args()
 
-    settings = jobs.run_settings(arguments.run_dir)
+    settings = run_data.read_settings(arguments.run_dir)
     selected = json.loads((arguments.run_dir / "metrics.json").read_text())[
         "selected_detector"
     ]
@@ -85,7 +85,7 @@ def main():
                 "drawings": len(drawings),
                 "filters": results,
                 "data": {
-                    **jobs.fingerprints([known]),
+                    **run_data.fingerprint([known]),
                     archive_path.name: {"sha256": _sha256(archive_path)},
                 },
                 "versions": page.versions(),

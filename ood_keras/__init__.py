@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         models,
         pipelines,
         training,
+        workflows,
     )
 
 __all__ = [
@@ -41,11 +42,12 @@ __all__ = [
     "models",
     "pipelines",
     "training",
+    "workflows",
 ]
 
 _ROOMS = {name: f"ood_keras.{name}" for name in __all__ if name.islower()}
 __getattr__, __dir__ = _lazy.attach(
     __name__,
-    _ROOMS | {name: f"ood_keras.{name}" for name in ("study", "tools", "workflows")},
+    _ROOMS | {name: f"ood_keras.{name}" for name in ("study", "tools")},
 )
 _lazy.register_with_keras()

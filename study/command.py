@@ -69,7 +69,7 @@ _SUMMARY = flags.DEFINE_bool(
 def _study(positional):
     if positional:
         raise ValueError(f"ood-study takes flags only; received: {positional}")
-    app.load_jobs()
+    app.load("workflows.training")
     from ood_keras.study import engine as study_engine
     from ood_keras.study import summary as study_summary
     from ood_keras.study import table1

@@ -1,7 +1,7 @@
 """One method of each other family of the study: fitted to a run, and measured.
 
-They have no place in `jobs.evaluate`: they are no detectors, cannot be exported, and
-one of them has no classifier to run.
+They have no place in `workflows.evaluate`: they are no detectors, cannot be exported,
+and one of them has no classifier to run.
 """
 
 import dataclasses
@@ -14,9 +14,9 @@ import numpy as np
 from ood_keras import detectors as detector_room
 from ood_keras import evaluation
 from ood_keras.evaluation import common, selection
-from ood_keras.tools import jobs
 from ood_keras.training import baselines
 from ood_keras.training.baselines.base import read_classifier
+from ood_keras.workflows import run_data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ def evaluate(*, run_dir, unknown, methods, data_dir=None, validation_unknown=Non
         A `Measured`.
     """
     run_dir = pathlib.Path(run_dir)
-    data = jobs.load_measured(run_dir, unknown, data_dir, validation_unknown)
+    data = run_data.load_run_data(run_dir, unknown, data_dir, validation_unknown)
     model = keras.models.load_model(run_dir / "model.keras")
     known_test = data.known.test.dataset()
     sets = {

@@ -22,13 +22,12 @@ def work(job, data_dir, run_dir, output_dir):
         run_dir: Receives everything, weights too; a run that was begun there goes on.
         output_dir: Receives what is worth keeping; see `results/table1/README.md`.
     """
-    from ood_keras import evaluation, files
+    from ood_keras import evaluation, files, workflows
     from ood_keras.study import other_families
-    from ood_keras.tools import jobs
     from ood_keras.training import recipes
 
     run_dir, output_dir = pathlib.Path(run_dir), pathlib.Path(output_dir)
-    history = jobs.train(
+    history = workflows.train(
         known=job["known"],
         unknown=job["unknown"],
         run_dir=run_dir,
@@ -48,7 +47,7 @@ def work(job, data_dir, run_dir, output_dir):
         report = other_families.evaluate(methods=detectors, **measure)
         configs = report.configs
     else:
-        report = jobs.evaluate(
+        report = workflows.evaluate(
             detectors=detectors,
             tune=True,
             # What the pictures of the training show.

@@ -299,7 +299,8 @@ import ood_keras
 from ood_keras import export, files, training
 from ood_keras.inference import batch_scoring
 from ood_keras.training import run_directory
-from ood_keras.tools import demo_page, jobs
+from ood_keras.workflows.demo import page as demo_page
+from ood_keras import workflows
 from ood_keras.study import engine, summary, worker
 folder = pathlib.Path(sys.argv[1])
 with files.atomic_directory(folder / "1") as temporary:

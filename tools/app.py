@@ -110,13 +110,8 @@ def show_warnings(name):
     warnings.showwarning = show
 
 
-def load_jobs():
-    """Returns `ood_keras.tools.jobs`, as `load` does."""
-    return load("jobs")
-
-
 def load(name):
-    """Returns a module of `ood_keras.tools`, without what TensorFlow prints at first.
+    """Returns the module `ood_keras.NAME`, without what TensorFlow prints at first.
 
     TensorFlow's libraries write about CPU features and missing GPUs to the process's
     error stream before any log level holds; if the import fails, all of it is shown.
@@ -126,7 +121,7 @@ def load(name):
         stderr = os.dup(2)
         os.dup2(muted.fileno(), 2)
         try:
-            return importlib.import_module(f"ood_keras.tools.{name}")
+            return importlib.import_module(f"ood_keras.{name}")
         except BaseException:
             muted.seek(0)
             os.write(stderr, muted.read())

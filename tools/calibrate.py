@@ -33,7 +33,7 @@ _TARGET_ACCEPTANCE, _METHOD = app.define_threshold(_FLAGS)
 def _calibrate(positional):
     if positional:
         raise ValueError(f"ood-calibrate takes flags only; received: {positional}")
-    path, threshold = app.load_jobs().calibrate(
+    path, threshold = app.load("workflows.calibration").calibrate(
         model=_MODEL.value,
         known=_KNOWN.value,
         data_dir=_DATA_DIR.value,

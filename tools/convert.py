@@ -62,7 +62,7 @@ _TARGET_ACCEPTANCE = flags.DEFINE_float(
 def _convert(positional):
     if positional:
         raise ValueError(f"ood-convert takes flags only; received: {positional}")
-    path, table = app.load("conversion").convert(
+    path, table = app.load("workflows.conversion").convert(
         model=_MODEL.value,
         output=_OUTPUT.value,
         known=_KNOWN.value,

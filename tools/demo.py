@@ -49,7 +49,7 @@ _BROWSER = flags.DEFINE_bool(
 def _demo(positional):
     if positional:
         raise ValueError(f"ood-demo takes flags only; received: {positional}")
-    app.load("demo_page").serve(
+    app.load("workflows.demo.page").serve(
         _MODEL.value, host=_HOST.value, port=_PORT.value, browser=_BROWSER.value
     )
 

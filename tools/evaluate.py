@@ -64,7 +64,7 @@ _METRICS = flags.DEFINE_list(
 def _evaluate(positional):
     if positional:
         raise ValueError(f"ood-evaluate takes flags only; received: {positional}")
-    report = app.load_jobs().evaluate(
+    report = app.load("workflows.evaluation").evaluate(
         run_dir=_RUN_DIR.value,
         unknown=app.split_specs(_UNKNOWN.value),
         data_dir=_DATA_DIR.value,

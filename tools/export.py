@@ -45,7 +45,7 @@ _KNOWN_EXAMPLES = flags.DEFINE_bool(
 def _export(positional):
     if positional:
         raise ValueError(f"ood-export takes flags only; received: {positional}")
-    path, threshold = app.load_jobs().export(
+    path, threshold = app.load("workflows.exporting").export(
         run_dir=_RUN_DIR.value,
         output=_OUTPUT.value,
         target_acceptance=_TARGET_ACCEPTANCE.value,

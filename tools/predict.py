@@ -93,8 +93,8 @@ def _predict(positional):
     from ood_keras.inference import loading
 
     if loading.kind_of(_MODEL.value) == "saved_model":
-        app.load_jobs()  # Starts TensorFlow without what it prints.
-    from ood_keras.tools import prediction
+        app.load("export.serving")  # Starts TensorFlow without what it prints.
+    from ood_keras.workflows import prediction
 
     if _OUTPUT.value is None:
         if _PROBABILITIES.value:

@@ -26,17 +26,19 @@ def _quickstart(positional):
 
     from ood_keras.files import write_text
 
-    jobs = app.load_jobs()
+    app.load("workflows.training")
+    from ood_keras import workflows
+
     run_dir = pathlib.Path(_RUN_DIR.value)
     _step(
         f"ood-train --known={_KNOWN} --unknown={_EXPOSURE} --recipe={_RECIPE} "
         f"--run_dir={run_dir}"
     )
-    jobs.train(known=_KNOWN, unknown=[_EXPOSURE], recipe=_RECIPE, run_dir=run_dir)
+    workflows.train(known=_KNOWN, unknown=[_EXPOSURE], recipe=_RECIPE, run_dir=run_dir)
     _step(f"ood-evaluate --run_dir={run_dir} --unknown={','.join(_UNKNOWN)}")
-    print(jobs.evaluate(run_dir=run_dir, unknown=list(_UNKNOWN)))
+    print(workflows.evaluate(run_dir=run_dir, unknown=list(_UNKNOWN)))
     _step(f"ood-export --run_dir={run_dir} --output={run_dir}/saved_model")
-    path, threshold = jobs.export(run_dir=run_dir, output=run_dir / "saved_model")
+    path, threshold = workflows.export(run_dir=run_dir, output=run_dir / "saved_model")
     print(threshold)
     images = sorted((run_dir / "samples").glob("*_0[0-5]_*.png"))
     picture = run_dir / "predictions.png"
@@ -44,7 +46,7 @@ def _quickstart(positional):
         f"ood-predict --model={path} --picture={picture} "
         f"{run_dir}/samples/*_0[0-5]_*.png"
     )
-    table = jobs.predict(model=path, paths=images, picture=picture)
+    table = workflows.predict(model=path, paths=images, picture=picture)
     print(table)
     write_text(run_dir / "predictions.txt", table + "\n")
     print(f"\nLook at {picture} and {run_dir}/report.html.")

@@ -56,12 +56,11 @@ _NUM_IMAGES = flags.DEFINE_integer(
 def _measure(positional):
     if positional:
         raise ValueError(f"ood-robustness takes flags only; received: {positional}")
-    app.load_jobs()
+    workflow = app.load("workflows.robustness")
     from ood_keras.evaluation import robustness
-    from ood_keras.tools import robustness_run
 
     runs = [_RUN_DIR.value] + [_COMPARE_WITH.value] * bool(_COMPARE_WITH.value)
-    result = robustness_run.measure(
+    result = workflow.measure_robustness(
         run_dirs=runs,
         unknown=app.split_specs(_UNKNOWN.value),
         output=_OUTPUT.value,

@@ -73,7 +73,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Decides everything.", flag_values=_FLAG
 def _train(positional):
     if positional:
         raise ValueError(f"ood-train takes flags only; received: {positional}")
-    app.load_jobs().train(
+    app.load("workflows.training").train(
         known=_KNOWN.value,
         unknown=app.split_specs(_UNKNOWN.value),
         run_dir=_RUN_DIR.value,

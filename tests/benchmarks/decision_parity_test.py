@@ -80,11 +80,11 @@ def test_unknown_images_come_evenly_from_all_sources(benchmark):
 
 @pytest.mark.slow
 def test_every_runtime_is_compared_with_the_live_model(benchmark, tmp_path):
-    from ood_keras.tools import jobs
+    from ood_keras import workflows
 
     run, other = tmp_path / "run", tmp_path / "other"
     for folder, seed in ((run, 0), (other, 1)):
-        jobs.train(
+        workflows.train(
             known="digits",
             unknown=["synthetic"],
             run_dir=folder,
@@ -92,8 +92,8 @@ def test_every_runtime_is_compared_with_the_live_model(benchmark, tmp_path):
             overrides=["epochs=2"],
             seed=seed,
         )
-        jobs.evaluate(run_dir=folder, unknown=["glyphs"])
-    model, _ = jobs.export(run_dir=run, output=tmp_path / "model")
+        workflows.evaluate(run_dir=folder, unknown=["glyphs"])
+    model, _ = workflows.export(run_dir=run, output=tmp_path / "model")
     found = benchmark.measure(run, model, num_images=200, progress=lambda line: None)
     assert (found["num_known"], found["unknown"]) == (200, {"glyphs": 200})
     assert set(found["runtimes"]) == set(benchmark.BARS)

@@ -41,18 +41,18 @@ def test_sides_take_turns_and_each_is_timed_as_itself(benchmark, monkeypatch):
 
 @pytest.mark.slow
 def test_every_runtime_is_measured(benchmark, tmp_path):
-    from ood_keras.tools import jobs
+    from ood_keras import workflows
 
     run = tmp_path / "run"
-    jobs.train(
+    workflows.train(
         known="digits",
         unknown=["synthetic"],
         run_dir=run,
         recipe="demo",
         overrides=["epochs=1"],
     )
-    jobs.evaluate(run_dir=run, unknown=["glyphs"])
-    model, _ = jobs.export(run_dir=run, output=tmp_path / "model")
+    workflows.evaluate(run_dir=run, unknown=["glyphs"])
+    model, _ = workflows.export(run_dir=run, output=tmp_path / "model")
     rounds = {1: 10, 128: 5}
     found = benchmark.measure(run, model, rounds, progress=lambda line: None)
     assert set(found["runtimes"]) == set(benchmark.RUNTIMES)

@@ -18,7 +18,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from ood_keras import files, metrics, pipelines
+from ood_keras import files, metrics, pipelines, workflows
 from ood_keras.study import command as study_tool
 from ood_keras.study import engine as study_engine
 from ood_keras.study import other_families
@@ -26,7 +26,6 @@ from ood_keras.study import summary as study_summary
 from ood_keras.study import worker as study_worker
 from ood_keras.study.grid import Known, Method, Study, Training
 from ood_keras.study.table1 import TABLE1
-from ood_keras.tools import jobs
 from ood_keras.training import recipes
 
 WORKER = (sys.executable, fake_study_worker.__file__)
@@ -693,7 +692,7 @@ def test_the_autoencoders_are_no_classifier(families):
     _, folder = families
     run = "digits/likelihood_ratio/seed_0"
     with pytest.raises(ValueError, match="holds no classifier"):
-        jobs.evaluate(
+        workflows.evaluate(
             run_dir=folder / "runs" / run,
             unknown=["uniform_noise"],
             validation_unknown=["glyphs"],
@@ -704,13 +703,17 @@ def test_run_without_unknowns_needs_someone_to_select_with(real_run):
     _, run, folder = real_run
     run_dir = folder / "runs" / run.name
     with pytest.raises(ValueError, match="--validation_unknown"):
-        jobs.evaluate(run_dir=run_dir, unknown=["uniform_noise"], detectors=["msp"])
+        workflows.evaluate(
+            run_dir=run_dir, unknown=["uniform_noise"], detectors=["msp"]
+        )
 
 
 def test_known_images_alone_take_no_unknown_source(tmp_path):
     recipe = dataclasses.replace(RECIPE, loss="cross_entropy")
     with pytest.raises(ValueError, match="known images alone"):
-        jobs.train(known="digits", unknown=["glyphs"], run_dir=tmp_path, recipe=recipe)
+        workflows.train(
+            known="digits", unknown=["glyphs"], run_dir=tmp_path, recipe=recipe
+        )
 
 
 @pytest.mark.slow

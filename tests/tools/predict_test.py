@@ -12,7 +12,8 @@ from PIL import Image
 
 from ood_keras import export
 from ood_keras.inference import loading
-from ood_keras.tools import predict, prediction
+from ood_keras.tools import predict
+from ood_keras.workflows import prediction
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,15 @@
-"""The demo: the jobs it runs are the commands that it prints."""
+"""The demo: what it does are the commands that it prints."""
 
 import importlib
 import re
 
 import pytest
 
-from ood_keras.tools import app, quickstart
+from ood_keras import workflows
+from ood_keras.tools import quickstart
 
 
-class Jobs:
+class Asked:
     """Writes down what it is asked for."""
 
     def __init__(self):
@@ -32,11 +33,12 @@ class Jobs:
 
 @pytest.fixture
 def demo(monkeypatch, tmp_path, capsys):
-    jobs = Jobs()
-    monkeypatch.setattr(app, "load_jobs", lambda: jobs)
+    stand_in = Asked()
+    for verb in ("train", "evaluate", "export", "predict"):
+        monkeypatch.setattr(workflows, verb, getattr(stand_in, verb))
     monkeypatch.setattr("sys.argv", ["ood-quickstart", f"--run_dir={tmp_path}"])
     quickstart.main()
-    return jobs.asked, capsys.readouterr().out
+    return stand_in.asked, capsys.readouterr().out
 
 
 def test_it_runs_what_it_prints(demo, tmp_path):

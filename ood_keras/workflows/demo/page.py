@@ -11,7 +11,9 @@ import numpy as np
 
 from ood_keras.evaluation import figures, style
 from ood_keras.names import on_page
-from ood_keras.tools import demo_answers, demo_guard, demo_turns
+from ood_keras.workflows.demo import answers as demo_answers
+from ood_keras.workflows.demo import guard as demo_guard
+from ood_keras.workflows.demo import turns as demo_turns
 
 _FOLDER = pathlib.Path(__file__).parent
 _MAX_ROWS = 10

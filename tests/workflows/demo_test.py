@@ -22,7 +22,8 @@ from PIL import Image
 from ood_keras import calibration, export
 from ood_keras.inference import known_examples as examples_file
 from ood_keras.inference import manifest
-from ood_keras.tools import demo_answers, demo_page
+from ood_keras.workflows.demo import answers as demo_answers
+from ood_keras.workflows.demo import page as demo_page
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

@@ -10,8 +10,7 @@ import struct
 import numpy as np
 import pytest
 
-from ood_keras import batches, evaluation, training
-from ood_keras.tools import jobs
+from ood_keras import batches, evaluation, training, workflows
 from ood_keras.training import recipes
 
 # {folder: (number of classes, first label, {part: images})}
@@ -120,9 +119,9 @@ def test_test_images_are_only_reported_on(
         monkeypatch.setattr(evaluation, function.__name__, function)
     common = {"run_dir": tmp_path, "data_dir": data_dir}
     recipe = recipes.Recipe(**{**vars(RECIPE), **changes})
-    jobs.train(known="mnist", unknown=unknown, recipe=recipe, **common)
+    workflows.train(known="mnist", unknown=unknown, recipe=recipe, **common)
     with pytest.raises(Enough):
-        jobs.evaluate(
+        workflows.evaluate(
             unknown=TEST_UNKNOWN,
             detectors=detectors,
             validation_unknown=unknown or ["emnist/letters"],

@@ -1,7 +1,7 @@
 import pytest
 
 from ood_keras import pipelines
-from ood_keras.tools.same_classes import check_same_classes
+from ood_keras.workflows.same_classes import check_same_classes
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The job behind `ood-convert`: an exported model as TFLite and ONNX files."""
+"""Converts an exported model to TFLite and ONNX files."""
 
 import functools
 import json
@@ -8,7 +8,7 @@ from ood_keras import conventions, export, pipelines
 from ood_keras.files import atomic_directory
 from ood_keras.inference import manifest
 from ood_keras.inference.shipped_models import locate
-from ood_keras.tools.same_classes import check_same_classes
+from ood_keras.workflows.same_classes import check_same_classes
 
 TFLITE_FORMATS = ("float32", "float16", "dynamic_range", "int8")
 FORMATS = (*TFLITE_FORMATS, "onnx")

@@ -1,4 +1,4 @@
-"""The job behind `ood-robustness`: perturbed test images against trained runs."""
+"""Measures what noise and attacks on known test images do to trained runs."""
 
 import pathlib
 
@@ -7,12 +7,12 @@ import keras
 from ood_keras import calibration, pipelines
 from ood_keras.evaluation import figures, page, robustness, style
 from ood_keras.files import atomic_file, write_json
-from ood_keras.tools import jobs
+from ood_keras.workflows import evaluation, run_data
 
 _DETECTORS = ("unknown_probability", "msp", "energy")
 
 
-def measure(
+def measure_robustness(
     *,
     run_dirs,
     unknown,
@@ -48,7 +48,8 @@ def measure(
         ValueError: the runs have different known sources, or are alike.
     """
     settings = {
-        str(run_dir): jobs.run_settings(pathlib.Path(run_dir)) for run_dir in run_dirs
+        str(run_dir): run_data.read_settings(pathlib.Path(run_dir))
+        for run_dir in run_dirs
     }
     first = next(iter(settings.values()))
     if len({one["known"] for one in settings.values()}) > 1:
@@ -67,10 +68,10 @@ def measure(
         image_shape=first["image_shape"],
         background=first.get("background"),
     )
-    sources = jobs.load_unknown(unknown, known, data_dir or first["data_dir"])
+    sources = run_data.load_unknown(unknown, known, data_dir or first["data_dir"])
     tests = {spec: source.test for spec, source in zip(unknown, sources, strict=True)}
     for one in settings.values():
-        shown = jobs.shown_in_training(one, known, data_dir or one["data_dir"])
+        shown = run_data.load_shown(one, known, data_dir or one["data_dir"])
         pipelines.check_roles(
             known={
                 "train": known.train,
@@ -87,13 +88,13 @@ def measure(
     tests = {spec: some(split) for spec, split in tests.items()}
     if detectors is None:
         trained = [one["recipe"] for one in settings.values()]
-        detectors = jobs.usual_detectors(trained, _DETECTORS)
+        detectors = evaluation.usual_detectors(trained, _DETECTORS)
     measured = {}
     for run_dir, title in titles.items():
         model = keras.models.load_model(pathlib.Path(run_dir) / "model.keras")
-        objectosphere_on = jobs.objectosphere_on(settings[run_dir]["recipe"])
+        objectosphere_on = evaluation.objectosphere_on(settings[run_dir]["recipe"])
         fitted = {
-            name: jobs.fit_detector(
+            name: evaluation.fit_detector(
                 name, model, known, objectosphere_on=objectosphere_on
             )
             for name in detectors
@@ -117,7 +118,7 @@ def measure(
                 "seed": one["seed"],
                 "unknown": one["unknown"],
             },
-            "seen": jobs.seen(unknown, one["unknown"]),
+            "seen": run_data.find_seen(unknown, one["unknown"]),
             "detectors": measured[titles[run_dir]].metrics["detectors"],
         }
         for run_dir, one in settings.items()
@@ -126,7 +127,7 @@ def measure(
         "known": next(iter(measured.values())).metrics["known"],
         "networks": networks,
         "target_acceptance": calibration.TARGET_ACCEPTANCE,
-        "data": jobs.fingerprints(
+        "data": run_data.fingerprint(
             [known.train, known.validation, known_test, *tests.values()]
         ),
         "versions": page.versions(),

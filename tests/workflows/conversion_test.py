@@ -8,7 +8,7 @@ import pytest
 
 from ood_keras import calibration, detectors, export, pipelines
 from ood_keras.export import parity
-from ood_keras.tools import conversion
+from ood_keras.workflows import conversion
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from ood_keras import export as exporting
-from ood_keras import pipelines, training
-from ood_keras.tools import app, conversion, jobs
+from ood_keras import pipelines, training, workflows
 from ood_keras.tools import evaluate as evaluate_command
 from ood_keras.tools import train as train_command
 from ood_keras.training import recipes, run_directory
+from ood_keras.workflows import conversion, run_data, samples
+from ood_keras.workflows import evaluation as measuring
+from ood_keras.workflows import training as training_workflow
 
 RECIPE = recipes.get("demo", epochs=2)
 DATA = ("settings", "data")
@@ -24,14 +26,16 @@ DATA = ("settings", "data")
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "digits"
-    jobs.train(known="digits", unknown=["synthetic"], run_dir=run_dir, recipe=RECIPE)
-    jobs.evaluate(run_dir=run_dir, unknown=["glyphs", "uniform_noise"])
+    workflows.train(
+        known="digits", unknown=["synthetic"], run_dir=run_dir, recipe=RECIPE
+    )
+    workflows.evaluate(run_dir=run_dir, unknown=["glyphs", "uniform_noise"])
     return run_dir
 
 
 @pytest.fixture(scope="module")
 def exported(run_dir):
-    return jobs.export(run_dir=run_dir, output=run_dir / "saved_model")
+    return workflows.export(run_dir=run_dir, output=run_dir / "saved_model")
 
 
 def test_run_leaves_the_promised_files(run_dir):
@@ -65,7 +69,7 @@ def test_metrics_follow_the_design(run_dir):
     metrics = json.loads((run_dir / "metrics.json").read_text())
     assert metrics["known"]["source"] == "digits"
     assert metrics["selected_detector"] in metrics["detectors"]
-    assert set(metrics["detectors"]) == set(jobs.DETECTORS)
+    assert set(metrics["detectors"]) == set(measuring.DETECTORS)
     for detector in metrics["detectors"].values():
         assert set(detector["unknown"]) == {"glyphs", "uniform_noise"}
         # Training was shown synthetic outliers, white noise among them.
@@ -76,7 +80,7 @@ def test_metrics_follow_the_design(run_dir):
 def test_ensemble_adds_distances_to_the_unknown_s_probability(run_dir):
     known = pipelines.load("digits")
     model = keras.models.load_model(run_dir / "model.keras")
-    fitted = jobs.fit_detector("ensemble", model, known)
+    fitted = measuring.fit_detector("ensemble", model, known)
     first, second = fitted.detectors
     assert first.name == "unknown_probability"
     stages = [f"stage_{stage}" for stage in (1, 2, 3, 4)]
@@ -107,16 +111,18 @@ def test_ensemble_adds_distances_to_the_unknown_s_probability(run_dir):
 )
 def test_objectosphere_reads_what_a_loss_was_on(changes, on):
     recipe = dataclasses.asdict(recipes.get("demo", **changes))
-    assert jobs.objectosphere_on(recipe) == on
+    assert measuring.objectosphere_on(recipe) == on
 
 
 def test_evaluate_goes_by_what_the_loss_was(tmp_path):
     changes = {"loss": "entropic_open_set", "objectosphere_on": "features"}
     recipe = recipes.get("demo", epochs=1, gamma=50.0, **changes)
-    jobs.train(known="digits", unknown=["synthetic"], run_dir=tmp_path, recipe=recipe)
-    report = jobs.evaluate(run_dir=tmp_path, unknown=["glyphs"])
+    workflows.train(
+        known="digits", unknown=["synthetic"], run_dir=tmp_path, recipe=recipe
+    )
+    report = workflows.evaluate(run_dir=tmp_path, unknown=["glyphs"])
     # There is no unknown class.
-    assert set(report.metrics["detectors"]) == set(jobs.DETECTORS[1:])
+    assert set(report.metrics["detectors"]) == set(measuring.DETECTORS[1:])
     saved = (tmp_path / "detectors" / "objectosphere.json").read_text()
     assert json.loads(saved)["config"]["on"] == "product"
 
@@ -176,7 +182,9 @@ def test_the_model_card_tells_what_the_exported_model_does(exported):
 
 
 def test_a_detector_named_by_hand_was_not_chosen_on_validation(run_dir, tmp_path):
-    path, _ = jobs.export(run_dir=run_dir, output=tmp_path / "m", detector="energy")
+    path, _ = workflows.export(
+        run_dir=run_dir, output=tmp_path / "m", detector="energy"
+    )
     page = (path / "MODEL_CARD.md").read_text()
     assert "checkpoint and threshold chosen on validation" in page
 
@@ -193,7 +201,7 @@ def test_known_examples_travel_with_the_export(run_dir, exported):
 
 def test_calibrate_writes_the_next_version(exported):
     path, threshold = exported
-    new, loose = jobs.calibrate(model=path, known="digits", target_acceptance=0.99)
+    new, loose = workflows.calibrate(model=path, known="digits", target_acceptance=0.99)
     assert new == path.parent / "2"
     assert loose.value > threshold.value
     manifest = json.loads((new / "manifest.json").read_text())
@@ -208,7 +216,7 @@ def test_predict_prints_a_line_per_file(run_dir, exported, tmp_path):
     junk.write_bytes(b"no image")
     digit = sorted((run_dir / "samples").glob("digits_*.png"))[0]
     picture = tmp_path / "answers.png"
-    table = jobs.predict(model=path, paths=[digit, junk], picture=picture)
+    table = workflows.predict(model=path, paths=[digit, junk], picture=picture)
     lines = table.splitlines()
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert len(lines) == 4
@@ -219,12 +227,12 @@ def test_predict_prints_a_line_per_file(run_dir, exported, tmp_path):
 
 def test_predict_names_missing_files(exported):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.png"):
-        jobs.predict(model=exported[0], paths=["nowhere.png"])
+        workflows.predict(model=exported[0], paths=["nowhere.png"])
 
 
 def test_same_command_again_trains_no_more(run_dir):
     before = (run_dir / "model.keras").read_bytes()
-    history = jobs.train(
+    history = workflows.train(
         known="digits", unknown=["synthetic"], run_dir=run_dir, recipe=RECIPE
     )
     assert len(history) == 2
@@ -233,7 +241,7 @@ def test_same_command_again_trains_no_more(run_dir):
 
 def test_run_dir_of_another_recipe_is_refused(run_dir):
     with pytest.raises(ValueError, match="dropout"):
-        jobs.train(
+        workflows.train(
             known="digits",
             unknown=["synthetic"],
             run_dir=run_dir,
@@ -283,30 +291,32 @@ def test_run_dir_of_another_recipe_is_refused(run_dir):
 def test_bad_arguments_are_refused_before_training(arguments, message, tmp_path):
     arguments = {"known": "digits", "unknown": ["glyphs"], "recipe": "demo"} | arguments
     with pytest.raises(ValueError, match=message):
-        jobs.train(run_dir=tmp_path / "run", **arguments)
+        workflows.train(run_dir=tmp_path / "run", **arguments)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("word", ["null", "None", "none"])
 def test_an_override_can_be_none(word):
     fields = ("unknown_images", "beta", "augment")
-    overrides = jobs._parse_overrides([f"{field}={word}" for field in fields])
+    overrides = training_workflow.parse_overrides(
+        [f"{field}={word}" for field in fields]
+    )
     assert overrides == dict.fromkeys(fields)
     # Which is also what a block is called.
-    assert jobs._parse_overrides(["block=none"]) == {"block": "none"}
+    assert training_workflow.parse_overrides(["block=none"]) == {"block": "none"}
 
 
 def test_steps_out_of_order_say_which_comes_first(run_dir, tmp_path):
     with pytest.raises(FileNotFoundError, match="ood-train"):
-        jobs.evaluate(run_dir=tmp_path, unknown=["glyphs"])
+        workflows.evaluate(run_dir=tmp_path, unknown=["glyphs"])
     for name in ("run.json", "model.keras"):
         (tmp_path / name).write_bytes((run_dir / name).read_bytes())
     with pytest.raises(FileNotFoundError, match="ood-evaluate"):
-        jobs.export(run_dir=tmp_path, output=tmp_path / "out")
+        workflows.export(run_dir=tmp_path, output=tmp_path / "out")
 
 
 def test_resume_with_the_same_data_elsewhere_is_the_same_run(run_dir, tmp_path):
-    history = jobs.train(
+    history = workflows.train(
         known="digits",
         unknown=["synthetic"],
         run_dir=run_dir,
@@ -323,7 +333,7 @@ def test_other_data_than_in_training_is_refused(run_dir, tmp_path):
     run["settings"]["data"]["digits/validation"]["sha256"] = "0" * 64
     (tmp_path / "run.json").write_text(json.dumps(run))
     with pytest.raises(ValueError, match="digits/validation is not the data"):
-        jobs.evaluate(run_dir=tmp_path, unknown=["glyphs"])
+        workflows.evaluate(run_dir=tmp_path, unknown=["glyphs"])
 
 
 @pytest.fixture
@@ -397,14 +407,14 @@ def test_a_run_json_edited_by_hand_is_an_error_that_helps(edited, change, messag
     run_dir = edited(change)
     before = sorted(run_dir.iterdir())
     for job in (
-        lambda: jobs.evaluate(run_dir=run_dir, unknown=["glyphs"]),
-        lambda: jobs.export(run_dir=run_dir, output=run_dir / "out"),
+        lambda: workflows.evaluate(run_dir=run_dir, unknown=["glyphs"]),
+        lambda: workflows.export(run_dir=run_dir, output=run_dir / "out"),
     ):
         with pytest.raises(ValueError, match=rf"run\.json .*{message}"):
             job()
     assert sorted(run_dir.iterdir()) == before
     with pytest.raises(ValueError, match=r"run.json of a run|holds another run"):
-        jobs.train(
+        workflows.train(
             known="digits", unknown=["synthetic"], run_dir=run_dir, recipe=RECIPE
         )
 
@@ -441,7 +451,7 @@ CONTRADICTIONS = {
 )
 def test_a_run_json_that_contradicts_its_data_is_refused(edited, change, message):
     with pytest.raises(ValueError, match=message):
-        jobs.evaluate(run_dir=edited(change), unknown=["uniform_noise"])
+        workflows.evaluate(run_dir=edited(change), unknown=["uniform_noise"])
 
 
 def test_only_one_process_evaluates_a_run(run_dir):
@@ -450,12 +460,12 @@ def test_only_one_process_evaluates_a_run(run_dir):
         run_directory.held(run_dir, "evaluating"),
         pytest.raises(BlockingIOError, match="another process is evaluating in"),
     ):
-        jobs.evaluate(run_dir=run_dir, unknown=["glyphs"])
+        workflows.evaluate(run_dir=run_dir, unknown=["glyphs"])
     with (
         run_directory.held(run_dir, "evaluating"),
         pytest.raises(BlockingIOError, match="another process is evaluating in"),
     ):
-        jobs.train(
+        workflows.train(
             known="digits", unknown=["synthetic"], run_dir=run_dir, recipe=RECIPE
         )
     assert (run_dir / "metrics.json").read_bytes() == before
@@ -473,19 +483,19 @@ def test_metrics_of_an_earlier_evaluation_do_not_stand_beside_newer_scores(
     def killed(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs, "write_samples", killed)
+    monkeypatch.setattr(measuring, "write_samples", killed)
     with pytest.raises(KeyboardInterrupt):
-        jobs.evaluate(run_dir=copy, unknown=["glyphs"], detectors=["msp"])
+        workflows.evaluate(run_dir=copy, unknown=["glyphs"], detectors=["msp"])
     assert not list(copy.rglob("*.tmp.*"))
     with pytest.raises(FileNotFoundError, match=r"metrics.json is missing"):
-        jobs.export(run_dir=copy, output=tmp_path / "out")
+        workflows.export(run_dir=copy, output=tmp_path / "out")
 
 
 def test_known_classes_may_not_be_test_unknowns(run_dir):
     with pytest.raises(ValueError, match="used twice"):
-        jobs.evaluate(run_dir=run_dir, unknown=["digits"])
+        workflows.evaluate(run_dir=run_dir, unknown=["digits"])
     with pytest.raises(ValueError, match="both known and unknown"):
-        jobs.evaluate(run_dir=run_dir, unknown=["digits[3,5]"])
+        workflows.evaluate(run_dir=run_dir, unknown=["digits[3,5]"])
 
 
 @pytest.mark.parametrize(
@@ -511,7 +521,7 @@ def test_known_classes_may_not_be_test_unknowns(run_dir):
     ],
 )
 def test_a_source_exposed_in_part_is_seen(spec, exposed, seen):
-    assert (spec in jobs.seen([spec], ["digits", exposed])) == seen
+    assert (spec in run_data.find_seen([spec], ["digits", exposed])) == seen
 
 
 def write_npz(path, *, first_label=0, num_classes=10, count=60, seed=0):
@@ -530,21 +540,21 @@ def test_what_is_labelled_unknown_is_never_known(exported, tmp_path):
     some = write_npz(tmp_path / "some.npz", first_label=-1)
     for known in (some, "uniform_noise"):
         with pytest.raises(ValueError, match="known images need a class"):
-            jobs.calibrate(model=exported[0], known=known)
+            workflows.calibrate(model=exported[0], known=known)
         with pytest.raises(ValueError, match="known images need a class"):
             conversion.convert(model=exported[0], known=known, output=tmp_path / "edge")
         with pytest.raises(ValueError, match="known images need a class"):
-            jobs.train(known=known, unknown=["glyphs"], run_dir=tmp_path / "run")
+            workflows.train(known=known, unknown=["glyphs"], run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists() and not (tmp_path / "edge").exists()
 
 
 def test_calibrate_takes_the_classes_of_the_model_only(exported):
     with pytest.raises(ValueError, match=r"only the model has 5, 6, 7, 8, 9. Choose"):
-        jobs.calibrate(model=exported[0], known="digits[0-4]")
+        workflows.calibrate(model=exported[0], known="digits[0-4]")
     with pytest.raises(ValueError, match=r"only the model has 0, .*source has A, C, D"):
-        jobs.calibrate(model=exported[0], known="glyphs")
+        workflows.calibrate(model=exported[0], known="glyphs")
     with pytest.raises(ValueError, match=r"'mnist' comes with ood_keras.*DIR/1"):
-        jobs.calibrate(model="mnist", known="digits")
+        workflows.calibrate(model="mnist", known="digits")
 
 
 class Begun(Exception):
@@ -553,7 +563,7 @@ class Begun(Exception):
 
 @pytest.fixture
 def begin(monkeypatch):
-    """A function that calls `jobs.train` up to the training; returns the settings."""
+    """A function that calls `train` up to the training; returns the settings."""
     settings = []
 
     def fit(*_, run_dir, **arguments):
@@ -568,7 +578,7 @@ def begin(monkeypatch):
 
     def begin(**arguments):
         with pytest.raises(Begun):
-            jobs.train(recipe="demo", **arguments)
+            workflows.train(recipe="demo", **arguments)
         return settings[-1]
 
     return begin
@@ -587,7 +597,7 @@ def test_another_number_of_judges_gets_the_same_images_again(begin, tmp_path):
         (judges, [2500, 2500, 1666]),
         (judges[2:], [2600]),
     ):
-        data = jobs.load_measured(tmp_path / "run", ["glyphs"], None, chosen)
+        data = run_data.load_run_data(tmp_path / "run", ["glyphs"], None, chosen)
         images = [len(labels) for _, labels in data.unknown_validation]
         assert sum(images) == sum(counts)
         assert data.settings["data"] == settings["data"]
@@ -606,7 +616,7 @@ def test_images_of_the_training_are_no_test_under_another_name(begin, tmp_path):
     copy |= {"x_test": arrays["x_train"][:20], "y_test": arrays["y_train"][:20]}
     np.savez(tmp_path / "copy.npz", **copy)
     with pytest.raises(ValueError, match=r"are in both .*for unknown test"):
-        jobs.load_measured(tmp_path / "run", [f"npz:{tmp_path / 'copy.npz'}"])
+        run_data.load_run_data(tmp_path / "run", [f"npz:{tmp_path / 'copy.npz'}"])
 
 
 def test_pictures_of_different_sizes_are_trained_on_in_one(begin, tmp_path):
@@ -620,7 +630,7 @@ def test_pictures_of_different_sizes_are_trained_on_in_one(begin, tmp_path):
             picture.save(tmp_path / "pets" / name / f"{size}.png")
     arguments = {"known": f"folder:{tmp_path / 'pets'}", "unknown": ["synthetic"]}
     with pytest.raises(ValueError, match="--image_shape=H,W,C of ood-train"):
-        jobs.train(run_dir=tmp_path / "run", recipe="demo", **arguments)
+        workflows.train(run_dir=tmp_path / "run", recipe="demo", **arguments)
     settings = begin(
         run_dir=tmp_path / "run", image_shape=["30", "29", "3"], **arguments
     )
@@ -628,7 +638,7 @@ def test_pictures_of_different_sizes_are_trained_on_in_one(begin, tmp_path):
     # What resumes an earlier run has no new entry.
     plain = begin(known="digits", unknown=["synthetic"], run_dir=tmp_path / "plain")
     assert settings.keys() == plain.keys()
-    data = jobs.load_measured(tmp_path / "run", ["uniform_noise"])
+    data = run_data.load_run_data(tmp_path / "run", ["uniform_noise"])
     assert data.known.test.image_shape == (30, 29, 3)
     assert data.tests["uniform_noise"].image_shape == (30, 29, 3)
 
@@ -636,12 +646,9 @@ def test_pictures_of_different_sizes_are_trained_on_in_one(begin, tmp_path):
 def test_image_shape_on_the_command_line(monkeypatch, tmp_path):
     received = {}
 
-    class Jobs:
-        @staticmethod
-        def train(**arguments):
-            received.update(arguments)
-
-    monkeypatch.setattr(app, "load_jobs", Jobs)
+    monkeypatch.setattr(
+        training_workflow, "train", lambda **arguments: received.update(arguments)
+    )
     command = ["ood-train", "--known=digits", f"--run_dir={tmp_path}"]
     for arguments, expected in (
         ([], None),
@@ -656,11 +663,11 @@ def test_samples_of_a_long_spec_and_after_a_kill(tmp_path):
     test = pipelines.load("digits").test
     long = dataclasses.replace(test, source="folder:" + "/pictures" * 30)
     other = dataclasses.replace(test, source=long.source.replace("p", "q", 1))
-    paths = jobs.write_samples(tmp_path, [test, long, other])
+    paths = samples.write_samples(tmp_path, [test, long, other])
     assert len(set(paths)) == len(list(tmp_path.iterdir())) == 3 * 64
     assert paths[0].name == "digits_00_0.png"
     (tmp_path / ".digits_00_0.png.123.tmp.png").write_bytes(b"\x89PNG half")
-    assert len(jobs._read_samples(tmp_path, test.image_shape)) == 3 * 64
+    assert len(samples.read_samples(tmp_path, test.image_shape)) == 3 * 64
 
 
 def transparent_pictures(folder, names=("cat", "dog"), seed=0):
@@ -692,7 +699,7 @@ def test_the_background_of_a_run_is_that_of_its_measuring(
     assert settings["background"] == level
     # Whose fingerprints are compared with those of the training.
     new = transparent_pictures(tmp_path / "new", "ab", seed=1)
-    data = jobs.load_measured(run_dir, [new])
+    data = run_data.load_run_data(run_dir, [new])
     for spec, split in ((known, data.known.test), (new, data.tests[new])):
         expected = pipelines.load(spec, background=level).test.images
         np.testing.assert_array_equal(split.images, expected)
@@ -708,13 +715,15 @@ def test_a_run_of_before_there_was_a_background_drops_alpha(monkeypatch, tmp_pat
     known, run_dir = transparent_pictures(tmp_path / "pets"), tmp_path / "run"
     run_dir.mkdir()
     (run_dir / "run.json").write_text(json.dumps({"settings": {}, "seed": 0}))
-    jobs.train(known=known, unknown=["uniform_noise"], run_dir=run_dir, recipe="demo")
+    workflows.train(
+        known=known, unknown=["uniform_noise"], run_dir=run_dir, recipe="demo"
+    )
     (run,) = settings
     # As it was: a new entry would make it another run.
     assert "background" not in run
     (run_dir / "run.json").write_text(json.dumps({"settings": run, "seed": 0}))
     (run_dir / "model.keras").touch()
-    data = jobs.load_measured(run_dir, ["gaussian_noise"])
+    data = run_data.load_run_data(run_dir, ["gaussian_noise"])
     assert data.known.background is None
     np.testing.assert_array_equal(
         data.known.test.images, pipelines.load(known, background=None).test.images
@@ -723,7 +732,7 @@ def test_a_run_of_before_there_was_a_background_drops_alpha(monkeypatch, tmp_pat
 
 def test_a_background_that_is_none_is_explained(tmp_path):
     with pytest.raises(ValueError, match="white, black, or a grey level"):
-        jobs.train(
+        workflows.train(
             known="digits",
             unknown=["synthetic"],
             run_dir=tmp_path,
@@ -745,11 +754,11 @@ def write_unknown_pictures(folder, count=30):
 
 def test_a_folder_of_unknown_pictures_is_tested_on_as_a_whole(run_dir, tmp_path):
     spec = write_unknown_pictures(tmp_path / "any")
-    data = jobs.load_measured(run_dir, [spec, "glyphs"])
+    data = run_data.load_run_data(run_dir, [spec, "glyphs"])
     assert len(data.tests[spec]) == 30 and len(data.tests["glyphs"]) == 2592
     assert data.fingerprints[f"{spec}/test"]["images"] == 30
     # What selects the detector is not tested on.
-    data = jobs.load_measured(run_dir, [spec], validation_unknown=[spec])
+    data = run_data.load_run_data(run_dir, [spec], validation_unknown=[spec])
     assert len(data.tests[spec]) == 6
 
 
@@ -762,7 +771,7 @@ def test_evaluate_says_how_many_images_were_tested(run_dir, monkeypatch, capsys)
             }
         }
 
-    monkeypatch.setattr(jobs, "evaluate", lambda **_: Report())
+    monkeypatch.setattr(measuring, "evaluate", lambda **_: Report())
     monkeypatch.setattr(
         "sys.argv", ["ood-evaluate", "--run_dir=runs/a", "--unknown=folder:a/b"]
     )
@@ -775,4 +784,4 @@ def test_evaluate_says_how_many_images_were_tested(run_dir, monkeypatch, capsys)
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "null", "[]", "3"])
 def test_a_record_that_is_none_is_refused(text, edited):
     with pytest.raises(ValueError, match=r"is not the run\.json of a run"):
-        jobs.evaluate(run_dir=edited(text), unknown=["glyphs"])
+        workflows.evaluate(run_dir=edited(text), unknown=["glyphs"])

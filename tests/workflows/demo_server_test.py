@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ood_keras.tools import demo_guard, demo_turns
+from ood_keras.workflows.demo import guard as demo_guard
+from ood_keras.workflows.demo import turns as demo_turns
 
 pytest.importorskip("nicegui", reason="needs the extra `demo`")
 socketio = pytest.importorskip("socketio", reason="comes with the extra `demo`")

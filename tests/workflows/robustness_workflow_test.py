@@ -9,8 +9,8 @@ import pytest
 
 from ood_keras import pipelines
 from ood_keras.study import robustness_page, write_results
-from ood_keras.tools import robustness_run
 from ood_keras.training import recipes
+from ood_keras.workflows import robustness as robustness_workflow
 
 UNKNOWN = ["glyphs", "uniform_noise"]
 
@@ -43,7 +43,7 @@ def make_run(folder, *, block="modified_se", known="digits", seed=0):
 def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("robustness")
     output = folder / "results/robustness/digits"
-    result = robustness_run.measure(
+    result = robustness_workflow.measure_robustness(
         run_dirs=[
             make_run(folder / "with"),
             make_run(folder / "without", block="none", seed=1),
@@ -162,16 +162,22 @@ def test_runs_of_one_kind_are_told_apart_by_their_folders(tmp_path):
     arguments = {"unknown": ["uniform_noise"], "output": tmp_path, "num_images": 4}
     first = make_run(tmp_path / "a/run")
     second = make_run(tmp_path / "b/run")
-    result = robustness_run.measure(run_dirs=[first, second], **arguments)
+    result = robustness_workflow.measure_robustness(
+        run_dirs=[first, second], **arguments
+    )
     assert list(result["networks"]) == ["a/run", "b/run"]
     for network in result["networks"].values():
         assert list(network["detectors"]) == ["unknown_probability", "msp", "energy"]
     with pytest.raises(ValueError, match="must be different ones"):
-        robustness_run.measure(run_dirs=[first, tmp_path / "b/../a/run"], **arguments)
+        robustness_workflow.measure_robustness(
+            run_dirs=[first, tmp_path / "b/../a/run"], **arguments
+        )
     with pytest.raises(ValueError, match=r"the same known images.*glyphs"):
-        robustness_run.measure(
+        robustness_workflow.measure_robustness(
             run_dirs=[first, make_run(tmp_path / "c/other", known="glyphs")],
             **arguments,
         )
     with pytest.raises(FileNotFoundError, match="ood-train"):
-        robustness_run.measure(run_dirs=[tmp_path / "none"], **arguments)
+        robustness_workflow.measure_robustness(
+            run_dirs=[tmp_path / "none"], **arguments
+        )

@@ -1,4 +1,4 @@
-"""The job behind `ood-predict`, apart from the others: it can do without TensorFlow."""
+"""Classifies images with an exported model; it can do without TensorFlow."""
 
 import io
 import itertools
@@ -13,6 +13,21 @@ from ood_keras.names import printable, shortened
 # The table's first column is as wide as the longest of so many names needs.
 _NUM_MEASURED = 1000
 _MAX_DRAWN = 14
+
+
+def predict(*, model, paths, picture=None):
+    """Classifies images with an exported model.
+
+    Args:
+        model: The version folder of an exported model, or another that `export.load`
+            opens.
+        paths: Images in files, folders or globs, see `export.score`.
+        picture: Where to draw the first images with their answers, or `None`.
+
+    Returns:
+        The predictions as a table to print: one line per image, and a summary.
+    """
+    return "\n".join(table(model=model, paths=paths, picture=picture))
 
 
 def table(*, model, paths, picture=None, **options):

@@ -12,7 +12,9 @@ import time
 import demo_model
 
 from ood_keras import export
-from ood_keras.tools import demo_answers, demo_page, demo_turns
+from ood_keras.workflows.demo import answers as demo_answers
+from ood_keras.workflows.demo import page as demo_page
+from ood_keras.workflows.demo import turns as demo_turns
 
 
 class Demo(demo_answers.Demo):

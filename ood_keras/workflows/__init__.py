@@ -1,0 +1,37 @@
+"""One verb per file: what a command does, and a notebook can call."""
+
+from typing import TYPE_CHECKING
+
+from ood_keras import _lazy
+
+if TYPE_CHECKING:
+    from ood_keras.workflows.calibration import calibrate
+    from ood_keras.workflows.conversion import convert
+    from ood_keras.workflows.evaluation import evaluate
+    from ood_keras.workflows.exporting import export
+    from ood_keras.workflows.prediction import predict
+    from ood_keras.workflows.robustness import measure_robustness
+    from ood_keras.workflows.training import train
+
+__all__ = [
+    "calibrate",
+    "convert",
+    "evaluate",
+    "export",
+    "measure_robustness",
+    "predict",
+    "train",
+]
+
+_HOMES = {
+    "calibrate": "calibration",
+    "convert": "conversion",
+    "evaluate": "evaluation",
+    "export": "exporting",
+    "measure_robustness": "robustness",
+    "predict": "prediction",
+    "train": "training",
+}
+__getattr__, __dir__ = _lazy.attach(
+    __name__, {name: f"{__name__}.{home}:{name}" for name, home in _HOMES.items()}
+)

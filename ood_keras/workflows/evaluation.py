@@ -1,0 +1,207 @@
+"""Measures a run on test images and writes the result into the run."""
+
+import pathlib
+
+import keras
+
+from ood_keras import detectors as detector_room
+from ood_keras import evaluation
+from ood_keras.files import atomic_file, write_arrays
+from ood_keras.metrics import measures
+from ood_keras.training import recipes, run_directory
+from ood_keras.workflows.run_data import KNOWN_IMAGES, load_run_data, read_settings
+from ood_keras.workflows.samples import write_samples
+
+DETECTORS = ("unknown_probability", "msp", "max_logit", "energy", "objectosphere")
+# Pixel values that travel with an exported model: 204 images of 28 x 28.
+_MAX_EXAMPLE_VALUES = 160_000
+
+
+def evaluate(
+    *,
+    run_dir,
+    unknown,
+    data_dir=None,
+    detectors=None,
+    validation_unknown=None,
+    tune=False,
+    selected_detector=None,
+    further_metrics=(),
+):
+    """Measures the run's model on test images and writes the result into the run.
+
+    The detector is selected on validation data alone: known images, and unknown images
+    of the sources that the run was trained with, or of `validation_unknown`.
+
+    Args:
+        run_dir: A finished run.
+        unknown: Specs of the unknown test sources. One without a test part, such as a
+            folder of pictures, is tested on as a whole, unless it was trained with or
+            selects.
+        data_dir: The folder of the data sets, those of the training among them;
+            default: the run's.
+        detectors: Names of the detectors to compare; `None` is those of `DETECTORS`
+            that the network can be scored by. "ensemble" adds what the outputs
+            say to what all layers say: the unknown's probability, or the energy where
+            the network has no unknown class, and Mahalanobis distances of every
+            activation (docs/decisions/recipes.md). "objectosphere" is that of the
+            softmax, or, where the loss was on the features, that of the product.
+        validation_unknown: Specs of the sources whose validation images select and tune
+            in place of those that the run was trained with; a run that was trained with
+            known images alone needs it.
+        tune: Whether to tune "odin" and "mahalanobis" on the validation images.
+        selected_detector: Name of the detector to deploy, where that is decided
+            already.
+        further_metrics: Names of metrics to report beside the built-in ones; see
+            `metrics.register`.
+
+    Returns:
+        The `evaluation.Report`; to its metrics, `metrics.json` adds "data", the
+        fingerprints of the test images.
+
+    Raises:
+        BlockingIOError: another process is training or evaluating in `run_dir`.
+        FileNotFoundError: `run_dir` holds no finished run.
+        ValueError: `run.json` was changed by hand, or the data are not those of the
+            run.
+    """
+    # A name that is not known is said before anything is read.
+    measures.chosen(further_metrics)
+    run_dir = pathlib.Path(run_dir)
+    read_settings(run_dir)  # Before a folder that is no run gets a lock.
+    with run_directory.held(run_dir, "evaluating"):
+        return _evaluate(
+            run_dir,
+            load_run_data(run_dir, unknown, data_dir, validation_unknown),
+            detectors,
+            tune,
+            selected_detector,
+            further_metrics,
+        )
+
+
+def _evaluate(run_dir, data, detectors, tune, selected_detector, further_metrics):
+    settings, known_source = data.settings, data.known
+    if recipes.Recipe(**settings["recipe"]).objective.score is None:
+        raise ValueError(
+            f"{run_dir} holds no classifier, which every detector needs, but the "
+            "autoencoders of a likelihood ratio; `training.baselines.LikelihoodRatio` "
+            "scores with them, and `ood-study` measures that"
+        )
+    model = keras.models.load_model(run_dir / "model.keras")
+    judging = {
+        "known": data.known_validation.dataset(),
+        "unknown": data.unknown_validation,
+    }
+    if detectors is None:
+        detectors = usual_detectors([settings["recipe"]])
+    fitted = {
+        name: fit_detector(
+            name,
+            model,
+            known_source,
+            judging if tune else None,
+            objectosphere_on=objectosphere_on(settings["recipe"]),
+        )
+        for name in detectors
+    }
+    report = evaluation.evaluate(
+        fitted,
+        known=(settings["known"], known_source.test.dataset()),
+        unknown={spec: split.dataset() for spec, split in data.tests.items()},
+        validation_known=judging["known"],
+        validation_unknown=judging["unknown"],
+        seen=data.seen,
+        selected_detector=selected_detector,
+        further_metrics=further_metrics,
+        class_names=settings["class_names"],
+        protocol={
+            "recipe": settings["recipe"]["name"],
+            "seed": settings["seed"],
+            "trained with unknowns from": ", ".join(settings["unknown"]) or "nowhere",
+            "selected with unknowns from": ", ".join(data.judges),
+        },
+    )
+    report.metrics["data"] = data.fingerprints
+    # The last to be written, since `export` takes a run that has it for one that has
+    # the rest; so those of an earlier evaluation go first.
+    (run_dir / "metrics.json").unlink(missing_ok=True)
+    for detector in fitted.values():
+        detector_room.save(detector, run_dir / "detectors")
+    write_samples(run_dir / "samples", [known_source.test, *data.tests.values()])
+    _write_known_images(run_dir / KNOWN_IMAGES, data.known_validation)
+    report.save(run_dir)
+    return report
+
+
+def usual_detectors(trained, names=DETECTORS):
+    """Those of `names` that need no unknown class, where a network has none.
+
+    Args:
+        trained: The recipes of runs, dicts.
+        names: Names of detectors.
+    """
+    if all(recipes.Recipe(**recipe).objective.unknown_class for recipe in trained):
+        return list(names)
+    return [name for name in names if name != "unknown_probability"]
+
+
+def objectosphere_on(recipe):
+    """What "objectosphere" reads: "product" where a loss was on the features.
+
+    Args:
+        recipe: The recipe of a run, a dict.
+    """
+    trained = recipes.Recipe(**recipe).objective.outputs
+    return "product" if "features" in trained else "softmax"
+
+
+def fit_detector(
+    name, model, known_source, judging=None, *, objectosphere_on="softmax"
+):
+    """Returns a detector, fitted as the commands do.
+
+    Args:
+        name: A name of `detectors.names()`; "ensemble" is the one that `evaluate`
+            describes.
+        model: The classifier.
+        known_source: The source whose training images to fit on.
+        judging: `{"known", "unknown"}`, the validation data that "odin" and
+            "mahalanobis" are tuned on, or `None`.
+        objectosphere_on: The argument `on` of "objectosphere".
+    """
+    num_classes, data = known_source.num_classes, known_source.train.dataset()
+    activations = [
+        layer.name for layer in model.layers if isinstance(layer, keras.layers.ReLU)
+    ]
+    if name == "ensemble":
+        num_logits = model.get_layer("logits").units
+        of_outputs = "unknown_probability" if num_logits > num_classes else "energy"
+        distance = {"name": "mahalanobis", "layers": [*activations, "features"]}
+        return detector_room.get(
+            name, num_classes=num_classes, detectors=[of_outputs, distance]
+        ).fit(model, data)
+    if name == "objectosphere":
+        return detector_room.get(
+            name, num_classes=num_classes, on=objectosphere_on
+        ).fit(model, data)
+    if judging is None or name not in ("odin", "mahalanobis"):
+        return detector_room.get(name, num_classes=num_classes).fit(model, data)
+    if name == "odin":
+        return evaluation.tune_odin(model, num_classes=num_classes, **judging)
+    return evaluation.tune_mahalanobis(
+        model,
+        data,
+        num_classes=num_classes,
+        layer_sets=(None, [*activations, "features"]),
+        **judging,
+    )
+
+
+def _write_known_images(path, split):
+    """Writes some images of every class, for the export of the run."""
+    num_images = min(len(split), max(1, _MAX_EXAMPLE_VALUES // split.images[0].size))
+    some = split.take(num_images)
+    with atomic_file(path) as temporary:
+        arrays = {"images": some.images, "labels": some.labels}
+        write_arrays(temporary, arrays, compressed=True)

@@ -1,0 +1,155 @@
+"""Exports a run's model with its detector and a calibrated threshold."""
+
+import json
+import pathlib
+
+import keras
+import numpy as np
+
+from ood_keras import calibration, npz
+from ood_keras import detectors as detector_room
+from ood_keras import export as exporting
+from ood_keras.names import valid
+from ood_keras.pipelines.sources.licences import licence
+from ood_keras.training import run_directory
+from ood_keras.workflows.run_data import KNOWN_IMAGES, NUM_TRIED, read_settings
+from ood_keras.workflows.samples import read_samples
+
+
+def export(
+    *,
+    run_dir,
+    output,
+    target_acceptance=0.95,
+    method=None,
+    detector=None,
+    known_examples=True,
+):
+    """Exports a run's model with its selected detector and a calibrated threshold.
+
+    Args:
+        run_dir: A run that was evaluated.
+        output: The folder that receives the next free version folder.
+        target_acceptance: Share of known images to accept.
+        method: Name of a threshold method that needs known scores alone, such as
+            "conformal" or "quantile", see `calibration.names`; `None`: see
+            `calibration.choose`.
+        detector: Name of a detector; default: the one selected on validation data.
+        known_examples: Whether some known validation images travel with the model.
+
+    Returns:
+        `(path, threshold)`: the version folder and the `calibration.Threshold`.
+    """
+    calibration.check_method(method)
+    run_dir = pathlib.Path(run_dir)
+    settings = read_settings(run_dir)
+    metrics = json.loads(_evaluated(run_dir, "metrics.json").read_text())
+    name = detector or metrics["selected_detector"]
+    scores = npz.read(_evaluated(run_dir, "scores.npz"), "the scores of a run")
+    key = f"validation/known/{name}"
+    if key not in scores:
+        raise ValueError(
+            f"{run_dir} was not evaluated with the detector {name!r}; it was with: "
+            f"{sorted(metrics['detectors'])}"
+        )
+    threshold = calibration.choose(scores[key], target_acceptance, method)
+    sources = metrics["detectors"][name]["unknown"]
+    at_threshold = _at_threshold(scores, sources, name, threshold)
+    examples = _known_examples(run_dir, scores, name) if known_examples else None
+    model = keras.models.load_model(run_dir / "model.keras")
+    path = exporting.saved_model(
+        model,
+        detector_room.load(run_dir / "detectors" / f"{name}.json", model),
+        threshold,
+        pathlib.Path(output) / str(exporting.next_version(output)),
+        class_names=settings["class_names"],
+        metrics=metrics,
+        at_threshold=at_threshold,
+        training=_training(run_dir, detector is None),
+        background=settings.get("background"),
+        sample_images=_known_to_try(run_dir, settings),
+        known_examples=examples,
+    )
+    return path, threshold
+
+
+def _known_to_try(run_dir, settings):
+    """Some known images of a run, floats in [0, 1], or `None` if there are none.
+
+    They are validation images, of every class alike; of a run of an earlier version,
+    which kept none, the known ones among its samples.
+    """
+    path = run_dir / KNOWN_IMAGES
+    if not path.is_file():
+        return read_samples(
+            run_dir / "samples", settings["image_shape"], settings["known"]
+        )
+    with np.load(path, allow_pickle=False) as known:
+        images = known["images"]
+    rows = np.linspace(0, len(images) - 1, NUM_TRIED).astype(int)
+    return images[np.unique(rows)] / np.float32(255)
+
+
+def _known_examples(run_dir, scores, detector):
+    """Returns the `KnownExamples` of a run; `None` for one of an earlier version."""
+    path = run_dir / KNOWN_IMAGES
+    if not path.is_file():
+        return None
+    what, fields = "the known images of a run", ("images", "labels")
+    known = npz.read(path, what, required=fields)
+    return exporting.KnownExamples(
+        **{name: known[name] for name in fields},
+        known_scores=scores[f"validation/known/{detector}"],
+        unknown_scores=scores.get(f"validation/unknown/{detector}", ()),
+    )
+
+
+def _at_threshold(scores, sources, detector, threshold):
+    """Returns what a threshold does to the test images of `scores.npz`."""
+    accepted = threshold.accepts(scores[f"known/{detector}"])
+    right = (scores["predictions/known"] == scores["labels/known"])[accepted]
+    unknown = {
+        source: ~threshold.accepts(scores[valid(f"unknown/{source}/{detector}")])
+        for source in sources
+    }
+    return {
+        "known": {
+            "images": len(accepted),
+            "accepted": float(accepted.mean()),
+            "accuracy_of_accepted": float(right.mean()) if len(right) else None,
+        },
+        "unknown": {
+            source: {"images": len(rejected), "rejected": float(rejected.mean())}
+            for source, rejected in unknown.items()
+        },
+    }
+
+
+def _training(run_dir, detector_chosen):
+    """Returns what the manifest says about a run: all but where its data lay."""
+    chosen = "checkpoint, detector" if detector_chosen else "checkpoint"
+    run = run_directory.read(run_dir)
+    settings = run["settings"]
+    known, unknown = settings["known"], settings["unknown"]
+    return {
+        "known": known,
+        "unknown": unknown,
+        "protocol": f"fitted on train; {chosen} and threshold chosen on validation; "
+        "measured on test",
+        "seed": run["seed"],
+        "recipe": settings["recipe"],
+        "parameters": run.get("model", {}).get("parameters"),
+        "versions": run.get("versions", {}),
+        "data": settings["data"],
+        "licences": {spec: licence(spec) for spec in (known, *unknown)},
+    }
+
+
+def _evaluated(run_dir, name):
+    path = run_dir / name
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: the threshold is calibrated on the scores of the "
+            f"validation images. Run ood-evaluate --run_dir={run_dir} first"
+        )
+    return path

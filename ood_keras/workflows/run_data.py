@@ -1,0 +1,282 @@
+"""What a run saw: its splits and sources, and which unknowns it was shown."""
+
+import dataclasses
+import functools
+import pathlib
+
+from ood_keras import pipelines
+from ood_keras.pipelines.sources.spec_name import spec_name
+from ood_keras.training import recipes
+from ood_keras.workflows import run_record
+
+# Enough exposure images to judge a checkpoint by; more would only cost time.
+_MAX_VALIDATION_UNKNOWN = 5000
+_SYNTHETIC = "synthetic"
+# Synthetic outliers hold white noise of the same distributions.
+_NOISE = ("uniform_noise", "gaussian_noise")
+KNOWN_IMAGES = "known_images.npz"
+# Known images on which an export tries what its threshold promises.
+NUM_TRIED = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """The data that a run is measured on, checked not to leak.
+
+    Attributes:
+        settings: What `train` recorded, and the seed.
+        known: The known source.
+        known_validation: Its validation split.
+        unknown_validation: One dataset, the validation images of `judges`.
+        judges: Specs of the sources whose validation images select and tune.
+        tests: `{spec: test split}` of the unknown sources.
+        seen: Those of them that training was shown.
+        fingerprints: What identifies the test images.
+    """
+
+    settings: dict
+    known: object
+    known_validation: object
+    unknown_validation: object
+    judges: list
+    tests: dict
+    seen: list
+    fingerprints: dict
+
+
+def load_run_data(run_dir, unknown, data_dir=None, validation_unknown=None):
+    """Returns the `RunData` of a finished run; arguments as for `evaluate`."""
+    settings = read_settings(run_dir)
+    if not settings.get("data"):
+        raise ValueError(
+            f"{run_dir / 'run.json'} does not say with which data the run was trained "
+            "(settings.data), so nobody can tell whether test images were among them. "
+            "Put it back as it was, or train again"
+        )
+    exposed = settings["unknown"]
+    judges = exposed if validation_unknown is None else list(validation_unknown)
+    if not judges:
+        raise ValueError(
+            f"{run_dir} was trained with known images alone, so nothing can select a "
+            "detector. Name unknown sources, whose validation images then do, as "
+            "--validation_unknown; their test images count as not seen in training"
+        )
+    data_dir = data_dir or settings["data_dir"]
+    known_source = pipelines.load(
+        settings["known"],
+        data_dir=data_dir,
+        image_shape=settings["image_shape"],
+        background=settings.get("background"),
+    )
+    if list(known_source.class_names) != settings["class_names"]:
+        raise ValueError(
+            f"{run_dir / 'run.json'} has the classes {settings['class_names'][:20]}, "
+            f"but {settings['known']} has {list(known_source.class_names)[:20]}: one "
+            "of them was changed. Put it back as it was, or train again"
+        )
+    judge_sources = load_unknown(judges, known_source, data_dir, settings["seed"])
+    test_sources = load_unknown(unknown, known_source, data_dir)
+    known_validation, unknown_validation = take_validation(
+        known_source, judge_sources, settings["data"]
+    )
+    unknown_train = load_shown(settings, known_source, data_dir)
+    used = set(find_seen(unknown, [settings["known"], *exposed, *judges]))
+    tests = {
+        # What is used for nothing else need not be dealt out to train and validation.
+        spec: source.test if spec in used else source.whole_test()
+        for spec, source in zip(unknown, test_sources, strict=True)
+    }
+    pipelines.check_roles(
+        known={
+            "train": known_source.train,
+            "validation": known_validation,
+            "test": known_source.test,
+        },
+        unknown={
+            "train": unknown_train,
+            "validation": unknown_validation,
+            "test": list(tests.values()),
+        },
+    )
+    _check_same_data(
+        run_dir,
+        settings["data"],
+        [known_source.train, known_validation, *unknown_train, *unknown_validation],
+        [known_source.train, *unknown_train],
+    )
+    return RunData(
+        settings=settings,
+        known=known_source,
+        known_validation=known_validation,
+        unknown_validation=concatenate(unknown_validation),
+        judges=judges,
+        tests=tests,
+        seen=find_seen(unknown, exposed),
+        fingerprints=fingerprint([known_source.test, *tests.values()]),
+    )
+
+
+def load_shown(settings, known_source, data_dir):
+    """The splits of real unknown images that a run was trained with.
+
+    Synthetic ones are left out: they are made anew from known images.
+
+    Args:
+        settings: What `train` recorded, and the seed.
+        known_source: The run's known source.
+        data_dir: The folder of the data sets.
+    """
+    real = [spec for spec in settings["unknown"] if spec != _SYNTHETIC]
+    sources = load_unknown(real, known_source, data_dir, settings["seed"])
+    recipe = recipes.Recipe(**settings["recipe"])
+    return draw_exposure(recipe, sources, known_source, settings["seed"])
+
+
+def load_unknown(specs, known_source, data_dir, seed=0):
+    """Returns the unknown sources, with image shape and background of the known one.
+
+    `seed` decides those that are made and not read; test images never depend on the
+    seed of a run.
+    """
+    return [
+        pipelines.load(
+            spec,
+            data_dir=data_dir,
+            image_shape=known_source.image_shape,
+            known=known_source,
+            seed=seed,
+            background=known_source.background,
+        )
+        for spec in specs
+    ]
+
+
+def find_seen(specs, exposed):
+    """Returns the specs whose source was exposed in training, if only in part.
+
+    `emnist/letters` was if `emnist/letters[0-12]` or `tfds:emnist/letters` were, and
+    `folder:pictures/test` if `folder:pictures` was, or the other way round. A version,
+    as in `tfds:mnist:3.0.1`, makes no other source. Noise was if `synthetic` was.
+    """
+
+    def origin(spec):
+        prefix, colon, path = spec_name(spec).partition(":")
+        return prefix, pathlib.Path(path).expanduser().resolve() if colon else None
+
+    def overlap(first, second):
+        (prefix, path), (other_prefix, other) = first, second
+        if prefix != other_prefix or path is None or other is None:
+            return first == second
+        return path.is_relative_to(other) or other.is_relative_to(path)
+
+    origins = {origin(spec) for spec in exposed}
+    made = _NOISE if _SYNTHETIC in exposed else ()
+    return [
+        spec
+        for spec in specs
+        if spec in made or any(overlap(origin(spec), one) for one in origins)
+    ]
+
+
+def read_settings(run_dir):
+    """Returns what `train` recorded of a finished run, and the seed."""
+    path = run_dir / "run.json"
+    if not path.is_file() or not (run_dir / "model.keras").is_file():
+        raise FileNotFoundError(
+            f"{run_dir} holds no finished run (run.json and model.keras). Run "
+            f"ood-train --run_dir={run_dir} first, or again to let it finish"
+        )
+    run = run_record.read(run_dir)
+    return {**run["settings"], "seed": run["seed"]}
+
+
+def draw_exposure(recipe, sources, known_source, seed):
+    """Returns the unknown splits to train with: real ones drawn, synthetic ones made.
+
+    Validation images are those of `sources`, whatever number of training images a
+    recipe makes.
+    """
+    total = recipe.unknown_images
+    if total is None:
+        total = round(len(known_source.train) / known_source.num_classes)
+    num_real = sum(source.name != _SYNTHETIC for source in sources)
+    splits = []
+    for source in sources:
+        if source.name == _SYNTHETIC:
+            made = pipelines.load(
+                _SYNTHETIC, known=known_source, seed=seed, count=recipe.synthetic_images
+            )
+            splits.append(made.train)
+        else:
+            share = max(1, total // num_real)
+            splits.append(source.train.take(min(share, len(source.train)), seed=seed))
+    return splits
+
+
+def take_validation(known_source, unknown_sources, recorded=None):
+    """Returns the known validation split and those of the exposure sources.
+
+    Args:
+        known_source: The known source.
+        unknown_sources: Those whose images judge.
+        recorded: The fingerprints of a run: a source that was used there gives the same
+            images again, however many sources there were.
+    """
+    share = _MAX_VALIDATION_UNKNOWN // max(1, len(unknown_sources))
+    taken = []
+    for source in unknown_sources:
+        split = source.validation
+        before = (recorded or {}).get(f"{split.source}/{split.role}")
+        count = before["images"] if before else share
+        taken.append(split.take(min(count, len(split))))
+    return known_source.validation, taken
+
+
+def concatenate(splits):
+    """Returns one dataset of all the splits, one after the other; `None` of none."""
+    if not splits:
+        return None
+    datasets = [split.dataset() for split in splits]
+    return functools.reduce(lambda first, second: first.concatenate(second), datasets)
+
+
+def fingerprint(splits):
+    """Returns what identifies the images and labels of each split."""
+    return {
+        f"{split.source}/{split.role}": {
+            "images": len(split),
+            "sha256": split.fingerprint(),
+        }
+        for split in splits
+    }
+
+
+def _check_same_data(run_dir, recorded, splits, trained):
+    """Raises if a split is not the one that the run was trained or selected with.
+
+    Args:
+        run_dir: The run.
+        recorded: The fingerprints in its `run.json`.
+        splits: All splits but the test images.
+        trained: Those of `splits` that the run was trained with, known and unknown.
+    """
+    made = f"{_SYNTHETIC}/"
+    expected = {name for name in recorded if name.endswith("/train")}
+    expected = {name for name in expected if not name.startswith(made)}
+    named = {f"{split.source}/{split.role}" for split in trained}
+    if named != expected:
+        raise ValueError(
+            f"{run_dir / 'run.json'} contradicts itself: by its sources the run was "
+            f"trained with {', '.join(sorted(named))}, by its fingerprints of data "
+            f"with {', '.join(sorted(expected)) or 'nothing'}. It was changed by hand; "
+            "put it back as it was, or train again"
+        )
+    for name, found in fingerprint(splits).items():
+        if name in recorded and found != recorded[name]:
+            raise ValueError(
+                f"{name} is not the data that {run_dir} was trained with: there were "
+                f"{recorded[name]['images']} images with sha256 "
+                f"{recorded[name]['sha256'][:12]}..., here are {found['images']} with "
+                f"{found['sha256'][:12]}.... Training images could end up among those "
+                "that judge the model; give the same --data_dir, or train again"
+            )

@@ -1,0 +1,63 @@
+"""Some images of a run as PNG files, for predictions and exports."""
+
+import hashlib
+import pathlib
+import re
+
+import numpy as np
+
+from ood_keras.files import atomic_file
+
+_NUM_SAMPLES = 64
+# A file name may have 255, its temporary neighbour has more.
+_MAX_STEM_BYTES = 180
+
+
+def write_samples(folder, splits):
+    """Writes the first images of each split as PNG files, for `predict` and `export`.
+
+    Args:
+        folder: Where to; files are named after their source and class.
+        splits: `pipelines.Split`s.
+
+    Returns:
+        The files' paths.
+    """
+    from PIL import Image
+
+    paths = []
+    for split in splits:
+        for row in range(min(_NUM_SAMPLES, len(split))):
+            label = split.labels[row]
+            name = split.class_names[label] if label >= 0 else "unknown"
+            stem = _stem(f"{split.source}_{row:02d}_{name}")
+            if len(stem.encode()) > _MAX_STEM_BYTES:
+                digest = hashlib.sha256(stem.encode()).hexdigest()
+                stem = f"{digest[:12]}_{stem[-40:]}"
+            path = pathlib.Path(folder) / f"{stem}.png"
+            with atomic_file(path) as temporary:
+                Image.fromarray(split.images[row].squeeze()).save(temporary)
+            paths.append(path)
+    return paths
+
+
+def _stem(text):
+    return re.sub(r"[^\w-]+", "_", text)
+
+
+def read_samples(folder, image_shape, source=None):
+    """Returns what `write_samples` wrote as float images in [0, 1].
+
+    `source` takes those of one source only, as far as their names still tell it.
+    """
+    from PIL import Image
+
+    # A killed process leaves its unfinished file under a hidden name.
+    paths = sorted(path for path in folder.glob("*.png") if path.name[0] != ".")
+    if source is not None:
+        start = re.compile(re.escape(_stem(source)) + r"_\d\d_")
+        paths = [path for path in paths if start.match(path.name)]
+    if not paths:
+        return None
+    images = [np.asarray(Image.open(path)) for path in paths]
+    return np.stack(images).reshape(-1, *image_shape).astype(np.float32) / 255

@@ -1,0 +1,206 @@
+"""Trains a recipe into a run directory, or resumes it there."""
+
+import dataclasses
+import json
+import pathlib
+
+from ood_keras import pipelines, training
+from ood_keras.image_files import BACKGROUND
+from ood_keras.training import recipes, run_directory
+from ood_keras.workflows.run_data import (
+    concatenate,
+    draw_exposure,
+    fingerprint,
+    load_unknown,
+    take_validation,
+)
+
+
+def train(
+    *,
+    known,
+    unknown,
+    run_dir,
+    recipe="fast",
+    data_dir=None,
+    image_shape=None,
+    background=BACKGROUND,
+    overrides=(),
+    seed=0,
+):
+    """Trains a recipe into `run_dir`, or resumes it there.
+
+    Args:
+        known: Spec of the known source.
+        unknown: Specs of the unknown sources to train with; none for a recipe whose
+            loss learns from known images alone.
+        run_dir: The folder of the run.
+        recipe: Name of a recipe, or a `recipes.Recipe`.
+        data_dir: The folder of the data sets.
+        image_shape: `(height, width, channels)` to convert all images to; default: the
+            known source's own.
+        background: What transparent pixels of picture files are laid on, see
+            `pipelines.load`; evaluation and export keep to it.
+        overrides: `field=value` strings that change the recipe.
+        seed: Decides everything.
+
+    Returns:
+        The history that `training.fit` returns.
+
+    Raises:
+        ValueError: nothing to train with, leaking splits, an unknown recipe or field.
+    """
+    if not isinstance(recipe, recipes.Recipe):
+        recipe = recipes.get(recipe, **parse_overrides(overrides))
+    objective = recipe.objective
+    outputs = objective.outputs
+    if objective.shows_unknown and not unknown:
+        raise ValueError(
+            "no unknown source was given to train with. Name at least one, for example "
+            "`emnist/letters`, a folder of your own (`folder:PATH`), or `synthetic`, "
+            "which is made from the known images"
+        )
+    if unknown and not objective.shows_unknown:
+        raise ValueError(
+            f"the loss {recipe.loss!r} learns from known images alone, so give no "
+            f"unknown source. Received: {', '.join(unknown)}"
+        )
+    training.set_seed(seed)
+    known_source = pipelines.load(
+        known,
+        data_dir=data_dir,
+        image_shape=image_shape,
+        background=_recorded_background(run_dir, background),
+    )
+    unknown_sources = load_unknown(unknown, known_source, data_dir, seed)
+    num_classes = known_source.num_classes
+    known_train = known_source.train
+    pipelines.check_known(known_train)
+    unknown_train = draw_exposure(recipe, unknown_sources, known_source, seed)
+    known_validation, unknown_validation = take_validation(
+        known_source, unknown_sources
+    )
+    pipelines.check_roles(
+        known={"train": known_train, "validation": known_validation},
+        unknown={"train": unknown_train, "validation": unknown_validation},
+    )
+    data = pipelines.Interleave(
+        known_train,
+        unknown_train or None,
+        num_classes,
+        batch_size=recipe.batch_size,
+        seed=seed,
+        unknown_per_epoch=recipe.unknown_per_epoch if unknown_train else None,
+        augment=recipe.augment,
+    )
+    model = objective.build_model(known_source.image_shape, num_classes)
+    objective.compile(model, num_classes, data.steps_per_epoch)
+    return training.fit(
+        model,
+        data if len(outputs) == 1 else _LabelsForEach(data, outputs),
+        epochs=recipe.epochs,
+        run_dir=run_dir,
+        validation=objective.build_validation(
+            model, known_validation.dataset(), concatenate(unknown_validation)
+        ),
+        num_classes=num_classes,
+        seed=seed,
+        score=objective.score,
+        settings={
+            "known": known,
+            "unknown": list(unknown),
+            "data_dir": _recorded_data_dir(run_dir, data_dir),
+            "image_shape": list(known_source.image_shape),
+            **_background_setting(known_source),
+            "class_names": list(known_source.class_names),
+            "recipe": dataclasses.asdict(recipe),
+            "data": fingerprint(
+                [known_train, known_validation, *unknown_train, *unknown_validation]
+            ),
+        },
+    )
+
+
+# A recipe with changes keeps its name.
+_OVERRIDES = tuple(
+    field.name for field in dataclasses.fields(recipes.Recipe) if field.name != "name"
+)
+
+
+def parse_overrides(overrides):
+    """Returns `{"epochs": 2}` for `["epochs=2"]`.
+
+    `None` and `none` say the same as `null` of a field that may be `None`; a block may
+    be called "none".
+    """
+    parsed = {}
+    for override in overrides:
+        field, separator, value = override.partition("=")
+        field, value = field.strip(), value.strip()
+        if not separator or not field or not value:
+            raise ValueError(
+                "an override is FIELD=VALUE, as in epochs=2, with FIELD one of "
+                f"{', '.join(_OVERRIDES)}. Received: {override!r}"
+            )
+        if field in parsed:
+            raise ValueError(
+                f"the field {field!r} of the recipe is overridden twice: {overrides}. "
+                "Give it once"
+            )
+        if field not in _OVERRIDES:
+            raise ValueError(
+                f"a recipe has no field {field!r} to override; it has: "
+                f"{', '.join(_OVERRIDES)}. Received: {override!r}"
+            )
+        try:
+            parsed[field] = json.loads(value)
+        except (json.JSONDecodeError, RecursionError):
+            is_none = value in ("None", "none") and field in recipes.OPTIONAL
+            parsed[field] = None if is_none else value
+    return parsed
+
+
+def _recorded_data_dir(run_dir, data_dir):
+    """Returns the data folder to record; a resumed run keeps the one it has.
+
+    The same data may lie elsewhere by then: the fingerprints tell whether it is.
+    """
+    if (pathlib.Path(run_dir) / "run.json").is_file():
+        settings = run_directory.read(run_dir).get("settings")
+        return settings.get("data_dir") if isinstance(settings, dict) else None
+    return None if data_dir is None else str(data_dir)
+
+
+def _recorded_background(run_dir, background):
+    """Returns the background to read with: that of a run which is resumed.
+
+    `None` where an earlier version began it, which dropped alpha.
+    """
+    path = pathlib.Path(run_dir) / "run.json"
+    if path.is_file():
+        settings = json.loads(path.read_text()).get("settings", {})
+        if "background" not in settings:
+            return None
+    return background
+
+
+def _background_setting(source):
+    """What `run.json` says about it: nothing where alpha was dropped."""
+    return {} if source.background is None else {"background": source.background}
+
+
+class _LabelsForEach:
+    """Data of a model whose every output has a loss on the same labels."""
+
+    def __init__(self, data, outputs):
+        self._data, self._outputs = data, outputs
+        self.steps_per_epoch = data.steps_per_epoch
+
+    def get_config(self):
+        return self._data.get_config()
+
+    def epoch(self, index, start_step=0):
+        def each(images, labels):
+            return images, dict.fromkeys(self._outputs, labels)
+
+        return self._data.epoch(index, start_step).map(each)
