@@ -53,7 +53,7 @@ def _ours(name, title, description="", *, distances=False, **options):
             Method(
                 name=f"{name}_distances",
                 title=f"{title}; distances",
-                detector="ensemble",
+                detector="probability_and_distances",
                 description="the mean of the unknown class's probability and of "
                 "the Mahalanobis distances of all layers, each standardised on known "
                 "images",

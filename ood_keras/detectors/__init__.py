@@ -20,6 +20,7 @@ from ood_keras.detectors.nnguide import NNGuide
 from ood_keras.detectors.objectosphere import Objectosphere
 from ood_keras.detectors.odin import ODIN
 from ood_keras.detectors.openmax import OpenMax
+from ood_keras.detectors.probability_and_distances import ProbabilityAndDistances
 from ood_keras.detectors.react import ReAct
 from ood_keras.detectors.registry import get, names, register
 from ood_keras.detectors.relative_mahalanobis import RelativeMahalanobis
@@ -50,6 +51,7 @@ __all__ = [
     "Network",
     "Objectosphere",
     "OpenMax",
+    "ProbabilityAndDistances",
     "ReAct",
     "RelativeMahalanobis",
     "Scale",

@@ -6,6 +6,7 @@ import keras
 
 from ood_keras import detectors as detector_room
 from ood_keras import evaluation
+from ood_keras.detectors.probability_and_distances import list_layers
 from ood_keras.files import atomic_file, write_arrays
 from ood_keras.metrics import measures
 from ood_keras.training import recipes, run_directory
@@ -41,11 +42,9 @@ def evaluate(
         data_dir: The folder of the data sets, those of the training among them;
             default: the run's.
         detectors: Names of the detectors to compare; `None` is those of `DETECTORS`
-            that the network can be scored by. "ensemble" adds what the outputs
-            say to what all layers say: the unknown's probability, or the energy where
-            the network has no unknown class, and Mahalanobis distances of every
-            activation (docs/decisions/recipes.md). "objectosphere" is that of the
-            softmax, or, where the loss was on the features, that of the product.
+            that the network can be scored by; "probability_and_distances" is worth
+            adding (docs/decisions/recipes.md). "objectosphere" is that of the softmax,
+            or, where the loss was on the features, that of the product.
         validation_unknown: Specs of the sources whose validation images select and tune
             in place of those that the run was trained with; a run that was trained with
             known images alone needs it.
@@ -162,8 +161,7 @@ def fit_detector(
     """Returns a detector, fitted as the commands do.
 
     Args:
-        name: A name of `detectors.names()`; "ensemble" is the one that `evaluate`
-            describes.
+        name: A name of `detectors.names()`.
         model: The classifier.
         known_source: The source whose training images to fit on.
         judging: `{"known", "unknown"}`, the validation data that "odin" and
@@ -171,16 +169,6 @@ def fit_detector(
         objectosphere_on: The argument `on` of "objectosphere".
     """
     num_classes, data = known_source.num_classes, known_source.train.dataset()
-    activations = [
-        layer.name for layer in model.layers if isinstance(layer, keras.layers.ReLU)
-    ]
-    if name == "ensemble":
-        num_logits = model.get_layer("logits").units
-        of_outputs = "unknown_probability" if num_logits > num_classes else "energy"
-        distance = {"name": "mahalanobis", "layers": [*activations, "features"]}
-        return detector_room.get(
-            name, num_classes=num_classes, detectors=[of_outputs, distance]
-        ).fit(model, data)
     if name == "objectosphere":
         return detector_room.get(
             name, num_classes=num_classes, on=objectosphere_on
@@ -193,7 +181,7 @@ def fit_detector(
         model,
         data,
         num_classes=num_classes,
-        layer_sets=(None, [*activations, "features"]),
+        layer_sets=(None, list_layers(model)),
         **judging,
     )
 

@@ -77,10 +77,10 @@ def test_metrics_follow_the_design(run_dir):
             assert result["seen"] is (source == "uniform_noise")
 
 
-def test_ensemble_adds_distances_to_the_unknown_s_probability(run_dir):
+def test_distances_are_added_to_the_unknown_s_probability(run_dir):
     known = pipelines.load("digits")
     model = keras.models.load_model(run_dir / "model.keras")
-    fitted = measuring.fit_detector("ensemble", model, known)
+    fitted = measuring.fit_detector("probability_and_distances", model, known)
     first, second = fitted.detectors
     assert first.name == "unknown_probability"
     stages = [f"stage_{stage}" for stage in (1, 2, 3, 4)]

@@ -1,0 +1,71 @@
+"""What the outputs say, and what all layers say."""
+
+import keras
+
+from ood_keras.detectors.ensemble import Ensemble
+from ood_keras.detectors.registry import register
+
+
+@register
+class ProbabilityAndDistances(Ensemble):
+    """Scores by the mean of what the outputs say and of Mahalanobis distances.
+
+    The outputs' member is "unknown_probability" where the network has an unknown class,
+    and otherwise "energy"; the other is "mahalanobis" over every `ReLU` layer and
+    the layer called `features`, as far as the network has them. Both are standardised
+    on known images, as in `Ensemble`. The distances notice images that training was
+    never shown anything like. Higher is more unknown.
+
+    Args:
+        detectors: The two members, as `Ensemble` takes them; `None` chooses them when
+            the network is known, in `fit`.
+        **kwargs: `num_classes`, `logits` and `features`; see `Detector`.
+
+    Example:
+
+    >>> detector = ProbabilityAndDistances(num_classes=10).fit(model, (images, labels))
+    >>> ood_score = detector.score(images)
+    """
+
+    name = "probability_and_distances"
+
+    def __init__(self, *, detectors=None, **kwargs):
+        self._chooses = detectors is None
+        super().__init__(detectors=detectors or ("energy", "mahalanobis"), **kwargs)
+
+    def get_config(self):
+        config = super().get_config()
+        # Members that were chosen travel with what they learnt.
+        return config | {"detectors": None} if self._is_undecided() else config
+
+    def _is_undecided(self):
+        return self._chooses and self.network is None
+
+    def _fit_network(self, network, data, validation, num_classes=None):
+        if num_classes is None:
+            num_classes = self._infer_num_classes(network, data)
+        if self._chooses:
+            has_unknown_class = network.num_logits > num_classes
+            config = {**super().get_config(), "detectors": None}
+            members = (
+                "unknown_probability" if has_unknown_class else "energy",
+                {"name": "mahalanobis", "layers": list_layers(network.model)},
+            )
+            self.detectors = type(self)(**config | {"detectors": members}).detectors
+        return super()._fit_network(network, data, validation, num_classes)
+
+
+def list_layers(model: keras.Model) -> list[str] | None:
+    """The `ReLU` layers of a model, then the one called `features`; or `None`.
+
+    Args:
+        model: A Keras model; layers inside of other layers are not looked at.
+    """
+    layers = [
+        layer.name
+        for layer in model.layers
+        if isinstance(layer, keras.layers.ReLU) and layer.name != "features"
+    ]
+    if any(layer.name == "features" for layer in model.layers):
+        layers.append("features")
+    return layers or None
