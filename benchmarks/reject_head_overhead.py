@@ -15,8 +15,8 @@ machine: the head's share of a batch of one is a tenth of a millisecond.
 
 The bars are those of the unknown class's probability. The distances of all layers,
 `benchmarks/results/reject_head_overhead_ensemble.json`, are measured alike: of a run
-after `ood-evaluate --detectors=probability_and_distances`, exported by `ood-export` with
-the same `--detector`.
+after `ood-evaluate --detectors=probability_and_distances`, exported by `ood-export`
+with the same `--detector`.
 How well the run was trained makes no difference to the time.
 """
 

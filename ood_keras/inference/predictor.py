@@ -3,12 +3,14 @@
 import pathlib
 
 import numpy as np
-import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from ood_keras import batches
 from ood_keras.conventions import UNKNOWN_LABEL, check_count
 from ood_keras.inference import answers, known_examples, manifest
+
+# `tf.string` in a graph, before TensorFlow is loaded.
+_STRING = 7
 
 
 class Predictor:
@@ -186,7 +188,7 @@ class Predictor:
             for function in graph.graph_def.library.function:
                 for node in function.node_def:
                     tensor = node.attr["value"].tensor if node.op == "Const" else None
-                    if tensor is None or tensor.dtype != tf.string.as_datatype_enum:
+                    if tensor is None or tensor.dtype != _STRING:
                         continue
                     first, *names = tensor.string_val or (b"",)
                     if first == UNKNOWN_LABEL.encode():
