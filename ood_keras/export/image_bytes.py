@@ -12,7 +12,9 @@ Most files of a busy server have the model's own size and are PNG files of three
 those are recognised all at once by their first bytes, without a walk (`_is_plain`).
 """
 
+import functools
 import struct
+import typing
 
 import numpy as np
 import tensorflow as tf
@@ -50,8 +52,10 @@ CONVERSION = (
 # than this many bytes, whatever it holds; of a longer one the rows alone are checked.
 MAX_UNPACKED = 2**24
 
-# Files of at most so many pixels are decoded several at a time, larger ones one by one.
+# Images of at most so many pixels and such sides are decoded several at a time, larger
+# ones one by one.
 _FEW_PIXELS = 2**20
+_SHORT_SIDE = 2**11
 _AT_A_TIME = 4
 # Floats at a time while an image is resized.
 _BLOCK = 2**20
@@ -64,7 +68,20 @@ _HEAD = 41
 # Long enough to end any block of deflate and to start another.
 _BEHIND = bytes(np.random.default_rng(0).integers(0, 256, 600).astype(np.uint8))
 _AROUND_PIXELS = _HEAD + 4 + len(_END)
+# The chunks that make a difference, and their places in this list.
 _KEPT = ("IHDR", "PLTE", "tRNS", "IDAT", "IEND")
+_IHDR, _PLTE, _TRNS, _IDAT, _ = range(5)
+
+
+class _Header(typing.NamedTuple):
+    """What IHDR says, and whether it may."""
+
+    good: tf.Tensor
+    small: tf.Tensor
+    bits: tf.Tensor
+    colour: tf.Tensor
+    # Bytes of all rows.
+    size: tf.Tensor
 
 
 def decode(image_bytes, image_shape, background=BACKGROUND):
@@ -119,42 +136,48 @@ def read(image_bytes, image_shape, background=BACKGROUND):
     count = tf.size(image_bytes)
     heads = tf.io.decode_raw(image_bytes, tf.uint8, fixed_length=_HEAD)
     plain = _is_plain(image_bytes, heads, image_shape)
-    png = ~plain & _all_equal(heads, PNG + _HEADER)
-    sides = _big_endian(tf.reshape(heads[:, 16:24], (-1, 2, 4)))
-    few = _is_readable_size(sides) & (tf.reduce_prod(sides, -1) <= _FEW_PIXELS)
-
-    def of_png(row):
-        return row, _read_png(image_bytes[row], image_shape, background)
+    header = _png_header(heads)
+    png = ~plain & _all_equal(heads, PNG + _HEADER) & header.good
 
     def of_plain(row):
         return row, _read_plain(image_bytes[row], image_shape)
 
-    def of_jpeg(row, end, *_):
-        return row, _read_jpeg(tf.strings.substr(image_bytes[row], 0, end), image_shape)
+    def of_png(adapted):
+        return lambda row: (
+            row,
+            _read_png(
+                image_bytes[row],
+                _Header(*(values[row] for values in header)),
+                background,
+                adapted,
+            ),
+        )
 
-    def of_segments(row):
-        return row, *_walk_jpeg(image_bytes[row])
+    def of_jpeg(adapted):
+        return lambda row, end: (row, _read_jpeg(image_bytes[row], end, adapted))
 
     # Walked first, since only the walk finds the size.
-    jpegs, ends, sizes = _collected(
-        _mapped(_rows(_all_equal(heads, JPEG)), of_segments),
-        (count, 0, tf.constant(0, tf.int64)),
+    jpegs, ends, small = _collected(
+        _mapped(
+            _rows(_all_equal(heads, JPEG)),
+            lambda row: (row, *_walk_jpeg(image_bytes[row])),
+        ),
+        (count, 0, False),
     )
-    small = sizes <= _FEW_PIXELS
-    jpegs = [
-        tf.data.Dataset.from_tensor_slices(
-            (tf.boolean_mask(jpegs, mask), tf.boolean_mask(ends, mask))
-        )
-        for mask in (small, ~small)
-    ]
     decoded = _mapped(_rows(plain), of_plain)
-    for part, function, at_a_time in (
-        (_rows(png & few), of_png, _AT_A_TIME),
-        (jpegs[0], of_jpeg, _AT_A_TIME),
-        (_rows(png & ~few), of_png, None),
-        (jpegs[1], of_jpeg, None),
+    for pngs, chosen, at_a_time, resized in (
+        (png & header.small, small, _AT_A_TIME, _resized),
+        (png & ~header.small, ~small, None, _resized_in_blocks),
     ):
-        decoded = decoded.concatenate(_mapped(part, function, at_a_time))
+        adapted = functools.partial(_adapted, image_shape, resized)
+        of_these = tf.data.Dataset.from_tensor_slices(
+            (tf.boolean_mask(jpegs, chosen), tf.boolean_mask(ends, chosen))
+        )
+        for part, function in (
+            (_rows(pngs), of_png(adapted)),
+            (of_these, of_jpeg(adapted)),
+        ):
+            decoded = decoded.concatenate(_mapped(part, function, at_a_time))
     rows, images = _collected(decoded, (count, tf.zeros(image_shape, tf.uint8)))
     rows = rows[:, tf.newaxis]
     pixels = tf.scatter_nd(rows, images, (count, *image_shape))
@@ -208,6 +231,12 @@ def _is_readable_size(sides):
     return within & (tf.reduce_prod(sides, axis=-1) <= MAX_PIXELS)
 
 
+def _is_small(sides):
+    """Of int64 `(..., 2)`."""
+    short = tf.reduce_all(sides <= _SHORT_SIDE, axis=-1)
+    return short & (tf.reduce_prod(sides, axis=-1) <= _FEW_PIXELS)
+
+
 def _is_plain(contents, heads, image_shape):
     """Which files are PNG files of IHDR, one IDAT and IEND that need no conversion."""
     height, width, channels = image_shape
@@ -253,43 +282,93 @@ def _unpacked_size(packed):
     return tf.strings.length(tf.io.decode_compressed(packed + _BEHIND, "ZLIB"))
 
 
-def _read_png(content, image_shape, background):
-    """Any PNG file, walked chunk by chunk, as uint8 `image_shape`."""
+def _png_header(heads):
+    """What IHDR says, as a `_Header` of vectors."""
+    sides = _big_endian(tf.reshape(heads[:, 16:24], (-1, 2, 4)))
+    bits, colour, packing, filtering, laced = tf.unstack(
+        tf.cast(heads[:, 24:29], tf.int64), axis=1
+    )
+    pairs = [32 * colour + bits for colour in PNG_BITS for bits in PNG_BITS[colour]]
+    good = (
+        _is_readable_size(sides)
+        & tf.reduce_any((32 * colour + bits)[:, tf.newaxis] == pairs, axis=1)
+        & (packing == 0)
+        & (filtering == 0)
+        & (laced <= 1)
+    )
+    samples = np.array([PNG_SAMPLES.get(colour, 0) for colour in range(256)])
+    size = _size_of_rows(sides, bits * tf.gather(samples, colour), laced)
+    return _Header(good, _is_small(sides), bits, colour, size)
+
+
+def _size_of_rows(sides, bits, laced):
+    """How many bytes all rows have, with the byte of the filter before each.
+
+    Args:
+        sides: int64 `(batch, 2)`: width and height.
+        bits: Those of a pixel, `(batch,)`.
+        laced: 1 if there are seven passes, each of which is an image of its own.
+    """
+    sizes = []
+    for passes in (PNG_PASSES[0], PNG_PASSES[1]):
+        left, top, right, down = np.array(passes, np.int64).T
+        columns = (sides[:, :1] - left + right - 1) // right
+        rows = (sides[:, 1:] - top + down - 1) // down
+        size = rows * (1 + (columns * bits[:, tf.newaxis] + 7) // 8)
+        empty = (columns <= 0) | (rows <= 0)
+        sizes.append(tf.reduce_sum(tf.where(empty, tf.zeros_like(size), size), axis=1))
+    return tf.where(laced == 1, sizes[1], sizes[0])
+
+
+def _read_png(content, header, background, adapted):
+    """Any PNG file, walked chunk by chunk.
+
+    Args:
+        content: Scalar string.
+        header: Its `_Header`, of scalars.
+        background: Grey level that transparent pixels are laid on.
+        adapted: Brings pixels to the right shape, as `_adapted` does.
+    """
     kinds, lengths, pieces = _walk_png(content)
-    pixel_chunks = kinds == "IDAT"
-    packed = tf.reduce_sum(tf.where(pixel_chunks, lengths, 0))
-    colour, size, good = _check_header(content, kinds, lengths)
-    with _check(good, _are_in_order(kinds), _may_hold(packed, size)):
+    # Which chunk is of which of the kinds that matter: `(chunks, kinds)`.
+    of_kind = kinds[:, tf.newaxis] == tf.constant(_KEPT)
+    packed = tf.reduce_sum(tf.where(of_kind[:, _IDAT], lengths, 0))
+    counts = tf.reduce_sum(tf.cast(of_kind, tf.int32), axis=0)
+    with _check(
+        _are_in_order(kinds, of_kind, counts),
+        _may_hold(packed, header.size),
+        (header.colour != 3) | (counts[_PLTE] == 1),
+    ):
         pieces = tf.identity(pieces)
 
     def unpacked_size():
-        mine = tf.boolean_mask(pieces, pixel_chunks)
-        length = tf.boolean_mask(lengths, pixel_chunks)
-        eight = tf.constant(8, tf.int64)
-        chunks = tf.strings.substr(mine, tf.fill(tf.shape(mine), eight), length)
+        mine = tf.boolean_mask(pieces, of_kind[:, _IDAT])
+        length = tf.boolean_mask(lengths, of_kind[:, _IDAT])
+        eight = tf.fill(tf.shape(mine), tf.constant(8, tf.int64))
+        chunks = tf.strings.substr(mine, eight, length)
         return tf.cast(_unpacked_size(tf.strings.reduce_join(chunks)), tf.int64)
 
     unpacked = tf.cond(
-        packed * DEFLATE_RATIO <= MAX_UNPACKED, unpacked_size, lambda: size
+        packed * DEFLATE_RATIO <= MAX_UNPACKED, unpacked_size, lambda: header.size
     )
-    transparency = tf.reduce_any(kinds == "tRNS")
+    transparent = counts[_TRNS] == 1
     checked = tf.cond(
-        transparency, lambda: _has_its_checksum(_piece(kinds, pieces, "tRNS")), _true
+        transparent | (counts[_PLTE] == 1),
+        lambda: _are_good_colours(header, lengths, pieces, of_kind),
+        lambda: tf.constant(True),
     )
-    with _check(unpacked == size, checked):
+    with _check(unpacked == header.size, checked):
         # Nothing else reaches the decoder: texts and profiles can be as large, once
         # unpacked, as their makers like.
         file = PNG + tf.strings.reduce_join(pieces)
 
-    def opaque():
-        return _adapted(tf.io.decode_png(file, 3), image_shape)
-
-    def transparent():
-        return _adapted(tf.io.decode_png(file, 4), image_shape, background)
-
     if background is None:
-        return opaque()
-    return tf.cond(transparency | (colour >= 4), transparent, opaque)
+        return adapted(tf.io.decode_png(file, 3))
+    return tf.cond(
+        transparent | (header.colour >= 4),
+        lambda: adapted(tf.io.decode_png(file, 4), background),
+        lambda: adapted(tf.io.decode_png(file, 3)),
+    )
 
 
 def _walk_png(content):
@@ -336,92 +415,54 @@ def _walk_png(content):
         return tf.identity(kinds), tf.cast(lengths, tf.int64), pieces
 
 
-def _piece(kinds, pieces, kind):
-    """The one chunk of this kind, or nothing."""
-    return tf.strings.reduce_join(tf.where(kinds == kind, pieces, ""))
-
-
-def _check_header(content, kinds, lengths):
-    """What IHDR says, and whether palette and transparency go with it.
-
-    Returns:
-        `(colour, size, good)`: the colour type; how many bytes the rows have; bool.
-    """
-    header = tf.io.decode_raw(tf.strings.substr(content, 16, 13), tf.uint8)
-    sides = _big_endian(tf.reshape(header[:8], (2, 4)))
-    bits, colour, packing, filtering, laced = tf.unstack(
-        tf.cast(header[8:], tf.int64), num=5
-    )
-    pairs = [32 * colour + bits for colour in PNG_BITS for bits in PNG_BITS[colour]]
-    palettes, transparencies = kinds == "PLTE", kinds == "tRNS"
-    palette = tf.reduce_sum(tf.where(palettes, lengths, 0))
-    transparency = tf.reduce_sum(tf.where(transparencies, lengths, 0))
-    has_palette, is_transparent = (
-        tf.reduce_any(chosen) for chosen in (palettes, transparencies)
-    )
-    # To each colour type the shortest and the longest tRNS.
-    one = tf.ones_like(bits)
-    named = tf.bitwise.left_shift(one, tf.minimum(bits, 8))
-    colours = tf.minimum(palette // 3, named)
-    shortest = tf.gather(tf.stack([2 * one, one, 6 * one, one]), colour % 4)
-    longest = tf.gather(tf.stack([2 * one, 0 * one, 6 * one, colours]), colour % 4)
-    good = tf.stack(
-        [
-            _is_readable_size(sides),
-            tf.reduce_any(32 * colour + bits == pairs),
-            (packing == 0) & (filtering == 0) & (laced <= 1),
-            ~has_palette | (palette > 0),
-            (colour != 3) | (has_palette & (palette % 3 == 0) & (palette <= 768)),
-            ~is_transparent
-            | ((colour < 4) & (transparency >= shortest) & (transparency <= longest)),
-        ]
-    )
-    samples = tf.gather([PNG_SAMPLES.get(colour, 0) for colour in range(7)], colour % 7)
-    size = _size_of_rows(sides, bits * tf.cast(samples, tf.int64), laced)
-    return colour, size, tf.reduce_all(good)
-
-
-def _size_of_rows(sides, bits, laced):
-    """How many bytes all rows have, with the byte of the filter before each.
-
-    Args:
-        sides: int64 `(2,)`: width and height.
-        bits: Those of a pixel.
-        laced: 1 if there are seven passes, each of which is an image of its own.
-    """
-    sizes = []
-    for passes in (PNG_PASSES[0], PNG_PASSES[1]):
-        left, top, right, down = np.array(passes, np.int64).T
-        columns = (sides[0] - left + right - 1) // right
-        rows = (sides[1] - top + down - 1) // down
-        size = tf.where(columns > 0, rows * (1 + (columns * bits + 7) // 8), 0)
-        sizes.append(tf.reduce_sum(tf.maximum(size, 0)))
-    return tf.where(laced == 1, sizes[1], sizes[0])
-
-
-def _are_in_order(kinds):
+def _are_in_order(kinds, of_kind, counts):
     """Whether these chunks may be those of a PNG file, and stand where they may."""
     letters = tf.io.decode_raw(kinds, tf.uint8, fixed_length=4)
     small = tf.bitwise.bitwise_or(letters, np.uint8(0x20))
-    known = tf.reduce_any(kinds[:, tf.newaxis] == tf.constant(_KEPT), axis=1)
-    places = tf.range(tf.size(kinds))
-    pixels, palette, transparency = (
-        tf.boolean_mask(places, kinds == kind) for kind in ("IDAT", "PLTE", "tRNS")
-    )
-    first = tf.reduce_min(pixels)
+    known = tf.reduce_any(of_kind, axis=1) | (small[:, 0] == letters[:, 0])
+    number = tf.size(kinds)
+    places = tf.range(number)[:, tf.newaxis]
+    first = tf.reduce_min(tf.where(of_kind, places, number), axis=0)
+    last = tf.reduce_max(tf.where(of_kind, places, -1), axis=0)
     return tf.reduce_all(
         tf.stack(
             [
                 tf.reduce_all((small >= ord("a")) & (small <= ord("z"))),
-                tf.reduce_all(known | (small[:, 0] == letters[:, 0])),
-                tf.math.count_nonzero(kinds == "IHDR") == 1,
-                (tf.size(palette) <= 1) & (tf.size(transparency) <= 1),
-                tf.reduce_max(pixels) - first + 1 == tf.size(pixels),
-                tf.reduce_all(palette < first) & tf.reduce_all(transparency < first),
-                # Without transparency, its first place is beyond all others.
-                tf.reduce_all(palette < tf.reduce_min(transparency)),
+                tf.reduce_all(known),
+                tf.reduce_all(tf.gather(counts, (_IHDR, _PLTE, _TRNS)) <= 1),
+                last[_IDAT] - first[_IDAT] + 1 == counts[_IDAT],
+                # Palette before transparency, and both before the pixels.
+                tf.reduce_all(
+                    tf.gather(last, (_PLTE, _PLTE, _TRNS))
+                    < tf.gather(first, (_TRNS, _IDAT, _IDAT))
+                ),
             ]
         )
+    )
+
+
+def _are_good_colours(header, lengths, pieces, of_kind):
+    """Whether palette and transparency go with the header; it may raise."""
+    of_kind = of_kind[:, _PLTE : _TRNS + 1]
+    has_palette, transparent = tf.unstack(tf.reduce_any(of_kind, axis=0))
+    palette, transparency = tf.unstack(
+        tf.reduce_sum(tf.where(of_kind, lengths[:, tf.newaxis], 0), axis=0)
+    )
+    one = tf.ones_like(palette)
+    named = tf.bitwise.left_shift(one, tf.minimum(header.bits, 8))
+    colours = tf.minimum(palette // 3, named)
+    colour = tf.minimum(header.colour, 4)
+    shortest = tf.gather([2, 1, 6, 1, 1], colour)
+    longest = tf.gather(tf.stack([2 * one, 0 * one, 6 * one, colours, 0 * one]), colour)
+    good = (~has_palette | (palette > 0)) & (
+        (colour != 3) | ((palette % 3 == 0) & (palette <= 768))
+    )
+    of_length = (transparency >= tf.cast(shortest, tf.int64)) & (
+        transparency <= longest
+    )
+    piece = tf.strings.reduce_join(tf.where(of_kind[:, 1], pieces, ""))
+    return good & tf.cond(
+        transparent & of_length, lambda: _has_its_checksum(piece), lambda: ~transparent
     )
 
 
@@ -446,45 +487,43 @@ def _has_its_checksum(piece):
     return tf.strings.length(unpacked) == length - 8
 
 
-def _true():
-    return tf.constant(True)
-
-
 def _walk_jpeg(content):
-    """Where the image of a JPEG ends, and its size; it raises by the rules.
+    """Where the image of a JPEG ends, and whether it is small; it raises by the rules.
 
     Returns:
-        `(end, pixels)`: int32, behind the end marker; int64.
+        `(end, small)`: int32, behind the end marker; bool.
     """
     data = tf.io.decode_raw(content, tf.uint8)
     length = tf.size(data)
     starts, kinds, ends, stops = _markers(data)
-    count = tf.size(starts)
-    following = tf.searchsorted(starts, ends)
-    most = most_parts(length)
+    count, most = tf.size(starts), most_parts(length)
+    # Where the walk goes on, from marker to marker; `count` is nowhere, for good.
+    following = tf.where(stops, count, tf.searchsorted(starts, ends))
+    following = tf.concat([following, [count]], axis=0)
 
-    def goes_on(place, number, _):
-        # One may be behind the last: then there is nothing to look up.
-        inside = tf.minimum(place, count - 1)
-        return (place < count) & ~tf.gather(stops, inside) & (number < most)
+    def walk(visited, following):
+        # Twice as far as before.
+        visited = tf.concat([visited, tf.gather(following, visited)], axis=0)
+        return visited, tf.gather(following, following)
 
-    def walk(place, number, visited):
-        return tf.gather(following, place), number + 1, visited.write(number, place)
-
-    array = tf.TensorArray(tf.int32, size=0, dynamic_size=True, element_shape=[])
-    with _check(count > 0):
-        zero = tf.constant(0)
-    place, number, visited = tf.while_loop(
-        goes_on, walk, (zero, zero, array), parallel_iterations=1
+    visited = tf.zeros([1], tf.int32)
+    for _ in range(4):
+        visited, following = walk(visited, following)
+    visited, _ = tf.while_loop(
+        lambda visited, _: (visited[-1] < count) & (tf.size(visited) < most),
+        walk,
+        (visited, following),
+        (tf.TensorShape([None]), tf.TensorShape([None])),
+        parallel_iterations=1,
     )
-    visited = visited.stack()
+    visited = tf.boolean_mask(visited, visited < count)
+    with _check((count > 0) & (tf.size(visited) <= most)):
+        last = visited[-1]
     seen = tf.gather(kinds, visited)
     frames = tf.boolean_mask(visited, _is_one_of(seen, JPEG_FRAMES))
     scans = tf.boolean_mask(visited, seen == 0xDA)
     with _check(
-        place < count,
-        number < most,
-        tf.gather(kinds, tf.minimum(place, count - 1)) == 0xD9,
+        kinds[last] == 0xD9,
         tf.size(frames) == 1,
         (tf.size(scans) >= 1) & (tf.size(scans) <= MAX_JPEG_SCANS),
         tf.reduce_all(frames < tf.reduce_min(scans)),
@@ -495,15 +534,15 @@ def _walk_jpeg(content):
         bits, *sides, components = tf.unstack(
             tf.cast(data[start : start + 6], tf.int64), num=6
         )
-    height, width = 256 * sides[0] + sides[1], 256 * sides[2] + sides[3]
+    sides = tf.stack([256 * sides[0] + sides[1], 256 * sides[2] + sides[3]])
     with _check(
         bits == 8,
         (components == 1) | (components == 3) | (components == 4),
         tf.cast(end - start, tf.int64) == 6 + 3 * components,
-        _is_readable_size(tf.stack([width, height])),
-        width * height <= JPEG_PIXELS_A_BYTE * tf.cast(length, tf.int64),
+        _is_readable_size(sides),
+        tf.reduce_prod(sides) <= JPEG_PIXELS_A_BYTE * tf.cast(length, tf.int64),
     ):
-        return starts[place] + 2, width * height
+        return starts[last] + 2, _is_small(sides)
 
 
 def _markers(data):
@@ -536,23 +575,30 @@ def _is_one_of(kinds, chosen):
     return tf.gather([kind in chosen for kind in range(256)], kinds)
 
 
-def _read_jpeg(content, image_shape):
+def _read_jpeg(content, end, adapted):
     # The accurate transform is the one that other decoders use.
-    pixels = tf.io.decode_jpeg(content, 3, dct_method="INTEGER_ACCURATE")
-    return _adapted(pixels, image_shape)
+    content = tf.strings.substr(content, 0, end)
+    return adapted(tf.io.decode_jpeg(content, 3, dct_method="INTEGER_ACCURATE"))
 
 
-def _adapted(pixels, image_shape, background=None):
+def _adapted(image_shape, resized, pixels, background=None):
     """Brings one image to a shape, as uint8 `image_shape`.
 
     Args:
-        pixels: uint8 `(height, width, 3)`, or 4 with a background.
         image_shape: `(height, width, channels)`.
+        resized: `_resized` or `_resized_in_blocks`.
+        pixels: uint8 `(height, width, 3)`, or 4 with a background.
         background: Grey level that transparent pixels are laid on.
     """
     height, width, channels = image_shape
-    image = _resized(pixels, height, lambda part: _laid(part, background))
-    image = tf.transpose(_resized(tf.transpose(image, (1, 0, 2)), width), (1, 0, 2))
+
+    def laid(part):
+        return tf.cast(_laid(part, background), tf.float32)
+
+    same = tf.reduce_all(tf.shape(pixels)[:2] == (height, width))
+    image = tf.cond(
+        same, lambda: laid(pixels), lambda: resized(pixels, height, width, laid)
+    )
     if channels == 1:
         red = image[..., :1]
         # Written so that grey stays exactly what it was.
@@ -569,47 +615,57 @@ def _laid(pixels, background):
     return (alpha * colour + (255 - alpha) * background + 127) // 255
 
 
-def _resized(pixels, new_size, prepared=tf.identity):
-    """Resizes the first axis, as in training, block by block.
+def _resized(pixels, height, width, prepared):
+    """Resizes an image as training does.
 
     Args:
-        pixels: `(size, other, channels)`.
-        new_size: How many rows to make.
-        prepared: A function of a block of rows.
+        pixels: `(old_height, old_width, channels)`.
+        height, width: The size to make.
+        prepared: Makes float32 `(rows, old_width, 3)` of rows of the pixels.
 
     Returns:
-        float32 `(new_size, other, 3)`.
+        float32 `(height, width, 3)`.
     """
+    old_height, old_width = tf.shape(pixels)[0], tf.shape(pixels)[1]
+    rows = _weights(tf.range(old_height), tf.range(height), old_height, height)
+    columns = _weights(tf.range(old_width), tf.range(width), old_width, width)
+    flat = tf.reshape(prepared(pixels), (old_height, 3 * old_width))
+    image = tf.reshape(tf.matmul(rows, flat), (height, old_width, 3))
+    return tf.matmul(columns, image)
+
+
+def _resized_in_blocks(pixels, height, width, prepared):
+    """`_resized` without ever holding all of a large image as floats."""
+    image = _rows_in_blocks(pixels, height, prepared)
+    image = _rows_in_blocks(tf.transpose(image, (1, 0, 2)), width, tf.identity)
+    return tf.transpose(image, (1, 0, 2))
+
+
+def _rows_in_blocks(pixels, new_size, prepared):
+    """Resizes the first axis alone, some of the new rows at a time."""
     size, other = tf.shape(pixels)[0], tf.shape(pixels)[1]
     scale = tf.cast(size, tf.float64) / new_size
-    pixels_at_once = tf.cast(_BLOCK // 3 * new_size, tf.int64)
-    total = tf.cast(size, tf.int64) * tf.cast(other, tf.int64)
-    step = tf.cast(tf.clip_by_value(pixels_at_once // total, 1, new_size), tf.int32)
+    total = 3 * tf.cast(size, tf.int64) * tf.cast(other, tf.int64)
+    step = tf.cast(tf.clip_by_value(_BLOCK * new_size // total, 1, new_size), tf.int32)
 
     def block(start, blocks):
-        new = tf.range(start, tf.minimum(start + step, new_size))
+        end = tf.minimum(start + step, new_size)
         # One more on either side, for the neighbours of bilinear enlarging.
         first = tf.cast(tf.cast(start, tf.float64) * scale, tf.int32) - 1
-        last = tf.cast(tf.cast(start + step, tf.float64) * scale, tf.int32) + 2
+        last = tf.cast(tf.cast(end, tf.float64) * scale, tf.int32) + 2
         first, last = tf.maximum(first, 0), tf.minimum(last, size)
-        weights = _weights(tf.range(first, last), new, size, new_size)
-        part = tf.cast(prepared(pixels[first:last]), tf.float32)
-        part = tf.matmul(weights, tf.reshape(part, (last - first, 3 * other)))
-        index = start // step
-        return start + step, blocks.write(index, tf.reshape(part, (-1, other, 3)))
+        weights = _weights(tf.range(first, last), tf.range(start, end), size, new_size)
+        part = tf.reshape(prepared(pixels[first:last]), (last - first, 3 * other))
+        part = tf.reshape(tf.matmul(weights, part), (end - start, other, 3))
+        return end, blocks.write(start // step, part)
 
-    def in_blocks():
-        blocks = tf.TensorArray(
-            tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=None
-        )
-        _, blocks = tf.while_loop(
-            lambda start, _: start < new_size, block, (0, blocks), parallel_iterations=1
-        )
-        return blocks.concat()
-
-    return tf.cond(
-        size == new_size, lambda: tf.cast(prepared(pixels), tf.float32), in_blocks
+    blocks = tf.TensorArray(
+        *(tf.float32, 0, True), infer_shape=False, element_shape=[None, None, 3]
     )
+    _, blocks = tf.while_loop(
+        lambda start, _: start < new_size, block, (0, blocks), parallel_iterations=1
+    )
+    return blocks.concat()
 
 
 def _weights(old, new, size, new_size):
@@ -618,14 +674,21 @@ def _weights(old, new, size, new_size):
     Shrinking averages the covered area; enlarging is bilinear.
 
     Args:
-        old, new: Places on the old and on the new axis.
+        old, new: Places on the old and on the new axis, each next to the one before.
         size, new_size: Lengths of these axes.
     """
-    old, new = tf.cast(old, tf.float64), tf.cast(new, tf.float64)[:, tf.newaxis]
-    last = tf.cast(size - 1, tf.float64)
+    old = tf.cast(old, tf.float64)
+    new = tf.cast(new, tf.float64)[:, tf.newaxis]
     scale = tf.cast(size, tf.float64) / new_size
-    start = new * scale
-    covered = tf.minimum(old + 1, start + scale) - tf.maximum(old, start)
-    centre = tf.clip_by_value((new + 0.5) * scale - 0.5, tf.zeros_like(last), last)
-    weights = tf.where(size > new_size, covered / scale, 1 - tf.abs(centre - old))
+
+    def shrinking():
+        start = new * scale
+        covered = tf.minimum(old + 1, start + scale) - tf.maximum(old, start)
+        return covered / scale
+
+    def enlarging():
+        last = tf.cast(size - 1, tf.float64)
+        return 1 - tf.abs(tf.clip_by_value((new + 0.5) * scale - 0.5, 0, last) - old)
+
+    weights = tf.cond(size > new_size, shrinking, enlarging)
     return tf.cast(tf.nn.relu(weights), tf.float32)
