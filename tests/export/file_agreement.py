@@ -18,7 +18,7 @@ from ood_keras.pipelines.sources import pictures
 # than the passes of a laced PNG, more than a block in both directions, and enough for
 # files that the graph does not unpack apart from their pixels.
 SIZES = ((1, 1), (3, 2), (1, 9), (17, 13), (40, 33), (150, 130))
-_SHARES = (0.2, 0.2, 0.2, 0.2, 0.15, 0.05)
+_SHARES = {(150, 130): 0.05}
 # Shrunk, enlarged, and grey: here a value may lie half way between two levels, and sums
 # of another order round it to the other. One level is allowed, and counted.
 SMALL = (12, 10, 1)
@@ -26,18 +26,21 @@ _READ_BY_ALL = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 _BATCH = 64
 
 
-def files(count, seed=0):
+def files(count, seed=0, sizes=SIZES):
     """Yields `(kind, content, (height, width))`: PNG, JPEG and other files.
 
-    The size is the one that the file was made with, which it need not say any more.
+    The size is one of `sizes`, the one that the file was made with; it need not say so
+    any more.
     """
+    shares = np.array([_SHARES.get(size, 0.2) for size in sizes])
     generator = np.random.default_rng(seed)
     damaged = malformed.files(count, seed)
     for index in range(count):
-        height, width = SIZES[int(generator.choice(len(SIZES), p=_SHARES))]
+        which = generator.choice(len(sizes), p=shares / shares.sum())
+        height, width = sizes[int(which)]
         if index % 10 == 9:
             kind, content = next(damaged)
-            yield f"any/{kind}", content, (17, 13)
+            yield f"any/{kind}", content, (height, width)
         elif index % 2:
             kind, content = jpeg_variants.variant(generator, width, height)
             yield f"jpeg/{kind}", content, (height, width)
@@ -106,7 +109,7 @@ class Paths:
 _paths = functools.cache(Paths)
 
 
-def compare(count, seed=0, background=255):
+def compare(count, seed=0, background=255, sizes=SIZES):
     """Sends `count` files down the three paths, in their own size and in `SMALL`.
 
     Two things are allowed, and counted:
@@ -126,7 +129,7 @@ def compare(count, seed=0, background=255):
     waiting = collections.defaultdict(list)
     counts = collections.defaultdict(collections.Counter)
     disagreements = []
-    for kind, content, size in files(count, seed):
+    for kind, content, size in files(count, seed, sizes):
         waiting[size].append((kind, content))
         if len(waiting[size]) == _BATCH:
             _compare(paths, waiting.pop(size), size, counts, disagreements)
