@@ -9,6 +9,8 @@ from ood_keras.detectors.base import Detector, check_layers
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ROUNDING, Sample
 
+_MOST_POWERS = 100
+
 
 @register
 class Gram(Detector):
@@ -55,6 +57,12 @@ class Gram(Detector):
         super().__init__(**kwargs)
         self._layers = check_layers(layers)
         self.num_powers = check_count("num_powers", num_powers)
+        # Higher ones are 0 for maps up to 1; and no file may ask for endless work.
+        if self.num_powers > _MOST_POWERS:
+            raise ValueError(
+                f"`num_powers` must be at most {_MOST_POWERS}. Received: num_powers="
+                f"{num_powers!r}"
+            )
         self.quantile = check_number("quantile", quantile, "[0, 0.5)")
 
     def get_config(self):
