@@ -40,6 +40,8 @@ NASTY = [
     " ",
 ]
 NUM = len(NASTY)
+# For what draws a panel, and a layout, for each.
+SOME = [NASTY[row] for row in (0, 2, 4, 7, 10, 16)]
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +59,8 @@ def scores(seed, count=12):
     return np.random.default_rng(seed).normal(size=count)
 
 
-def sources():
-    return {name: scores(seed) for seed, name in enumerate(NASTY)}
+def sources(chosen=NASTY):
+    return {name: scores(seed) for seed, name in enumerate(chosen)}
 
 
 def features(count=2 * NUM):
@@ -81,11 +83,11 @@ def measured():
 FIGURES = {
     "roc": lambda: figures.roc(scores(99), sources(), seen=NASTY[:3]),
     "density": lambda: figures.density(
-        scores(99), sources(), threshold=0.0, seen=NASTY[:3]
+        scores(99), sources(SOME), threshold=0.0, seen=NASTY[:3]
     ),
     "score_among": lambda: figures.score_among(0.5, scores(99), threshold=0.0),
     "perturbed_density": lambda: figures.perturbed_density(
-        sources(), scores(99), threshold=0.0
+        sources(SOME), scores(99), threshold=0.0
     ),
     "features_2d": lambda: figures.features_2d(
         features(),
@@ -102,10 +104,10 @@ FIGURES = {
     ),
     "grid": lambda: figures.grid(
         scores(99),
-        sources(),
+        sources(SOME),
         features(),
         np.arange(2 * NUM) % NUM,
-        {name: features(3) for name in NASTY},
+        {name: features(3) for name in SOME},
         threshold=0.0,
         class_names=NASTY,
         what=NASTY[0],
@@ -183,14 +185,14 @@ def pictures(count, seed=0):
 
 def test_a_report_takes_any_name(model, tmp_path):
     names_of = [name.replace("/", "|") for name in NASTY[:4]]
+    # The last two would end, and break, the names in a zip file.
+    sources_of = [NASTY[row] for row in (0, 3, 4, 11, 15, 16)]
     detector = detectors.get("energy", num_classes=NUM).fit(model)
     report = evaluation.evaluate(
         dict.fromkeys(names_of, detector),
         known=(NASTY[2], (pictures(2 * NUM), np.arange(2 * NUM) % NUM)),
-        unknown={
-            name: pictures(6, seed) for seed, name in enumerate(NASTY) if seed != 2
-        },
-        seen=NASTY[3:5],
+        unknown={name: pictures(6, seed) for seed, name in enumerate(sources_of)},
+        seen=sources_of[1:3],
         selected_detector=names_of[0],
         class_names=NASTY,
         protocol={name: name for name in NASTY} | {"classes": NASTY},
@@ -199,13 +201,13 @@ def test_a_report_takes_any_name(model, tmp_path):
     report.save(tmp_path)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<script" not in page and "\0" not in page and "\u202e" not in page
-    for name in (*NASTY[:6], NASTY[11]):
-        assert html.unescape(page).count(name) >= 1
+    for name in NASTY[:6]:  # In the protocol; sources in the tables too.
+        assert html.unescape(page).count(name) >= (3 if name in sources_of else 1)
     assert html.escape(NASTY[4]) in page
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["known"]["source"] == NASTY[2]
     unknown = metrics["detectors"][names_of[0]]["unknown"]
-    assert list(unknown) == [name for name in NASTY if name != NASTY[2]]
+    assert list(unknown) == sources_of
     with np.load(tmp_path / "scores.npz", allow_pickle=False) as kept:
         for name, scored in report.scores.items():
             np.testing.assert_array_equal(kept[names.valid(name)], scored)
