@@ -462,3 +462,46 @@ def test_samples_of_a_long_spec_and_after_a_kill(tmp_path):
     assert paths[0].name == "digits_00_0.png"
     (tmp_path / ".digits_00_0.png.123.tmp.png").write_bytes(b"\x89PNG half")
     assert len(jobs._read_samples(tmp_path, test.image_shape)) == 3 * 64
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("{", "expected JSON"),
+        ("[" * 10**5, "expected JSON"),
+        ("[]", 'an object "settings"'),
+        ({"settings": 3}, 'an object "settings"'),
+        ({"seed": "7"}, "'seed' to be a whole number, and not '7'"),
+        ({"known": None}, "'known' to be a text, and not None"),
+        ({"unknown": "kmnist"}, "'unknown' to be a list of texts"),
+        ({"class_names": ["a", 2]}, "'class_names' to be a list of two or more"),
+        ({"image_shape": [28, 28.0, 1]}, "'image_shape' to be a list of three whole"),
+        ({"recipe": []}, "'recipe' to be an object"),
+        ({"recipe": ...}, "'recipe' to be an object, and not 'nothing'"),
+    ],
+)
+def test_an_edited_run_json_says_which_entry_is_wrong(change, message, tmp_path):
+    settings = {
+        "known": "mnist",
+        "unknown": ["kmnist"],
+        "class_names": ["a", "b"],
+        "image_shape": [28, 28, 1],
+        "recipe": {"name": "fast"},
+    }
+    run = {"settings": settings, "seed": 7}
+    (tmp_path / "model.keras").touch()
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(run))
+    assert jobs.run_settings(tmp_path) == {**settings, "seed": 7}
+    if isinstance(change, str):
+        path.write_text(change)
+    else:
+        ((name, value),) = change.items()
+        place = run if name in run else settings
+        place[name] = value
+        if value is ...:
+            del place[name]
+        path.write_text(json.dumps(run))
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        jobs.run_settings(tmp_path)
+    assert str(path) in str(caught.value)
