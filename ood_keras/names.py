@@ -10,7 +10,6 @@ _INVISIBLE = re.compile(
     "\ud800-\udfff]"
 )
 _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
-_CELL_STARTS = ("=", "+", "-", "@")
 
 
 def printable(text):
@@ -46,21 +45,6 @@ def on_page(value):
     if not isinstance(value, str):
         return value
     return type(value)(valid(value)) if hasattr(value, "__html__") else one_line(value)
-
-
-def cell(text):
-    """`text` as a CSV file holds it so that no spreadsheet takes it for a formula.
-
-    What begins with `=`, `+`, `-` or `@` and goes on, and is no number, gets a `'` in
-    front, which spreadsheets do not show.
-    """
-    if len(text) < 2 or not text.startswith(_CELL_STARTS):
-        return text
-    try:
-        float(text)
-    except ValueError:
-        return f"'{text}"
-    return text
 
 
 def shortened(names, width, clean=one_line):

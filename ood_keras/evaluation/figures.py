@@ -92,8 +92,10 @@ def density(
         A `matplotlib.figure.Figure`.
     """
     with_confidence = known_confidence is not None and unknown_confidence is not None
-    num_columns = 1 + with_confidence
-    figure, grid = _figure(len(unknown_scores), num_columns, (4.2, 1.3), sharex="col")
+    panel_size = (4.2, 1.3) if with_confidence else (6.4, 1.3)
+    figure, grid = _figure(
+        len(unknown_scores), 1 + with_confidence, panel_size, sharex="col"
+    )
     bins = _score_bins([known_scores, *unknown_scores.values()], threshold)
     shown = _named(unknown_scores, seen)
     for row, (source, scores) in enumerate(unknown_scores.items()):

@@ -6,6 +6,7 @@ sources are dashed and named so, classes are written beside their points.
 """
 
 import functools
+import unicodedata
 
 from ood_keras import names
 
@@ -45,6 +46,8 @@ DPI = 150
 
 # What stands for a character that the font does not have.
 MISSING = "□"
+# Shows nothing, and keeps what is around a name in its place.
+LEFT_TO_RIGHT = "\u200e"
 
 # Networks by what stands in the block's place, as recipes name it.
 BLOCKS = {
@@ -124,8 +127,10 @@ def shown(texts, width=28):
     Returns:
         A list of texts for Matplotlib.
     """
-    short = names.shortened(texts, width, lambda text: _drawable(names.one_line(text)))
-    return [literal(text) for text in short]
+    short = names.shortened(
+        texts, width, lambda text: _drawable(names.one_line(text)) or MISSING
+    )
+    return [_in_place(text.replace("$", r"\$")) for text in short]
 
 
 def literal(text):
@@ -135,6 +140,13 @@ def literal(text):
     """
     lines = (_drawable(names.one_line(line)) for line in str(text).split("\n"))
     return "\n".join(lines).replace("$", r"\$")
+
+
+def _in_place(text):
+    """A name between marks, if it is written from right to left."""
+    if any(unicodedata.bidirectional(letter) in ("R", "AL", "AN") for letter in text):
+        return f"{LEFT_TO_RIGHT}{text}{LEFT_TO_RIGHT}"
+    return text
 
 
 def _drawable(text):

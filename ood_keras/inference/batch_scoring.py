@@ -341,8 +341,6 @@ def _encoded(suffix, rows, probabilities):
     for row in rows:
         for name in ("accepted", "valid"):
             row[name] = str(row[name]).lower()
-        for name in ("path", "label", "error"):
-            row[name] = row[name] and names.cell(row[name])
     return _csv_lines(
         [
             *(row[name] for name in COLUMNS),
