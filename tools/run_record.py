@@ -29,13 +29,20 @@ def read(path):
     for name in ("unknown", "class_names"):
         for value in _entry(path, settings, name, list):
             _check(path, value, f"each of `{name}`", str)
-    shape = _entry(path, settings, "image_shape", list)
-    if len(shape) != 3 or not all(type(size) is int and size > 0 for size in shape):
+    shape = settings.get("image_shape")
+    # None is the known source's own.
+    if shape is not None and (
+        len(_check(path, shape, "`image_shape`", list)) != 3
+        or not all(type(size) is int and size > 0 for size in shape)
+    ):
         raise _wrong(path, f"`image_shape` is not three sizes: {shape}")
     data_dir = settings.get("data_dir")
     if data_dir is not None:
         _check(path, data_dir, "`data_dir`", str)
-    for name, split in _entry(path, settings, "data", dict).items():
+    # Whoever needs a fingerprint says which is missing.
+    for name, split in _check(
+        path, settings.setdefault("data", {}), "`data`", dict
+    ).items():
         _check(path, split, f"`data` of {name}", dict)
         _entry(path, split, "images", int)
         if not _SHA256.fullmatch(_entry(path, split, "sha256", str)):

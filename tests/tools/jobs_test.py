@@ -541,7 +541,8 @@ def change(run, value, *path):
             lambda run: change(run, "glyphs", "settings", "unknown"),
             "`unknown` must be a list",
         ),
-        (lambda run: remove(run, "settings", "data"), "`data` is missing"),
+        (lambda run: remove(run, "settings", "data"), "no fingerprint of digits/train"),
+        (lambda run: change(run, [], "settings", "data"), "`data` must be an object"),
         (
             lambda run: remove(run, "settings", "data", "digits/train"),
             "no fingerprint of digits/train",
