@@ -112,9 +112,7 @@ def test_warnings_about_data_are_lines_of_the_command(capsys, monkeypatch):
             warnings.simplefilter("always")
             app.show_warnings("ood-test")
             for _ in range(2):
-                warnings.warn(
-                    "5 files are left out", pipelines.DataWarning, stacklevel=1
-                )
+                pipelines.sources.base.warn("5 files are left out")
         raise ValueError("the end")
 
     assert run(main) == 1
