@@ -24,5 +24,6 @@ __all__ = [
     "losses",
     "metrics",
     "models",
+    "plugins",
     "training",
 ]

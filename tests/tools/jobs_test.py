@@ -462,3 +462,15 @@ def test_samples_of_a_long_spec_and_after_a_kill(tmp_path):
     assert paths[0].name == "digits_00_0.png"
     (tmp_path / ".digits_00_0.png.123.tmp.png").write_bytes(b"\x89PNG half")
     assert len(jobs._read_samples(tmp_path, test.image_shape)) == 3 * 64
+
+
+def test_names_that_nobody_registered_are_said_before_anything_is_read(tmp_path):
+    nowhere = {"run_dir": tmp_path / "nowhere", "output": tmp_path / "out"}
+    with pytest.raises(ValueError, match=r"method 'conformel'.*conformal, quantile"):
+        jobs.export(**nowhere, method="conformel")
+    with pytest.raises(ValueError, match="'lowest_cost' needs"):
+        jobs.calibrate(model=tmp_path / "nowhere", known="digits", method="lowest_cost")
+    with pytest.raises(ValueError, match="unknown metric 'fpr98'"):
+        jobs.evaluate(
+            run_dir=tmp_path / "nowhere", unknown=["glyphs"], further_metrics=["fpr98"]
+        )
