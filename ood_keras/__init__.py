@@ -41,6 +41,7 @@ __all__ = [
     "metrics",
     "models",
     "pipelines",
+    "plugins",
     "training",
     "workflows",
 ]

@@ -21,6 +21,13 @@ def new_flags():
     flags.DEFINE_bool(
         "traceback", False, "On an error, show where it arose.", flag_values=values
     )
+    flags.DEFINE_list(
+        "plugin",
+        [],
+        "Python modules of your own that register detectors, metrics, training methods "
+        "or threshold methods, by name; see docs/extend.md.",
+        flag_values=values,
+    )
     return values
 
 
@@ -81,6 +88,8 @@ def run(name, doc, flag_values, main, argv=None):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     show_warnings(name)
     try:
+        if flag_values["plugin"].value:
+            load("plugins").load(flag_values["plugin"].value)
         main(positional)
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted", file=sys.stderr)

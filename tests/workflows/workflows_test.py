@@ -785,3 +785,17 @@ def test_evaluate_says_how_many_images_were_tested(run_dir, monkeypatch, capsys)
 def test_a_record_that_is_none_is_refused(text, edited):
     with pytest.raises(ValueError, match=r"is not the run\.json of a run"):
         workflows.evaluate(run_dir=edited(text), unknown=["glyphs"])
+
+
+def test_names_that_nobody_registered_are_said_before_anything_is_read(tmp_path):
+    nowhere = {"run_dir": tmp_path / "nowhere", "output": tmp_path / "out"}
+    with pytest.raises(ValueError, match=r"method 'conformel'.*conformal, quantile"):
+        workflows.export(**nowhere, method="conformel")
+    with pytest.raises(ValueError, match="'lowest_cost' needs"):
+        workflows.calibrate(
+            model=tmp_path / "nowhere", known="digits", method="lowest_cost"
+        )
+    with pytest.raises(ValueError, match="unknown metric 'fpr98'"):
+        workflows.evaluate(
+            run_dir=tmp_path / "nowhere", unknown=["glyphs"], further_metrics=["fpr98"]
+        )

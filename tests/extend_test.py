@@ -1,0 +1,67 @@
+"""What docs/extend.md shows is done as it says."""
+
+import pathlib
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from ood_keras import calibration, detectors, metrics, plugins, training
+from ood_keras.calibration import registry
+from ood_keras.detectors import registry as detector_registry
+from ood_keras.metrics import measures
+from ood_keras.tools import app
+
+PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs/extend.md"
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """All examples of the page, as one module outside the package."""
+    for owner, name in (
+        (detector_registry, "_CLASSES"),
+        (training.objectives, "_OBJECTIVES"),
+    ):
+        monkeypatch.setattr(owner, name, dict(getattr(owner, name)))
+    monkeypatch.setattr(measures, "_ALL", dict(measures._ALL))
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    monkeypatch.syspath_prepend(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    (tmp_path / "a_plugin_of_the_page.py").write_text("\n".join(blocks))
+    yield plugins.load(["a_plugin_of_the_page"])[0]
+    del sys.modules["a_plugin_of_the_page"]
+
+
+def test_the_examples_of_the_page(plugin):
+    known, unknown = np.arange(200.0), np.arange(190.0, 290.0)
+    row = metrics.evaluate_scores(known, unknown, further=["fpr99"])
+    assert row["fpr99"] == np.mean(unknown <= 197)
+    assert metrics.keras_metric("fpr99")._direction == "down"
+    method = calibration.get("cautious", of_known_scores=True)
+    threshold = method(known, 0.9)
+    assert threshold.method == "cautious"
+    assert threshold.target_acceptance == 0.9
+    assert threshold.accepts(known).mean() == 0.95
+    assert isinstance(detectors.get("largest_feature"), plugin.LargestFeature)
+    recipe = training.recipes.get("fast", loss="cross_entropy_by_adam")
+    assert isinstance(recipe.objective, plugin.CrossEntropyByAdam)
+    assert type(recipe.objective.build_optimizer(10)).__name__ == "Adam"
+
+
+def test_a_command_takes_a_plugin_by_name(plugin, monkeypatch, capsys):
+    flag_values = app.new_flags()
+    known = []
+    app.run(
+        "ood-test",
+        "Tests.",
+        flag_values,
+        lambda _: known.extend(detectors.names()),
+        ["ood-test", "--plugin=a_plugin_of_the_page"],
+    )
+    assert "largest_feature" in known
+    with pytest.raises(SystemExit):
+        app.run(
+            "ood-test", "", app.new_flags(), print, ["ood-test", "--plugin=no_such_one"]
+        )
+    assert "no module 'no_such_one'" in capsys.readouterr().err
