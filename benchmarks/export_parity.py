@@ -27,6 +27,7 @@ import time
 import cc_session
 import numpy as np
 
+from ood_keras.conventions import accepts
 from ood_keras.export import answers
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -66,7 +67,7 @@ def live_answers(detector, threshold, images):
         outputs = detector.call(tf.constant(batch))
         score = np.array(outputs["ood_score"])
         known = np.array(outputs["logits"])[:, : detector.num_classes]
-        class_id = np.where(score <= np.float32(threshold), known.argmax(axis=1), -1)
+        class_id = np.where(accepts(score, threshold), known.argmax(axis=1), -1)
         return {"ood_score": score, "class_id": class_id}
 
     return answers.joined([answer(batch) for batch in batches(images)])

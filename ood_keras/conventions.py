@@ -15,6 +15,39 @@ UNKNOWN_LABEL = "__unknown__"
 REJECTED_SCORE = (2 - 2**-23) * 2.0**127
 
 
+def accepts(scores, threshold):
+    """Which `ood_score`s a threshold accepts, decided in float32 as every graph does.
+
+    A score decides alike as float32, as its float64 copy and as text that was written
+    of it, since all three are the same float32 number.
+
+    Args:
+        scores: Numbers, or texts of numbers, of any shape; NaN is never accepted.
+        threshold: Largest accepted `ood_score`, a number or an array that broadcasts.
+
+    Returns:
+        Bool array of the shape of `scores`.
+
+    Raises:
+        ValueError: a text is no number.
+    """
+    # Here and not above: what only reads labels does without NumPy.
+    import numpy as np
+
+    scores = np.asarray(scores)
+    # Beyond float32 is infinite, as in a graph.
+    with np.errstate(over="ignore"):
+        try:
+            narrow = scores.astype(np.float32)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "`scores` must be numbers, or texts such as '-1.25'. An image that "
+                "could not be read has no score; leave it out, it is not accepted. "
+                f"Received: {error}"
+            ) from error
+        return narrow <= np.asarray(threshold).astype(np.float32)
+
+
 def check_num_classes(num_classes):
     """Returns `num_classes` as an int, or raises if it is not an integer >= 2."""
     if not is_integer(num_classes) or num_classes < 2:

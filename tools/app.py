@@ -34,9 +34,10 @@ def define_threshold(flag_values):
         ),
         flags.DEFINE_enum(
             "method",
-            "conformal",
+            None,
             ["conformal", "quantile"],
-            "How the threshold is chosen; conformal holds for any sample size.",
+            "How the threshold is chosen. Default: conformal, which promises something "
+            "of new images; quantile where there are too few images for that.",
             flag_values=flag_values,
         ),
     )

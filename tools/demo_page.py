@@ -154,9 +154,19 @@ def _result(demo, point, ask):
         nearest=nearest,
         chart=chart,
         threshold=threshold,
+        digits=None if score is None else _digits(score, threshold.value),
         known_color=style.KNOWN,
         rejected_color=style.THRESHOLD,
     )
+
+
+def _digits(score, threshold):
+    """Both numbers as text, with as many digits as it takes to tell them apart."""
+    for number in range(3, 10):
+        texts = [f"{value:.{number}g}" for value in (score, threshold)]
+        if texts[0] != texts[1]:
+            break
+    return texts
 
 
 def _rows(class_names, answer):
@@ -226,9 +236,9 @@ _RESULT = """\
 <div><p class="class" style="color: {{ color }}">
 {{- answer.label if answer.accepted else "unknown" }}</p>
 <p><b>{{ "accepted" if answer.accepted else "rejected" }}</b>: score
-{{ "%.3g" | format(answer.ood_score) }} is
+{{ digits[0] }} is
 {{ "at or below" if answer.accepted else "above" }} the threshold
-{{ "%.3g" | format(threshold.value) }}.</p></div>
+{{ digits[1] }}.</p></div>
 <figure><img src="{{ seen }}" alt="the image"><figcaption>what the model saw
 </figcaption></figure>
 {% if nearest %}<figure><img src="{{ nearest[0] }}" alt="a known image">

@@ -394,7 +394,7 @@ def export(
     run_dir,
     output,
     target_acceptance=0.95,
-    method="conformal",
+    method=None,
     detector=None,
     known_examples=True,
 ):
@@ -404,7 +404,7 @@ def export(
         run_dir: A run that was evaluated.
         output: The folder that receives the next free version folder.
         target_acceptance: Share of known images to accept.
-        method: "conformal" or "quantile".
+        method: "conformal" or "quantile"; `None`: see `calibration.choose`.
         detector: Name of a detector; default: the one selected on validation data.
         known_examples: Whether some known validation images travel with the model.
 
@@ -422,7 +422,7 @@ def export(
                 f"{run_dir} was not evaluated with the detector {name!r}; it was with: "
                 f"{sorted(metrics['detectors'])}"
             )
-        threshold = _CALIBRATIONS[method](scores[key], target_acceptance)
+        threshold = calibration.choose(scores[key], target_acceptance, method)
         sources = metrics["detectors"][name]["unknown"]
         at_threshold = _at_threshold(scores, sources, name, threshold)
         examples = _known_examples(run_dir, scores, name) if known_examples else None
@@ -504,9 +504,7 @@ def _training(run_dir, detector_chosen):
     }
 
 
-def calibrate(
-    *, model, known, data_dir=None, target_acceptance=0.95, method="conformal"
-):
+def calibrate(*, model, known, data_dir=None, target_acceptance=0.95, method=None):
     """Writes the next version of an exported model, with a new threshold.
 
     Args:
@@ -514,7 +512,7 @@ def calibrate(
         known: Spec of the known source, whose validation split is scored.
         data_dir: The folder of the data sets.
         target_acceptance: Share of known images to accept.
-        method: "conformal" or "quantile".
+        method: "conformal" or "quantile"; `None`: see `calibration.choose`.
 
     Returns:
         `(path, threshold)`: the new version folder and the `calibration.Threshold`.
@@ -533,7 +531,7 @@ def calibrate(
     pipelines.check_known(source.validation)
     check_same_classes(source, predictor.class_names)
     scores = predictor.predict(source.validation.dataset())["ood_score"]
-    threshold = _CALIBRATIONS[method](scores, target_acceptance)
+    threshold = calibration.choose(scores, target_acceptance, method)
     return exporting.recalibrate(model, threshold), threshold
 
 
@@ -550,12 +548,6 @@ def predict(*, model, paths, picture=None):
         The predictions as a table to print: one line per image, and a summary.
     """
     return "\n".join(prediction.table(model=model, paths=paths, picture=picture))
-
-
-_CALIBRATIONS = {
-    "conformal": calibration.conformal,
-    "quantile": calibration.quantile,
-}
 
 
 def write_samples(folder, splits):

@@ -51,7 +51,8 @@ def _shown(row):
         return "no readable image"
     if row["error"] is not None:
         return batch_scoring.printable(row["error"])
-    return f"{row['ood_score']:9.4g}"
+    # The digits that read back as this very float32 number.
+    return f"{np.float32(row['ood_score'])!s:>9}"
 
 
 def _draw(path, drawn, predictor, options):

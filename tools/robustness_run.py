@@ -9,7 +9,6 @@ from ood_keras.evaluation import figures, page, robustness, style
 from ood_keras.files import atomic_file, write_json
 from ood_keras.tools import jobs
 
-_TARGET_ACCEPTANCE = 0.95
 _DETECTORS = ("unknown_probability", "msp", "energy")
 
 
@@ -99,9 +98,7 @@ def measure(
             for name in detectors
         }
         thresholds = {
-            name: calibration.quantile(
-                detector.score(known.validation.dataset()), _TARGET_ACCEPTANCE
-            )
+            name: calibration.choose(detector.score(known.validation.dataset()))
             for name, detector in fitted.items()
         }
         measured[title] = robustness.evaluate(
@@ -127,7 +124,7 @@ def measure(
     result = {
         "known": next(iter(measured.values())).metrics["known"],
         "networks": networks,
-        "target_acceptance": _TARGET_ACCEPTANCE,
+        "target_acceptance": calibration.TARGET_ACCEPTANCE,
         "data": jobs.fingerprints(
             [known.train, known.validation, known_test, *tests.values()]
         ),

@@ -1,5 +1,6 @@
 """Thresholds on the `ood_score`, each with what it promises."""
 
+from ood_keras.calibration.choose import METHODS, TARGET_ACCEPTANCE, choose
 from ood_keras.calibration.clopper_pearson import clopper_pearson
 from ood_keras.calibration.conformal import conformal, smallest_num_images
 from ood_keras.calibration.conformal_p_values import (
@@ -16,11 +17,14 @@ from ood_keras.calibration.quantile import quantile
 from ood_keras.calibration.threshold import Threshold
 
 __all__ = [
+    "METHODS",
     "ClassThresholds",
     "ConformalPValues",
+    "TARGET_ACCEPTANCE",
     "OperatingPoint",
     "Threshold",
     "benjamini_hochberg",
+    "choose",
     "clopper_pearson",
     "conformal",
     "conformal_per_class",

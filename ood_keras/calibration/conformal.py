@@ -4,8 +4,8 @@ import math
 from fractions import Fraction
 
 from ood_keras.calibration.order_statistic import (
+    above_kth_smallest,
     acceptance_interval,
-    kth_smallest,
     percent,
 )
 from ood_keras.calibration.threshold import Threshold
@@ -21,15 +21,16 @@ def conformal(known_scores, target_acceptance=0.95):
     image with probability at least the target, for any detector and any distribution,
     as long as it is exchangeable with the calibration images (Vovk et al. 2005; Lei et
     al. 2018). That needs images that neither the model nor the detector was fitted on:
-    calibrate on validation images. Ties only raise the acceptance.
+    calibrate on validation images. Ties only raise the acceptance. The threshold stands
+    just above that score, with room for its rounding and below the next larger one.
 
     Args:
         known_scores: `ood_score`s of known images `(num_images,)`, higher means more
-            likely unknown. Float64 thresholds are rounded up to float32.
+            likely unknown. They are rounded to float32, in which every format decides.
         target_acceptance: Probability of accepting a known image, in (0, 1).
 
     Returns:
-        A `Threshold` at one of the scores.
+        A `Threshold`.
 
     Raises:
         ValueError: fewer than `smallest_num_images(target_acceptance)` scores, NaN
@@ -39,7 +40,7 @@ def conformal(known_scores, target_acceptance=0.95):
     Example:
 
     >>> conformal([0.0, 1.0, 2.0, 3.0], target_acceptance=0.75).value
-    3.0
+    3.0003662109375
     """
     scores = check_scores(known_scores, "known_scores")
     target = check_fraction("target_acceptance", target_acceptance)
@@ -53,7 +54,7 @@ def conformal(known_scores, target_acceptance=0.95):
         )
     low, high = acceptance_interval(num_scores, k)
     return Threshold(
-        value=kth_smallest(scores, k),
+        value=above_kth_smallest(scores, k),
         method="conformal",
         guarantee=(
             "Accepts a new known image with probability at least "

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ood_keras.calibration.order_statistic import percent
+from ood_keras.calibration.order_statistic import as_float32, percent
 from ood_keras.conventions import check_fraction
 from ood_keras.metrics.ranked_scores import check_scores
 
@@ -20,9 +20,9 @@ class ConformalPValues:
 
     Args:
         known_scores: `ood_score`s of known validation images `(num_images,)`, higher
-            means more likely unknown.
+            means more likely unknown. All scores are compared in float32.
 
-    Attributes: `known_scores`, ascending.
+    Attributes: `known_scores`, ascending, float32.
 
     Raises:
         ValueError: no scores, or NaN scores.
@@ -37,11 +37,12 @@ class ConformalPValues:
     """
 
     def __init__(self, known_scores):
-        self.known_scores = np.sort(check_scores(known_scores, "known_scores"))
+        known_scores = check_scores(known_scores, "known_scores")
+        self.known_scores = np.sort(as_float32(known_scores))
 
     def __call__(self, scores):
         """P-values `(batch,)`, float64, of `ood_score`s `(batch,)`."""
-        scores = check_scores(scores, "scores")
+        scores = as_float32(check_scores(scores, "scores"))
         num_known = len(self.known_scores)
         at_least = num_known - np.searchsorted(self.known_scores, scores, side="left")
         return (1 + at_least) / (num_known + 1)

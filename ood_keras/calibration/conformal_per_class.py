@@ -6,7 +6,7 @@ import numpy as np
 
 from ood_keras.calibration.conformal import conformal, smallest_num_images
 from ood_keras.calibration.order_statistic import percent
-from ood_keras.conventions import check_num_classes
+from ood_keras.conventions import accepts, check_num_classes
 from ood_keras.metrics.ranked_scores import check_scores
 
 
@@ -40,7 +40,7 @@ class ClassThresholds:
         """
         scores = np.asarray(scores)
         classes = _check_classes(predicted_classes, len(self.values), scores)
-        return scores <= np.array(self.values, np.float32)[classes]
+        return accepts(scores, np.array(self.values, np.float32)[classes])
 
     def to_dict(self):
         """The fields as plain JSON values, for a manifest."""

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ood_keras.calibration.order_statistic import percent, round_up
+from ood_keras.calibration.order_statistic import as_float32, just_above, percent
 from ood_keras.calibration.threshold import Threshold
-from ood_keras.conventions import check_fraction, check_number
-from ood_keras.metrics.ranked_scores import RankedScores
+from ood_keras.conventions import REJECTED_SCORE, check_fraction, check_number
+from ood_keras.metrics.ranked_scores import RankedScores, check_scores
 
 
 def lowest_cost(
@@ -21,7 +21,9 @@ def lowest_cost(
     cost_false_accept P(accept | unknown)`; with a prior of 0.5 and equal costs this is
     the threshold of the detection error. The prior is that of the stream to come and
     not the ratio of the sets. The threshold lies halfway between two neighbouring
-    scores, and is the strictest of those with the lowest cost.
+    scores (just above all of them to accept everything, just below to accept nothing),
+    and is the strictest of those with the lowest cost. Scores are rounded to float32,
+    in which every format decides.
 
     Args:
         known_scores: `ood_score`s of known validation images `(num_known,)`, higher
@@ -48,7 +50,10 @@ def lowest_cost(
     prior = check_fraction("prior_unknown", prior_unknown)
     cost_false_accept = check_number("cost_false_accept", cost_false_accept, "(0, inf)")
     cost_false_reject = check_number("cost_false_reject", cost_false_reject, "(0, inf)")
-    ranked = RankedScores(known_scores, unknown_scores)
+    ranked = RankedScores(
+        _as_float32(known_scores, "known_scores"),
+        _as_float32(unknown_scores, "unknown_scores"),
+    )
     # Point 0 accepts nothing, point i every score up to the i-th threshold.
     num_accepted = np.append(0, ranked.known_accepted)
     known = num_accepted / ranked.num_known
@@ -74,10 +79,16 @@ def lowest_cost(
     )
 
 
+def _as_float32(scores, name):
+    """Float32 scores; what an exported model gives what is no image is infinite."""
+    scores = as_float32(check_scores(scores, name))
+    return np.where(scores == REJECTED_SCORE, np.float32(np.inf), scores)
+
+
 def _between(scores, point):
     """A float32 number that accepts exactly the first `point` of ascending scores.
 
-    Float64 scores may lie closer than float32 can part; then it accepts a few more.
+    Where float32 has no number between two scores, it is the lower of them.
     """
     low = float(scores[point - 1]) if point else -np.inf
     high = float(scores[point]) if point < len(scores) else np.inf
@@ -90,9 +101,10 @@ def _between(scores, point):
     finite = [end for end in (low, high) if np.isfinite(end)]
     if len(finite) == 2:
         middle = float(np.float32(low / 2 + high / 2))
-        return middle if low <= middle < high else round_up(low)
+        return middle if low <= middle < high else low
     if not finite:
         return 0.0
     if finite == [low]:
-        return round_up(low)
-    return float(np.nextafter(np.float32(high), np.float32(-np.inf)))
+        return just_above(scores, low)
+    # Mirrored, it rejects what it stands just below.
+    return -just_above(-scores, -high)

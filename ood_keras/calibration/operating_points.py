@@ -76,7 +76,7 @@ def operating_points(
 
     >>> points = operating_points(range(20), range(15, 25), targets=(0.5, 0.9))
     >>> [(point.threshold.value, point.unknown_accepted) for point in points]
-    [(10.0, 0.0), (18.0, 0.4)]
+    [(10.001220703125, 0.0), (18.002197265625, 0.4)]
     """
     unknown = check_scores(unknown_scores, "unknown_scores")
     if not (callable(method) and np.ndim(targets) == 1):

@@ -5,12 +5,15 @@ import numpy as np
 from ood_keras.conventions import REJECTED_SCORE
 
 
-def kth_smallest(scores, k):
-    """The k-th smallest (from 1) of checked scores, as a number that float32 holds.
+def above_kth_smallest(scores, k):
+    """A threshold that accepts the k-th smallest (from 1) of checked scores, float.
+
+    See `just_above` for where it stands.
 
     Raises:
-        ValueError: it is infinite, and would accept everything or nothing, it is the
-            score that exported models give what is no image, or beyond float32.
+        ValueError: the score is infinite, so that the threshold would accept everything
+            or nothing, or beyond float32, or the score that exported models give what
+            is no image.
     """
     value = np.partition(scores, k - 1)[k - 1]
     if np.isinf(value):
@@ -19,32 +22,86 @@ def kth_smallest(scores, k):
             "the threshold would be infinite and reject nothing or nearly everything. "
             "Choose another detector, or find out why known images score infinite"
         )
-    if value == REJECTED_SCORE:
-        raise ValueError(
-            f"{np.sum(scores == value)} of {len(scores)} known scores are {value}, "
-            "which exported models give what they take for no image, so that the "
-            "threshold would reject nothing. Look at `valid` of their answers: images "
-            "are floats in [0, 1], so divide bytes by 255"
-        )
-    threshold = round_up(value)
-    if np.isinf(threshold):
+    scores = as_float32(scores)
+    narrow = np.partition(scores, k - 1)[k - 1]
+    if np.isinf(narrow):
         raise ValueError(
             f"the threshold would be {value}, beyond what float32 holds, and scores "
             "are float32 in every format. Divide the scores by a constant"
         )
-    return threshold
+    if narrow == REJECTED_SCORE:
+        raise ValueError(
+            f"{np.sum(scores == narrow)} of {len(scores)} known scores are {narrow}, "
+            "which exported models give what they take for no image, so that the "
+            "threshold would reject nothing. Look at `valid` of their answers: images "
+            "are floats in [0, 1], so divide bytes by 255"
+        )
+    return just_above(scores, narrow)
 
 
-def round_up(value):
-    """The smallest number >= `value` that float32 holds, as a Python float.
-
-    A float64 score keeps its place below the threshold that was set at it.
-    """
+def as_float32(scores):
+    """Checked scores in the precision in which every format decides."""
+    # What lies beyond float32 becomes infinite, as in a graph.
     with np.errstate(over="ignore"):
-        rounded = np.float32(value)
-    if rounded < value:
-        rounded = np.nextafter(rounded, np.float32(np.inf))
-    return float(rounded)
+        return np.asarray(scores).astype(np.float32)
+
+
+def just_above(scores, score):
+    """The threshold that accepts `score` with room for rounding, where no score stands.
+
+    A network gives an image another score in another batch or runtime, by rounding. A
+    threshold at the score of an image would decide it by chance, so it stands half the
+    way to the next larger score, or at most `ROOM` above `score`: the share of new
+    images that it accepts is that of `score` itself. Scores within `ROUNDING` are as
+    good as equal: all of them are accepted, up to a gap between two that is wider. (Of
+    very many scores there may be no such gap within 16 times `ROUNDING`; then the
+    widest one there is taken.)
+
+    Args:
+        scores: Float32 `(num_images,)`, not NaN.
+        score: A finite one of them, or any other number that float32 holds.
+
+    Returns:
+        A float that float32 holds, at least `score`, finite and below the score of what
+        is no image.
+    """
+    low, size = float(score), usual_size(scores, score)
+    rounding = ROUNDING * size
+    above = scores[(scores >= low) & (scores < REJECTED_SCORE)].astype(np.float64)
+    is_near = above <= low + 16 * rounding
+    near = np.unique(np.append(above[is_near], low))
+    ends = np.append(near, above[~is_near].min(initial=np.inf))
+    gaps = np.diff(ends)
+    wide = gaps > rounding
+    place = int(np.argmax(wide) if wide.any() else np.argmax(gaps))
+    low, high = ends[place], ends[place + 1]
+    threshold = np.float32(min(low + min((high - low) / 2, room(size)), _LARGEST))
+    # Neighbours in float32 have nothing between them.
+    return float(threshold) if threshold < high else low
+
+
+def usual_size(scores, score):
+    """What rounding is relative to: the size of `score`, or the usual one if larger.
+
+    A score near 0 is a difference of larger numbers. Scores of exactly 0 do not tell
+    the size.
+    """
+    sizes = np.abs(np.asarray(scores, np.float64))
+    sizes = sizes[(sizes > 0) & (sizes < REJECTED_SCORE)]
+    return max(abs(float(score)), float(np.median(sizes)) if len(sizes) else 0.0)
+
+
+def room(size):
+    """How far from a score a threshold stands, if no other score is near."""
+    return max(ROOM * size, float(np.finfo(np.float32).tiny))
+
+
+# What the size of the batch moves a score by, relative to `usual_size`: 8 units in the
+# last place of float32.
+ROUNDING = 2.0**-20
+# More than what another runtime may move it by, 1e-4.
+ROOM = 2.0**-13
+_LARGEST = float(np.nextafter(np.float32(REJECTED_SCORE), np.float32(0)))
 
 
 def acceptance_interval(num_scores, k, probability=0.9):

@@ -1,8 +1,8 @@
 """The threshold of the empirical quantile."""
 
 from ood_keras.calibration.order_statistic import (
+    above_kth_smallest,
     acceptance_interval,
-    kth_smallest,
     percent,
 )
 from ood_keras.calibration.threshold import Threshold
@@ -14,17 +14,20 @@ from ood_keras.metrics.ranked_scores import check_scores
 def quantile(known_scores, target_acceptance=0.95):
     """The lowest threshold that accepts the target fraction of the given known images.
 
+    It stands just above the highest score that it has to accept, with room for the
+    rounding of that score and below the next larger one.
+
     It works for any number of images, and promises nothing about new ones; where that
     matters, use `conformal`. Calibrate on validation images, which the model has not
     been fitted on.
 
     Args:
         known_scores: `ood_score`s of known images `(num_images,)`, higher means more
-            likely unknown. Float64 thresholds are rounded up to float32.
+            likely unknown. They are rounded to float32, in which every format decides.
         target_acceptance: Fraction of them to accept, in (0, 1).
 
     Returns:
-        A `Threshold` at one of the scores.
+        A `Threshold`.
 
     Raises:
         ValueError: no scores, NaN scores, an infinite threshold or the score of what
@@ -33,7 +36,7 @@ def quantile(known_scores, target_acceptance=0.95):
     Example:
 
     >>> quantile([0.0, 1.0, 2.0, 3.0], target_acceptance=0.75).value
-    2.0
+    2.000244140625
     """
     scores = check_scores(known_scores, "known_scores")
     target = check_fraction("target_acceptance", target_acceptance)
@@ -41,7 +44,7 @@ def quantile(known_scores, target_acceptance=0.95):
     k = smallest_count(num_scores, target)
     low, high = acceptance_interval(num_scores, k)
     return Threshold(
-        value=kth_smallest(scores, k),
+        value=above_kth_smallest(scores, k),
         method="quantile",
         guarantee=(
             f"Accepts at least {percent(target)} of the {num_scores:,} known images it "

@@ -4,13 +4,15 @@ import dataclasses
 
 import numpy as np
 
+from ood_keras import conventions
+
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
     """A threshold, how it was chosen, and what it promises; `str()` is the promise.
 
-    An image is accepted when `ood_score <= value`. The value is always one that float32
-    holds, so that NumPy, a float32 graph and an exported model decide alike.
+    An image is accepted when `ood_score <= value`, both in float32, so that NumPy, a
+    graph, an exported model and a score that went through a text file decide alike.
 
     Args:
         value: The threshold on `ood_score`, where higher means more likely unknown.
@@ -29,7 +31,7 @@ class Threshold:
     Example:
 
     >>> threshold = quantile([0.0, 1.0, 2.0, 3.0], target_acceptance=0.75)
-    >>> threshold.accepts([1.5, 2.0, 2.5])
+    >>> threshold.accepts([1.5, 2.0, "2.5"])
     array([ True,  True, False])
     >>> Threshold.from_dict(threshold.to_dict()) == threshold
     True
@@ -61,8 +63,12 @@ class Threshold:
                 object.__setattr__(self, name, kind(given))
 
     def accepts(self, scores):
-        """Bool array: which `ood_score`s are accepted; NaN never is."""
-        return np.asarray(scores) <= np.float32(self.value)
+        """Bool array: which `ood_score`s are accepted; NaN never is.
+
+        Scores are rounded to float32 first; texts of numbers are scores too. See
+        `conventions.accepts`.
+        """
+        return conventions.accepts(scores, self.value)
 
     def to_dict(self):
         """The fields as plain JSON values, for a manifest."""

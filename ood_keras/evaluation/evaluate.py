@@ -7,8 +7,6 @@ from ood_keras.evaluation import common, selection
 from ood_keras.evaluation.report import Report
 from ood_keras.evaluation.scoring import Scorer
 
-_TARGET_ACCEPTANCE = 0.95
-
 
 def evaluate(
     detectors,
@@ -120,7 +118,7 @@ def evaluate(
         validation=validation,
         validation_metrics=validation_metrics,
         thresholds={
-            name: calibration.quantile(scores, _TARGET_ACCEPTANCE)
+            name: calibration.choose(scores)
             for name, scores in validation.get("known", scored.scores).items()
         },
         class_names=class_names,

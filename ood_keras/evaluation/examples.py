@@ -7,6 +7,7 @@ enough to be: the worst mistakes, and a random choice of features and confidence
 import numpy as np
 
 from ood_keras import files
+from ood_keras.conventions import accepts
 from ood_keras.evaluation import figures
 from ood_keras.evaluation.style import percent
 
@@ -132,7 +133,7 @@ def mistake_rows(mistakes, threshold, class_names=None):
 
     rows = {}
     for key, data in mistakes.items():
-        accepted = data["scores"] <= threshold
+        accepted = accepts(data["scores"], threshold)
         share, total = float(data["accepted"]), int(data["total"])
         if key == "known":
             wrong = ~accepted

@@ -9,6 +9,7 @@ when `ood_score <= threshold`.
 import numpy as np
 
 from ood_keras import metrics
+from ood_keras.conventions import accepts
 from ood_keras.evaluation import style
 
 _NUM_BINS = 80
@@ -632,7 +633,8 @@ def _draw_threshold(axes, threshold):
 
 def _note_accepted(axes, known, unknown, threshold):
     known_share, unknown_share = (
-        style.percent(np.mean(scores <= threshold)) for scores in (known, unknown)
+        style.percent(np.mean(accepts(scores, threshold)))
+        for scores in (known, unknown)
     )
     axes.set_title(
         f"accepted: {known_share} of known, {unknown_share} of unknown",

@@ -65,6 +65,7 @@ def render(report, images):
         columns=METRICS,
         higher_is_better=HIGHER_IS_BETTER,
         accepted=report.accepted,
+        rejected=report.rejected,
         threshold=report.threshold,
         validation=report.validation_metrics,
         sizes=_sizes(report),
@@ -167,7 +168,7 @@ dt { font-weight: 600; margin-top: .4rem; } dd { margin: 0; color: var(--muted);
 {% for source, row in rows.items() %}
 <tr><td>{{ source }}{% if row.seen %}<span class="seen">seen</span>{% endif %}</td>
 {% for key in columns %}<td>{{ row[key]|percent }}</td>{% endfor %}
-{% if with_threshold %}<td>{{ (1 - accepted(source))|percent }}</td>{% endif %}
+{% if with_threshold %}<td>{{ rejected(source)|percent }}</td>{% endif %}
 </tr>
 {% endfor %}
 </tbody>
@@ -190,7 +191,7 @@ threshold</span></div>
 {{ results(metrics.detectors[selected].unknown, True) }}
 <p>In percent. <span class="seen">seen</span> marks sources that training was exposed to
 (other images of them); all others are new to the model. “Rejected” is the share of
-unknown images above the threshold {{ "%.4g"|format(threshold.value) }}, chosen on
+unknown images above the threshold {{ threshold.value }}, chosen on
 {{ "known validation" if validation else "these known test" }} images:
 {{ threshold }}</p>
 <details><summary>What the columns mean</summary>

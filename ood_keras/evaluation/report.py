@@ -25,9 +25,9 @@ class Report:
         unknown: `{source: Scored}`, what was kept of the unknown test images.
         validation: `{"known": {detector: ood_score}, "unknown": {...}}`, or empty.
         validation_metrics: `{detector: metrics}` on validation data, or empty.
-        thresholds: `{detector: Threshold}`, accepting 95 % of the known validation
-            images, or of the known test images if there are no others. They are for the
-            pictures and the report; the exporter calibrates its own.
+        thresholds: `{detector: Threshold}`, chosen by `calibration.choose` on the known
+            validation images, or on the known test images if there are no others. With
+            the former, `ood-export` takes the same unless told otherwise.
         class_names: Names of the known classes, or `None`.
         protocol: What the caller said about the run.
     """
@@ -148,7 +148,13 @@ class Report:
 
         Of known ones and of the selected detector by default.
         """
+        return float(np.mean(self._accepts(source, detector)))
+
+    def rejected(self, source=None, detector=None):
+        """Share of test images above a detector's threshold, as `accepted`."""
+        return float(np.mean(~self._accepts(source, detector)))
+
+    def _accepts(self, source, detector):
         detector = detector or self.metrics["selected_detector"]
         data = self.known if source is None else self.unknown[source]
-        accepts = self.thresholds[detector].accepts(data.scores[detector])
-        return float(np.mean(accepts))
+        return self.thresholds[detector].accepts(data.scores[detector])

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
+from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL, accepts
 
 
 def joined(parts):
@@ -25,7 +25,7 @@ def at_threshold(answer, threshold, class_names):
     """
     # Without probabilities there is no answer to accept, whatever the threshold.
     usable = answer["valid"] & answer["probabilities"].any(axis=1)
-    accepted = usable & (answer["ood_score"] <= np.float32(threshold))
+    accepted = usable & accepts(answer["ood_score"], threshold)
     # The model's own choice goes first: probabilities may be equal by rounding.
     own, best = answer["class_id"], answer["probabilities"].argmax(axis=1)
     class_id = np.where(accepted, np.where(own == UNKNOWN, best, own), UNKNOWN)

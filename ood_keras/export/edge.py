@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 from ood_keras import batches, calibration, detectors, metrics
+from ood_keras.calibration import METHODS
 from ood_keras.export import answers as answering
 from ood_keras.export import manifest
 from ood_keras.export.parity import ParityError
@@ -18,10 +19,6 @@ from ood_keras.export.shipped import locate
 TOLERANCE = 1e-4
 # Decisions that hang on less are listed as such.
 _NEAR = 1e-6
-_METHODS = {
-    "conformal": calibration.conformal,
-    "quantile": calibration.quantile,
-}
 _MOST_LISTED = 100
 
 
@@ -67,7 +64,7 @@ class Source:
             for name, point in self.manifest.get("operating_points", {}).items()
         }
         self._target_acceptance = target_acceptance
-        repeats = target_acceptance is not None or self.threshold.method in _METHODS
+        repeats = target_acceptance is not None or self.threshold.method in METHODS
         if requantises and not repeats:
             raise ValueError(
                 f"the threshold of {path} was chosen by {self.threshold.method!r}, "
@@ -104,14 +101,14 @@ class Source:
         """
         target, points = self._target_acceptance, self.operating_points
         if target is not None:
-            method = _METHODS.get(self.threshold.method, calibration.conformal)
+            method = METHODS.get(self.threshold.method, calibration.conformal)
             return method(scores, target), {}
-        return _METHODS[self.threshold.method](
+        return METHODS[self.threshold.method](
             scores, self.threshold.target_acceptance
         ), {
-            name: _METHODS[point.method](scores, point.target_acceptance)
+            name: METHODS[point.method](scores, point.target_acceptance)
             for name, point in points.items()
-            if point.method in _METHODS
+            if point.method in METHODS
         }
 
     def ask(self, predict):

@@ -1,5 +1,6 @@
 """Intervals of rates, thresholds per class, at a cost, and p-values."""
 
+import dataclasses
 import json
 from fractions import Fraction
 
@@ -71,6 +72,18 @@ class TestConformalPerClass:
             assert low - 0.01 < accepted[new_classes == c].mean() < high + 0.01
         assert one.accepts(new_scores)[new_classes == 2].mean() < 0.9
 
+    def test_no_score_stands_at_them_and_text_decides_alike(self):
+        scores, classes = self.data()
+        scores = scores.astype(np.float32)
+        thresholds = conformal_per_class(scores, classes, 3, 0.9)
+        assert not np.isin(thresholds.values, scores[:, None]).any()
+        at_scores = dataclasses.replace(thresholds, values=tuple(scores[:3].tolist()))
+        for each in (thresholds, at_scores):
+            expected = each.accepts(scores, classes)
+            text = scores.astype(str)
+            for copy in (text, text.astype(np.float64), scores.astype(np.float64)):
+                np.testing.assert_array_equal(each.accepts(copy, classes), expected)
+
     def test_goes_through_json_and_says_what_it_promises(self):
         thresholds = conformal_per_class(*self.data(), 3)
         assert ClassThresholds.from_dict(through_json(thresholds)) == thresholds
@@ -106,6 +119,12 @@ class TestConformalPValues:
             ConformalPValues(known)(scores) > 0.1,
             conformal(known, 0.9).accepts(scores),
         )
+
+    def test_text_of_scores_has_the_same_p_values(self):
+        scores = np.random.default_rng(0).uniform(size=300).astype(np.float32)
+        p_values, text = ConformalPValues(scores), scores.astype(str).astype(float)
+        np.testing.assert_array_equal(p_values(text), p_values(scores))
+        np.testing.assert_array_equal(ConformalPValues(text)(scores), p_values(scores))
 
     def test_of_known_images_they_are_valid(self):
         rng = np.random.default_rng(0)
@@ -211,8 +230,8 @@ class TestLowestCost:
         inf = np.inf
         one, above = np.float32(1), np.nextafter(np.float32(1), np.float32(2))
         for known, unknown, expected in (
-            ([-inf], [2.0], np.nextafter(np.float32(2), np.float32(-inf))),
-            ([2.0], [inf], 2.0),
+            ([-inf], [2.0], 2.0 - 2.0**-12),
+            ([2.0], [inf], 2.0 + 2.0**-12),
             ([-inf], [inf], 0.0),
             ([one], [above], 1.0),
             ([-3e38], [3e38], 0.0),
@@ -221,8 +240,9 @@ class TestLowestCost:
             assert threshold.value == expected
             assert threshold.accepts(known).all()
             assert not threshold.accepts(unknown).any()
-        with pytest.raises(ValueError, match="accepts every image"):
-            lowest_cost([inf], [1.0], 1e-6)
+        for no_image in (inf, np.finfo(np.float32).max):
+            with pytest.raises(ValueError, match="accepts every image"):
+                lowest_cost([no_image], [1.0], 1e-6)
         with pytest.raises(ValueError, match="rejects every image"):
             lowest_cost([1.0], [-inf], 1 - 1e-6)
 
@@ -241,6 +261,25 @@ class TestLowestCost:
             scores = np.concatenate([known, unknown])
             accepted = lowest_cost(known, unknown, 0.5).accepts(scores)
             np.testing.assert_array_equal(accepted, scores <= strictest)
+
+    def test_no_score_stands_at_it_and_text_decides_alike(self):
+        rng = np.random.default_rng(0)
+        for _ in range(100):
+            known = rng.uniform(size=30).astype(np.float32)
+            unknown = rng.uniform(0.5, 1.5, 30).astype(np.float32)
+            both = np.concatenate([known, unknown])
+            for prior in (1e-6, 0.5, 1 - 1e-6):
+                threshold = lowest_cost(known, unknown, prior)
+                assert threshold.value not in both
+                text = both.astype(str)
+                for copy in (text, text.astype(np.float64)):
+                    np.testing.assert_array_equal(
+                        threshold.accepts(copy), threshold.accepts(both)
+                    )
+                copies = (
+                    scores.astype(str).astype(float) for scores in (known, unknown)
+                )
+                assert lowest_cost(*copies, prior) == threshold
 
     def test_goes_through_json(self):
         threshold = lowest_cost([0.0, 1.0], [3.0], 0.1)

@@ -130,6 +130,24 @@ def test_export_takes_the_selected_detector_and_the_next_version(run_dir, export
     assert np.mean(validation <= threshold.value) >= 0.95
 
 
+def test_report_and_card_and_manifest_have_one_threshold(run_dir, exported):
+    path, threshold = exported
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert manifest["threshold"]["value"] == threshold.value
+    report = (run_dir / "report.html").read_text()
+    card = (path / "MODEL_CARD.md").read_text()
+    said = re.search(r"unknown images above the threshold (\S+), chosen", report)
+    assert float(said[1]) == threshold.value
+    assert f"{said[1]}, chosen by `{threshold.method}`" in card
+    assert threshold.guarantee in report and threshold.guarantee in card
+    accepted = f"{100 * manifest['at_threshold']['known']['accepted']:.2f} %"
+    assert f"<b>{accepted}</b><span>of known test images accepted" in report
+    assert f"At the threshold, {accepted} of the" in card
+    for source, entry in manifest["at_threshold"]["unknown"].items():
+        rejected = f"{100 * entry['rejected']:.2f}"
+        assert f"<td>{rejected}</td>\n" in report and f"| {rejected} |" in card, source
+
+
 def test_the_model_card_tells_what_the_exported_model_does(exported):
     path, _ = exported
     predictor = exporting.load(path)
