@@ -18,9 +18,9 @@ from ood_keras.calibration.threshold import Threshold
 
 __all__ = [
     "METHODS",
+    "TARGET_ACCEPTANCE",
     "ClassThresholds",
     "ConformalPValues",
-    "TARGET_ACCEPTANCE",
     "OperatingPoint",
     "Threshold",
     "benjamini_hochberg",

@@ -11,6 +11,7 @@ from ood_keras.detectors.base import (
 )
 from ood_keras.detectors.compiled import compiled
 from ood_keras.detectors.network import pooled
+from ood_keras.detectors.statistics import spread_or_one
 
 
 class Ensemble(Detector):
@@ -179,10 +180,13 @@ class Ensemble(Detector):
         if not count:
             raise no_known_image(name)
         mean = sums / count
-        deviation = np.sqrt(np.maximum(squares / count - np.square(mean), 0.0))
+        variance = np.maximum(squares / count - np.square(mean), 0.0)
+        mean = origin + mean
+        # A score that is the same for all but for rounding must not be blown up.
+        size = np.sqrt(variance + np.square(mean))
         self.arrays = {
-            "mean": (origin + mean).astype(np.float32),
-            "deviation": np.where(deviation > 0, deviation, 1.0).astype(np.float32),
+            "mean": mean.astype(np.float32),
+            "deviation": spread_or_one(np.sqrt(variance), size).astype(np.float32),
         }
 
     def _restore(self, network, arrays, num_classes):

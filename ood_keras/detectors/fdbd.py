@@ -5,6 +5,7 @@ from keras import ops
 
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.statistics import ROUNDING
 
 
 class FDBD(Detector):
@@ -35,7 +36,9 @@ class FDBD(Detector):
         distances = gaps * ops.matmul(predicted, self._tensor("inverse_lengths"))
         mean = ops.sum(distances, axis=-1) / (self.num_classes - 1)
         spread = ops.norm(outputs["features"] - self._tensor("mean"), axis=-1)
-        return -mean / ops.maximum(spread, 1e-30)
+        # Nearer than rounding to the mean, the distance would be any small number.
+        rounding = ROUNDING * np.linalg.norm(self.arrays["mean"])
+        return -mean / ops.maximum(spread, max(float(rounding), 1e-30))
 
     def _fit(self, network, data, validation):
         weights = self._known_head(network)[0].T.astype(np.float64)
@@ -43,10 +46,10 @@ class FDBD(Detector):
         for outputs, _ in self._known_batches(network, data):
             total = total + outputs["features"].sum(axis=0, dtype=np.float64)
             count += len(outputs["features"])
-        products = weights @ weights.T
-        squares = np.diag(products)
-        lengths = np.sqrt(np.maximum(squares[:, None] + squares - 2 * products, 0.0))
-        apart = lengths > 0
+        # Not by way of products: of equal columns nothing must be left, not rounding.
+        lengths = np.stack([np.linalg.norm(weights - row, axis=1) for row in weights])
+        sizes = np.linalg.norm(weights, axis=1)
+        apart = lengths > ROUNDING * np.maximum(sizes[:, None], sizes)
         inverse = np.where(apart, 1.0 / np.where(apart, lengths, 1.0), 0.0)
         self.arrays = {
             "inverse_lengths": inverse.astype(np.float32),

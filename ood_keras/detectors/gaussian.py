@@ -23,7 +23,9 @@ def fit(sums, num_classes, shrinkage, cutoff):
         ValueError: a class has no images, or no class has two that differ.
     """
     mean = sums.mean()
-    matrix = whitening(sums.pooled_covariance(), shrinkage, cutoff)
+    matrix = whitening(
+        sums.pooled_covariance(), shrinkage, cutoff, sums.rounding_variance()
+    )
     if not matrix.shape[1]:
         raise ValueError(
             "the features of all images of a class are the same, so that no distance "

@@ -6,7 +6,7 @@ from keras import ops
 from ood_keras.conventions import check_count, check_number
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector, check_layers
-from ood_keras.detectors.statistics import Sample
+from ood_keras.detectors.statistics import ROUNDING, Sample
 
 
 class Gram(Detector):
@@ -125,8 +125,14 @@ class Gram(Detector):
                 )
             )
         sums, count = 0.0, 0
+        num_statistics = [
+            self.arrays[f"low_{index}"].shape[1] for index in range(len(self.layers))
+        ]
+        rounding = ROUNDING * np.array(num_statistics)
         for deviations in batches:
             deviations = ops.convert_to_numpy(deviations)
+            # The images that the range was taken from leave it by rounding.
+            deviations = np.where(deviations > rounding, deviations, 0.0)
             sums = sums + deviations.sum(axis=0, dtype=np.float64)
             count += len(deviations)
         return np.where(sums > 0, sums / count, 1.0).astype(np.float32)

@@ -15,7 +15,7 @@ from ood_keras.detectors.base import (
 )
 from ood_keras.detectors.compiled import compiled
 from ood_keras.detectors.network import pooled
-from ood_keras.detectors.statistics import ClassSums
+from ood_keras.detectors.statistics import ClassSums, spread_or_one
 
 
 class Mahalanobis(Detector):
@@ -126,7 +126,8 @@ class Mahalanobis(Detector):
             check_finite(distances, name)
             groups.append(np.concatenate(distances))
         distances = np.concatenate(groups).astype(np.float64)
-        scale = np.maximum(distances.std(axis=0), np.finfo(np.float32).tiny)
+        size = np.sqrt(np.square(distances).mean(axis=0))
+        scale = spread_or_one(distances.std(axis=0), size)
         is_unknown = np.repeat([0, 1], [len(group) for group in groups])
         regression = LogisticRegression(class_weight="balanced", max_iter=1000)
         regression.fit((distances - distances.mean(axis=0)) / scale, is_unknown)

@@ -7,6 +7,7 @@ from ood_keras.conventions import check_count, check_number
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.statistics import (
+    ROUNDING,
     CorrectMeans,
     Sample,
     check_no_empty_class,
@@ -70,23 +71,29 @@ class OpenMax(Detector):
         known, _ = output_scores.split(outputs["logits"], self.num_classes)
         num_top = min(self.num_top, self.num_classes)
         values, classes = ops.top_k(known, self.num_classes)
-        beyond = ops.take_along_axis(self._tail_probability(known), classes, axis=1)
-        rank_weight = np.maximum(num_top - np.arange(self.num_classes), 0) / num_top
-        given = values * beyond * ops.convert_to_tensor(rank_weight, "float32")
-        return ops.sum(given, axis=-1) - ops.logsumexp(values - given, axis=-1)
+        beyond = self._tail_probability(known, classes[:, :num_top])
+        rank_weight = (num_top - np.arange(num_top)) / num_top
+        given = values[:, :num_top] * beyond
+        given = given * ops.convert_to_tensor(rank_weight, "float32")
+        left = ops.concatenate(
+            [values[:, :num_top] - given, values[:, num_top:]], axis=-1
+        )
+        return ops.sum(given, axis=-1) - ops.logsumexp(left, axis=-1)
 
-    def _tail_probability(self, known):
-        """F of the distance to each class, `(batch, N)`."""
-        means = self._tensor("means")
-        squares = ops.sum(ops.square(known), axis=-1, keepdims=True)
-        products = ops.matmul(known, ops.transpose(means))
-        squares = squares + (ops.sum(ops.square(means), axis=-1) - 2.0 * products)
-        distances = ops.sqrt(ops.maximum(squares, 0.0))
+    def _tail_probability(self, known, classes):
+        """F of the distance to some classes, of `classes` `(batch, T)`, that shape."""
+        # Not by way of products: an image at the mean of its class is at a distance of
+        # 0, and the square root of what rounding leaves would be large.
+        gaps = known[:, None, :] - ops.take(self._tensor("means"), classes, axis=0)
+        distances = ops.norm(gaps, axis=-1)
+        start, shape, log_scale = (
+            ops.take(self._tensor(name), classes, axis=0)
+            for name in ("start", "shape", "log_scale")
+        )
         # In units of the shift and around 1, so that a large shift costs no digits.
-        beyond = (distances - self._tensor("start")) / self.shift
-        exponent = self._tensor("shape") * (
-            output_scores.log1p(ops.maximum(beyond, _LOWER_END))
-            - self._tensor("log_scale")
+        beyond = (distances - start) / self.shift
+        exponent = shape * (
+            output_scores.log1p(ops.maximum(beyond, _LOWER_END)) - log_scale
         )
         return -output_scores.expm1(-ops.exp(exponent))
 
@@ -105,7 +112,12 @@ class OpenMax(Detector):
         distances = np.linalg.norm(rows["logits"][used] - means[labels], axis=1)
         tails = _largest_of_class(distances, labels, self.num_classes, self.tail_size)
         start = np.nanmin(tails, axis=1)
-        shape, log_scale = _weibull(np.log1p((tails - start[:, None]) / self.shift))
+        # A tail of equal distances must not make a law that is narrower than rounding.
+        size = np.linalg.norm(means, axis=1) + np.nanmax(tails, axis=1)
+        rounding = np.maximum(ROUNDING * size, np.finfo(np.float32).tiny)
+        shape, log_scale = _weibull(
+            np.log1p((tails - start[:, None]) / self.shift), self.shift / rounding
+        )
         self.arrays = {
             "means": means.astype(np.float32),
             "start": start.astype(np.float32),
@@ -132,13 +144,15 @@ def _largest_of_class(values, classes, num_classes, size):
     return largest
 
 
-def _weibull(logs):
+def _weibull(logs, largest_shape):
     """Maximum-likelihood shape and log scale of each row, by bisection; skips NaN.
 
     Args:
         logs: Logarithms of what the law is fitted to, `(rows, tail)`.
+        largest_shape: Where the bisection begins, `(rows,)`; 1e9 if that is less.
     """
-    low, high = np.full(len(logs), 1e-3), np.full(len(logs), 1e9)
+    low = np.full(len(logs), 1e-3)
+    high = np.clip(largest_shape, low, 1e9)
     for _ in range(100):
         shape = np.sqrt(low * high)
         weights = np.exp(shape[:, None] * (logs - np.nanmax(logs, axis=1)[:, None]))

@@ -28,7 +28,8 @@ class RelativeMahalanobis(Detector):
         **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range; or, on `fit`, the classes have the same
+            mean, or none has two images that differ.
 
     Example:
 
@@ -72,7 +73,14 @@ class RelativeMahalanobis(Detector):
         # Whitened, S is the identity and S_0 the identity plus the square of this.
         spread = np.sqrt(share)[:, None] * class_means
         _, lengths, directions = np.linalg.svd(spread, full_matrices=False)
-        kept = lengths > _NO_LENGTH * lengths.max(initial=0.0)
+        # In units of the spread within classes, so 1 is a usual length.
+        kept = lengths > _NO_LENGTH * max(lengths.max(initial=0.0), 1.0)
+        if not kept.any():
+            raise ValueError(
+                "the features of all classes have the same mean, so that no class is "
+                "nearer than all known images are. Check the labels, read another "
+                "layer, or choose another detector, such as 'mahalanobis'"
+            )
         lengths, directions = lengths[kept], directions[kept].T
         self.arrays = {
             "mean": fitted["mean"],

@@ -2,6 +2,11 @@
 
 import numpy as np
 
+# What the rounding of a float32 network may amount to, relative to the numbers that go
+# in: 8 units in the last place. What is not larger is no difference; which of the bits
+# below come out differs from processor to processor, and with the size of a batch.
+ROUNDING = 2.0**-20
+
 
 class ClassSums:
     """Sums from which class means and covariances follow.
@@ -17,12 +22,15 @@ class ClassSums:
         self._squares = np.zeros((size, size))
         # Sums run around the first mean seen, so that squares stay small.
         self._origin = None
+        # Of the features as they are, which rounding is relative to.
+        self._squared_lengths = 0.0
 
     def add(self, features, labels):
         """Adds features `(batch, D)` with labels `(batch,)`, integers in range."""
         features = np.asarray(features, np.float64)
         if self._origin is None:
             self._origin = features.mean(axis=0)
+        self._squared_lengths += np.square(features).sum()
         features = features - self._origin
         one_hot = np.eye(len(self._counts))[labels]
         self._counts += one_hot.sum(axis=0)
@@ -52,6 +60,18 @@ class ClassSums:
         seen = self._counts > 0
         sums, counts = self._sums[seen], self._counts[seen, None]
         return (self._squares - sums.T @ (sums / counts)) / counts.sum()
+
+    def rounding_variance(self):
+        """The variance that rounding may make of none, in any direction.
+
+        A covariance is a difference of large sums, so it must be judged by their size:
+        that of equal features is not 0 but noise, whose largest variance is no larger
+        than the others.
+        """
+        count = self._counts.sum()
+        of_features = ROUNDING**2 * self._squared_lengths / count
+        of_sums = np.finfo(np.float64).eps * np.trace(self._squares)
+        return of_features + of_sums
 
     def covariance(self):
         """The covariance about the common mean, `(D, D)`."""
@@ -152,11 +172,22 @@ def check_no_empty_class(counts):
         )
 
 
-def whitening(covariance, shrinkage=0.0, cutoff=0.0):
+def spread_or_one(deviation, size):
+    """Standard deviations, and 1 for what only rounding spreads.
+
+    Args:
+        deviation: Array of standard deviations.
+        size: Root mean square of the numbers themselves, of the same shape.
+    """
+    return np.where(deviation > ROUNDING * size, deviation, 1.0)
+
+
+def whitening(covariance, shrinkage=0.0, cutoff=0.0, rounding=0.0):
     """A matrix W, `(D, rank)`, with `W W^T` the (pseudo-)inverse of the covariance.
 
     So `||(x - m) W||^2` is the squared Mahalanobis distance. Directions that have no
-    variance, up to the rounding of float32 features, are always left out.
+    variance, up to the rounding of float32 features, are always left out; if no
+    direction has any, nothing is left, whatever the shrinkage.
 
     Args:
         covariance: `(D, D)`, float64.
@@ -164,13 +195,14 @@ def whitening(covariance, shrinkage=0.0, cutoff=0.0):
             mean variance, which gives directions without variance a finite weight.
         cutoff: In [0, 1): directions whose variance, after shrinkage, is at most this
             fraction of the largest are left out too.
+        rounding: The variance that is none; `ClassSums.rounding_variance`.
     """
-    size = len(covariance)
-    shrunk = (1.0 - shrinkage) * covariance
-    shrunk += shrinkage * (np.trace(covariance) / size) * np.eye(size)
-    values, vectors = np.linalg.eigh(shrunk)
-    largest = max(values.max(), np.finfo(np.float32).tiny)
-    kept = values > max(cutoff, _NO_VARIANCE) * largest
+    values, vectors = np.linalg.eigh(covariance)
+    if values.max() <= max(rounding, np.finfo(np.float32).tiny):
+        return vectors[:, :0]
+    # The same vectors as those of (1 - s) C + s v I.
+    values = (1.0 - shrinkage) * values + shrinkage * np.trace(covariance) / len(values)
+    kept = values > max(max(cutoff, _NO_VARIANCE) * values.max(), rounding)
     return vectors[:, kept] / np.sqrt(values[kept])
 
 

@@ -6,7 +6,7 @@ from keras import ops
 from ood_keras.conventions import check_count
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
-from ood_keras.detectors.statistics import Sample
+from ood_keras.detectors.statistics import ROUNDING, Sample
 
 
 class ViM(Detector):
@@ -67,7 +67,9 @@ class ViM(Detector):
 
     def _fit(self, network, data, validation):
         kernel, bias = self._known_head(network)
-        origin = -np.linalg.pinv(kernel.T.astype(np.float64)) @ bias
+        # Singular values that only the rounding of float32 weights makes count as none.
+        cutoff = max(kernel.shape) * np.finfo(np.float32).eps
+        origin = -np.linalg.pinv(kernel.T.astype(np.float64), rcond=cutoff) @ bias
         size = len(origin)
         dimension = self.dimension or _usual_dimension(size)
         if dimension >= size:
@@ -76,12 +78,13 @@ class ViM(Detector):
                 f"dimension={dimension}"
             )
         squares, sums = np.zeros((size, size)), np.zeros(size)
-        largest, count = 0.0, 0
+        squared_lengths, largest, count = 0.0, 0.0, 0
         sample = Sample(_SAMPLE_SIZE)
         for outputs, _ in self._known_batches(network, data):
             centred = outputs["features"] - origin
             squares += centred.T @ centred
             sums += centred.sum(axis=0)
+            squared_lengths += np.square(outputs["features"], dtype=np.float64).sum()
             largest += (
                 outputs["logits"][:, : self.num_classes]
                 .max(axis=1)
@@ -98,8 +101,9 @@ class ViM(Detector):
         residual = vectors[:, : size - dimension]
         norms = np.linalg.norm(features @ residual, axis=1)
         # A residual that is nothing but rounding must not get a scale beyond bounds.
-        rounding = 1e-5 * np.sqrt(np.trace(squares) / count)
-        usual = max(norms.mean(), rounding)
+        spread = np.sqrt(max(np.trace(squares), 0.0) / count)
+        length = np.sqrt(squared_lengths / count + np.square(origin).sum())
+        usual = max(norms.mean(), 1e-5 * spread, ROUNDING * length)
         alpha = largest / count / usual if usual > 0 else 1.0
         self.arrays = {
             "origin": origin.astype(np.float32),

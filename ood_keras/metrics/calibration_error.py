@@ -31,7 +31,7 @@ def calibration_error(confidence, correct, num_bins=15):
     >>> calibration_error([1.0, 1.0, 0.5], [True, False, True])
     0.5
     """
-    confidence = check_scores(confidence, "confidence").astype(np.float64)
+    confidence = check_scores(confidence, "confidence")
     correct = check_flags(correct, "correct", confidence)
     if confidence.min() < 0 or confidence.max() > 1:
         raise ValueError(
@@ -39,8 +39,10 @@ def calibration_error(confidence, correct, num_bins=15):
             f"first. Received: {confidence.min():.4g} to {confidence.max():.4g}"
         )
     num_bins = check_count("num_bins", num_bins)
-    inner_edges = np.arange(1, num_bins) / num_bins
-    bins = np.searchsorted(inner_edges, confidence, side="left")
+    # In float32, which 0.2 as float32 and 0.2 as float64 have in common with the edge.
+    inner_edges = (np.arange(1, num_bins) / num_bins).astype(np.float32)
+    bins = np.searchsorted(inner_edges, confidence.astype(np.float32), side="left")
+    confidence = confidence.astype(np.float64)
     # In each bin, (number right) - (sum of confidences) is what counts.
     gaps = np.bincount(bins, weights=correct - confidence)
     return float(np.sum(np.abs(gaps)) / len(confidence))

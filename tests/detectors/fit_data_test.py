@@ -147,6 +147,86 @@ def test_classes_of_one_image_have_no_covariance(trained, data, name):
         detectors.get(name).fit(trained[3], alike)
 
 
+def test_classes_of_the_same_images_have_no_place(trained, data):
+    images = data.train[0][:100]
+    same = np.tile(images, (3, 1, 1, 1)), np.repeat([0, 1, 2], 100)
+    with pytest.raises(ValueError, match="all classes have the same mean"):
+        detectors.get("relative_mahalanobis").fit(trained[3], same)
+    detectors.get("mahalanobis").fit(trained[3], same)
+
+
+@pytest.fixture(scope="module")
+def nearly_equal(data):
+    """One image of class 0, three hundred times, apart from rounding."""
+    rounding = np.random.default_rng(0).uniform(-1e-7, 1e-7, (300, 8, 8, 1))
+    images = data.train[0][:1] * (1 + rounding.astype(np.float32))
+    return images, np.zeros(300, int)
+
+
+def test_rounding_of_a_constant_score_is_no_scale(trained, data, nearly_equal):
+    members = ["energy", "max_logit"]
+    ensemble = detectors.get("ensemble", detectors=members, num_classes=3)
+    arrays = ensemble.fit(trained[3], nearly_equal).get_arrays()
+    np.testing.assert_array_equal(arrays["deviation"], 1.0)
+    mahalanobis = detectors.get("mahalanobis").fit(trained[3], data.train)
+    mahalanobis.weigh_layers(nearly_equal, nearly_equal[0])
+    weight = mahalanobis.get_arrays()["weights"]
+    assert np.all(np.abs(weight) < 1.0)
+
+
+def test_rounding_at_the_ends_of_a_range_is_no_scale(trained, nearly_equal):
+    first = nearly_equal[0][:30], nearly_equal[1][:30]
+    gram = detectors.get("gram", quantile=0.0, num_classes=3)
+    arrays = gram.fit(trained[3], first, validation=nearly_equal).get_arrays()
+    np.testing.assert_array_equal(arrays["scale"], 1.0)
+
+
+def test_rounding_of_equal_features_is_no_residual(trained, data, nearly_equal):
+    usual = detectors.get("vim", origin="mean", num_classes=3)
+    usual = usual.fit(trained[3], data.train).score(data.unknown)
+    vim = detectors.get("vim", origin="mean", num_classes=3)
+    scores = vim.fit(trained[3], nearly_equal).score(nearly_equal[0])
+    assert np.all(np.isfinite(scores))
+    # Of the same image: not what rounding left, multiplied until it counts.
+    assert np.ptp(scores) < np.ptp(usual)
+
+
+@pytest.mark.parametrize("origin", ["head", "mean"])
+def test_nearly_equal_columns_of_the_head_have_no_place(
+    make_form, data, origin, nearly_equal
+):
+    model = make_form("functional", 3)
+    kernel, bias = model.layers[-1].get_weights()
+    kernel[:, 1] = np.nextafter(kernel[:, 0], np.float32(np.inf))
+    model.layers[-1].set_weights([kernel, bias + np.array([0, 1, 0], np.float32)])
+    inverse = detectors.get("fdbd").fit(model, data.train).get_arrays()
+    assert inverse["inverse_lengths"][0, 1] == inverse["inverse_lengths"][1, 0] == 0
+    vim = detectors.get("vim", origin=origin).fit(model, data.train).get_arrays()
+    assert np.linalg.norm(vim["origin"]) < 1e3
+
+
+def test_features_at_the_mean_are_at_no_small_distance(trained, nearly_equal):
+    fdbd = detectors.get("fdbd", num_classes=3).fit(trained[3], nearly_equal)
+    scores = fdbd.score(nearly_equal[0])
+    np.testing.assert_allclose(scores, scores.mean(), rtol=1e-3)
+
+
+def test_openmax_tells_small_distances_of_large_logits(trained, data):
+    """The square root of a difference of large squares has no digits left."""
+    means = 1000.0 + 10.0 * np.eye(3)
+    arrays = {
+        "means": means,
+        "start": np.full(3, 0.01),
+        "shape": np.full(3, 2e5),
+        "log_scale": np.full(3, 5e-6),
+    }
+    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+    openmax = detectors.get("openmax").restore(trained[3], arrays, 3)
+    logits = means + np.array([[0.0, 0.0, 0.0], [0.0625, 0, 0], [0.125, 0, 0]])
+    scores = openmax.score_outputs({"logits": logits.astype(np.float32)})
+    assert np.isfinite(scores).all() and np.all(np.diff(scores) > 1.0)
+
+
 @pytest.mark.parametrize("name", ["she", "knn", "vim", "openmax", "nnguide", "fdbd"])
 def test_one_image_per_class_is_enough_for_the_others(trained, data, name):
     first = np.unique(data.train[1], return_index=True)[1]

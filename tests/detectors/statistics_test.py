@@ -68,6 +68,36 @@ def test_whitening_leaves_directions_without_variance_out():
     assert whitening(np.zeros((2, 2))).shape == (2, 0)
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+@pytest.mark.parametrize("copies", [1, 3])
+@pytest.mark.parametrize("rounding", [0.0, 1e-7])
+def test_equal_features_have_no_covariance_however_sums_round(
+    scale, offset, copies, rounding
+):
+    """Whatever the kernels of the machine leave of a difference of large sums."""
+    generator = np.random.default_rng(0)
+    labels = np.tile(np.arange(4), copies)
+    features = scale * (offset + generator.normal(size=(4, 12))[labels])
+    features *= 1 + rounding * generator.uniform(-1, 1, features.shape)
+    sums = ClassSums(4, 12)
+    # In parts of other sizes, so that sums are not made alike.
+    for rows in np.split(np.arange(len(labels)), [1, 3, 4]):
+        sums.add(features[rows].astype(np.float32), labels[rows])
+    for shrinkage in (0.0, 0.1):
+        with pytest.raises(ValueError, match="more images of each class"):
+            gaussian.fit(sums, 4, shrinkage, 0.0)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_small_but_real_variance_is_kept(scale):
+    generator = np.random.default_rng(0)
+    # A ten-thousandth of the features' size, a hundred times their rounding.
+    features = scale * (1000 + 0.1 * generator.normal(size=(400, 6)))
+    sums = summed(features.astype(np.float32), np.arange(400) % 4)
+    assert gaussian.fit(sums, 4, 0.0, 0.0)["whitening"].shape == (6, 6)
+
+
 def test_correct_means_fall_back_to_all_rows():
     rows = np.array([[1.0], [3.0], [10.0], [20.0]])
     means = CorrectMeans(2, 1)

@@ -56,6 +56,16 @@ def test_a_confidence_on_an_edge_counts_to_the_lower_bin():
     assert metrics.calibration_error([0.5, 0.9], [True, False], 2) == 0.7
 
 
+def test_confidences_on_edges_count_alike_however_they_were_stored():
+    # Of a softmax, of its text, and of that as float32 or float64.
+    confidence = np.arange(1, 11, dtype=np.float32) / np.float32(10)
+    correct = np.random.default_rng(0).random(10) < 0.5
+    for num_bins in (5, 10, 15):
+        copies = [confidence, confidence.astype(str).astype(np.float64)]
+        errors = [metrics.calibration_error(c, correct, num_bins) for c in copies]
+        assert errors[0] == pytest.approx(errors[1], abs=1e-7)
+
+
 def test_calibration_error_of_the_calibrated_and_the_overconfident():
     half = np.arange(100) % 2 == 0
     assert metrics.calibration_error(np.full(100, 0.5), half) == 0

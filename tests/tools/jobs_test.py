@@ -145,7 +145,9 @@ def test_report_and_card_and_manifest_have_one_threshold(run_dir, exported):
     assert f"At the threshold, {accepted} of the" in card
     for source, entry in manifest["at_threshold"]["unknown"].items():
         rejected = f"{100 * entry['rejected']:.2f}"
-        assert f"<td>{rejected}</td>\n" in report and f"| {rejected} |" in card, source
+        assert f"<td>{rejected}</td></tr>" in report and f"| {rejected} |" in card, (
+            source
+        )
 
 
 def test_the_model_card_tells_what_the_exported_model_does(exported):
