@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test slow minimum lint
+.PHONY: install demo test kernels slow minimum lint
 
 install: $(VENV)/installed
 
@@ -18,6 +18,10 @@ demo: install
 
 test: install lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# What rounding may decide, with the matrix products of several kinds of processor.
+kernels: install
+	$(BIN)/python tests/kernels.py
 
 # Minutes each: real data sets, whole trainings.
 slow: install

@@ -139,6 +139,7 @@ def test_an_ensemble_sets_its_scale_on_validation_in_one_walk(trained, data):
     assert (training.count, validation.count) == (1, 1)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", ["mahalanobis", "relative_mahalanobis"])
 def test_classes_of_one_image_have_no_covariance(trained, data, name):
     first = np.unique(data.train[1], return_index=True)[1]
@@ -147,6 +148,7 @@ def test_classes_of_one_image_have_no_covariance(trained, data, name):
         detectors.get(name).fit(trained[3], alike)
 
 
+@pytest.mark.kernels
 def test_classes_of_the_same_images_have_no_place(trained, data):
     images = data.train[0][:100]
     same = np.tile(images, (3, 1, 1, 1)), np.repeat([0, 1, 2], 100)
@@ -163,6 +165,7 @@ def nearly_equal(data):
     return images, np.zeros(300, int)
 
 
+@pytest.mark.kernels
 def test_rounding_of_a_constant_score_is_no_scale(trained, data, nearly_equal):
     members = ["energy", "max_logit"]
     ensemble = detectors.get("ensemble", detectors=members, num_classes=3)
@@ -174,6 +177,7 @@ def test_rounding_of_a_constant_score_is_no_scale(trained, data, nearly_equal):
     assert np.all(np.abs(weight) < 1.0)
 
 
+@pytest.mark.kernels
 def test_rounding_at_the_ends_of_a_range_is_no_scale(trained, nearly_equal):
     first = nearly_equal[0][:30], nearly_equal[1][:30]
     gram = detectors.get("gram", quantile=0.0, num_classes=3)
@@ -181,6 +185,7 @@ def test_rounding_at_the_ends_of_a_range_is_no_scale(trained, nearly_equal):
     np.testing.assert_array_equal(arrays["scale"], 1.0)
 
 
+@pytest.mark.kernels
 def test_rounding_of_equal_features_is_no_residual(trained, data, nearly_equal):
     usual = detectors.get("vim", origin="mean", num_classes=3)
     usual = usual.fit(trained[3], data.train).score(data.unknown)
@@ -188,9 +193,10 @@ def test_rounding_of_equal_features_is_no_residual(trained, data, nearly_equal):
     scores = vim.fit(trained[3], nearly_equal).score(nearly_equal[0])
     assert np.all(np.isfinite(scores))
     # Of the same image: not what rounding left, multiplied until it counts.
-    assert np.ptp(scores) < np.ptp(usual)
+    assert np.ptp(scores) < 0.1 * np.ptp(usual)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("origin", ["head", "mean"])
 def test_nearly_equal_columns_of_the_head_have_no_place(
     make_form, data, origin, nearly_equal
@@ -205,12 +211,14 @@ def test_nearly_equal_columns_of_the_head_have_no_place(
     assert np.linalg.norm(vim["origin"]) < 1e3
 
 
+@pytest.mark.kernels
 def test_features_at_the_mean_are_at_no_small_distance(trained, nearly_equal):
     fdbd = detectors.get("fdbd", num_classes=3).fit(trained[3], nearly_equal)
     scores = fdbd.score(nearly_equal[0])
     np.testing.assert_allclose(scores, scores.mean(), rtol=1e-3)
 
 
+@pytest.mark.kernels
 def test_openmax_tells_small_distances_of_large_logits(trained, data):
     """The square root of a difference of large squares has no digits left."""
     means = 1000.0 + 10.0 * np.eye(3)
@@ -227,6 +235,7 @@ def test_openmax_tells_small_distances_of_large_logits(trained, data):
     assert np.isfinite(scores).all() and np.all(np.diff(scores) > 1.0)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", ["she", "knn", "vim", "openmax", "nnguide", "fdbd"])
 def test_one_image_per_class_is_enough_for_the_others(trained, data, name):
     first = np.unique(data.train[1], return_index=True)[1]
@@ -236,6 +245,7 @@ def test_one_image_per_class_is_enough_for_the_others(trained, data, name):
     assert np.all(np.isfinite(scores))
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", [n for n in LEARNING if "mahalanobis" not in n])
 def test_a_dead_network_gives_finite_scores(make_form, data, name):
     model = make_form("functional", 3)

@@ -9,6 +9,8 @@ from ood_keras.detectors.statistics import (
     whitening,
 )
 
+pytestmark = pytest.mark.kernels
+
 
 @pytest.fixture
 def stream():
