@@ -7,7 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from ood_keras.calibration import Threshold, conformal, quantile, smallest_num_images
+from ood_keras.calibration import (
+    Threshold,
+    choose,
+    conformal,
+    quantile,
+    smallest_num_images,
+)
 
 METHODS = {"quantile": quantile, "conformal": conformal}
 
@@ -279,6 +285,18 @@ def test_nan_is_never_accepted():
 def test_bad_input_is_explained(method, known, target, message):
     with pytest.raises(ValueError, match=message):
         METHODS[method](known, target)
+
+
+def test_one_choice_for_every_command():
+    known = scores(200)
+    assert choose(known) == conformal(known, 0.95)
+    assert choose(known, 0.9, "quantile") == quantile(known, 0.9)
+    # 18 are one too few for a promise of 95 %.
+    assert choose(known[:18]) == quantile(known[:18], 0.95)
+    with pytest.raises(ValueError, match="needs at least 19 known images"):
+        choose(known[:18], method="conformal")
+    with pytest.raises(ValueError, match="'best'; expected one of: conformal, quan"):
+        choose(known, method="best")
 
 
 def test_a_threshold_must_fit_float32():

@@ -25,7 +25,7 @@ import tensorflow as tf
 from PIL import Image
 from small_export import IMAGE_SHAPE
 
-from ood_keras import export
+from ood_keras import calibration, export
 from ood_keras.export import batch_scoring, inputs
 
 NUM_FILES = 12
@@ -236,6 +236,34 @@ def test_every_format_says_the_same(predictor, images, tmp_path):
             assert kept[name] == one[name]
         if one["ood_score"] is not None:
             assert np.float32(one["ood_score"]) == kept["ood_score"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_the_written_score_is_the_one_that_decided(
+    predictor, exported, images, tmp_path, suffix
+):
+    """Even at a threshold that is a score, in whatever precision it is read."""
+    scores = predictor.predict(exported.images[:NUM_FILES])["ood_score"]
+    for number, limit in enumerate(np.sort(scores).tolist()):
+        output = tmp_path / f"{number}{suffix}"
+        export.score_to_file(predictor, [str(images)], output, threshold=limit)
+        if suffix == ".csv":
+            with open(output, newline="") as file:
+                rows = list(csv.DictReader(file))
+            rows = [(row["ood_score"], row["accepted"] == "true") for row in rows]
+        else:
+            rows = map(json.loads, output.read_text().splitlines())
+            rows = [(row["ood_score"], row["accepted"]) for row in rows]
+        rows = [
+            (score, accepted) for score, accepted in rows if score not in ("", None)
+        ]
+        assert len(rows) == NUM_FILES
+        texts, accepted = zip(*rows, strict=True)
+        at = calibration.Threshold(limit, "a score", "None.", NUM_FILES, None)
+        for read in (texts, np.array(texts, np.float64), np.array(texts, np.float32)):
+            assert at.accepts(read).tolist() == list(accepted)
+        plain = [float(text) <= limit for text in texts]
+        assert plain == list(accepted)
 
 
 def test_strange_names_stay_one_row_each(tmp_path):

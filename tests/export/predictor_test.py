@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ood_keras import export
+from ood_keras import calibration, export
 from ood_keras.export import manifest
 
 
@@ -39,6 +39,25 @@ def test_it_predicts_as_the_live_model_in_batches_of_any_size(predictor, exporte
         np.testing.assert_allclose(other["ood_score"], whole["ood_score"], atol=1e-5)
     names = np.array([*exported.class_names, "__unknown__"])
     np.testing.assert_array_equal(whole["label"], names[whole["class_id"]])
+
+
+@pytest.mark.parametrize("method", calibration.METHODS)
+def test_no_calibration_image_hangs_on_the_size_of_a_batch(predictor, exported, method):
+    """At a score itself, some of them flip: rounding differs with the batch."""
+    images = exported.images
+    scores = exported.detector.score(images)
+    whole = {size: predictor.predict(images, batch_size=size) for size in (1, 3, 50)}
+    for accepted in range(5, 50, 3):
+        threshold = calibration.choose(scores, accepted / 50, method)
+        assert threshold.value not in scores
+        expected = threshold.accepts(scores)
+        assert accepted <= expected.sum() <= accepted + 1
+        for size, answer in whole.items():
+            np.testing.assert_array_equal(
+                threshold.accepts(answer["ood_score"]), expected, f"batches of {size}"
+            )
+        at = predictor.predict(images, threshold=threshold.value, batch_size=7)
+        np.testing.assert_array_equal(at["accepted"], expected)
 
 
 def test_another_threshold_can_be_asked_for(predictor, exported):
