@@ -16,10 +16,9 @@ def test_the_report_lists_what_was_compared(exported):
     assert report["failures"] == []
     assert report["images"] > len(exported.images)
     assert set(report["loaders"]) == {"session", "saved_model_load"}
-    scores = exported.detector.score(exported.images)
-    (at_threshold,) = np.flatnonzero(scores == np.float32(exported.threshold.value))
+    # The threshold was chosen on the first ones, and stands apart from all of them.
     for loader in report["loaders"].values():
-        assert at_threshold in loader["near_threshold"]
+        assert not set(loader["near_threshold"]) & set(range(len(exported.images)))
         assert max(loader["largest_difference"].values()) < 1e-5
         assert loader["decisions_that_differ"] <= len(loader["near_threshold"])
 

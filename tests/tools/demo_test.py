@@ -354,7 +354,7 @@ def test_the_page_asks_nobody_else(page, address):
 
 def test_score_and_threshold_are_shown_apart():
     assert demo_page._digits(-2.5, 1.25) == ["-2.5", "1.25"]
-    assert demo_page._digits(0.1234567, 0.1234) == ["0.12346", "0.1234"]
+    assert demo_page._digits(0.1234567, 0.1234) == ["0.1235", "0.1234"]
     close = np.nextafter(np.float32(-2.43), np.float32(0))
     above, below = demo_page._digits(float(close), float(np.float32(-2.43)))
     assert np.float32(above) == close and np.float32(below) == np.float32(-2.43)
