@@ -322,7 +322,7 @@ def shown_in_training(settings, known_source, data_dir):
     """
     real = [spec for spec in settings["unknown"] if spec != _SYNTHETIC]
     sources = load_unknown(real, known_source, data_dir, settings["seed"])
-    recipe = recipes.Recipe(**settings["recipe"])
+    recipe = _recipe(settings["recipe"])
     return _exposure(recipe, sources, known_source, settings["seed"])
 
 
@@ -333,7 +333,7 @@ def usual_detectors(trained, names=DETECTORS):
         trained: The recipes of runs, dicts.
         names: Names of detectors.
     """
-    if all(recipes.Recipe(**recipe).unknown_class for recipe in trained):
+    if all(_recipe(recipe).unknown_class for recipe in trained):
         return list(names)
     return [name for name in names if name != "unknown_probability"]
 
@@ -344,7 +344,7 @@ def objectosphere_on(recipe):
     Args:
         recipe: The recipe of a run, a dict.
     """
-    trained = recipes.Recipe(**recipe).outputs
+    trained = _recipe(recipe).outputs
     return "product" if "features" in trained else "softmax"
 
 
@@ -816,6 +816,17 @@ def _checked_run(path):
             found = repr(settings.get(name, "nothing"))
             raise _edited(path, f"{name!r} to be {what}, and not {found[:80]}")
     return settings
+
+
+def _recipe(entries):
+    """The `Recipe` that a run recorded."""
+    try:
+        return recipes.Recipe(**entries)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "the recipe in run.json is not what ood-train wrote: "
+            f"{error}. Undo the change, or train again in another folder"
+        ) from error
 
 
 def _edited(path, expected):

@@ -505,3 +505,9 @@ def test_an_edited_run_json_says_which_entry_is_wrong(change, message, tmp_path)
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         jobs.run_settings(tmp_path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("entries", [{"name": "fast", "speed": 3}, {"epochs": "many"}])
+def test_an_edited_recipe_is_no_recipe(entries):
+    with pytest.raises(ValueError, match=r"the recipe in run\.json is not what"):
+        jobs.usual_detectors([entries])
