@@ -326,6 +326,8 @@ LAST_SCAN = JPEG.rindex(b"\xff\xda")
         (JPEG[:-2], "no end marker"),
         (JPEG[:LAST_SCAN], "no end marker"),
         (JPEG[:700], "truncated"),
+        (JPEG[:LAST_SCAN] + b"\xff\xd9", "scans are missing"),
+        (PLAIN.replace(b"\xff\xda\0\x0c\3", b"\xff\xda\0\x0c\4"), "a scan has"),
         (JPEG[:-2] + JPEG[LAST_SCAN:-2] * 65 + JPEG[-2:], "more than 64 scans"),
         (b"\xff\xd8" + jpeg_variants.segment(0xFE) * 300 + JPEG[2:], "more than 2"),
         (frame(PLAIN, 0xC9), "0xFFC9"),
@@ -342,7 +344,7 @@ LAST_SCAN = JPEG.rindex(b"\xff\xda")
         (b"\xff\xd8" + PLAIN[PLAIN.index(b"\xff\xda") :], "before its size"),
         (PLAIN[:-2] + PLAIN[PLAIN.index(b"\xff\xc0") :], "its size twice"),
     ],
-    ids=range(18),
+    ids=range(20),
 )
 def test_what_is_no_whole_jpeg_is_refused_with_its_reason(content, reason):
     with pytest.raises(image_files.Refused, match=reason):

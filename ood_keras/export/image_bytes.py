@@ -541,8 +541,39 @@ def _walk_jpeg(content):
         tf.cast(end - start, tf.int64) == 6 + 3 * components,
         _is_readable_size(sides),
         tf.reduce_prod(sides) <= JPEG_PIXELS_A_BYTE * tf.cast(length, tf.int64),
+        _are_complete(
+            data, start, kinds[frame] == 0xC2, components, starts, ends, scans
+        ),
     ):
         return starts[last] + 2, _is_small(sides)
+
+
+def _are_complete(data, frame, progressive, components, starts, ends, scans):
+    """Whether the scans are whole, and those of a progressive JPEG are all there."""
+    last = tf.size(data) - 1
+
+    def byte(places):
+        return tf.cast(tf.gather(data, tf.minimum(places, last)), tf.int32)
+
+    names = byte(frame + 6 + 3 * tf.range(4))
+    heads = byte(tf.gather(starts, scans)[:, tf.newaxis] + 4 + tf.range(12))
+    count = heads[:, 0]
+    right = (count >= 1) & (count <= 4)
+    right &= tf.gather(ends - starts, scans) == 8 + 2 * count
+    count = tf.clip_by_value(count, 1, 4)[:, tf.newaxis]
+    first, final, bits = (
+        tf.gather(heads, 2 * count + place, batch_dims=1) for place in (1, 2, 3)
+    )
+    coefficients = tf.range(64)
+    given = (coefficients >= first) & (coefficients <= final)
+    given &= tf.bitwise.bitwise_and(bits, 15) == 0
+    named = (heads[:, 1:9:2, tf.newaxis] == names) & (tf.range(4) < count)[
+        ..., tf.newaxis
+    ]
+    of_each = tf.reduce_any(named, axis=1)[..., tf.newaxis] & given[:, tf.newaxis]
+    absent = tf.range(4, dtype=tf.int64) >= components
+    complete = tf.reduce_all(tf.reduce_any(of_each, axis=0), axis=1) | absent
+    return tf.reduce_all(right) & (~progressive | tf.reduce_all(complete))
 
 
 def _markers(data):
