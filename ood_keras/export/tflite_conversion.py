@@ -153,7 +153,14 @@ def _store(folder, name, content, source, threshold, operating_points):
         folder,
         source.manifest_of_copy(name, threshold, operating_points, {"image": image}),
     )
-    return tflite_predictor.TFLitePredictor(folder)
+    return _Unproved(folder)
+
+
+class _Unproved(tflite_predictor.TFLitePredictor):
+    """A file that was just written; what it does wrong, the comparison will say."""
+
+    def _check_alike(self):
+        pass
 
 
 def _halved(float32):

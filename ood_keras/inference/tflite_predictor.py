@@ -56,9 +56,7 @@ class TFLitePredictor(EdgePredictor):
         self.dtype = image["dtype"]
         self._tolerance = image["tolerance"]
         self._run = Runners(content, num_threads)
-        manifest.check_alike(
-            self._folder, dict(self._stated_and_found(self._run.graph))
-        )
+        self._check_alike()
 
     def predict(self, images, threshold=None):
         """Decides for each image: a known class, or unknown.
@@ -97,6 +95,10 @@ class TFLitePredictor(EdgePredictor):
             return answer
         threshold = answers.threshold_value(threshold, self.operating_points)
         return answers.at_threshold(answer, threshold, self.class_names)
+
+    def _check_alike(self):
+        found = dict(self._stated_and_found(self._run.graph))
+        manifest.check_alike(self._folder, found)
 
     def _stated_and_found(self, graph):
         """Yields what the manifest says and what the file is, see `check_alike`."""
