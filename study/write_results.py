@@ -3,10 +3,10 @@
   python -m ood_keras.study.write_results
 
 Run it in the root of the repository after results/ has changed. It writes the lines
-between <!-- results: FOLDER --> and <!-- end --> of README.md, docs/results.md and
-docs/published_table.md from results/table1, and docs/robustness.md from
-results/robustness; with --pictures, docs/images/results_*.png too. With --check, it
-only fails if a page says something else than the results.
+between <!-- results: FOLDER --> and <!-- end --> of README.md, docs/results.md,
+docs/published_table.md and docs/reading_results.md from results/table1, and
+docs/robustness.md from results/robustness; with --pictures, docs/images/results_*.png
+too. With --check, it only fails if a page says something else than the results.
 """
 
 import pathlib
@@ -44,6 +44,7 @@ def pages():
             pathlib.Path("docs/published_table.md"): table1_page.published_page(
                 _TABLE1
             ),
+            pathlib.Path("docs/reading_results.md"): table1_page.reading_page(_TABLE1),
         }
     if any(_ROBUSTNESS.glob("*/robustness.json")):
         written[pathlib.Path("docs/robustness.md")] = robustness_page.page(_ROBUSTNESS)

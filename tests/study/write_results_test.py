@@ -325,6 +325,7 @@ def test_a_method_without_results_leaves_its_rows_out(root, missing):
     assert f"\n| {title} |" not in page and f"\n| {title} (" not in page
     assert "| 70 |" in page
     assert table1_page.quote("results/table1")
+    assert table1_page.reading_page("results/table1")
     assert table1_page.published_page("results/table1")
 
 
@@ -338,6 +339,7 @@ def test_an_empty_study_says_that_nothing_is_finished(root):
     )
     assert table1_page.published_page("results/table1")
     assert table1_page.quote("results/table1")
+    assert table1_page.reading_page("results/table1")
 
 
 def test_what_the_study_itself_writes_can_be_read(root):
@@ -480,7 +482,7 @@ def test_lowest_auroc_is_over_the_unknowns_that_no_method_saw(root):
         "uniform_noise": made_up_study.unknown_cells([0.60]),
     }
     made_up_study.write_summary(folder, summary)
-    lines = table1_page.quote(folder).splitlines()
+    lines = table1_page.reading_page(folder).splitlines()
     header = cells(lines, "method")
     column = header.index("lowest AUROC, mnist")
     assert cells(lines, "Softmax threshold")[column] == "90.00"
@@ -497,6 +499,7 @@ def test_command_writes_all_pages_and_then_finds_no_difference(root, capsys):
         "README.md",
         "docs/results.md",
         "docs/published_table.md",
+        "docs/reading_results.md",
     }
     run("--check")
     page = pathlib.Path("README.md")
