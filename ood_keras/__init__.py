@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         metrics,
         models,
         pipelines,
+        plugins,
         training,
         workflows,
     )
@@ -47,8 +48,10 @@ __all__ = [
 ]
 
 _ROOMS = {name: f"ood_keras.{name}" for name in __all__ if name.islower()}
-__getattr__, __dir__ = _lazy.attach(
-    __name__,
-    _ROOMS | {name: f"ood_keras.{name}" for name in ("study", "tools")},
-)
+# Type checkers would take any name for one that it knows.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = _lazy.attach(
+        __name__,
+        _ROOMS | {name: f"ood_keras.{name}" for name in ("study", "tools")},
+    )
 _lazy.register_with_keras()

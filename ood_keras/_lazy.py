@@ -11,11 +11,15 @@ import importlib
 import importlib.abc
 import importlib.util
 import sys
+from collections.abc import Callable
+from typing import Any
 
 _KERAS_ROOMS = ("layers", "losses", "metrics")
 
 
-def attach(package: str, homes: dict[str, str]):
+def attach(
+    package: str, homes: dict[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Returns the `__getattr__` and `__dir__` of a package that loads on first use.
 
     Args:
@@ -40,7 +44,7 @@ def attach(package: str, homes: dict[str, str]):
     return __getattr__, __dir__
 
 
-def register_with_keras():
+def register_with_keras() -> None:
     """Registers the package's Keras objects now, or as soon as Keras is imported."""
     if "keras" in sys.modules:
         _import_rooms()
@@ -48,7 +52,7 @@ def register_with_keras():
         sys.meta_path.insert(0, _AfterKeras())
 
 
-def _import_rooms():
+def _import_rooms() -> None:
     for room in _KERAS_ROOMS:
         importlib.import_module(f"ood_keras.{room}")
 
@@ -56,7 +60,7 @@ def _import_rooms():
 class _AfterKeras(importlib.abc.MetaPathFinder):
     """Lets the ordinary finders load Keras, then imports the rooms."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._searching = False
 
     def find_spec(self, name, path, target=None):

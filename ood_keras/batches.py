@@ -1,11 +1,17 @@
 """One way to walk over images, whatever container the user brings."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
 from ood_keras.conventions import check_count
+from ood_keras.types import Images
 
 
-def iterate(data, batch_size=256):
+def iterate(
+    data: Images, batch_size: int = 256
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Yields `(images, labels)` batches from arrays or from a dataset.
 
     Args:
@@ -30,13 +36,13 @@ def iterate(data, batch_size=256):
         yield images, None if labels is None else _labels(labels, len(images))
 
 
-def iterate_images(data, batch_size=256):
+def iterate_images(data: Images, batch_size: int = 256) -> Iterator[np.ndarray]:
     """Yields the images alone, as `iterate`; labels of any kind are not looked at."""
     for images, _ in _walk(data, batch_size):
         yield _images(images)
 
 
-def _walk(data, batch_size):
+def _walk(data: Images, batch_size: int) -> Iterator[tuple[Any, Any]]:
     """Yields `(images, labels)` as they are."""
     batch_size = check_count("batch_size", batch_size)
     if isinstance(data, tuple):
@@ -54,7 +60,7 @@ def _walk(data, batch_size):
             yield _pair(batch) if isinstance(batch, (tuple, list)) else (batch, None)
 
 
-def _iterator(data):
+def _iterator(data: Any) -> Iterator[Any]:
     # TensorFlow's datasets know their length; -1 stands for one without end.
     if hasattr(data, "cardinality") and int(data.cardinality()) == -1:
         raise ValueError(
@@ -72,13 +78,13 @@ def _iterator(data):
     )
 
 
-def _pair(parts):
+def _pair(parts: Any) -> tuple[Any, Any]:
     if not parts:
         raise ValueError("expected (images, labels) or (images,). Received: ()")
     return parts[0], parts[1] if len(parts) > 1 else None
 
 
-def _check_lengths(num_images, num_labels):
+def _check_lengths(num_images: int, num_labels: int) -> None:
     if num_images != num_labels:
         raise ValueError(
             "expected one label per image. Received: "
@@ -86,7 +92,7 @@ def _check_lengths(num_images, num_labels):
         )
 
 
-def _images(images):
+def _images(images: Any) -> np.ndarray:
     if isinstance(images, dict):
         raise TypeError(
             "expected batches (images, labels); turn a batch that is a dict into one, "
@@ -108,7 +114,7 @@ def _images(images):
     return images.astype(np.float32, copy=False)
 
 
-def _labels(labels, num_images):
+def _labels(labels: Any, num_images: int) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] != 1):
         raise ValueError(

@@ -6,6 +6,12 @@ losses: users never write it.
 """
 
 import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ood_keras.types import Scores, Tensor
 
 UNKNOWN = -1
 UNKNOWN_LABEL = "__unknown__"
@@ -18,7 +24,7 @@ REJECTED_SCORE = (2 - 2**-23) * 2.0**127
 RANGE_TOLERANCE = 1e-3
 
 
-def accepts(scores, threshold):
+def accepts(scores: "Scores", threshold: "Tensor") -> "np.ndarray":
     """Which `ood_score`s a threshold accepts, decided in float32 as every graph does.
 
     A score decides alike as float32, as its float64 copy and as text that was written
@@ -51,7 +57,7 @@ def accepts(scores, threshold):
         return narrow <= np.asarray(threshold).astype(np.float32)
 
 
-def check_num_classes(num_classes):
+def check_num_classes(num_classes: Any) -> int:
     """Returns `num_classes` as an int, or raises if it is not an integer >= 2."""
     if not is_integer(num_classes) or num_classes < 2:
         raise ValueError(
@@ -62,7 +68,7 @@ def check_num_classes(num_classes):
     return int(num_classes)
 
 
-def check_count(name, value):
+def check_count(name: str, value: Any) -> int:
     """Returns `value` as an int, or raises if it is not an integer >= 1."""
     if not is_integer(value) or value < 1:
         raise ValueError(
@@ -71,7 +77,7 @@ def check_count(name, value):
     return int(value)
 
 
-def check_number(name, value, interval, meaning=""):
+def check_number(name: str, value: Any, interval: str, meaning: str = "") -> float:
     """Returns `value` as a float, or raises unless it is a finite number in `interval`.
 
     Args:
@@ -97,7 +103,7 @@ def check_number(name, value, interval, meaning=""):
     return number
 
 
-def check_fraction(name, value, *, zero=False):
+def check_fraction(name: str, value: Any, *, zero: bool = False) -> float:
     """Returns `value` as a float, or raises unless it is a fraction below 1.
 
     Args:
@@ -115,7 +121,7 @@ def check_fraction(name, value, *, zero=False):
     return number
 
 
-def percent(fraction, spec=".4g", unit=" %"):
+def percent(fraction: float, spec: str = ".4g", unit: str = " %") -> str:
     """Returns a fraction in percent: `0.95` as "95 %".
 
     Args:
@@ -127,7 +133,7 @@ def percent(fraction, spec=".4g", unit=" %"):
     return f"{100 * fraction:{spec}}{unit}"
 
 
-def is_integer(value):
+def is_integer(value: Any) -> bool:
     """Whether `value` is a whole number of any number type; text and bools are not."""
     try:
         return not isinstance(value, bool) and int(value) == value
@@ -135,7 +141,7 @@ def is_integer(value):
         return False
 
 
-def _finite(value):
+def _finite(value: Any) -> float | None:
     """`value` as a float, or `None` if it is not a finite number."""
     if isinstance(value, (str, bytes, bool)):
         return None

@@ -3,6 +3,11 @@
 import gzip
 import io
 import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from ood_keras.types import Stream
 
 # Enough of a file to tell by.
 HEAD_BYTES = 32
@@ -32,7 +37,7 @@ _MAGIC = {
 }
 
 
-def picture_format(head):
+def picture_format(head: bytes) -> str | None:
     """Returns what format of pictures a file begins like, or `None`.
 
     Args:
@@ -59,12 +64,14 @@ def picture_format(head):
     return None
 
 
-def is_clutter(name):
+def is_clutter(name: str) -> bool:
     """Whether a file or folder is called like what operating systems leave behind."""
     return name.startswith(".") or name.casefold() in CLUTTER
 
 
-def unpacked(file, is_plain=None):
+def unpacked(
+    file: BinaryIO, is_plain: Callable[[bytes], bool] | None = None
+) -> "Stream":
     """Returns a stream of a file's content, unpacked if its bytes are gzip or zlib.
 
     It unpacks as it is read, whatever the file would grow to.
@@ -85,7 +92,7 @@ def unpacked(file, is_plain=None):
     return file
 
 
-def pass_over(stream, num_bytes):
+def pass_over(stream: "Stream", num_bytes: int) -> None:
     """Moves a stream forward, by reading where it cannot be moved otherwise."""
     if stream.seekable():
         stream.seek(num_bytes, 1)
@@ -97,7 +104,7 @@ def pass_over(stream, num_bytes):
         num_bytes -= len(piece)
 
 
-def _is_zlib(head):
+def _is_zlib(head: bytes) -> bool:
     """Whether a zlib stream may begin so: deflate, no dictionary; RFC 1950, 2.2."""
     return (
         len(head) > 2
@@ -111,11 +118,11 @@ def _is_zlib(head):
 class _Inflated(io.RawIOBase):
     """The content of a zlib stream; `gzip.GzipFile` reads gzip's only."""
 
-    def __init__(self, file):
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._inflater = zlib.decompressobj()
 
-    def readable(self):
+    def readable(self) -> bool:
         return True
 
     def readinto(self, buffer):

@@ -19,8 +19,15 @@ import shutil
 import tempfile
 import time
 import zipfile
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import filelock
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ood_keras.types import Path
 
 # What a killed process leaves is known by this, and by nobody's lock on it.
 _UNFINISHED = ".ood_keras.tmp"
@@ -54,7 +61,7 @@ def lock(descriptor: int, *, wait: bool = False) -> bool:
 
 
 @contextlib.contextmanager
-def locked_folder(path, *, wait=False):
+def locked_folder(path: "Path", *, wait: bool = False) -> Iterator[int | None]:
     """Locks a folder for this process alone, as far as folders can be locked there.
 
     Args:
@@ -86,7 +93,7 @@ def locked_folder(path, *, wait=False):
 
 
 @contextlib.contextmanager
-def atomic_file(path):
+def atomic_file(path: "Path") -> Iterator[pathlib.Path]:
     """Yields a temporary path; renames it to `path` if the block succeeds.
 
     Raises:
@@ -112,7 +119,7 @@ def atomic_file(path):
 
 
 @contextlib.contextmanager
-def atomic_directory(path):
+def atomic_directory(path: "Path") -> Iterator[pathlib.Path]:
     """Yields a temporary folder; renames it to `path` if the block succeeds.
 
     The temporary folder lies beside `path` and is locked by this process until it is
@@ -154,13 +161,13 @@ def atomic_directory(path):
             held.close()
 
 
-def write_text(path, text):
+def write_text(path: "Path", text: str) -> None:
     """Writes `text` to `path` as UTF-8, whole or not at all."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path, value):
+def write_json(path: "Path", value: Any) -> None:
     """Writes `value` to `path` as indented JSON, whole or not at all.
 
     Raises:
@@ -169,7 +176,12 @@ def write_json(path, value):
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def write_arrays(file, arrays, *, compressed=False):
+def write_arrays(
+    file: "Path | BinaryIO",
+    arrays: "Mapping[str, np.ndarray]",
+    *,
+    compressed: bool = False,
+) -> None:
     """Writes arrays as an `.npz` file that `numpy.load` reads.
 
     In place of `numpy.savez`: it never pickles, the same arrays give the same bytes,
@@ -198,7 +210,7 @@ def write_arrays(file, arrays, *, compressed=False):
                 )
 
 
-def check_clock():
+def check_clock() -> None:
     """Raises unless this machine's clock says a time that Keras' zip files can hold.
 
     Raises:
@@ -213,7 +225,7 @@ def check_clock():
         )
 
 
-def _locked_directory(path):
+def _locked_directory(path: pathlib.Path) -> tuple[pathlib.Path, contextlib.ExitStack]:
     """Makes a temporary folder beside `path`; returns it and what closes its lock."""
     while True:
         temporary = pathlib.Path(
@@ -230,7 +242,7 @@ def _locked_directory(path):
             held.close()
 
 
-def _remove_unfinished(path):
+def _remove_unfinished(path: pathlib.Path) -> None:
     """Removes what killed processes left beside `path`: the folders nobody has locked.
 
     Raises:
@@ -259,14 +271,14 @@ def _remove_unfinished(path):
             )
 
 
-def _taken(path):
+def _taken(path: pathlib.Path) -> FileExistsError:
     return FileExistsError(
         f"{path} exists already and is never overwritten. Choose another folder "
         "(for an exported model: the next version number), or remove it first."
     )
 
 
-def _flush(path):
+def _flush(path: pathlib.Path) -> None:
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 

@@ -1,14 +1,19 @@
 """The first bytes of an IDX file, the format of MNIST."""
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
+if TYPE_CHECKING:
+    from ood_keras.types import Stream
 
-def begins(head):
+
+def begins(head: bytes) -> bool:
     """Whether a file with these first bytes is an IDX file of unsigned bytes."""
     return len(head) >= 4 and head[:3] == b"\0\0\x08" and 1 <= head[3] <= 4
 
 
-def read(file, path):
+def read(file: "Stream", path: Any) -> tuple[int, ...]:
     """Reads the header and leaves the file where the values begin.
 
     Args:

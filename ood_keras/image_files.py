@@ -126,7 +126,7 @@ class _Png(typing.NamedTuple):
     packed: bytes
 
 
-def read(content, background=BACKGROUND):
+def read(content: bytes, background: int | None = BACKGROUND) -> np.ndarray:
     """Returns the pixels of a PNG or JPEG file.
 
     Args:
@@ -151,7 +151,9 @@ def read(content, background=BACKGROUND):
     )
 
 
-def compose(colour, alpha, background=BACKGROUND):
+def compose(
+    colour: np.ndarray, alpha: np.ndarray, background: int | None = BACKGROUND
+) -> np.ndarray:
     """Lays colour on a background: `(a c + (255 - a) b + 127) // 255`, on integers.
 
     Args:
@@ -167,7 +169,7 @@ def compose(colour, alpha, background=BACKGROUND):
     return ((laid + np.uint16(127)) // 255).astype(np.uint8)
 
 
-def check_background(value):
+def check_background(value: str | int) -> int:
     """Returns the grey level of a background, or raises.
 
     Args:
@@ -184,7 +186,7 @@ def check_background(value):
     return int(level)
 
 
-def check_size(width, height):
+def check_size(width: int, height: int) -> None:
     """Raises `Refused` unless an image of this size is read."""
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         raise Refused(
@@ -198,12 +200,12 @@ def check_size(width, height):
         )
 
 
-def most_parts(num_bytes):
+def most_parts(num_bytes: int) -> int:
     """How many chunks or segments a file of so many bytes may have."""
     return MAX_PARTS + num_bytes // PART_BYTES
 
 
-def most_packed(num_bytes):
+def most_packed(num_bytes: int) -> int:
     """How long the zlib stream of so many bytes of rows may be.
 
     Rows of two bytes that are stored one by one, without any compression, take less.
@@ -211,7 +213,7 @@ def most_packed(num_bytes):
     return 4 * num_bytes + 1024
 
 
-def _read_png(content, background):
+def _read_png(content: bytes, background: int | None) -> np.ndarray:
     png = _walk_png(content)
     _check_rows(png)
     if png.colour == 3:
@@ -313,7 +315,7 @@ def _checked_png(found):
     return _Png(width, height, bits, colour, laced, palette, transparency, packed)
 
 
-def _check_rows(png):
+def _check_rows(png: _Png) -> None:
     """Raises unless the zlib stream is whole and holds the rows, and nothing else.
 
     Pillow would fill up with black what is missing.
@@ -372,7 +374,7 @@ def _alpha_of_key(png, pixels):
     return np.where((pixels == key).all(-1), 0, 255).astype(np.uint8)
 
 
-def _png_pixels(png, low=False):
+def _png_pixels(png: _Png, low: bool = False) -> np.ndarray:
     """What Pillow makes of the rows: uint8 `(height, width, channels)`.
 
     Args:
@@ -407,7 +409,7 @@ def _png_pixels(png, low=False):
     return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
 
 
-def _read_jpeg(content):
+def _read_jpeg(content: bytes) -> np.ndarray:
     from PIL import JpegImagePlugin
 
     content = _walk_jpeg(content)
@@ -466,7 +468,7 @@ def _walk_jpeg(content):
     return b"".join([*kept, b"\xff\xd9"])
 
 
-def _check_segment(kind, frame, scans):
+def _check_segment(kind: int, frame: tuple[int, bytes] | None, scans: list) -> None:
     if kind in JPEG_FRAMES:
         if frame or scans:
             raise _damaged("it states its size twice")
@@ -480,7 +482,7 @@ def _check_segment(kind, frame, scans):
         )
 
 
-def _check_frame(frame, num_bytes):
+def _check_frame(frame: bytes, num_bytes: int) -> None:
     if len(frame) < 6:
         raise _damaged("its frame header is too short")
     bits, height, width, components = struct.unpack_from(">BHHB", frame)
@@ -496,7 +498,7 @@ def _check_frame(frame, num_bytes):
         raise _damaged(f"{num_bytes} bytes cannot hold {width}x{height} pixels")
 
 
-def _check_scans(kind, frame, scans):
+def _check_scans(kind: int, frame: bytes, scans: list[bytes]) -> None:
     """Raises if a progressive JPEG lacks coefficients, or a scan is malformed."""
     names = frame[6::3]
     complete = np.zeros((len(names), 64), bool)
@@ -512,7 +514,7 @@ def _check_scans(kind, frame, scans):
         raise _damaged("scans are missing")
 
 
-def _changes_pixels(kind, content, position, end):
+def _changes_pixels(kind: int, content: bytes, position: int, end: int) -> bool:
     """Whether a segment is one that decoders need: no text, no profile, no preview."""
     if kind == 0xE0:
         return content.startswith(b"JFIF\0", position + 2) and end - position >= 16
@@ -536,11 +538,11 @@ def _by_pillow(open_file, content, load):
         raise _damaged(f"{type(error).__name__}: {error}") from error
 
 
-def _damaged(what):
+def _damaged(what: str) -> Refused:
     return Refused(
         f"is no readable picture: {what}. Fetch or save it again, or remove it"
     )
 
 
-def _shown(kind):
+def _shown(kind: bytes) -> str:
     return kind.decode("latin-1")

@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from collections.abc import Callable, Iterable
+from typing import Any
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
 # Line ends and controls, halves of characters, and what turns the direction of writing.
@@ -12,7 +14,7 @@ _INVISIBLE = re.compile(
 _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
 
 
-def printable(text):
+def printable(text: str) -> str:
     r"""Text without what no table holds: line ends, and bytes that are no text.
 
     These become `\n`, `\udcff` and so on, and a backslash becomes two, so that no two
@@ -21,7 +23,7 @@ def printable(text):
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-def one_line(text):
+def one_line(text: Any) -> str:
     r"""Text on one line that any page can show; backslashes stay as they are.
 
     Runs of white space become one space. Characters that cannot be seen, or that would
@@ -31,7 +33,7 @@ def one_line(text):
     return _INVISIBLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-def valid(text):
+def valid(text: str) -> str:
     r"""Text that every file can hold: half characters become `\udcff` and so on.
 
     Python makes these of file names that are no UTF-8. A zero, at which many formats
@@ -40,14 +42,16 @@ def valid(text):
     return _UNWRITABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-def on_page(value):
+def on_page(value: Any) -> Any:
     """What an expression of a Jinja page shows: text on one line, markup as it is."""
     if not isinstance(value, str):
         return value
     return type(value)(valid(value)) if hasattr(value, "__html__") else one_line(value)
 
 
-def shortened(names, width, clean=one_line):
+def shortened(
+    names: Iterable[Any], width: int, clean: Callable[[str], str] = one_line
+) -> list[str]:
     """The names on one line and no longer than `width`, and still different.
 
     What is too long loses its middle, since many names share a beginning. Where names
@@ -68,7 +72,7 @@ def shortened(names, width, clean=one_line):
     """
     names = [str(name) for name in names]
     short = [_cut(clean(name), width) for name in names]
-    count = {}
+    count: dict[str, int] = {}
     for _, text in set(zip(names, short, strict=True)):
         count[text] = count.get(text, 0) + 1
     return [
@@ -77,7 +81,7 @@ def shortened(names, width, clean=one_line):
     ]
 
 
-def _cut(text, width):
+def _cut(text: str, width: int) -> str:
     if len(text) <= width:
         return text
     half = (width - 1) // 2

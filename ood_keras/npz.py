@@ -11,15 +11,24 @@ import tokenize
 import warnings
 import zipfile
 import zlib
+from typing import BinaryIO
 
 import numpy as np
+
+from ood_keras.types import Arrays, Names, Path
 
 # 4 GiB of arrays; every file that this package writes is far smaller.
 MAX_BYTES = 2**32
 _END = ".npy"
 
 
-def read(file, what, *, required=(), max_bytes=MAX_BYTES):
+def read(
+    file: Path | BinaryIO,
+    what: str,
+    *,
+    required: Names = (),
+    max_bytes: int = MAX_BYTES,
+) -> Arrays:
     """Reads all arrays of an `.npz` file into memory.
 
     Args:
@@ -74,7 +83,9 @@ def read(file, what, *, required=(), max_bytes=MAX_BYTES):
     return arrays
 
 
-def _checked_members(archive, max_bytes):
+def _checked_members(
+    archive: zipfile.ZipFile, max_bytes: int
+) -> dict[str, zipfile.ZipInfo]:
     """`{name: ZipInfo}` of the arrays; an error if together they are too large."""
     members = {}
     for member in archive.infolist():
@@ -91,7 +102,7 @@ def _checked_members(archive, max_bytes):
     return members
 
 
-def _read_member(archive, member):
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     """One array, whose header must ask for the bytes that there are, not for others."""
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)

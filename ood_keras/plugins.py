@@ -36,7 +36,7 @@ def load(names: Iterable[str]) -> list[ModuleType]:
     return [_load(name) for name in names]
 
 
-def _load(name):
+def _load(name: str) -> ModuleType:
     is_file = str(name).endswith(".py")
     parts = name.split(".") if isinstance(name, str) else [""]
     if is_file or not all(part.isidentifier() for part in parts):

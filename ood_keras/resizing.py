@@ -2,11 +2,13 @@
 
 import numpy as np
 
+from ood_keras.types import ImageShape
+
 _GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 _CHUNK_BYTES = 64 * 2**20
 
 
-def adapt(images, image_shape):
+def adapt(images: np.ndarray, image_shape: ImageShape) -> np.ndarray:
     """Returns `images` in the given shape: colour is converted first, then size.
 
     Shrinking averages the covered area; enlarging is bilinear; each axis on its own, so
@@ -48,7 +50,7 @@ def adapt(images, image_shape):
     return result
 
 
-def _weights(size, new_size):
+def _weights(size: int, new_size: int) -> np.ndarray | None:
     """Returns the `(new_size, size)` matrix that resizes one axis; `None` if equal."""
     if new_size == size:
         return None

@@ -4,9 +4,10 @@ Type checkers know little about Keras and TensorFlow, so these names say in word
 they cannot check. They are for annotations only: `isinstance` does not take them.
 """
 
+import io
 import os
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
@@ -16,6 +17,12 @@ Tensor: TypeAlias = Any
 
 # One-dimensional numbers: a NumPy array, a tensor, a list.
 Scores: TypeAlias = Any
+
+# One-dimensional integers: classes 0 to N - 1, and -1 where unknown images may occur.
+Labels: TypeAlias = Any
+
+# One-dimensional bools.
+Flags: TypeAlias = Any
 
 # Images float32 `(num_images, height, width, channels)` in [0, 1], or batches of them:
 # an array, a pair `(images, labels)`, a `tf.data.Dataset`, or a list of batches. Labels
@@ -28,11 +35,27 @@ Dataset: TypeAlias = Any
 # `(height, width, channels)`.
 ImageShape: TypeAlias = tuple[int, int, int]
 
+# The shape of a tensor: integers, `None` for an axis whose size is free.
+Shape: TypeAlias = tuple[Any, ...]
+
+# A type of numbers as Keras takes it: "float32", a `keras.DTypePolicy`, or `None`.
+DType: TypeAlias = Any
+
 # Where a file or folder is.
 Path: TypeAlias = str | os.PathLike[str]
 
+# A file that is open for reading bytes, also one that is unpacked on the way.
+Stream: TypeAlias = BinaryIO | io.BufferedIOBase
+
 # A dict that can be written as JSON.
 Json: TypeAlias = dict[str, Any]
+
+# NumPy arrays by name.
+Arrays: TypeAlias = dict[str, np.ndarray]
+
+# What a pass of a network gives: tensors by name, `logits` `(batch, K)`, `features`
+# `(batch, D)` and, where inner layers are read, `layers`, a dict of their outputs.
+Outputs: TypeAlias = dict[str, Any]
 
 # What an exported model answers: one array for each output, one row for each image.
 Answer: TypeAlias = dict[str, np.ndarray]

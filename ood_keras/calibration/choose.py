@@ -2,11 +2,17 @@
 
 from ood_keras.calibration import registry
 from ood_keras.calibration.conformal import smallest_num_images
+from ood_keras.calibration.threshold import Threshold
+from ood_keras.types import Scores
 
 TARGET_ACCEPTANCE = 0.95
 
 
-def choose(known_scores, target_acceptance=TARGET_ACCEPTANCE, method=None):
+def choose(
+    known_scores: Scores,
+    target_acceptance: float = TARGET_ACCEPTANCE,
+    method: str | None = None,
+) -> Threshold:
     """The threshold that the commands choose, so that one run has one threshold.
 
     `evaluation.evaluate`, the command `ood-export` and conversions that calibrate anew

@@ -3,7 +3,9 @@
 from ood_keras.conventions import check_fraction, is_integer
 
 
-def clopper_pearson(num_accepted, num_images, confidence=0.95):
+def clopper_pearson(
+    num_accepted: int, num_images: int, confidence: float = 0.95
+) -> tuple[float, float]:
     """The exact interval of an acceptance rate (Clopper and Pearson 1934).
 
     Of fresh images, `num_accepted` were accepted; whatever the true rate is, the

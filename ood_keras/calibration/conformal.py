@@ -12,10 +12,11 @@ from ood_keras.calibration.threshold import Threshold
 from ood_keras.conventions import check_fraction, percent
 from ood_keras.metrics.curve import smallest_count
 from ood_keras.metrics.ranked_scores import check_scores
+from ood_keras.types import Scores
 
 
 @register
-def conformal(known_scores, target_acceptance=0.95):
+def conformal(known_scores: Scores, target_acceptance: float = 0.95) -> Threshold:
     """The split-conformal threshold: a guarantee for the next known image.
 
     The k-th smallest of n scores with `k = ceil((n + 1) target)` accepts a new known
@@ -69,7 +70,7 @@ def conformal(known_scores, target_acceptance=0.95):
     )
 
 
-def smallest_num_images(target_acceptance):
+def smallest_num_images(target_acceptance: float) -> int:
     """The fewest known images with which `conformal` can promise the target.
 
     Example:

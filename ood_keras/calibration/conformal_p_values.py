@@ -1,12 +1,14 @@
 """How unusual each image of a batch is, with control over false discoveries."""
 
 import math
+from typing import Any, Self
 
 import numpy as np
 
 from ood_keras.calibration.order_statistic import as_float32
 from ood_keras.conventions import check_fraction, percent
 from ood_keras.metrics.ranked_scores import check_scores
+from ood_keras.types import Json, Scores
 
 
 class ConformalPValues:
@@ -36,18 +38,20 @@ class ConformalPValues:
     array([False, False,  True])
     """
 
-    def __init__(self, known_scores):
+    def __init__(self, known_scores: Scores) -> None:
         known_scores = check_scores(known_scores, "known_scores")
         self.known_scores = np.sort(as_float32(known_scores))
 
-    def __call__(self, scores):
+    def __call__(self, scores: Scores) -> np.ndarray:
         """P-values `(batch,)`, float64, of `ood_score`s `(batch,)`."""
         scores = as_float32(check_scores(scores, "scores"))
         num_known = len(self.known_scores)
-        at_least = num_known - np.searchsorted(self.known_scores, scores, side="left")
+        at_least: Any = num_known - np.searchsorted(
+            self.known_scores, scores, side="left"
+        )
         return (1 + at_least) / (num_known + 1)
 
-    def unknown(self, scores, false_discovery_rate=0.1):
+    def unknown(self, scores: Scores, false_discovery_rate: float = 0.1) -> np.ndarray:
         """Which images of a batch to call unknown.
 
         Args:
@@ -60,7 +64,7 @@ class ConformalPValues:
         """
         return benjamini_hochberg(self(scores), false_discovery_rate)
 
-    def guarantee(self, false_discovery_rate=0.1):
+    def guarantee(self, false_discovery_rate: float = 0.1) -> str:
         """What `unknown` promises, in one sentence."""
         rate = check_fraction("false_discovery_rate", false_discovery_rate)
         return (
@@ -69,7 +73,7 @@ class ConformalPValues:
             f"{len(self.known_scores):,} it was calibrated on."
         )
 
-    def to_dict(self):
+    def to_dict(self) -> Json:
         """The calibration as plain JSON values; JSON has infinite scores as text."""
         scores = self.known_scores.tolist()
         return {
@@ -78,15 +82,17 @@ class ConformalPValues:
         }
 
     @classmethod
-    def from_dict(cls, fields):
+    def from_dict(cls, fields: Json) -> Self:
         """The object that `to_dict` wrote, also after a trip through JSON."""
         return cls(list(map(float, fields["known_scores"])))
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.guarantee()
 
 
-def benjamini_hochberg(p_values, false_discovery_rate=0.1):
+def benjamini_hochberg(
+    p_values: Scores, false_discovery_rate: float = 0.1
+) -> np.ndarray:
     """Which of many hypotheses to reject (Benjamini and Hochberg 1995).
 
     Of m p-values in ascending order, all up to the last one with

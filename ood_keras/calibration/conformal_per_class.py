@@ -1,6 +1,7 @@
 """One conformal threshold for each predicted class."""
 
 import dataclasses
+from typing import Self
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from ood_keras.calibration.conformal import conformal, smallest_num_images
 from ood_keras.calibration.registry import register
 from ood_keras.conventions import accepts, check_num_classes, percent
 from ood_keras.metrics.ranked_scores import check_scores
+from ood_keras.types import Json, Labels, Scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +34,7 @@ class ClassThresholds:
     target_acceptance: float
     acceptance_intervals: tuple[tuple[float, float], ...]
 
-    def accepts(self, scores, predicted_classes):
+    def accepts(self, scores: Scores, predicted_classes: Labels) -> np.ndarray:
         """Bool array: which `ood_score`s of which predicted classes are accepted.
 
         Raises:
@@ -42,12 +44,12 @@ class ClassThresholds:
         classes = _check_classes(predicted_classes, len(self.values), scores)
         return accepts(scores, np.array(self.values, np.float32)[classes])
 
-    def to_dict(self):
+    def to_dict(self) -> Json:
         """The fields as plain JSON values, for a manifest."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, fields):
+    def from_dict(cls, fields: Json) -> Self:
         """The thresholds that `to_dict` wrote, also after a trip through JSON."""
         intervals = tuple(tuple(each) for each in fields["acceptance_intervals"])
         return cls(
@@ -59,14 +61,17 @@ class ClassThresholds:
             }
         )
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.guarantee
 
 
 @register
 def conformal_per_class(
-    known_scores, predicted_classes, num_classes, target_acceptance=0.95
-):
+    known_scores: Scores,
+    predicted_classes: Labels,
+    num_classes: int,
+    target_acceptance: float = 0.95,
+) -> ClassThresholds:
     """A conformal threshold for each predicted class (Mondrian; Vovk et al. 2005).
 
     One threshold for all classes accepts the easy classes more often and the hard ones
@@ -123,12 +128,13 @@ def conformal_per_class(
         num_calibration=tuple(threshold.num_calibration for threshold in thresholds),
         target_acceptance=float(target_acceptance),
         acceptance_intervals=tuple(
-            threshold.acceptance_interval for threshold in thresholds
+            threshold.acceptance_interval  # type: ignore[misc]
+            for threshold in thresholds
         ),
     )
 
 
-def _check_classes(classes, num_classes, scores):
+def _check_classes(classes: Labels, num_classes: int, scores: np.ndarray) -> np.ndarray:
     classes = np.asarray(classes)
     if (
         classes.shape != scores.shape

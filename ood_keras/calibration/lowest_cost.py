@@ -10,16 +10,17 @@ from ood_keras.calibration.registry import register
 from ood_keras.calibration.threshold import Threshold
 from ood_keras.conventions import REJECTED_SCORE, check_fraction, check_number, percent
 from ood_keras.metrics.ranked_scores import RankedScores, check_scores
+from ood_keras.types import Scores
 
 
 @register
 def lowest_cost(
-    known_scores,
-    unknown_scores,
-    prior_unknown,
-    cost_false_accept=1.0,
-    cost_false_reject=1.0,
-):
+    known_scores: Scores,
+    unknown_scores: Scores,
+    prior_unknown: float,
+    cost_false_accept: float = 1.0,
+    cost_false_reject: float = 1.0,
+) -> Threshold:
     """The threshold with the lowest expected cost per image, on the given images.
 
     The cost at a threshold is `(1 - prior) cost_false_reject P(reject | known) + prior
@@ -84,13 +85,13 @@ def lowest_cost(
     )
 
 
-def _as_float32(scores, name):
+def _as_float32(scores: Scores, name: str) -> np.ndarray:
     """Float32 scores; what an exported model gives what is no image is infinite."""
     scores = as_float32(check_scores(scores, name))
     return np.where(scores == REJECTED_SCORE, np.float32(np.inf), scores)
 
 
-def _between(scores, point):
+def _between(scores: np.ndarray, point: int) -> float:
     """A float32 number that accepts exactly the first `point` of ascending scores.
 
     Where float32 has no number between two scores, it is the lower of them.

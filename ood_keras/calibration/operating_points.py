@@ -1,6 +1,8 @@
 """Several thresholds at once, to choose between."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Self
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from ood_keras.calibration.registry import get
 from ood_keras.calibration.threshold import Threshold
 from ood_keras.conventions import percent
 from ood_keras.metrics.ranked_scores import check_scores
+from ood_keras.types import Json, Scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +32,12 @@ class OperatingPoint:
     unknown_interval: tuple[float, float]
     num_unknown: int
 
-    def to_dict(self):
+    def to_dict(self) -> Json:
         """The fields as plain JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, fields):
+    def from_dict(cls, fields: Json) -> Self:
         """The point that `to_dict` wrote, also after a trip through JSON."""
         return cls(
             **{
@@ -44,7 +47,7 @@ class OperatingPoint:
             }
         )
 
-    def __str__(self):
+    def __str__(self) -> str:
         low, high = self.unknown_interval
         return (
             f"{self.threshold} Of {self.num_unknown:,} unknown images it accepts "
@@ -54,8 +57,11 @@ class OperatingPoint:
 
 
 def operating_points(
-    known_scores, unknown_scores, targets=(0.9, 0.95, 0.99), method=conformal
-):
+    known_scores: Scores,
+    unknown_scores: Scores,
+    targets: Sequence[float] = (0.9, 0.95, 0.99),
+    method: Callable[[Scores, float], Threshold] | str = conformal,
+) -> list[OperatingPoint]:
     """Thresholds at several target acceptances, with the unknown each lets through.
 
     Args:

@@ -3,9 +3,10 @@
 import numpy as np
 
 from ood_keras.conventions import REJECTED_SCORE
+from ood_keras.types import Scores
 
 
-def above_kth_smallest(scores, k):
+def above_kth_smallest(scores: np.ndarray, k: int) -> float:
     """A threshold that accepts the k-th smallest (from 1) of checked scores, float.
 
     See `just_above` for where it stands.
@@ -39,14 +40,14 @@ def above_kth_smallest(scores, k):
     return just_above(scores, narrow)
 
 
-def as_float32(scores):
+def as_float32(scores: Scores) -> np.ndarray:
     """Checked scores in the precision in which every format decides."""
     # What lies beyond float32 becomes infinite, as in a graph.
     with np.errstate(over="ignore"):
         return np.asarray(scores).astype(np.float32)
 
 
-def just_above(scores, score):
+def just_above(scores: np.ndarray, score: float) -> float:
     """The threshold that accepts `score` with room for rounding, where no score stands.
 
     A network gives an image another score in another batch or runtime, by rounding. A
@@ -80,7 +81,7 @@ def just_above(scores, score):
     return float(threshold) if threshold < high else low
 
 
-def usual_size(scores, score):
+def usual_size(scores: np.ndarray, score: float) -> float:
     """What rounding is relative to: the size of `score`, or the usual one if larger.
 
     A score near 0 is a difference of larger numbers. Scores of exactly 0 do not tell
@@ -91,7 +92,7 @@ def usual_size(scores, score):
     return max(abs(float(score)), float(np.median(sizes)) if len(sizes) else 0.0)
 
 
-def room(size):
+def room(size: float) -> float:
     """How far from a score a threshold stands, if no other score is near."""
     return max(ROOM * size, float(np.finfo(np.float32).tiny))
 
@@ -104,7 +105,9 @@ ROOM = 2.0**-13
 _LARGEST = float(np.nextafter(np.float32(REJECTED_SCORE), np.float32(0)))
 
 
-def acceptance_interval(num_scores, k, probability=0.9):
+def acceptance_interval(
+    num_scores: int, k: int, probability: float = 0.9
+) -> tuple[float, float]:
     """Where the acceptance rate of new images lies if the k-th of n scores is chosen.
 
     For scores drawn alike and without ties, the rate at which new ones stay at or below

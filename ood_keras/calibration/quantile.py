@@ -9,10 +9,11 @@ from ood_keras.calibration.threshold import Threshold
 from ood_keras.conventions import check_fraction, percent
 from ood_keras.metrics.curve import smallest_count
 from ood_keras.metrics.ranked_scores import check_scores
+from ood_keras.types import Scores
 
 
 @register
-def quantile(known_scores, target_acceptance=0.95):
+def quantile(known_scores: Scores, target_acceptance: float = 0.95) -> Threshold:
     """The lowest threshold that accepts the target fraction of the given known images.
 
     It stands just above the highest score that it has to accept, with room for the

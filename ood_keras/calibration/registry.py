@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 _Method = TypeVar("_Method", bound=Callable)
-_METHODS = {}
+_METHODS: dict[str, Callable] = {}
 
 
 def register(method: _Method) -> _Method:
@@ -103,13 +103,13 @@ def names(*, of_known_scores: bool = False) -> list[str]:
     ]
 
 
-def _does_with_known_scores(method):
+def _does_with_known_scores(method: Callable) -> bool:
     return not set(_needs(method)) - {"known_scores", "target_acceptance"} and (
         list(inspect.signature(method).parameters)[1:2] == ["target_acceptance"]
     )
 
 
-def _needs(method):
+def _needs(method: Callable) -> list[str]:
     """Names of the arguments that have no default."""
     return [
         name
@@ -119,5 +119,5 @@ def _needs(method):
     ]
 
 
-def _origin(method):
+def _origin(method: Callable) -> tuple[str, str]:
     return method.__module__, method.__qualname__

@@ -1,10 +1,12 @@
 """A threshold on the `ood_score` that knows what it promises."""
 
 import dataclasses
+from typing import Self
 
 import numpy as np
 
 from ood_keras import conventions
+from ood_keras.types import Json, Scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Threshold:
     target_acceptance: float | None
     acceptance_interval: tuple[float, float] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not np.isfinite(self.value) or float(np.float32(self.value)) != self.value:
             raise ValueError(
                 "`value` must be finite and a number that float32 holds, so that every "
@@ -62,7 +64,7 @@ class Threshold:
             if given is not None:
                 object.__setattr__(self, name, kind(given))
 
-    def accepts(self, scores):
+    def accepts(self, scores: Scores) -> np.ndarray:
         """Bool array: which `ood_score`s are accepted; NaN never is.
 
         Scores are rounded to float32 first; texts of numbers are scores too. See
@@ -70,15 +72,15 @@ class Threshold:
         """
         return conventions.accepts(scores, self.value)
 
-    def to_dict(self):
+    def to_dict(self) -> Json:
         """The fields as plain JSON values, for a manifest."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, fields):
+    def from_dict(cls, fields: Json) -> Self:
         """The threshold that `to_dict` wrote, also after a trip through JSON."""
         interval = fields.get("acceptance_interval")
         return cls(**{**fields, "acceptance_interval": interval and tuple(interval)})
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.guarantee

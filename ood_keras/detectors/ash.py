@@ -1,11 +1,14 @@
 """Activation shaping."""
 
+from typing import Any, Literal
+
 from keras import ops
 
 from ood_keras.conventions import check_fraction
-from ood_keras.detectors.registry import register
+from ood_keras.detectors.registry import Description, register
 from ood_keras.detectors.scale import largest_share, stretch
 from ood_keras.detectors.wrapper import ActivationWrapper
+from ood_keras.types import Json, Tensor
 
 _TREATMENTS = ("scale", "prune", "binarize")
 
@@ -38,8 +41,13 @@ class ASH(ActivationWrapper):
     name = "ash"
 
     def __init__(
-        self, *, percentile=0.65, treatment="scale", detector="energy", **kwargs
-    ):
+        self,
+        *,
+        percentile: float = 0.65,
+        treatment: Literal["scale", "prune", "binarize"] = "scale",
+        detector: Description = "energy",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(detector=detector, **kwargs)
         self.percentile = check_fraction("percentile", percentile, zero=True)
         if treatment not in _TREATMENTS:
@@ -49,14 +57,14 @@ class ASH(ActivationWrapper):
             )
         self.treatment = treatment
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {
             **super().get_config(),
             "percentile": self.percentile,
             "treatment": self.treatment,
         }
 
-    def _changed(self, features):
+    def _changed(self, features: Tensor) -> Tensor:
         kept = largest_share(features, self.percentile)
         if self.treatment == "binarize":
             # Where fewer are positive, no zero is to be raised among the largest.

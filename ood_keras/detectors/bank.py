@@ -1,6 +1,7 @@
 """What the detectors that keep training features share."""
 
 import math
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -8,6 +9,7 @@ from keras import ops
 from ood_keras.conventions import check_count, is_integer
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.statistics import Sample
+from ood_keras.types import Json, Outputs, Tensor
 
 # Below this, finding the groups costs what they save.
 _SMALLEST_GROUP = 8
@@ -32,7 +34,7 @@ class BankDetector(Detector):
 
     learns = True
 
-    def __init__(self, *, k, bank_size, seed=0, **kwargs):
+    def __init__(self, *, k: int, bank_size: int, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.k = check_count("k", k)
         self.bank_size = check_count("bank_size", bank_size)
@@ -40,7 +42,7 @@ class BankDetector(Detector):
             raise ValueError(f"`seed` must be an integer >= 0. Received: seed={seed!r}")
         self.seed = int(seed)
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {
             **super().get_config(),
             "k": self.k,
@@ -48,7 +50,7 @@ class BankDetector(Detector):
             "seed": self.seed,
         }
 
-    def _entries(self, outputs):
+    def _entries(self, outputs: Outputs) -> Tensor:
         """What the bank keeps of each image, `(batch, D)`."""
         raise NotImplementedError
 
@@ -65,13 +67,13 @@ class BankDetector(Detector):
         self.arrays = {"bank": bank.astype(np.float32)}
 
 
-def unit_length(features):
+def unit_length(features: Tensor) -> Tensor:
     """Features `(batch, D)` scaled to length 1; a zero vector stays zero."""
     length = ops.norm(features, axis=-1, keepdims=True)
     return features / ops.maximum(length, 1e-30)
 
 
-def largest(values, k):
+def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest of each row, as `ops.top_k`, several times as fast in long rows.
 
     The k largest lie in the k groups whose largest values are largest, so only those

@@ -1,6 +1,8 @@
 """The contract of all detectors."""
 
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Self
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ from ood_keras.detectors import perturbation
 from ood_keras.detectors.compiled import compiled, over_batches
 from ood_keras.detectors.memory import Memory, class_names_of
 from ood_keras.detectors.network import Network, check_model, image_shape
+from ood_keras.types import Arrays, Images, Json, Outputs, Tensor
 
 # One for all detectors, which can then be copied; it is held for an instant.
 _compiling = threading.Lock()
@@ -55,13 +58,26 @@ class Detector:
     >>> ood_score = detector.score(images)
     """
 
-    name = None
-    learns = False
-    needs_labels = False
-    changes_input = False
-    exports = ("saved_model", "tflite", "onnx")
+    # A subclass that is registered has one.
+    name: ClassVar[str] = None  # type: ignore[assignment]
+    learns: bool = False
+    needs_labels: bool = False
+    changes_input: bool = False
+    exports: tuple[str, ...] = ("saved_model", "tflite", "onnx")
 
-    def __init__(self, *, num_classes=None, logits=None, features=None):
+    # Until `fit`, the first three are None.
+    network: Network
+    memory: Memory
+    class_names: tuple[str, ...] | None
+    arrays: Arrays
+
+    def __init__(
+        self,
+        *,
+        num_classes: int | None = None,
+        logits: str | None = None,
+        features: str | None = None,
+    ) -> None:
         self._given_num_classes = (
             None if num_classes is None else check_num_classes(num_classes)
         )
@@ -75,7 +91,12 @@ class Detector:
         self._features_name = features
         self._forget()
 
-    def fit(self, model, data=None, validation=None):
+    def fit(
+        self,
+        model: keras.Model,
+        data: Images | None = None,
+        validation: Images | None = None,
+    ) -> Self:
         """Learns what the detector needs, forgetting any earlier fit.
 
         Args:
@@ -126,7 +147,7 @@ class Detector:
         self.class_names = class_names_of(data)
         return self
 
-    def score(self, data, batch_size=256):
+    def score(self, data: Images, batch_size: int = 256) -> np.ndarray:
         """The `ood_score` of each image: higher means more likely unknown.
 
         The detector remembers a random sample of the images, at most 64 and about 4 MB
@@ -157,7 +178,7 @@ class Detector:
             batches.iterate_images(data, batch_size), class_names_of(data)
         )
         try:
-            scores = list(over_batches(self._scorer_for(network), watch))
+            scores: Any = list(over_batches(self._scorer_for(network), watch))
         except Exception as error:
             self._check_still_fitted(network, error)
             raise
@@ -166,7 +187,7 @@ class Detector:
         memory.add(watch, scores)
         return scores
 
-    def call(self, images):
+    def call(self, images: Tensor) -> Outputs:
         """One pass over a batch of images, eagerly or inside a graph.
 
         Args:
@@ -187,7 +208,7 @@ class Detector:
             "features": outputs["features"],
         }
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         """The `ood_score` `(batch,)` from what a pass of `network` returned.
 
         Args:
@@ -196,16 +217,16 @@ class Detector:
         raise NotImplementedError
 
     @property
-    def layers(self):
+    def layers(self) -> tuple[str, ...]:
         return self._layer_names
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         if self._fitted_num_classes is None:
             return self._given_num_classes
         return self._fitted_num_classes
 
-    def get_config(self):
+    def get_config(self) -> Json:
         """The constructor's arguments, as plain JSON values."""
         return {
             "num_classes": self._given_num_classes,
@@ -214,16 +235,22 @@ class Detector:
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Json) -> Self:
         """A new, unfitted detector with these arguments."""
         return cls(**config)
 
-    def get_arrays(self):
+    def get_arrays(self) -> Arrays:
         """The fitted state, a dict of NumPy arrays; empty if there is none."""
         self._check_fitted()
         return dict(self.arrays)
 
-    def restore(self, model, arrays, num_classes, sample=None):
+    def restore(
+        self,
+        model: keras.Model,
+        arrays: Arrays,
+        num_classes: int,
+        sample: Tensor | None = None,
+    ) -> Self:
         """Puts back a fitted state, as if `fit(model, ...)` had learnt it.
 
         Args:
@@ -244,7 +271,13 @@ class Detector:
         )
         return self._restore(network, arrays, num_classes)
 
-    def _fit_network(self, network, data, validation, num_classes=None):
+    def _fit_network(
+        self,
+        network: Network,
+        data: Images,
+        validation: Images | None,
+        num_classes: int | None = None,
+    ) -> Self:
         """`fit` on a network that is made already; `num_classes` may be known too."""
         self._forget()
         if num_classes is None:
@@ -255,7 +288,7 @@ class Detector:
         self._begin(network)
         return self
 
-    def _restore(self, network, arrays, num_classes):
+    def _restore(self, network: Network, arrays: Arrays, num_classes: int) -> Self:
         """`restore` on a network that is made already."""
         self._forget()
         self._fitted_num_classes = self._check_num_classes(network, num_classes)
@@ -264,7 +297,7 @@ class Detector:
         self._begin(network)
         return self
 
-    def _begin(self, network):
+    def _begin(self, network: Network) -> None:
         """Makes the detector one that can score, when all else is in place."""
         self.memory = Memory(network.image_shape)
         # Last, for it is what other threads look at.
@@ -278,7 +311,9 @@ class Detector:
                 self._scorer = network, run
             return self._scorer[1]
 
-    def _check_still_fitted(self, network, cause=None):
+    def _check_still_fitted(
+        self, network: Network, cause: Exception | None = None
+    ) -> None:
         if self.network is not network:
             raise RuntimeError(
                 f"this {type(self).__name__} was fitted again while it scored, so its "
@@ -286,14 +321,20 @@ class Detector:
                 "threads may score at the same time"
             ) from cause
 
-    def _choose_layers(self, network):
+    def _choose_layers(self, network: Network) -> tuple[str, ...]:
         """The names of the inner layers that `score_outputs` reads, a tuple."""
         return ()
 
-    def _fit(self, network, data, validation):
+    def _fit(self, network: Network, data: Images, validation: Images | None) -> None:
         """Learns `self.arrays`; `self.num_classes` is known already."""
 
-    def _known_batches(self, network, data, read=None, name="data"):
+    def _known_batches(
+        self,
+        network: Network,
+        data: Images,
+        read: Callable[[Outputs], Any] | None = None,
+        name: str = "data",
+    ) -> Iterator[tuple[Any, Any]]:
         """Yields `(outputs, labels)` of the known images, NumPy, in one walk.
 
         `read` is that of `Network.batches`; `labels` are in range, or `None` where
@@ -325,16 +366,16 @@ class Detector:
         if not num_images:
             raise no_known_image(name)
 
-    def _known_head(self, network):
+    def _known_head(self, network: Network) -> tuple[np.ndarray, np.ndarray]:
         """Kernel `(D, N)` and bias `(N,)` of the known logits, float32 arrays."""
         kernel, bias = network.head
         return kernel[:, : self.num_classes], bias[: self.num_classes]
 
-    def _tensor(self, name):
+    def _tensor(self, name: str) -> Tensor:
         """A fitted array as a float32 tensor."""
         return ops.convert_to_tensor(self.arrays[name], "float32")
 
-    def _infer_num_classes(self, network, data):
+    def _infer_num_classes(self, network: Network, data: Images | None) -> int:
         if self._given_num_classes is not None:
             return self._given_num_classes
         if data is None:
@@ -355,7 +396,7 @@ class Detector:
             raise no_known_image("data")
         return check_num_classes(largest + 1)
 
-    def _check_num_classes(self, network, num_classes):
+    def _check_num_classes(self, network: Network, num_classes: int) -> int:
         if network.num_logits not in (num_classes, num_classes + 1):
             raise ValueError(
                 f"{num_classes} known classes need {num_classes} logits, or "
@@ -365,7 +406,7 @@ class Detector:
             )
         return num_classes
 
-    def _check_fitted(self):
+    def _check_fitted(self) -> None:
         if self.network is None:
             raise RuntimeError(
                 f"this {type(self).__name__} has learnt nothing yet; call "
@@ -380,11 +421,11 @@ class Detector:
         self._scorer = None
 
 
-def _rows(nest, kept):
+def _rows(nest: Any, kept: np.ndarray) -> Any:
     return keras.tree.map_structure(lambda rows: rows[kept], nest)
 
 
-def _first_images(data):
+def _first_images(data: Images | None) -> np.ndarray | None:
     if data is None:
         return None
     images = next(batches.iterate_images(data, 2), None)
@@ -393,18 +434,18 @@ def _first_images(data):
     return images
 
 
-def known_images(data, batch_size=256):
+def known_images(data: Images, batch_size: int = 256) -> Iterator[np.ndarray]:
     """Yields batches of the images that are not labelled as unknown."""
     for images, labels in batches.iterate(data, batch_size):
         yield images if labels is None else images[labels != UNKNOWN]
 
 
-def no_known_image(name):
+def no_known_image(name: str) -> ValueError:
     """The error of `data`, or of other images of that name, without a known image."""
     return ValueError(f"`{name}` holds no known image; expected labels from 0 up")
 
 
-def check_finite(outputs, name):
+def check_finite(outputs: Any, name: str) -> None:
     """Raises a ValueError if NaN or infinity is in a nest of arrays of a batch."""
     for array in keras.tree.flatten(outputs):
         strange = ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
@@ -416,7 +457,7 @@ def check_finite(outputs, name):
             )
 
 
-def check_layers(layers):
+def check_layers(layers: Any) -> list[str] | None:
     """`layers` as a list, or None; a ValueError if it is neither."""
     if layers is not None and (
         not isinstance(layers, (list, tuple))

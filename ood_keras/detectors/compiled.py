@@ -4,11 +4,14 @@ import collections
 import concurrent.futures
 import itertools
 import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
 
 from ood_keras import machine
+from ood_keras.types import Tensor
 
 # On a CPU, slices of this size side by side take two thirds of the time of one batch
 # whose operations share the cores: their activations stay in the cache, and no core
@@ -16,7 +19,7 @@ from ood_keras import machine
 _SLICE = 64
 
 
-def compiled(function):
+def compiled(function: Callable[[Tensor], Any]) -> Callable[[np.ndarray], Any]:
     """Returns `function` compiled where the backend can: NumPy in, NumPy out.
 
     Under TensorFlow one graph is traced per image shape, with a free batch dimension,
@@ -61,7 +64,7 @@ def compiled(function):
     return run
 
 
-def _nan_where_not_finite(images, outputs):
+def _nan_where_not_finite(images: np.ndarray, outputs: Any) -> Any:
     strange = ~np.isfinite(images).all(axis=(1, 2, 3))
     if not strange.any():
         return outputs
@@ -72,7 +75,9 @@ def _nan_where_not_finite(images, outputs):
     return outputs
 
 
-def over_batches(run, batches):
+def over_batches(
+    run: Callable[[np.ndarray], Any], batches: Iterable[np.ndarray]
+) -> Iterator[Any]:
     """Yields `run(images)` of consecutive slices of the batches, in their order.
 
     On a CPU, slices run side by side, never more images at once than a batch has.
@@ -93,7 +98,7 @@ def over_batches(run, batches):
         yield from map(run, batches)
         return
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-        pending = collections.deque()
+        pending: collections.deque[concurrent.futures.Future] = collections.deque()
         for images in _slices(first, batches):
             pending.append(pool.submit(run, images))
             if len(pending) > 2 * num_threads:
@@ -102,13 +107,13 @@ def over_batches(run, batches):
             yield pending.popleft().result()
 
 
-def _slices(first, batches):
+def _slices(first: np.ndarray, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     for images in itertools.chain([first], batches):
         for start in range(0, len(images), _SLICE):
             yield images[start : start + _SLICE]
 
 
-def _has_accelerator():
+def _has_accelerator() -> bool:
     """Whether the backend computes elsewhere, where large batches are faster."""
     if keras.backend.backend() != "tensorflow":
         return True

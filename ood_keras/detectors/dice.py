@@ -1,11 +1,14 @@
 """Directed sparsification of the head."""
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 
 from ood_keras.conventions import check_fraction
-from ood_keras.detectors.registry import register
+from ood_keras.detectors.registry import Description, register
 from ood_keras.detectors.wrapper import ActivationWrapper
+from ood_keras.types import Json, Tensor
 
 
 @register
@@ -34,14 +37,16 @@ class DICE(ActivationWrapper):
     name = "dice"
     learns = True
 
-    def __init__(self, *, sparsity=0.9, detector="energy", **kwargs):
+    def __init__(
+        self, *, sparsity: float = 0.9, detector: Description = "energy", **kwargs: Any
+    ) -> None:
         super().__init__(detector=detector, **kwargs)
         self.sparsity = check_fraction("sparsity", sparsity, zero=True)
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {**super().get_config(), "sparsity": self.sparsity}
 
-    def _classify(self, features):
+    def _classify(self, features: Tensor) -> Tensor:
         return ops.matmul(features, self._tensor("kernel")) + self._tensor("bias")
 
     def _fit(self, network, data, validation):

@@ -3,6 +3,7 @@
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.temperature import TemperatureDetector
+from ood_keras.types import Outputs, Tensor
 
 
 @register
@@ -23,7 +24,7 @@ class Energy(TemperatureDetector):
 
     name = "energy"
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         return output_scores.energy(
             outputs["logits"], self.num_classes, self.temperature
         )

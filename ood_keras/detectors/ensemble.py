@@ -1,5 +1,8 @@
 """Several detectors as one."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from keras import ops
 
@@ -11,8 +14,9 @@ from ood_keras.detectors.base import (
 )
 from ood_keras.detectors.compiled import compiled
 from ood_keras.detectors.network import pooled
-from ood_keras.detectors.registry import build, register
+from ood_keras.detectors.registry import Description, build, register
 from ood_keras.detectors.statistics import spread_or_one
+from ood_keras.types import Arrays, Json, Outputs, Tensor
 
 
 @register
@@ -48,7 +52,12 @@ class Ensemble(Detector):
     name = "ensemble"
     learns = True
 
-    def __init__(self, *, detectors=("energy", "mahalanobis"), **kwargs):
+    def __init__(
+        self,
+        *,
+        detectors: Sequence[Description] = ("energy", "mahalanobis"),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if isinstance(detectors, str) or not detectors:
             raise ValueError(
@@ -69,22 +78,22 @@ class Ensemble(Detector):
             self.detectors.append(type(member).from_config({**config, **common}))
 
     @property
-    def needs_labels(self):
+    def needs_labels(self) -> bool:  # type: ignore[override]
         return any(member.needs_labels for member in self.detectors)
 
     @property
-    def changes_input(self):
+    def changes_input(self) -> bool:  # type: ignore[override]
         return any(member.changes_input for member in self.detectors)
 
     @property
-    def exports(self):
+    def exports(self) -> tuple[str, ...]:  # type: ignore[override]
         return tuple(
             name
             for name in super().exports
             if all(name in member.exports for member in self.detectors)
         )
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {
             **super().get_config(),
             "detectors": [
@@ -93,7 +102,7 @@ class Ensemble(Detector):
             ],
         }
 
-    def get_arrays(self):
+    def get_arrays(self) -> Arrays:
         return {
             **super().get_arrays(),
             **{
@@ -103,7 +112,7 @@ class Ensemble(Detector):
             },
         }
 
-    def call(self, images):
+    def call(self, images: Tensor) -> Outputs:
         self._check_fitted()
         outputs = self.network(images, self.layers)
         return {
@@ -112,7 +121,7 @@ class Ensemble(Detector):
             "features": outputs["features"],
         }
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         return self._mean(self._scores(outputs))
 
     def _scores(self, outputs, images=None):

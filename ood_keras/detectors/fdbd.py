@@ -7,6 +7,7 @@ from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ROUNDING
+from ood_keras.types import Outputs, Tensor
 
 
 @register
@@ -31,7 +32,7 @@ class FDBD(Detector):
     name = "fdbd"
     learns = True
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         known, _ = output_scores.split(outputs["logits"], self.num_classes)
         gaps = ops.max(known, axis=-1, keepdims=True) - known
         predicted = output_scores.predicted(outputs["logits"], self.num_classes)

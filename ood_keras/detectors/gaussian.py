@@ -3,10 +3,11 @@
 import numpy as np
 from keras import ops
 
-from ood_keras.detectors.statistics import whitening
+from ood_keras.detectors.statistics import ClassSums, whitening
+from ood_keras.types import Arrays, Tensor
 
 
-def fit(sums, num_classes, shrinkage, cutoff):
+def fit(sums: ClassSums, num_classes: int, shrinkage: float, cutoff: float) -> Arrays:
     """Class means under one pooled covariance, ready for `squared_distances`.
 
     Args:
@@ -39,7 +40,9 @@ def fit(sums, num_classes, shrinkage, cutoff):
     }
 
 
-def squared_distances(features, mean, whitening, class_means):
+def squared_distances(
+    features: Tensor, mean: Tensor, whitening: Tensor, class_means: Tensor
+) -> Tensor:
     """Squared Mahalanobis distances `(batch, N)` of features `(batch, D)`."""
     whitened = ops.matmul(features - mean, whitening)
     squares = ops.sum(ops.square(whitened), axis=-1, keepdims=True)

@@ -1,9 +1,12 @@
 """Generalized entropy."""
 
+from typing import Any
+
 from ood_keras.conventions import check_count, check_number
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.registry import register
+from ood_keras.types import Json, Outputs, Tensor
 
 
 @register
@@ -31,15 +34,17 @@ class GEN(Detector):
 
     name = "gen"
 
-    def __init__(self, *, gamma=0.1, num_top=100, **kwargs):
+    def __init__(
+        self, *, gamma: float = 0.1, num_top: int = 100, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.gamma = check_number("gamma", gamma, "(0, 1)")
         self.num_top = check_count("num_top", num_top)
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {**super().get_config(), "gamma": self.gamma, "num_top": self.num_top}
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         return output_scores.gen(
             outputs["logits"], self.num_classes, self.gamma, self.num_top
         )

@@ -1,5 +1,8 @@
 """Gram matrices of inner layers."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from keras import ops
 
@@ -8,6 +11,7 @@ from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector, check_layers
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ROUNDING, Sample
+from ood_keras.types import Json, Outputs, Tensor
 
 _MOST_POWERS = 100
 
@@ -53,7 +57,14 @@ class Gram(Detector):
     name = "gram"
     learns = True
 
-    def __init__(self, *, layers=None, num_powers=5, quantile=0.05, **kwargs):
+    def __init__(
+        self,
+        *,
+        layers: Sequence[str] | None = None,
+        num_powers: int = 5,
+        quantile: float = 0.05,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self._layers = check_layers(layers)
         self.num_powers = check_count("num_powers", num_powers)
@@ -65,7 +76,7 @@ class Gram(Detector):
             )
         self.quantile = check_number("quantile", quantile, "[0, 0.5)")
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {
             **super().get_config(),
             "layers": self._layers,
@@ -73,7 +84,7 @@ class Gram(Detector):
             "quantile": self.quantile,
         }
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         read = self._read(outputs)
         deviations = self._deviations(read["statistics"], read["predicted"])
         return ops.sum(deviations / self._tensor("scale"), axis=-1)

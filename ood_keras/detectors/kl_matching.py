@@ -6,6 +6,7 @@ from keras import ops
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.registry import register
+from ood_keras.types import Outputs, Tensor
 
 
 @register
@@ -41,7 +42,7 @@ class KLMatching(Detector):
         log_typical = np.log(np.maximum(typical, np.finfo(np.float32).tiny))
         self.arrays = {"log_typical": log_typical.astype(np.float32)}
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         known, _ = output_scores.split(outputs["logits"], self.num_classes)
         log_p = ops.log_softmax(known, axis=-1)
         p = ops.exp(log_p)

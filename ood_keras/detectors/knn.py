@@ -1,9 +1,12 @@
 """Distance to the k-th nearest known image."""
 
+from typing import Any
+
 from keras import ops
 
 from ood_keras.detectors.bank import BankDetector, largest, unit_length
 from ood_keras.detectors.registry import register
+from ood_keras.types import Outputs, Tensor
 
 
 @register
@@ -27,10 +30,10 @@ class KNN(BankDetector):
 
     name = "knn"
 
-    def __init__(self, *, k=5, bank_size=10_000, **kwargs):
+    def __init__(self, *, k: int = 5, bank_size: int = 10_000, **kwargs: Any) -> None:
         super().__init__(k=k, bank_size=bank_size, **kwargs)
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         features = self._entries(outputs)
         bank = self._tensor("bank")
         similarities = ops.matmul(features, ops.transpose(bank))
@@ -38,5 +41,5 @@ class KNN(BankDetector):
         # The similarity itself has no digits left near 1, where known images lie.
         return ops.norm(features - ops.take(bank, index, axis=0), axis=-1)
 
-    def _entries(self, outputs):
+    def _entries(self, outputs: Outputs) -> Tensor:
         return unit_length(outputs["features"])

@@ -1,5 +1,8 @@
 """Mahalanobis distance to the nearest class."""
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import numpy as np
 from keras import ops
 
@@ -16,6 +19,7 @@ from ood_keras.detectors.compiled import compiled
 from ood_keras.detectors.network import pooled
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ClassSums, spread_or_one
+from ood_keras.types import Images, Json, Outputs, Tensor
 
 
 @register
@@ -58,8 +62,14 @@ class Mahalanobis(Detector):
     needs_labels = True
 
     def __init__(
-        self, *, layers=None, perturbation=0.0, shrinkage=0.0, cutoff=1e-4, **kwargs
-    ):
+        self,
+        *,
+        layers: Sequence[str] | None = None,
+        perturbation: float = 0.0,
+        shrinkage: float = 0.0,
+        cutoff: float = 1e-4,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self._layers = check_layers(layers)
         self.perturbation = check_number("perturbation", perturbation, "[0, inf)")
@@ -67,14 +77,14 @@ class Mahalanobis(Detector):
         self.cutoff = check_fraction("cutoff", cutoff, zero=True)
 
     @property
-    def changes_input(self):
+    def changes_input(self) -> bool:  # type: ignore[override]
         return self.perturbation > 0
 
     @property
-    def exports(self):
+    def exports(self) -> tuple[str, ...]:  # type: ignore[override]
         return ("saved_model",) if self.changes_input else super().exports
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {
             **super().get_config(),
             "layers": self._layers,
@@ -83,7 +93,7 @@ class Mahalanobis(Detector):
             "cutoff": self.cutoff,
         }
 
-    def call(self, images):
+    def call(self, images: Tensor) -> Outputs:
         self._check_fitted()
         outputs, distances = self._run(images)
         return {
@@ -92,10 +102,12 @@ class Mahalanobis(Detector):
             "features": outputs["features"],
         }
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         return self._weighted(self._distances(outputs))
 
-    def weigh_layers(self, known, unknown, batch_size=256):
+    def weigh_layers(
+        self, known: Images, unknown: Images, batch_size: int = 256
+    ) -> Self:
         """Weighs the layers by a logistic regression of unknown against known images.
 
         Args:
@@ -121,7 +133,7 @@ class Mahalanobis(Detector):
             ("known", known_images(known, batch_size)),
             ("unknown", batches.iterate_images(unknown, batch_size)),
         ):
-            distances = [run(images) for images in walk if len(images)]
+            distances: Any = [run(images) for images in walk if len(images)]
             if not distances:
                 raise ValueError(f"`{name}` holds no {name} image to learn from")
             check_finite(distances, name)

@@ -3,6 +3,7 @@
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.registry import register
+from ood_keras.types import Outputs, Tensor
 
 
 @register
@@ -19,5 +20,5 @@ class MaxLogit(Detector):
 
     name = "max_logit"
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         return output_scores.max_logit(outputs["logits"], self.num_classes)

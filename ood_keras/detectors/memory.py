@@ -9,11 +9,14 @@ images, in bounded memory. They take no part in any score, and no file holds the
 import collections
 import dataclasses
 import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from ood_keras.conventions import RANGE_TOLERANCE
 from ood_keras.detectors.statistics import Smallest
+from ood_keras.types import ImageShape
 
 # Of each call and of all calls together: images, and numbers in them (4 MB).
 MOST_IMAGES = 64
@@ -48,7 +51,7 @@ class Remembered:
     pixel_range: tuple[float, float]
     class_names: tuple[str, ...] | None = None
 
-    def chose(self, threshold):
+    def chose(self, threshold: Any) -> bool:
         """Whether these can be the images that a `calibration.Threshold` was chosen on.
 
         They are as many, and so is the share of them that it accepts.
@@ -66,7 +69,7 @@ class Remembered:
             below <= target + slack
         )
 
-    def distance(self, threshold):
+    def distance(self, threshold: Any) -> float:
         """How far the share that a threshold accepts is from what it aims at."""
         if threshold.target_acceptance is None:
             return 0.0
@@ -82,22 +85,26 @@ class Memory:
             and not kept.
     """
 
-    def __init__(self, image_shape):
+    def __init__(self, image_shape: ImageShape) -> None:
         self._shape = tuple(image_shape)
         values = max(1, int(np.prod(self._shape)))
         self._capacity = min(MOST_IMAGES, max(1, _MOST_VALUES // values))
         self._generator = np.random.default_rng(0)
-        self._calls = collections.deque(maxlen=_MOST_CALLS)
+        self._calls: collections.deque[Remembered] = collections.deque(
+            maxlen=_MOST_CALLS
+        )
         self._all = Smallest(self._capacity)
         self._num_images = self._num_out_of_range = 0
         self._range = (np.inf, -np.inf)
-        self._class_names = []
+        self._class_names: list[tuple[str, ...]] = []
 
-    def watch(self, images, class_names=None):
+    def watch(
+        self, images: Iterable[np.ndarray], class_names: tuple[str, ...] | None = None
+    ) -> "Watch":
         """A `Watch` over the batches of one call of `score`."""
         return Watch(images, self._shape, self._capacity, self._generator, class_names)
 
-    def add(self, watch, scores):
+    def add(self, watch: "Watch", scores: np.ndarray) -> None:
         """Remembers a call that has come to its end, with the scores that it gave."""
         if not len(scores):
             return
@@ -113,7 +120,7 @@ class Memory:
             if names is not None and names not in self._class_names:
                 self._class_names = [*self._class_names, names][-_MOST_CALLS:]
 
-    def of_threshold(self, threshold):
+    def of_threshold(self, threshold: Any) -> Remembered | None:
         """The call whose scores a threshold was chosen on, or `None`.
 
         Where several can be it, the share that it accepts decides, then the time.
@@ -122,7 +129,7 @@ class Memory:
             calls = [call for call in self._calls if call.chose(threshold)]
         return min(reversed(calls), key=lambda c: c.distance(threshold), default=None)
 
-    def of_all(self):
+    def of_all(self) -> Remembered | None:
         """A sample of all images since `fit`, or `None` if there were none."""
         with _adding:
             if not self._all.rows:
@@ -138,7 +145,7 @@ class Memory:
             )
 
     @property
-    def class_names(self):
+    def class_names(self) -> list[tuple[str, ...]]:
         """The lists of class names that datasets brought, the latest last."""
         return list(self._class_names)
 
@@ -154,24 +161,31 @@ class Watch:
         class_names: Those of the dataset, or `None`.
     """
 
-    def __init__(self, images, image_shape, capacity, generator, class_names):
+    def __init__(
+        self,
+        images: Iterable[np.ndarray],
+        image_shape: tuple[int, ...],
+        capacity: int,
+        generator: np.random.Generator,
+        class_names: tuple[str, ...] | None,
+    ) -> None:
         self._images, self._shape = images, image_shape
         self._kept, self._generator = Smallest(capacity), generator
         self._class_names = class_names
         self._count = self._num_out_of_range = 0
         self._range = (np.inf, -np.inf)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[np.ndarray]:
         for images in self._images:
             if len(images):
                 self._look_at(images)
             yield images
 
     @property
-    def keys(self):
+    def keys(self) -> np.ndarray:
         return self._kept.keys
 
-    def remembered(self, scores):
+    def remembered(self, scores: np.ndarray) -> Remembered:
         """The `Remembered` of this call, whose scores were these."""
         rows = self._kept.rows
         images = rows.get("images", np.zeros((0, *self._shape), np.float32))
@@ -201,7 +215,7 @@ class Watch:
         self._count += len(images)
 
 
-def class_names_of(data):
+def class_names_of(data: Any) -> tuple[str, ...] | None:
     """The names of the classes of a dataset, a tuple of text, or `None`.
 
     Datasets of `pipelines` and those of `keras.utils.image_dataset_from_directory`
@@ -213,5 +227,5 @@ def class_names_of(data):
     return tuple(names) if all(isinstance(name, str) for name in names) else None
 
 
-def _joined(left, right):
+def _joined(left: tuple[Any, Any], right: tuple[Any, Any]) -> tuple[float, float]:
     return float(np.fmin(left[0], right[0])), float(np.fmax(left[1], right[1]))

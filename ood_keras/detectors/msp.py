@@ -3,6 +3,7 @@
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.temperature import TemperatureDetector
+from ood_keras.types import Outputs, Tensor
 
 
 @register
@@ -25,5 +26,5 @@ class MSP(TemperatureDetector):
 
     name = "msp"
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         return output_scores.msp(outputs["logits"], self.num_classes, self.temperature)

@@ -5,6 +5,8 @@ import contextlib
 import itertools
 import threading
 import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ from keras import ops
 
 from ood_keras import batches
 from ood_keras.detectors.compiled import compiled
+from ood_keras.types import DType, Images, ImageShape, Names, Outputs, Tensor
 
 _listening = threading.RLock()
 
@@ -67,10 +70,17 @@ class Network:
     ((32, 10), (32, 128))
     """
 
-    def __init__(self, model, *, logits=None, features=None, sample=None):
+    def __init__(
+        self,
+        model: keras.Model,
+        *,
+        logits: str | None = None,
+        features: str | None = None,
+        sample: Tensor | None = None,
+    ) -> None:
         check_model(model)
         self.model = model
-        self._compiled = {}
+        self._compiled: dict[tuple, Callable] = {}
         self.sample = images = ops.convert_to_tensor(_sample(model, sample))
         self._logits_name = logits
         self.image_shape = tuple(images.shape[1:])
@@ -113,7 +123,7 @@ class Network:
         before = list(calls)[: list(calls).index(self._classifier)]
         self.inner_layers = [names[layer] for layer in before if _has_kernel(layer)]
 
-    def __call__(self, images, layers=()):
+    def __call__(self, images: Tensor, layers: Names = ()) -> Outputs:
         """Runs the model once, in inference mode; works in eager mode and in a graph.
 
         Args:
@@ -145,7 +155,7 @@ class Network:
             }
         return outputs
 
-    def _call_of_logits(self, calls):
+    def _call_of_logits(self, calls: dict) -> tuple[Any, Any]:
         """Input and output of the layer that makes the logits."""
         inputs, output = calls[self._logits]
         return inputs, keras.tree.flatten(output)[self._number]
@@ -170,7 +180,13 @@ class Network:
                 stacklevel=4,
             )
 
-    def batches(self, data, batch_size=256, layers=(), read=None):
+    def batches(
+        self,
+        data: Images,
+        batch_size: int = 256,
+        layers: Names = (),
+        read: Callable[[Outputs], Any] | None = None,
+    ) -> Iterator[tuple[Any, np.ndarray | None]]:
         """Yields `(outputs, labels)`, NumPy, batch by batch, running compiled.
 
         Args:
@@ -189,7 +205,7 @@ class Network:
             if len(images):
                 yield self._compiled[key](images), labels
 
-    def with_features(self, features):
+    def with_features(self, features: str) -> "Network":
         """The same network with the output of another layer, by name, as features."""
         return Network(
             self.model,
@@ -199,15 +215,15 @@ class Network:
         )
 
     @property
-    def variables(self):
+    def variables(self) -> list[Any]:
         return self.model.variables
 
     @property
-    def layer_names(self):
+    def layer_names(self) -> list[str]:
         return list(self._layers)
 
     @property
-    def head(self):
+    def head(self) -> tuple[np.ndarray, np.ndarray]:
         """Float32 arrays `kernel (D, K)` and `bias (K,)` that make the logits.
 
         Raises:
@@ -216,7 +232,7 @@ class Network:
         """
         return tuple(map(ops.convert_to_numpy, self._head()))
 
-    def classify(self, features):
+    def classify(self, features: Tensor) -> Tensor:
         """The logits `(batch, K)` that the head makes of other features `(batch, D)`.
 
         Raises:
@@ -225,7 +241,7 @@ class Network:
         kernel, bias = self._head()
         return ops.matmul(features, kernel) + bias
 
-    def _check_channels(self, images):
+    def _check_channels(self, images: Tensor) -> None:
         # Height and width may be free.
         expected, received = self.image_shape[-1], images.shape[-1]
         if received not in (None, expected):
@@ -235,7 +251,7 @@ class Network:
                 "model was trained on"
             )
 
-    def _head(self):
+    def _head(self) -> tuple[Tensor, Tensor]:
         if not self._features_feed_head:
             raise ValueError(
                 "this detector needs a model that ends in a Dense layer, or a "
@@ -246,7 +262,7 @@ class Network:
             )
         return _kernel_and_bias(self._classifier)
 
-    def layer(self, name):
+    def layer(self, name: str) -> keras.layers.Layer:
         """The layer with this name or path; an unknown name lists the known ones."""
         if name not in self._layers:
             raise ValueError(
@@ -265,12 +281,12 @@ class Network:
         return layer
 
 
-def _is_sealed(layer):
+def _is_sealed(layer: keras.layers.Layer) -> bool:
     """Whether a layer with weights hides what is inside of it."""
     return isinstance(layer, keras.layers.TFSMLayer)
 
 
-def _number_of_logits(layer, output):
+def _number_of_logits(layer: keras.layers.Layer, output: Any) -> int:
     """Which of the outputs of a named layer the logits are, in the order of Keras."""
     tensors = keras.tree.flatten(output)
     if isinstance(output, dict) and "logits" in output:
@@ -279,7 +295,7 @@ def _number_of_logits(layer, output):
     return 0
 
 
-def _only_tensor(layer, output):
+def _only_tensor(layer: keras.layers.Layer, output: Any) -> Tensor:
     tensors = keras.tree.flatten(output)
     if len(tensors) != 1:
         raise ValueError(
@@ -289,19 +305,19 @@ def _only_tensor(layer, output):
     return tensors[0]
 
 
-def _described(output):
+def _described(output: Any) -> str:
     """The shapes of outputs, as text."""
     return str(keras.tree.map_structure(lambda each: tuple(each.shape), output))
 
 
-def pooled(tensor):
+def pooled(tensor: Tensor) -> Tensor:
     """`tensor` as float32 `(batch, channels)`, averaged over the axes in between."""
     tensor = ops.cast(tensor, "float32")
     middle = tuple(range(1, len(tensor.shape) - 1))
     return ops.mean(tensor, axis=middle) if middle else tensor
 
 
-def check_model(model):
+def check_model(model: Any) -> None:
     """Raises a TypeError unless `model` is a `keras.Model`."""
     if not isinstance(model, keras.Model):
         raise TypeError(
@@ -310,10 +326,10 @@ def check_model(model):
         )
 
 
-def image_shape(model):
+def image_shape(model: keras.Model) -> ImageShape | None:
     """`(height, width, channels)` that a model takes, or `None` if it does not say."""
     # Functional and Sequential models know their input; others what they were built on.
-    shape = getattr(model, "input_shape", None)
+    shape: Any = getattr(model, "input_shape", None)
     if shape is None:
         shape = (model.get_build_config() or {}).get("input_shape")
     try:
@@ -323,7 +339,7 @@ def image_shape(model):
     return tuple(shape[1:]) if known else None
 
 
-def _sample(model, sample):
+def _sample(model: keras.Model, sample: Tensor | None) -> np.ndarray:
     """Two images to try the model on."""
     if sample is not None:
         return np.asarray(sample, np.float32)[:2]
@@ -393,7 +409,7 @@ def _listen(model, layers, images):
     return calls, output
 
 
-def _run(model, images):
+def _run(model: keras.Model, images: Tensor) -> Any:
     try:
         return model(images, training=False)
     except Exception as error:
@@ -449,11 +465,11 @@ def _without_activation(layer):
     return twin
 
 
-def _float32(tensor):
+def _float32(tensor: Tensor) -> Tensor:
     return ops.cast(tensor, "float32")
 
 
-def _kernel_and_bias(layer):
+def _kernel_and_bias(layer: keras.layers.Layer) -> tuple[Tensor, Tensor]:
     """Of a `Dense` layer, or of a convolution of 1 x 1 pixels."""
     kernel = ops.reshape(_float32(layer.kernel), layer.kernel.shape[-2:])
     if layer.use_bias:
@@ -476,17 +492,17 @@ def _feed_head(classifier, own_output, outputs):
     return _equal(logits, outputs["logits"], own_output.dtype)
 
 
-def _has_kernel(layer):
+def _has_kernel(layer: keras.layers.Layer) -> bool:
     return getattr(layer, "kernel", None) is not None
 
 
-def _is_leaf(layer):
+def _is_leaf(layer: keras.layers.Layer) -> bool:
     """Whether nothing inside of `layer` is looked at: an activation may be a layer."""
     parts = layer._flatten_layers(include_self=False)
     return _has_kernel(layer) or not parts or not layer.weights
 
 
-def _check_numbers(tensor):
+def _check_numbers(tensor: Tensor) -> None:
     if np.any(np.isnan(ops.convert_to_numpy(_float32(tensor)))):
         raise ValueError(
             "the model gives NaN for images in [0, 1]. Look for weights that diverged, "
@@ -568,7 +584,7 @@ def _find_logits(calls, output):
     )
 
 
-def _check_no_sigmoid(layer):
+def _check_no_sigmoid(layer: keras.layers.Layer) -> None:
     if getattr(layer, "activation", None) is keras.activations.sigmoid:
         raise ValueError(
             f"layer {layer.name!r} ends in a sigmoid, but scores are of a softmax over "
@@ -587,7 +603,7 @@ def _last_with_weights(calls, logits):
     return next((layer for layer in reversed(ran) if layer.weights), logits)
 
 
-def _equal(left, right, dtype):
+def _equal(left: Tensor, right: Tensor, dtype: DType) -> bool:
     """Whether two results of the same formula agree as far as `dtype` allows."""
     left = ops.convert_to_numpy(ops.cast(left, "float32"))
     right = ops.convert_to_numpy(ops.cast(right, "float32"))

@@ -1,10 +1,13 @@
 """Nearest-neighbour guidance."""
 
+from typing import Any
+
 from keras import ops
 
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.bank import BankDetector, largest, unit_length
 from ood_keras.detectors.registry import register
+from ood_keras.types import Outputs, Tensor
 
 
 @register
@@ -29,19 +32,19 @@ class NNGuide(BankDetector):
 
     name = "nnguide"
 
-    def __init__(self, *, k=10, bank_size=10_000, **kwargs):
+    def __init__(self, *, k: int = 10, bank_size: int = 10_000, **kwargs: Any) -> None:
         super().__init__(k=k, bank_size=bank_size, **kwargs)
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         features, confidence = self._read(outputs)
         products = ops.matmul(features, ops.transpose(self._tensor("bank")))
         guidance = ops.mean(largest(products, self.k)[0], axis=-1)
         return -confidence * guidance
 
-    def _entries(self, outputs):
+    def _entries(self, outputs: Outputs) -> Tensor:
         features, confidence = self._read(outputs)
         return features * confidence[:, None]
 
-    def _read(self, outputs):
+    def _read(self, outputs: Outputs) -> tuple[Tensor, Tensor]:
         energy = output_scores.energy(outputs["logits"], self.num_classes)
         return unit_length(outputs["features"]), -energy

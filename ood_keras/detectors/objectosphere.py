@@ -1,10 +1,13 @@
 """The norm that the objectosphere loss pushes up for known images."""
 
+from typing import Any, Literal
+
 from keras import ops
 
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.registry import register
+from ood_keras.types import Json, Outputs, Tensor
 
 _SMALLEST_NORM = 1e-30
 
@@ -38,7 +41,12 @@ class Objectosphere(Detector):
 
     name = "objectosphere"
 
-    def __init__(self, *, on="softmax", **kwargs):
+    def __init__(
+        self,
+        *,
+        on: Literal["softmax", "features", "product"] = "softmax",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if on not in ("softmax", "features", "product"):
             raise ValueError(
@@ -46,10 +54,10 @@ class Objectosphere(Detector):
             )
         self.on = on
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {**super().get_config(), "on": self.on}
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         if self.on == "softmax":
             return output_scores.objectosphere(outputs["logits"], self.num_classes)
         norm = ops.norm(outputs["features"], axis=-1)

@@ -1,9 +1,12 @@
 """ODIN."""
 
+from typing import Any
+
 from ood_keras.conventions import check_number
 from ood_keras.detectors import perturbation
-from ood_keras.detectors.registry import register
+from ood_keras.detectors.registry import Description, register
 from ood_keras.detectors.wrapper import Wrapper
+from ood_keras.types import Json, Outputs, Tensor
 
 
 @register
@@ -33,7 +36,14 @@ class ODIN(Wrapper):
 
     name = "odin"
 
-    def __init__(self, *, epsilon=0.0014, temperature=None, detector=None, **kwargs):
+    def __init__(
+        self,
+        *,
+        epsilon: float = 0.0014,
+        temperature: float | None = None,
+        detector: Description | None = None,
+        **kwargs: Any,
+    ) -> None:
         if detector is not None and temperature is not None:
             raise ValueError(
                 "`temperature` is that of the usual detector; give it to `detector`: "
@@ -50,17 +60,17 @@ class ODIN(Wrapper):
         self.epsilon = check_number("epsilon", epsilon, "[0, inf)")
 
     @property
-    def changes_input(self):
+    def changes_input(self) -> bool:  # type: ignore[override]
         return self.epsilon > 0
 
     @property
-    def exports(self):
+    def exports(self) -> tuple[str, ...]:  # type: ignore[override]
         return ("saved_model",) if self.changes_input else super().exports
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {**super().get_config(), "epsilon": self.epsilon}
 
-    def call(self, images):
+    def call(self, images: Tensor) -> Outputs:
         if not self.changes_input:
             return super().call(images)
         self._check_fitted()
@@ -76,5 +86,5 @@ class ODIN(Wrapper):
             "features": outputs["features"],
         }
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         return self.detector.score_outputs(outputs)

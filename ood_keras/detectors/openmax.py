@@ -1,5 +1,7 @@
 """OpenMax."""
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 
@@ -13,6 +15,7 @@ from ood_keras.detectors.statistics import (
     Sample,
     check_no_empty_class,
 )
+from ood_keras.types import Json, Outputs, Tensor
 
 
 @register
@@ -53,7 +56,14 @@ class OpenMax(Detector):
     learns = True
     needs_labels = True
 
-    def __init__(self, *, tail_size=20, num_top=10, shift=10_000.0, **kwargs):
+    def __init__(
+        self,
+        *,
+        tail_size: int = 20,
+        num_top: int = 10,
+        shift: float = 10_000.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.tail_size = check_count("tail_size", tail_size)
         self.num_top = check_count("num_top", num_top)
@@ -61,7 +71,7 @@ class OpenMax(Detector):
             "shift", shift, "(0, inf)", "in the units of the logits"
         )
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {
             **super().get_config(),
             "tail_size": self.tail_size,
@@ -69,7 +79,7 @@ class OpenMax(Detector):
             "shift": self.shift,
         }
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         known, _ = output_scores.split(outputs["logits"], self.num_classes)
         num_top = min(self.num_top, self.num_classes)
         values, classes = ops.top_k(known, self.num_classes)
@@ -82,7 +92,7 @@ class OpenMax(Detector):
         )
         return ops.sum(given, axis=-1) - ops.logsumexp(left, axis=-1)
 
-    def _tail_probability(self, known, classes):
+    def _tail_probability(self, known: Tensor, classes: Tensor) -> Tensor:
         """F of the distance to some classes, of `classes` `(batch, T)`, that shape."""
         # Not by way of products: an image at the mean of its class is at a distance of
         # 0, and the square root of what rounding leaves would be large.

@@ -8,11 +8,14 @@ and are finite for logits of +-10,000.
 """
 
 import math
+from collections.abc import Callable
 
 from keras import ops
 
+from ood_keras.types import Tensor
 
-def unknown_probability(logits, num_classes):
+
+def unknown_probability(logits: Tensor, num_classes: int) -> Tensor:
     """Log-odds of the unknown class: `z_N - log(sum_k exp(z_k))`, k over the known.
 
     A strictly increasing function of the softmax probability of the unknown class.
@@ -28,7 +31,7 @@ def unknown_probability(logits, num_classes):
     return unknown[:, 0] - ops.logsumexp(known, axis=-1)
 
 
-def msp(logits, num_classes, temperature=1.0):
+def msp(logits: Tensor, num_classes: int, temperature: float = 1.0) -> Tensor:
     """Log-odds against the largest known probability: `log((1 - p) / (p (K - 1)))`.
 
     A strictly decreasing function of the maximum softmax probability p (Hendrycks and
@@ -50,24 +53,24 @@ def msp(logits, num_classes, temperature=1.0):
     )
 
 
-def minus_log_largest(logits, num_classes):
+def minus_log_largest(logits: Tensor, num_classes: int) -> Tensor:
     """`-log(p)` of the largest known probability p, the softmax over all logits."""
     largest, rest = _largest_and_rest(*split(logits, num_classes))
     return ops.softplus(ops.logsumexp(rest, axis=-1) - largest[:, 0])
 
 
-def max_logit(logits, num_classes):
+def max_logit(logits: Tensor, num_classes: int) -> Tensor:
     """The negative of the largest known logit (Hendrycks et al. 2022)."""
     return -ops.max(split(logits, num_classes)[0], axis=-1)
 
 
-def energy(logits, num_classes, temperature=1.0):
+def energy(logits: Tensor, num_classes: int, temperature: float = 1.0) -> Tensor:
     """Free energy `-T log(sum_k exp(z_k / T))`, k over the known (Liu et al. 2020)."""
     known = split(logits, num_classes)[0]
     return -temperature * ops.logsumexp(known / temperature, axis=-1)
 
 
-def entropy(logits, num_classes):
+def entropy(logits: Tensor, num_classes: int) -> Tensor:
     """Logarithm of the entropy of the known softmax: `log(-sum_k p_k log(p_k))`.
 
     The softmax runs over the N known logits. The logarithm keeps the order where the
@@ -80,7 +83,9 @@ def entropy(logits, num_classes):
     return ops.logsumexp(log_p + log_minus_log_p, axis=-1)
 
 
-def gen(logits, num_classes, gamma=0.1, num_top=100):
+def gen(
+    logits: Tensor, num_classes: int, gamma: float = 0.1, num_top: int = 100
+) -> Tensor:
     """Logarithm of the generalized entropy: `log(sum_j (p_j (1 - p_j))^gamma)`.
 
     Liu et al. 2023; j runs over the `num_top` largest of the known probabilities.
@@ -94,7 +99,7 @@ def gen(logits, num_classes, gamma=0.1, num_top=100):
     return ops.logsumexp(terms[:, :num_top], axis=-1)
 
 
-def objectosphere(logits, num_classes):
+def objectosphere(logits: Tensor, num_classes: int) -> Tensor:
     """Logit of the norm of the known probabilities: `log((1 - n) / n)`, `n = ||p||^2`.
 
     p are the N known entries of the softmax over all logits, whose norm the
@@ -117,7 +122,7 @@ def objectosphere(logits, num_classes):
     return log_rest - log_total + ops.log(factor) - log_norm
 
 
-def split(logits, num_classes):
+def split(logits: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """Float32 `(known (batch, N), unknown (batch, 0 or 1))` parts of the logits.
 
     Raises:
@@ -133,7 +138,7 @@ def split(logits, num_classes):
     return logits[:, :num_classes], logits[:, num_classes:]
 
 
-def predicted(logits, num_classes):
+def predicted(logits: Tensor, num_classes: int) -> Tensor:
     """One-hot `(batch, N)` of the largest known logit; equal ones share the 1."""
     known = split(logits, num_classes)[0]
     largest = known == ops.max(known, axis=-1, keepdims=True)
@@ -141,12 +146,12 @@ def predicted(logits, num_classes):
     return largest / ops.sum(largest, axis=-1, keepdims=True)
 
 
-def expm1(x):
+def expm1(x: Tensor) -> Tensor:
     """`exp(x) - 1` with all digits near 0, of operations that ONNX and TFLite have."""
     return ops.tanh(x / 2.0) * (ops.exp(x) + 1.0)
 
 
-def log1p(x):
+def log1p(x: Tensor) -> Tensor:
     """`log(1 + x)` for x > -1, as `expm1`.
 
     Near 0 it is the series of 2 artanh(x / (2 + x)). The usual trick, to put the
@@ -162,7 +167,7 @@ def log1p(x):
     return ops.where(small, 2.0 * ratio * series, ops.log(1.0 + x))
 
 
-def get(name):
+def get(name: str) -> Callable[..., Tensor]:
     """The score function called `name`; an unknown name lists the known ones."""
     if name not in _FUNCTIONS:
         raise ValueError(
@@ -171,13 +176,15 @@ def get(name):
     return _FUNCTIONS[name]
 
 
-def _largest_and_rest(known, unknown):
+def _largest_and_rest(known: Tensor, unknown: Tensor) -> tuple[Tensor, Tensor]:
     """The largest known logit `(batch, 1)` and all the others, known ones first."""
     ordered = ops.top_k(known, known.shape[-1])[0]
     return ordered[:, :1], ops.concatenate([ordered[:, 1:], unknown], axis=-1)
 
 
-def _log_probabilities(logits, num_classes):
+def _log_probabilities(
+    logits: Tensor, num_classes: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Of the softmax over the known logits, the largest first, none rounded to 0 or 1.
 
     Returns:

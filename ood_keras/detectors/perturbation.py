@@ -1,9 +1,16 @@
 """Images moved a small step towards a lower score."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
+from ood_keras.types import Tensor
 
-def lowered(images, run, step):
+
+def lowered(
+    images: Tensor, run: Callable[[Tensor], tuple[Any, list[Tensor]]], step: float
+) -> tuple[Any, list[Tensor]]:
     """Moves images against the sign of the gradient of their scores.
 
     Args:
@@ -30,7 +37,7 @@ def lowered(images, run, step):
     return outputs, [images - step * direction(score) for score in scores]
 
 
-def check_backend():
+def check_backend() -> None:
     """Raises a RuntimeError unless Keras runs on TensorFlow."""
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(

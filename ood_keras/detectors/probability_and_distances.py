@@ -1,9 +1,13 @@
 """What the outputs say, and what all layers say."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from ood_keras.detectors.ensemble import Ensemble
-from ood_keras.detectors.registry import register
+from ood_keras.detectors.registry import Description, register
+from ood_keras.types import Json
 
 
 @register
@@ -29,16 +33,18 @@ class ProbabilityAndDistances(Ensemble):
 
     name = "probability_and_distances"
 
-    def __init__(self, *, detectors=None, **kwargs):
+    def __init__(
+        self, *, detectors: Sequence[Description] | None = None, **kwargs: Any
+    ) -> None:
         self._chooses = detectors is None
         super().__init__(detectors=detectors or ("energy", "mahalanobis"), **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> Json:
         config = super().get_config()
         # Members that were chosen travel with what they learnt.
         return config | {"detectors": None} if self._is_undecided() else config
 
-    def _is_undecided(self):
+    def _is_undecided(self) -> bool:
         return self._chooses and self.network is None
 
     def _fit_network(self, network, data, validation, num_classes=None):

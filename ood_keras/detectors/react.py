@@ -1,12 +1,15 @@
 """Rectified activations."""
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 
 from ood_keras.conventions import check_fraction
-from ood_keras.detectors.registry import register
+from ood_keras.detectors.registry import Description, register
 from ood_keras.detectors.statistics import Sample
 from ood_keras.detectors.wrapper import ActivationWrapper
+from ood_keras.types import Json, Tensor
 
 
 @register
@@ -34,14 +37,16 @@ class ReAct(ActivationWrapper):
     name = "react"
     learns = True
 
-    def __init__(self, *, quantile=0.9, detector="energy", **kwargs):
+    def __init__(
+        self, *, quantile: float = 0.9, detector: Description = "energy", **kwargs: Any
+    ) -> None:
         super().__init__(detector=detector, **kwargs)
         self.quantile = check_fraction("quantile", quantile, zero=True)
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {**super().get_config(), "quantile": self.quantile}
 
-    def _changed(self, features):
+    def _changed(self, features: Tensor) -> Tensor:
         return ops.minimum(features, self._tensor("limit"))
 
     def _fit(self, network, data, validation):

@@ -1,9 +1,12 @@
 """Detectors by name; a class of your own registers itself as the library's do."""
 
 import inspect
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from ood_keras.detectors.base import Detector
+
+# What a detector is made of: see `build`.
+Description: TypeAlias = str | Detector | dict[str, Any]
 
 _CLASSES: dict[str, type[Detector]] = {}
 _Class = TypeVar("_Class", bound=type[Detector])
@@ -55,7 +58,7 @@ def names() -> list[str]:
     return sorted(_CLASSES)
 
 
-def get(name: str, **hyper_parameters) -> Detector:
+def get(name: str, **hyper_parameters: Any) -> Detector:
     """A new, unfitted detector.
 
     Args:
@@ -84,7 +87,7 @@ def get(name: str, **hyper_parameters) -> Detector:
     return _CLASSES[name](**hyper_parameters)
 
 
-def build(description: "str | Detector | dict") -> Detector:
+def build(description: Description) -> Detector:
     """A new, unfitted detector from its name, another detector, or a dict.
 
     Args:
@@ -111,7 +114,7 @@ def is_registered(detector: Detector) -> bool:
     return _CLASSES.get(detector.name) is type(detector)
 
 
-def _arguments(detector_class):
+def _arguments(detector_class: type[Detector]) -> list[str]:
     """The names of the arguments of a detector's constructor and those of its bases."""
     return sorted(
         {

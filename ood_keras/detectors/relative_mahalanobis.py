@@ -1,5 +1,7 @@
 """Mahalanobis distance to the nearest class, relative to that to all known images."""
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 
@@ -8,6 +10,7 @@ from ood_keras.detectors import gaussian
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ClassSums
+from ood_keras.types import Json, Outputs, Tensor
 
 
 @register
@@ -44,19 +47,21 @@ class RelativeMahalanobis(Detector):
     learns = True
     needs_labels = True
 
-    def __init__(self, *, shrinkage=0.0, cutoff=1e-4, **kwargs):
+    def __init__(
+        self, *, shrinkage: float = 0.0, cutoff: float = 1e-4, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.shrinkage = check_fraction("shrinkage", shrinkage, zero=True)
         self.cutoff = check_fraction("cutoff", cutoff, zero=True)
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {
             **super().get_config(),
             "shrinkage": self.shrinkage,
             "cutoff": self.cutoff,
         }
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         class_means = self._tensor("class_means")
         centred = outputs["features"] - self._tensor("mean")
         place = ops.matmul(centred, self._tensor("projection"))

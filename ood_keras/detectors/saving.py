@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import pathlib
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from keras import ops
@@ -12,9 +13,15 @@ from ood_keras import files, npz
 from ood_keras.conventions import check_num_classes, is_integer
 from ood_keras.detectors.network import image_shape
 from ood_keras.detectors.registry import get, is_registered, names
+from ood_keras.types import Arrays, Path
+
+if TYPE_CHECKING:
+    import keras
+
+    from ood_keras.detectors.base import Detector
 
 
-def save(detector, folder):
+def save(detector: "Detector", folder: Path) -> pathlib.Path:
     """Writes a fitted detector as `NAME.json` and `NAME.npz`, without pickle.
 
     Args:
@@ -54,7 +61,7 @@ def save(detector, folder):
     return description
 
 
-def load(path, model):
+def load(path: Path, model: "keras.Model") -> "Detector":
     """The detector that `save` wrote, ready to score images with `model`.
 
     Args:
@@ -122,7 +129,7 @@ def load(path, model):
     return detector
 
 
-def _check_description(saved):
+def _check_description(saved: Any) -> None:
     """Raises a TypeError unless `saved` is of the form that `save` writes."""
     if not isinstance(saved, dict):
         raise TypeError(
@@ -157,7 +164,7 @@ _FIELDS = (
 )
 
 
-def _said(error):
+def _said(error: Exception) -> str:
     """What an error says, with its kind where that says more than the text."""
     text = str(error)
     if isinstance(error, (TypeError, ValueError)) and text:
@@ -165,7 +172,7 @@ def _said(error):
     return f"{type(error).__name__}: {text}"
 
 
-def _weights_sha256(model, arrays):
+def _weights_sha256(model: "keras.Model", arrays: Arrays) -> str | None:
     """Tells one training of a model from another; `None` if nothing was learnt of it.
 
     The same on any backend, and after the model was saved and loaded.
@@ -193,7 +200,7 @@ def _check_registered(detector):
         _check_registered(inner)
 
 
-def _description(path):
+def _description(path: pathlib.Path) -> pathlib.Path:
     if path.is_file():
         return path
     found = sorted(file for file in path.glob("*.json") if file.stem in names())

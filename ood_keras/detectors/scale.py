@@ -1,10 +1,13 @@
 """Activation scaling."""
 
+from typing import Any
+
 from keras import ops
 
 from ood_keras.conventions import check_fraction
-from ood_keras.detectors.registry import register
+from ood_keras.detectors.registry import Description, register
 from ood_keras.detectors.wrapper import ActivationWrapper
+from ood_keras.types import Json, Tensor
 
 
 @register
@@ -31,19 +34,25 @@ class Scale(ActivationWrapper):
 
     name = "scale"
 
-    def __init__(self, *, percentile=0.85, detector="energy", **kwargs):
+    def __init__(
+        self,
+        *,
+        percentile: float = 0.85,
+        detector: Description = "energy",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(detector=detector, **kwargs)
         self.percentile = check_fraction("percentile", percentile, zero=True)
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {**super().get_config(), "percentile": self.percentile}
 
-    def _changed(self, features):
+    def _changed(self, features: Tensor) -> Tensor:
         left = largest_share(features, self.percentile) * features
         return features * stretch(features, left)
 
 
-def largest_share(features, percentile):
+def largest_share(features: Tensor, percentile: float) -> Tensor:
     """1 at the largest `1 - percentile` of an image's features `(batch, D)`, else 0."""
     size = features.shape[-1]
     num_kept = max(size - round(percentile * size), 1)
@@ -51,7 +60,7 @@ def largest_share(features, percentile):
     return ops.cast(features >= smallest, "float32")
 
 
-def stretch(features, left):
+def stretch(features: Tensor, left: Tensor) -> Tensor:
     """exp(sum of `features` / sum of `left`), `(batch, 1)`; the ratio is at most 20."""
     before = ops.sum(features, axis=-1, keepdims=True)
     after = ops.sum(left, axis=-1, keepdims=True)

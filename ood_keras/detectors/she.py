@@ -7,6 +7,7 @@ from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import CorrectMeans
+from ood_keras.types import Outputs, Tensor
 
 
 @register
@@ -29,7 +30,7 @@ class SHE(Detector):
     learns = True
     needs_labels = True
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         products = ops.matmul(
             outputs["features"], ops.transpose(self._tensor("patterns"))
         )

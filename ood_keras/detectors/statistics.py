@@ -1,6 +1,10 @@
 """Statistics of a stream of features: float64, one walk, memory that does not grow."""
 
+from typing import Any
+
 import numpy as np
+
+from ood_keras.types import Arrays
 
 # What the rounding of a float32 network may amount to, relative to the numbers that go
 # in: 8 units in the last place. What is not larger is no difference; which of the bits
@@ -16,16 +20,16 @@ class ClassSums:
         size: D, the length of a feature vector.
     """
 
-    def __init__(self, num_rows, size):
+    def __init__(self, num_rows: int, size: int) -> None:
         self._counts = np.zeros(num_rows)
         self._sums = np.zeros((num_rows, size))
         self._squares = np.zeros((size, size))
         # Sums run around the first mean seen, so that squares stay small.
-        self._origin = None
+        self._origin: Any = None
         # Of the features as they are, which rounding is relative to.
         self._squared_lengths = 0.0
 
-    def add(self, features, labels):
+    def add(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Adds features `(batch, D)` with labels `(batch,)`, integers in range."""
         features = np.asarray(features, np.float64)
         if self._origin is None:
@@ -38,14 +42,14 @@ class ClassSums:
         self._squares += features.T @ features
 
     @property
-    def counts(self):
+    def counts(self) -> np.ndarray:
         return self._counts
 
-    def mean(self):
+    def mean(self) -> np.ndarray:
         """The mean over all classes, `(D,)`."""
         return self._origin + self._sums.sum(axis=0) / self._counts.sum()
 
-    def class_means(self, num_classes):
+    def class_means(self, num_classes: int) -> np.ndarray:
         """The mean of each class, `(num_classes, D)`.
 
         Raises:
@@ -55,13 +59,13 @@ class ClassSums:
         counts = self._counts[:num_classes, None]
         return self._origin + self._sums[:num_classes] / counts
 
-    def pooled_covariance(self):
+    def pooled_covariance(self) -> np.ndarray:
         """The covariance about the class means, `(D, D)`."""
         seen = self._counts > 0
         sums, counts = self._sums[seen], self._counts[seen, None]
         return (self._squares - sums.T @ (sums / counts)) / counts.sum()
 
-    def rounding_variance(self):
+    def rounding_variance(self) -> float:
         """The variance that rounding may make of none, in any direction.
 
         A covariance is a difference of large sums, so it must be judged by their size:
@@ -73,7 +77,7 @@ class ClassSums:
         of_sums = np.finfo(np.float64).eps * np.trace(self._squares)
         return of_features + of_sums
 
-    def covariance(self):
+    def covariance(self) -> np.ndarray:
         """The covariance about the common mean, `(D, D)`."""
         total = self._sums.sum(axis=0)
         count = self._counts.sum()
@@ -88,24 +92,24 @@ class CorrectMeans:
         size: Length of a row.
     """
 
-    def __init__(self, num_classes, size):
+    def __init__(self, num_classes: int, size: int) -> None:
         self._num_classes = num_classes
         # First of all rows of a class, then of the correctly classified ones.
         self._counts = np.zeros((2, num_classes, 1))
         self._sums = np.zeros((2, num_classes, size))
 
-    def add(self, rows, labels, predicted):
+    def add(self, rows: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> None:
         """Adds rows `(batch, size)` with integer labels and predictions `(batch,)`."""
         for index, kept in enumerate((labels >= 0, predicted == labels)):
             one_hot = np.eye(self._num_classes)[labels[kept]]
             self._counts[index] += one_hot.sum(axis=0)[:, None]
             self._sums[index] += one_hot.T @ rows[kept]
 
-    def has_correct(self):
+    def has_correct(self) -> np.ndarray:
         """Whether any row of the class is classified correctly, `(N,)`."""
         return self._counts[1, :, 0] > 0
 
-    def means(self):
+    def means(self) -> np.ndarray:
         """`(N, size)`, float64.
 
         Raises:
@@ -124,14 +128,14 @@ class Sample:
         seed: An integer; the same seed keeps the same rows.
     """
 
-    def __init__(self, capacity, seed=0):
+    def __init__(self, capacity: int, seed: int = 0) -> None:
         self._capacity = capacity
         self._generator = np.random.default_rng(seed)
-        self._keys = []
-        self._parts = []
+        self._keys: list[np.ndarray] = []
+        self._parts: list[Arrays] = []
         self._limit = np.inf
 
-    def add(self, **rows):
+    def add(self, **rows: np.ndarray) -> None:
         """Offers rows: arrays with the same first axis, by name."""
         keys = self._generator.random(len(next(iter(rows.values()))))
         kept = keys < self._limit
@@ -141,7 +145,7 @@ class Sample:
         if sum(map(len, self._keys)) > 2 * self._capacity:
             self._compact()
 
-    def rows(self):
+    def rows(self) -> Arrays:
         """The rows kept, in the order of the stream."""
         self._compact()
         return self._parts[0] if self._parts else {}
@@ -173,12 +177,12 @@ class Smallest:
         rows: `{name: rows kept}`.
     """
 
-    def __init__(self, capacity):
+    def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self.keys = np.empty(0)
-        self.rows = {}
+        self.rows: Arrays = {}
 
-    def add(self, keys, **rows):
+    def add(self, keys: np.ndarray, **rows: np.ndarray) -> None:
         """Offers rows: arrays with the first axis of `keys`, by name."""
         is_full = len(self.keys) == self._capacity
         if is_full and not np.any(keys < self.keys[-1]):
@@ -195,7 +199,7 @@ class Smallest:
         }
 
 
-def check_no_empty_class(counts):
+def check_no_empty_class(counts: np.ndarray) -> None:
     """Raises a ValueError that names the classes whose count is 0."""
     empty = np.flatnonzero(np.asarray(counts) == 0)
     if len(empty):
@@ -205,7 +209,7 @@ def check_no_empty_class(counts):
         )
 
 
-def spread_or_one(deviation, size):
+def spread_or_one(deviation: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Standard deviations, and 1 for what only rounding spreads.
 
     Args:
@@ -215,7 +219,12 @@ def spread_or_one(deviation, size):
     return np.where(deviation > ROUNDING * size, deviation, 1.0)
 
 
-def whitening(covariance, shrinkage=0.0, cutoff=0.0, rounding=0.0):
+def whitening(
+    covariance: np.ndarray,
+    shrinkage: float = 0.0,
+    cutoff: float = 0.0,
+    rounding: float = 0.0,
+) -> np.ndarray:
     """A matrix W, `(D, rank)`, with `W W^T` the (pseudo-)inverse of the covariance.
 
     So `||(x - m) W||^2` is the squared Mahalanobis distance. Directions that have no

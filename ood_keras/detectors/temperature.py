@@ -1,7 +1,10 @@
 """What the detectors with a softmax temperature share."""
 
+from typing import Any
+
 from ood_keras.conventions import check_number
 from ood_keras.detectors.base import Detector
+from ood_keras.types import Json
 
 
 class TemperatureDetector(Detector):
@@ -15,9 +18,9 @@ class TemperatureDetector(Detector):
         ValueError: `temperature` is not a positive number.
     """
 
-    def __init__(self, *, temperature=1.0, **kwargs):
+    def __init__(self, *, temperature: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.temperature = check_number("temperature", temperature, "(0, inf)")
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {**super().get_config(), "temperature": self.temperature}

@@ -4,6 +4,7 @@ from ood_keras.conventions import check_num_classes
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.registry import register
+from ood_keras.types import Outputs, Tensor
 
 
 @register
@@ -24,7 +25,7 @@ class UnknownProbability(Detector):
 
     name = "unknown_probability"
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         return output_scores.unknown_probability(outputs["logits"], self.num_classes)
 
     def _infer_num_classes(self, network, data):

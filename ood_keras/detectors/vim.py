@@ -1,5 +1,7 @@
 """Virtual-logit matching."""
 
+from typing import Any, Literal
+
 import numpy as np
 from keras import ops
 
@@ -8,6 +10,7 @@ from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ROUNDING, Sample
+from ood_keras.types import Json, Outputs, Tensor
 
 
 @register
@@ -41,7 +44,13 @@ class ViM(Detector):
     name = "vim"
     learns = True
 
-    def __init__(self, *, dimension=None, origin="head", **kwargs):
+    def __init__(
+        self,
+        *,
+        dimension: int | None = None,
+        origin: Literal["head", "mean"] = "head",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if origin not in ("head", "mean"):
             raise ValueError(
@@ -52,14 +61,14 @@ class ViM(Detector):
             None if dimension is None else check_count("dimension", dimension)
         )
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {
             **super().get_config(),
             "dimension": self.dimension,
             "origin": self.origin,
         }
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         energy = output_scores.energy(outputs["logits"], self.num_classes)
         # `residual` holds R times alpha.
         left = ops.matmul(
@@ -117,7 +126,7 @@ class ViM(Detector):
 _SAMPLE_SIZE = 10_000
 
 
-def _usual_dimension(size):
+def _usual_dimension(size: int) -> int:
     if size >= 2048:
         return 1000
     return 512 if size >= 768 else size // 2

@@ -1,7 +1,10 @@
 """What the detectors that wrap another one share."""
 
+from typing import Any
+
 from ood_keras.detectors.base import Detector
-from ood_keras.detectors.registry import build
+from ood_keras.detectors.registry import Description, build
+from ood_keras.types import Arrays, Json, Outputs, Tensor
 
 _PREFIX = "detector/"
 
@@ -15,7 +18,7 @@ class Wrapper(Detector):
         **kwargs: `num_classes`, `logits`, `features`; `None` takes those of `detector`.
     """
 
-    def __init__(self, *, detector, **kwargs):
+    def __init__(self, *, detector: Description, **kwargs: Any) -> None:
         wrapped = build(detector)
         config = wrapped.get_config()
         own = {key: config[key] for key in ("num_classes", "logits", "features")}
@@ -24,18 +27,18 @@ class Wrapper(Detector):
         super().__init__(**own)
 
     @property
-    def learns(self):
+    def learns(self) -> bool:  # type: ignore[override]
         return self.detector.learns
 
     @property
-    def exports(self):
+    def exports(self) -> tuple[str, ...]:  # type: ignore[override]
         return self.detector.exports
 
-    def get_config(self):
+    def get_config(self) -> Json:
         description = {"name": self.detector.name, **self.detector.get_config()}
         return {**super().get_config(), "detector": description}
 
-    def get_arrays(self):
+    def get_arrays(self) -> Arrays:
         inner = self.detector.get_arrays()
         prefixed = {_PREFIX + name: array for name, array in inner.items()}
         return {**super().get_arrays(), **prefixed}
@@ -77,7 +80,7 @@ class ActivationWrapper(Wrapper):
 
     learns = False
 
-    def __init__(self, *, detector="energy", **kwargs):
+    def __init__(self, *, detector: Description = "energy", **kwargs: Any) -> None:
         super().__init__(detector=detector, **kwargs)
         if self.detector.learns or self.detector.changes_input:
             raise ValueError(
@@ -86,16 +89,16 @@ class ActivationWrapper(Wrapper):
                 f"{self.detector.name!r}"
             )
 
-    def score_outputs(self, outputs):
+    def score_outputs(self, outputs: Outputs) -> Tensor:
         features = self._changed(outputs["features"])
         logits = self._classify(features)
         return self.detector.score_outputs({"features": features, "logits": logits})
 
-    def _changed(self, features):
+    def _changed(self, features: Tensor) -> Tensor:
         """The features `(batch, D)` to score instead."""
         return features
 
-    def _classify(self, features):
+    def _classify(self, features: Tensor) -> Tensor:
         """The logits `(batch, K)` to score instead."""
         return self.network.classify(features)
 

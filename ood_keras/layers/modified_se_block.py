@@ -1,10 +1,13 @@
 """The modified squeeze-and-excitation block, the paper's Figure 1."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ood_keras.conventions import check_count
 from ood_keras.layers.squeeze_excitation import SqueezeExcitation, check_image_channels
+from ood_keras.types import Json, Shape, Tensor
 
 _KERNELS = (3, 5)
 
@@ -51,12 +54,14 @@ class ModifiedSEBlock(keras.layers.Layer):
     (2, 14, 14, 48)
     """
 
-    def __init__(self, filters=None, ratio=4, **kwargs):
+    def __init__(
+        self, filters: int | None = None, ratio: int = 4, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.filters = None if filters is None else check_count("filters", filters)
         self.ratio = check_count("ratio", ratio)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         filters = self._branch_filters(check_image_channels(self, input_shape))
         # Flat lists, since Keras does not save what stands in lists of lists.
         self.convolutions = []
@@ -87,7 +92,7 @@ class ModifiedSEBlock(keras.layers.Layer):
         for layer in made:
             layer.trainable = self.trainable
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         stacked = [inputs]
         for kernel, convolution, normalization in zip(
             _KERNELS, self.convolutions, self.normalizations, strict=True
@@ -104,19 +109,19 @@ class ModifiedSEBlock(keras.layers.Layer):
             )
         return self.squeeze_excitation(ops.concatenate(stacked, axis=-1))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         channels = input_shape[-1]
         return (
             *input_shape[:-1],
             channels + len(_KERNELS) * self._branch_filters(channels),
         )
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {
             **super().get_config(),
             "filters": self.filters,
             "ratio": self.ratio,
         }
 
-    def _branch_filters(self, channels):
+    def _branch_filters(self, channels: int) -> int:
         return self.filters or max(1, channels // 4)

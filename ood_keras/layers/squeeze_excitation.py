@@ -1,9 +1,12 @@
 """Squeeze-and-excitation: scales every channel by a learned, image-wide gate."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ood_keras.conventions import check_count
+from ood_keras.types import Json, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ood_keras")
@@ -43,11 +46,11 @@ class SqueezeExcitation(keras.layers.Layer):
     (2, 7, 7, 32)
     """
 
-    def __init__(self, ratio=4, **kwargs):
+    def __init__(self, ratio: int = 4, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.ratio = check_count("ratio", ratio)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         channels = check_image_channels(self, input_shape)
         self.hidden = keras.layers.Dense(
             max(1, channels // self.ratio),
@@ -64,19 +67,19 @@ class SqueezeExcitation(keras.layers.Layer):
         for layer in (self.hidden, self.gate):
             layer.trainable = self.trainable
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         squeezed = ops.mean(inputs, axis=(1, 2))
         gate = self.gate(self.hidden(squeezed))
         return inputs * gate[:, None, None, :]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {**super().get_config(), "ratio": self.ratio}
 
 
-def check_image_channels(layer, input_shape):
+def check_image_channels(layer: keras.layers.Layer, input_shape: Shape) -> int:
     """Returns the number of channels of `(batch, height, width, channels)`."""
     if len(input_shape) != 4 or input_shape[-1] is None:
         raise ValueError(

@@ -5,6 +5,7 @@ from keras import ops
 
 from ood_keras.conventions import check_num_classes
 from ood_keras.metrics.labels import split_labels
+from ood_keras.types import DType, Json, Tensor
 
 
 class KnownUnknownLoss(keras.losses.Loss):
@@ -22,8 +23,12 @@ class KnownUnknownLoss(keras.losses.Loss):
     """
 
     def __init__(
-        self, num_classes, reduction="sum_over_batch_size", name=None, dtype=None
-    ):
+        self,
+        num_classes: int,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: DType = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype or "float32")
         if self.dtype not in ("float32", "float64"):
             raise ValueError(
@@ -36,7 +41,7 @@ class KnownUnknownLoss(keras.losses.Loss):
             check_float64()
         self.num_classes = check_num_classes(num_classes)
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {
             **super().get_config(),
             "num_classes": self.num_classes,
@@ -44,7 +49,9 @@ class KnownUnknownLoss(keras.losses.Loss):
         }
 
 
-def target_indices(y_true, num_classes, outputs):
+def target_indices(
+    y_true: Tensor, num_classes: int, outputs: Tensor
+) -> tuple[Tensor, Tensor]:
     """Reads integer labels as indices of N+1 outputs.
 
     Args:
@@ -64,7 +71,7 @@ def target_indices(y_true, num_classes, outputs):
     return ops.where(known, labels, num_classes), known
 
 
-def check_logits(logits, num_classes, *, unknown_class):
+def check_logits(logits: Tensor, num_classes: int, *, unknown_class: bool) -> Tensor:
     """Returns logits in 32 or 64 bits; raises if their number does not fit."""
     logits = at_least_float32(logits)
     expected = num_classes + bool(unknown_class)
@@ -78,7 +85,7 @@ def check_logits(logits, num_classes, *, unknown_class):
     return logits
 
 
-def check_float64():
+def check_float64() -> None:
     """Raises where JAX would silently compute in float32 instead of float64."""
     if keras.backend.backend() != "jax":
         return
@@ -92,7 +99,7 @@ def check_float64():
         )
 
 
-def at_least_float32(x):
+def at_least_float32(x: Tensor) -> Tensor:
     """Returns `x` as a floating-point tensor of 32 bits or more."""
     x = ops.convert_to_tensor(x)
     wide = keras.backend.standardize_dtype(x.dtype) == "float64"

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from ood_keras.losses.base import KnownUnknownLoss, check_logits, target_indices
+from ood_keras.types import DType, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ood_keras")
@@ -48,18 +49,18 @@ class EntropicOpenSet(KnownUnknownLoss):
 
     def __init__(
         self,
-        num_classes,
-        reduction="sum_over_batch_size",
-        name="entropic_open_set",
-        dtype=None,
-    ):
+        num_classes: int,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "entropic_open_set",
+        dtype: DType = None,
+    ) -> None:
         super().__init__(num_classes, reduction=reduction, name=name, dtype=dtype)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return entropic_open_set(y_true, y_pred, self.num_classes)
 
 
-def entropic_open_set(y_true, logits, num_classes):
+def entropic_open_set(y_true: Tensor, logits: Tensor, num_classes: int) -> Tensor:
     """Returns the loss of each image, `(batch,)`; see `EntropicOpenSet`."""
     logits = check_logits(logits, num_classes, unknown_class=False)
     targets, known = target_indices(y_true, num_classes, logits)

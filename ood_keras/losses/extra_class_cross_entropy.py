@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from ood_keras.losses.base import KnownUnknownLoss, check_logits, target_indices
+from ood_keras.types import DType, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ood_keras")
@@ -44,18 +45,20 @@ class ExtraClassCrossEntropy(KnownUnknownLoss):
 
     def __init__(
         self,
-        num_classes,
-        reduction="sum_over_batch_size",
-        name="extra_class_cross_entropy",
-        dtype=None,
-    ):
+        num_classes: int,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "extra_class_cross_entropy",
+        dtype: DType = None,
+    ) -> None:
         super().__init__(num_classes, reduction=reduction, name=name, dtype=dtype)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return extra_class_cross_entropy(y_true, y_pred, self.num_classes)
 
 
-def extra_class_cross_entropy(y_true, logits, num_classes):
+def extra_class_cross_entropy(
+    y_true: Tensor, logits: Tensor, num_classes: int
+) -> Tensor:
     """Returns the loss of each image, `(batch,)`; see `ExtraClassCrossEntropy`."""
     logits = check_logits(logits, num_classes, unknown_class=True)
     targets, _ = target_indices(y_true, num_classes, logits)

@@ -1,5 +1,7 @@
 """The objectosphere loss: a long output for the known, a short one for the unknown."""
 
+from typing import Literal
+
 import keras
 from keras import ops
 
@@ -10,6 +12,7 @@ from ood_keras.losses.base import (
     check_logits,
     target_indices,
 )
+from ood_keras.types import DType, Json, Tensor
 
 _DEFAULT_GAMMA = {"softmax": 0.9, "features": 50.0}
 
@@ -69,13 +72,13 @@ class Objectosphere(KnownUnknownLoss):
 
     def __init__(
         self,
-        num_classes,
-        gamma=None,
-        on="softmax",
-        reduction="sum_over_batch_size",
-        name="objectosphere",
-        dtype=None,
-    ):
+        num_classes: int,
+        gamma: float | None = None,
+        on: Literal["softmax", "features"] = "softmax",
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "objectosphere",
+        dtype: DType = None,
+    ) -> None:
         super().__init__(num_classes, reduction=reduction, name=name, dtype=dtype)
         if on not in _DEFAULT_GAMMA:
             raise ValueError(
@@ -84,16 +87,18 @@ class Objectosphere(KnownUnknownLoss):
         self.on = on
         self.gamma = check_gamma(gamma, on)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         if self.on == "softmax":
             return softmax_objectosphere(y_true, y_pred, self.num_classes, self.gamma)
         return feature_objectosphere(y_true, y_pred, self.num_classes, self.gamma)
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {**super().get_config(), "gamma": self.gamma, "on": self.on}
 
 
-def softmax_objectosphere(y_true, logits, num_classes, gamma=None):
+def softmax_objectosphere(
+    y_true: Tensor, logits: Tensor, num_classes: int, gamma: float | None = None
+) -> Tensor:
     """Returns Eq. 3 on the known probabilities for each image, `(batch,)`."""
     logits = check_logits(logits, num_classes, unknown_class=True)
     known_probabilities = ops.softmax(logits, axis=-1)[:, :num_classes]
@@ -101,7 +106,9 @@ def softmax_objectosphere(y_true, logits, num_classes, gamma=None):
     return feature_objectosphere(y_true, known_probabilities, num_classes, gamma)
 
 
-def feature_objectosphere(y_true, features, num_classes, gamma=None):
+def feature_objectosphere(
+    y_true: Tensor, features: Tensor, num_classes: int, gamma: float | None = None
+) -> Tensor:
     """Returns Eq. 3 on features `(batch, feature_size)` for each image, `(batch,)`."""
     features = at_least_float32(features)
     if len(features.shape) != 2:
@@ -117,7 +124,7 @@ def feature_objectosphere(y_true, features, num_classes, gamma=None):
     return ops.where(known, ops.square(ops.relu(gamma - norm)), squared)
 
 
-def check_gamma(gamma, on):
+def check_gamma(gamma: float | None, on: str) -> float | None:
     """Returns `gamma` as a float or `None`; raises if `on` does not allow it."""
     if gamma is None:
         return None

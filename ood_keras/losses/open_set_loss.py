@@ -10,6 +10,7 @@ from ood_keras.losses.weighted_cross_entropy import (
     check_unknown_weight,
     weighted_cross_entropy,
 )
+from ood_keras.types import DType, Json, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ood_keras")
@@ -64,15 +65,15 @@ class OpenSetLoss(KnownUnknownLoss):
 
     def __init__(
         self,
-        num_classes,
-        beta=None,
-        gamma=None,
-        objectosphere_weight=0.1,
-        unknown_weight=None,
-        reduction="sum_over_batch_size",
-        name="open_set_loss",
-        dtype=None,
-    ):
+        num_classes: int,
+        beta: float | None = None,
+        gamma: float | None = None,
+        objectosphere_weight: float = 0.1,
+        unknown_weight: float | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "open_set_loss",
+        dtype: DType = None,
+    ) -> None:
         super().__init__(num_classes, reduction=reduction, name=name, dtype=dtype)
         self.beta = check_beta(beta)
         self.gamma = check_gamma(gamma, "softmax")
@@ -84,7 +85,7 @@ class OpenSetLoss(KnownUnknownLoss):
         )
         self.unknown_weight = check_unknown_weight(unknown_weight)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return open_set_loss(
             y_true,
             y_pred,
@@ -95,7 +96,7 @@ class OpenSetLoss(KnownUnknownLoss):
             self.unknown_weight,
         )
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {
             **super().get_config(),
             "beta": self.beta,
@@ -106,14 +107,14 @@ class OpenSetLoss(KnownUnknownLoss):
 
 
 def open_set_loss(
-    y_true,
-    logits,
-    num_classes,
-    beta=None,
-    gamma=None,
-    objectosphere_weight=0.1,
-    unknown_weight=None,
-):
+    y_true: Tensor,
+    logits: Tensor,
+    num_classes: int,
+    beta: float | None = None,
+    gamma: float | None = None,
+    objectosphere_weight: float = 0.1,
+    unknown_weight: float | None = None,
+) -> Tensor:
     """Returns Eq. 4 for each image, `(batch,)`; see `OpenSetLoss`."""
     entropy = weighted_cross_entropy(y_true, logits, num_classes, beta, unknown_weight)
     objectosphere = softmax_objectosphere(y_true, logits, num_classes, gamma)

@@ -6,6 +6,7 @@ from keras import ops
 from ood_keras.conventions import check_number
 from ood_keras.losses.base import KnownUnknownLoss, target_indices
 from ood_keras.losses.entropic_open_set import entropic_open_set
+from ood_keras.types import DType, Json, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ood_keras")
@@ -57,25 +58,27 @@ class OutlierExposure(KnownUnknownLoss):
 
     def __init__(
         self,
-        num_classes,
-        weight=0.5,
-        reduction="sum_over_batch_size",
-        name="outlier_exposure",
-        dtype=None,
-    ):
+        num_classes: int,
+        weight: float = 0.5,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "outlier_exposure",
+        dtype: DType = None,
+    ) -> None:
         super().__init__(num_classes, reduction=reduction, name=name, dtype=dtype)
         self.weight = check_number(
             "weight", weight, "[0, inf)", "the weight of an unknown image"
         )
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return outlier_exposure(y_true, y_pred, self.num_classes, self.weight)
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {**super().get_config(), "weight": self.weight}
 
 
-def outlier_exposure(y_true, logits, num_classes, weight=0.5):
+def outlier_exposure(
+    y_true: Tensor, logits: Tensor, num_classes: int, weight: float = 0.5
+) -> Tensor:
     """Returns the loss of each image, `(batch,)`; see `OutlierExposure`."""
     values = entropic_open_set(y_true, logits, num_classes)
     _, known = target_indices(y_true, num_classes, values)

@@ -1,6 +1,7 @@
 """The loss of prior networks: a Dirichlet distribution over class probabilities."""
 
 import math
+from typing import Literal
 
 import keras
 from keras import ops
@@ -12,6 +13,7 @@ from ood_keras.losses.base import (
     check_logits,
     target_indices,
 )
+from ood_keras.types import DType, Json, Tensor
 
 # exp(50) is far beyond any useful concentration; gradients still fit into float32.
 _LARGEST_LOGIT = 50.0
@@ -77,14 +79,14 @@ class PriorNetwork(KnownUnknownLoss):
 
     def __init__(
         self,
-        num_classes,
-        concentration=100.0,
-        weight=None,
-        direction="reverse",
-        reduction="sum_over_batch_size",
-        name="prior_network",
-        dtype=None,
-    ):
+        num_classes: int,
+        concentration: float = 100.0,
+        weight: float | None = None,
+        direction: Literal["reverse", "forward"] = "reverse",
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "prior_network",
+        dtype: DType = None,
+    ) -> None:
         super().__init__(num_classes, reduction=reduction, name=name, dtype=dtype)
         check_float64()
         self.concentration = check_number(
@@ -104,7 +106,7 @@ class PriorNetwork(KnownUnknownLoss):
         self.weight = weight
         self.direction = direction
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return prior_network(
             y_true,
             y_pred,
@@ -114,7 +116,7 @@ class PriorNetwork(KnownUnknownLoss):
             self.direction,
         )
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {
             **super().get_config(),
             "concentration": self.concentration,
@@ -124,8 +126,13 @@ class PriorNetwork(KnownUnknownLoss):
 
 
 def prior_network(
-    y_true, logits, num_classes, concentration=100.0, weight=None, direction="reverse"
-):
+    y_true: Tensor,
+    logits: Tensor,
+    num_classes: int,
+    concentration: float = 100.0,
+    weight: float | None = None,
+    direction: Literal["reverse", "forward"] = "reverse",
+) -> Tensor:
     """Returns the loss of each image, `(batch,)`; see `PriorNetwork`."""
     logits = check_logits(logits, num_classes, unknown_class=False)
     targets, known = target_indices(y_true, num_classes, logits)
@@ -141,13 +148,13 @@ def prior_network(
     return ops.where(known, values, weight * values)
 
 
-def concentrations(logits):
+def concentrations(logits: Tensor) -> Tensor:
     """`exp(logits)` as float64, finite for all logits."""
     logits = ops.cast(logits, "float64")
     return ops.exp(ops.clip(logits, -_LARGEST_LOGIT, _LARGEST_LOGIT))
 
 
-def dirichlet_divergence(left, right):
+def dirichlet_divergence(left: Tensor, right: Tensor) -> Tensor:
     """Returns `KL(Dir(left) || Dir(right))`, `(batch,)`, of two `(batch, N)`.
 
     With a_0 the sum over k of left and psi the digamma function:
@@ -169,26 +176,26 @@ def dirichlet_divergence(left, right):
     )
 
 
-def _log_normalizer(alpha):
+def _log_normalizer(alpha: Tensor) -> Tensor:
     """Logarithm of the multivariate beta function."""
     total = ops.sum(alpha, axis=-1)
     return ops.sum(_log_gamma(alpha), axis=-1) - _log_gamma(total)
 
 
-def _log_gamma(x):
+def _log_gamma(x: Tensor) -> Tensor:
     """Stirling's series after a shift by 8; an error of 1e-11 for x > 0."""
     y = x + _SHIFT
     shift = sum(ops.log(x + k) for k in range(_SHIFT))
     return (y - 0.5) * ops.log(y) - y + _log_gamma_series(y) - shift
 
 
-def _digamma(x):
+def _digamma(x: Tensor) -> Tensor:
     """The derivative of `_log_gamma`, as accurate."""
     y = x + _SHIFT
     return ops.log(y) - _digamma_series(y) - sum(1 / (x + k) for k in range(_SHIFT))
 
 
-def _remainder(x):
+def _remainder(x: Tensor) -> Tensor:
     """`log G(x) - x psi(x) + x`, where what is as large as x has cancelled on paper."""
     y = x + _SHIFT
     shift = sum(ops.log(x + k) - x / (x + k) for k in range(_SHIFT))
@@ -201,13 +208,13 @@ def _remainder(x):
     )
 
 
-def _log_gamma_series(y):
+def _log_gamma_series(y: Tensor) -> Tensor:
     """`log G(y) - (y - 1/2) log y + y`."""
     series = 1 / 12 - (1 / 360 - (1 / 1260 - 1 / 1680 / y**2) / y**2) / y**2
     return 0.5 * math.log(2 * math.pi) + series / y
 
 
-def _digamma_series(y):
+def _digamma_series(y: Tensor) -> Tensor:
     """`log y - psi(y)`."""
     square = 1 / y**2
     series = 1 / 12 - (1 / 120 - (1 / 252 - square / 240) * square) * square

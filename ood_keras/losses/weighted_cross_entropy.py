@@ -5,6 +5,7 @@ from keras import ops
 
 from ood_keras.conventions import check_number
 from ood_keras.losses.base import KnownUnknownLoss, check_logits, target_indices
+from ood_keras.types import DType, Json, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ood_keras")
@@ -56,23 +57,23 @@ class WeightedCrossEntropy(KnownUnknownLoss):
 
     def __init__(
         self,
-        num_classes,
-        beta=None,
-        unknown_weight=None,
-        reduction="sum_over_batch_size",
-        name="weighted_cross_entropy",
-        dtype=None,
-    ):
+        num_classes: int,
+        beta: float | None = None,
+        unknown_weight: float | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "weighted_cross_entropy",
+        dtype: DType = None,
+    ) -> None:
         super().__init__(num_classes, reduction=reduction, name=name, dtype=dtype)
         self.beta = check_beta(beta)
         self.unknown_weight = check_unknown_weight(unknown_weight)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return weighted_cross_entropy(
             y_true, y_pred, self.num_classes, self.beta, self.unknown_weight
         )
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {
             **super().get_config(),
             "beta": self.beta,
@@ -80,7 +81,13 @@ class WeightedCrossEntropy(KnownUnknownLoss):
         }
 
 
-def weighted_cross_entropy(y_true, logits, num_classes, beta=None, unknown_weight=None):
+def weighted_cross_entropy(
+    y_true: Tensor,
+    logits: Tensor,
+    num_classes: int,
+    beta: float | None = None,
+    unknown_weight: float | None = None,
+) -> Tensor:
     """Returns Eq. 2 for each image, `(batch,)`; see `WeightedCrossEntropy`."""
     logits = check_logits(logits, num_classes, unknown_class=True)
     targets, known = target_indices(y_true, num_classes, logits)
@@ -97,7 +104,7 @@ def weighted_cross_entropy(y_true, logits, num_classes, beta=None, unknown_weigh
     )
 
 
-def log_probabilities(logits):
+def log_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Returns `log p` and `log(1 - p)` of the softmax, exact also next to 0 and 1.
 
     With `rest_k` the log-sum-exp of all other logits,
@@ -128,14 +135,14 @@ def log_probabilities(logits):
     return log_p, log_not_p
 
 
-def check_beta(beta):
+def check_beta(beta: float | None) -> float | None:
     """Returns `beta` as a float or `None`; raises if it is not in [0, 1]."""
     if beta is None:
         return None
     return check_number("beta", beta, "[0, 1]", "the weight of the true class")
 
 
-def check_unknown_weight(unknown_weight):
+def check_unknown_weight(unknown_weight: float | None) -> float | None:
     """Returns `unknown_weight` as a float or `None`; raises if it is negative."""
     if unknown_weight is None:
         return None

@@ -4,9 +4,10 @@ import numpy as np
 
 from ood_keras.metrics.oscr import check_flags
 from ood_keras.metrics.ranked_scores import RankedScores, check_scores
+from ood_keras.types import Flags, Scores
 
 
-def aurc(scores, errors):
+def aurc(scores: Scores, errors: Flags) -> float:
     """Area under the risk-coverage curve (Geifman et al. 2019).
 
     Images are accepted in ascending order of their score. The coverage is the fraction

@@ -5,7 +5,9 @@ from keras import ops
 
 from ood_keras.conventions import check_num_classes
 from ood_keras.metrics import measures
+from ood_keras.metrics.curve import Curve
 from ood_keras.metrics.labels import split_labels
+from ood_keras.types import DType, Json, Names, Scores, Tensor
 
 
 class ScoreMetric(keras.metrics.Metric):
@@ -17,7 +19,9 @@ class ScoreMetric(keras.metrics.Metric):
     Arguments and errors are those of `RankingMetric`, which explains them.
     """
 
-    def __init__(self, num_classes, score, name, dtype):
+    def __init__(
+        self, num_classes: int, score: str, name: str | None, dtype: DType
+    ) -> None:
         # Here and not above: rooms load with Keras, and this one need not wait.
         from ood_keras.detectors import output_scores
 
@@ -26,7 +30,9 @@ class ScoreMetric(keras.metrics.Metric):
         self.score = score
         self._score_of_logits = output_scores.get(score)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
         if sample_weight is not None:
             raise ValueError(
                 f"{type(self).__name__} ranks images and takes no sample weights. List "
@@ -36,28 +42,29 @@ class ScoreMetric(keras.metrics.Metric):
         known, _ = split_labels(y_true, self.num_classes, scores)
         self.store(ops.cast(scores, "float32"), known)
 
-    def store(self, scores, known):
+    def store(self, scores: Scores, known: Tensor) -> None:
         """Adds float32 scores `(batch,)` of images that are known or not, bool."""
         raise NotImplementedError
 
-    def curve(self):
+    def curve(self) -> tuple[Curve, Tensor]:
         """The stored counts, and whether NaN was among the scores."""
         raise NotImplementedError
 
-    def measure(self, names):
+    def measure(self, names: Names) -> dict[str, Tensor]:
         """Dict of the metrics of these names, as scalars of the metric's dtype."""
         curve, broken = self.curve()
         both = ops.logical_and(curve.num_known > 0, curve.num_unknown > 0)
         results = {}
         for name in names:
             measure = measures.get(name)
-            value = ops.cast(measure.formula(ops, curve), "float32")
+            # A Keras metric is made of a measure with a formula only.
+            value = ops.cast(measure.formula(ops, curve), "float32")  # type: ignore[misc]
             value = ops.where(both, value, measure.useless)
             value = ops.where(broken, float("nan"), value)
             results[name] = ops.cast(value, self.dtype)
         return results
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {
             **super().get_config(),
             "num_classes": self.num_classes,

@@ -10,7 +10,7 @@ import numpy as np
 from ood_keras.metrics import curve as formulas
 
 
-def auroc(curve):
+def auroc(curve: formulas.Curve) -> tuple[float, float]:
     """Half the known-unknown pairs that share a bin, on either side."""
     value = formulas.auroc(np, curve)
     pairs = curve.num_known * curve.num_unknown
@@ -18,7 +18,7 @@ def auroc(curve):
     return value - tied, value + tied
 
 
-def aupr_in(curve):
+def aupr_in(curve: formulas.Curve) -> tuple[float, float]:
     """Every positive of a bin gets the worst, and the best, precision possible in it.
 
     Worst: all negatives of the bin come first, then one positive. Best: all positives
@@ -37,12 +37,12 @@ def aupr_in(curve):
     )
 
 
-def aupr_out(curve):
+def aupr_out(curve: formulas.Curve) -> tuple[float, float]:
     """As `aupr_in`, from the other end."""
     return aupr_in(curve.mirrored())
 
 
-def detection_error(curve):
+def detection_error(curve: formulas.Curve) -> tuple[float, float]:
     """Low: all known images of each bin come before its unknown ones."""
     pairs = curve.num_known * curve.num_unknown
     # Accepted before the first unknown of the bin: a corner above the true curve.
@@ -53,7 +53,7 @@ def detection_error(curve):
     return (pairs - lead) / (2 * pairs), formulas.detection_error(np, curve)
 
 
-def fpr_known_positive(curve, tpr):
+def fpr_known_positive(curve: formulas.Curve, tpr: float) -> tuple[float, float]:
     """The true threshold lies within one bin: before or after all its negatives."""
     before = curve._replace(unknown_accepted=curve.unknown_accepted - curve.unknown)
     return (
@@ -62,6 +62,6 @@ def fpr_known_positive(curve, tpr):
     )
 
 
-def fpr_unknown_positive(curve, tpr):
+def fpr_unknown_positive(curve: formulas.Curve, tpr: float) -> tuple[float, float]:
     """As `fpr_known_positive`, from the other end."""
     return fpr_known_positive(curve.mirrored(), tpr)

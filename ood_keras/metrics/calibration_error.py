@@ -5,9 +5,10 @@ import numpy as np
 from ood_keras.conventions import check_count
 from ood_keras.metrics.oscr import check_flags
 from ood_keras.metrics.ranked_scores import check_scores
+from ood_keras.types import Flags, Scores
 
 
-def calibration_error(confidence, correct, num_bins=15):
+def calibration_error(confidence: Scores, correct: Flags, num_bins: int = 15) -> float:
     """Expected calibration error of the known classes (Guo et al. 2017).
 
     The confidences are put into bins of equal width; the error is the mean over images

@@ -15,6 +15,7 @@ from ood_keras.metrics.intervals import (
     resampled_curves,
 )
 from ood_keras.metrics.ranked_scores import RankedScores, check_scores
+from ood_keras.types import Scores
 
 
 class Comparison(NamedTuple):
@@ -38,7 +39,11 @@ class Comparison(NamedTuple):
     p_value: float
 
 
-def compare_auroc(first, second, confidence=0.95):
+def compare_auroc(
+    first: tuple[Scores, Scores],
+    second: tuple[Scores, Scores],
+    confidence: float = 0.95,
+) -> Comparison:
     """Compares two AUROCs by DeLong's test for correlated curves (1988).
 
     Both detectors see the same images, so what is hard for both cancels: the test finds
@@ -77,8 +82,8 @@ def compare_auroc(first, second, confidence=0.95):
         values.append(ranked.measure("auroc"))
         places.append((above[groups[0]], below[groups[1]]))
         ranks.append(np.concatenate(groups))
-    if np.array_equal(*ranks):
-        return Comparison(*values, 0.0, 0.0, 0.0, 1.0)
+    if np.array_equal(*ranks):  # type: ignore[arg-type]
+        return Comparison(*values, 0.0, 0.0, 0.0, 1.0)  # type: ignore[call-arg]
     difference = values[0] - values[1]
     gaps = [a - b for a, b in zip(*places, strict=True)]
     if max(map(np.ptp, gaps)) < _ROUNDING:
@@ -87,17 +92,22 @@ def compare_auroc(first, second, confidence=0.95):
         # If the true difference is 0, a pair has this one with a probability of at
         # most 1 / (1 + |difference|), since no other can be below -1 or above 1.
         p_value = min(1.0, 2 * (1 + abs(difference)) ** -num_pairs)
-        return Comparison(*values, difference, low, high, p_value)
+        return Comparison(*values, difference, low, high, p_value)  # type: ignore[call-arg]
     error = math.sqrt(sum(np.var(gap, ddof=1) / len(gap) for gap in gaps))
     reach = statistics.NormalDist().inv_cdf(1 - tail) * error
     p_value = math.erfc(abs(difference) / error / math.sqrt(2))
     low, high = difference - reach, difference + reach
-    return Comparison(*values, difference, low, high, p_value)
+    return Comparison(*values, difference, low, high, p_value)  # type: ignore[call-arg]
 
 
 def compare_scores(
-    first, second, metric="auroc", confidence=0.95, num_resamples=1000, seed=0
-):
+    first: tuple[Scores, Scores],
+    second: tuple[Scores, Scores],
+    metric: str = "auroc",
+    confidence: float = 0.95,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Comparison:
     """Compares any metric of two detectors by a paired bootstrap.
 
     Images are drawn with replacement, the same for both detectors.
@@ -135,14 +145,16 @@ def compare_scores(
     low, high = np.quantile(draws, [tail, 1 - tail])
     rarer = min(np.sum(np.less_equal(draws, 0)), np.sum(np.greater_equal(draws, 0)))
     p_value = min(1.0, 2 * (int(rarer) + 1) / (num_resamples + 1))
-    return Comparison(*values, values[0] - values[1], float(low), float(high), p_value)
+    return Comparison(*values, values[0] - values[1], float(low), float(high), p_value)  # type: ignore[call-arg]
 
 
 # Of differences of placements, which are fractions of a number of images.
 _ROUNDING = 1e-12
 
 
-def _check_pairs(first, second, method):
+def _check_pairs(
+    first: tuple[Scores, Scores], second: tuple[Scores, Scores], method: str
+) -> list[tuple[np.ndarray, np.ndarray]]:
     pairs = [
         (check_scores(known, "known_scores"), check_scores(unknown, "unknown_scores"))
         for known, unknown in (first, second)

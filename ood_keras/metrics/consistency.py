@@ -1,7 +1,7 @@
 """A linter for results: relations between metrics that always hold."""
 
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ood_keras.metrics import measures
 
@@ -27,12 +27,14 @@ class Inconsistency(NamedTuple):
     rule: str
     values: dict
 
-    def __str__(self):
+    def __str__(self) -> str:
         values = ", ".join(f"{name}={value}" for name, value in self.values.items())
         return f"{self.where}: {values}, but always {self.rule}"
 
 
-def check_consistency(results, unit="fraction"):
+def check_consistency(
+    results: Any, unit: Literal["fraction", "percent"] = "fraction"
+) -> list[Inconsistency]:
     """Finds numbers that no detector on any data set can have.
 
     Run it on results before they are published, and on tables that others have. All

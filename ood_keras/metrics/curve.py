@@ -12,9 +12,12 @@ formula. There is at least one known and one unknown image.
 """
 
 from fractions import Fraction
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+
+from ood_keras.types import Tensor
 
 
 class Curve(NamedTuple):
@@ -37,18 +40,18 @@ class Curve(NamedTuple):
     num_unknown: Any
 
     @classmethod
-    def of(cls, xp, known, unknown):
+    def of(cls, xp: ModuleType, known: Tensor, unknown: Tensor) -> Self:
         """The curve of counts per group."""
         accepted = xp.cumsum(known), xp.cumsum(unknown)
         return cls(known, unknown, *accepted, xp.sum(known), xp.sum(unknown))
 
-    def without_overflow(self):
+    def without_overflow(self) -> "Curve":
         """The curve of int64 counts, as float64 if twice the pairs exceed int64."""
         if 2 * int(self.num_known) * int(self.num_unknown) < 2**63:
             return self
         return Curve(*(np.asarray(count, np.float64) for count in self))
 
-    def mirrored(self):
+    def mirrored(self) -> "Curve":
         """The curve walked down from the top, with unknown images as the positives."""
         return Curve(
             known=self.unknown,
@@ -60,25 +63,25 @@ class Curve(NamedTuple):
         )
 
 
-def auroc(xp, curve):
+def auroc(xp: ModuleType, curve: Curve) -> Tensor:
     """P(an unknown image scores higher than a known one) + P(they tie) / 2."""
     twice_below = xp.sum(curve.unknown * (2 * curve.known_accepted - curve.known))
     return xp.divide(twice_below, 2 * curve.num_known * curve.num_unknown)
 
 
-def aupr_in(xp, curve):
+def aupr_in(xp: ModuleType, curve: Curve) -> Tensor:
     """Average precision, known positive: sum of precision times gain in recall."""
     accepted = xp.maximum(curve.known_accepted + curve.unknown_accepted, 1)
     precision = xp.divide(curve.known_accepted, accepted)
     return xp.divide(xp.sum(xp.multiply(curve.known, precision)), curve.num_known)
 
 
-def aupr_out(xp, curve):
+def aupr_out(xp: ModuleType, curve: Curve) -> Tensor:
     """Average precision, unknown positive."""
     return aupr_in(xp, curve.mirrored())
 
 
-def detection_error(xp, curve):
+def detection_error(xp: ModuleType, curve: Curve) -> Tensor:
     """Smallest `(known rejected + unknown accepted) / 2` in fractions, over thresholds.
 
     Accepting nothing counts as a threshold too, so that the error is at most 1/2.
@@ -91,19 +94,19 @@ def detection_error(xp, curve):
     return xp.divide(pairs - xp.maximum(lead, 0), 2 * pairs)
 
 
-def fpr_known_positive(xp, curve, tpr):
+def fpr_known_positive(xp: ModuleType, curve: Curve, tpr: float) -> Tensor:
     """Fraction of unknown accepted at the first point that accepts `tpr` of known."""
     enough = curve.known_accepted >= smallest_count(curve.num_known, tpr)
     accepted = xp.where(enough, curve.unknown_accepted, curve.num_unknown)
     return xp.divide(xp.min(accepted), curve.num_unknown)
 
 
-def fpr_unknown_positive(xp, curve, tpr):
+def fpr_unknown_positive(xp: ModuleType, curve: Curve, tpr: float) -> Tensor:
     """Fraction of known rejected at the first point that rejects `tpr` of unknown."""
     return fpr_known_positive(xp, curve.mirrored(), tpr)
 
 
-def smallest_count(total, fraction):
+def smallest_count(total: int, fraction: float) -> int:
     """The smallest integer `count` with `count >= fraction * total`, exactly.
 
     `fraction` is read as the decimal number that it prints as: 0.95 means 19/20, not

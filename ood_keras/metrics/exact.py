@@ -1,9 +1,14 @@
 """Exact ranking metrics of two sets of scores, as plain functions."""
 
-from ood_keras.metrics.ranked_scores import RankedScores
+from typing import Literal
+
+from ood_keras.metrics.ranked_scores import RankedScores, ROCCurve
+from ood_keras.types import Names, Scores
 
 
-def evaluate_scores(known_scores, unknown_scores, further=()):
+def evaluate_scores(
+    known_scores: Scores, unknown_scores: Scores, further: Names = ()
+) -> dict[str, float]:
     """All ranking metrics of a detector on one pair of data sets, from one sort.
 
     Args:
@@ -32,7 +37,7 @@ def evaluate_scores(known_scores, unknown_scores, further=()):
     return RankedScores(known_scores, unknown_scores).evaluate(further)
 
 
-def auroc(known_scores, unknown_scores):
+def auroc(known_scores: Scores, unknown_scores: Scores) -> float:
     """Area under the ROC curve: P(unknown scores higher) + P(tie) / 2.
 
     1 is perfect, 0.5 is chance, and below 0.5 the score points the wrong way. It is
@@ -42,7 +47,7 @@ def auroc(known_scores, unknown_scores):
     return RankedScores(known_scores, unknown_scores).measure("auroc")
 
 
-def aupr_in(known_scores, unknown_scores):
+def aupr_in(known_scores: Scores, unknown_scores: Scores) -> float:
     """Average precision with known as the positive class, found by low scores.
 
     The sum over the tie-grouped curve of precision times the gain in recall, as in
@@ -53,7 +58,7 @@ def aupr_in(known_scores, unknown_scores):
     return RankedScores(known_scores, unknown_scores).measure("aupr_in")
 
 
-def aupr_out(known_scores, unknown_scores):
+def aupr_out(known_scores: Scores, unknown_scores: Scores) -> float:
     """Average precision with unknown as the positive class, found by high scores.
 
     See `aupr_in`. Arguments and errors are those of `evaluate_scores`.
@@ -61,7 +66,7 @@ def aupr_out(known_scores, unknown_scores):
     return RankedScores(known_scores, unknown_scores).measure("aupr_out")
 
 
-def detection_error(known_scores, unknown_scores):
+def detection_error(known_scores: Scores, unknown_scores: Scores) -> float:
     """Smallest error over all thresholds, known and unknown weighed equally.
 
     `min (1 - TPR) / 2 + FPR / 2` over the exact curve, end points included (Liang et
@@ -71,7 +76,12 @@ def detection_error(known_scores, unknown_scores):
     return RankedScores(known_scores, unknown_scores).measure("detection_error")
 
 
-def fpr_at_tpr(known_scores, unknown_scores, tpr=0.95, positive="known"):
+def fpr_at_tpr(
+    known_scores: Scores,
+    unknown_scores: Scores,
+    tpr: float = 0.95,
+    positive: Literal["known", "unknown"] = "known",
+) -> float:
     """False positive rate at the first point of the exact curve with TPR >= `tpr`.
 
     Args:
@@ -92,7 +102,7 @@ def fpr_at_tpr(known_scores, unknown_scores, tpr=0.95, positive="known"):
     return RankedScores(known_scores, unknown_scores).fpr_at_tpr(tpr, positive)
 
 
-def roc_curve(known_scores, unknown_scores):
+def roc_curve(known_scores: Scores, unknown_scores: Scores) -> ROCCurve:
     """The exact ROC curve, tie-grouped, for plots.
 
     Points on the straight line between their neighbours are left out; the curve is the

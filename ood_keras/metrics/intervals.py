@@ -1,6 +1,7 @@
 """How far a metric may be off because the test sets are finite."""
 
 import statistics
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from ood_keras.conventions import check_count, check_fraction
 from ood_keras.metrics import curve as formulas
 from ood_keras.metrics import measures
 from ood_keras.metrics.ranked_scores import RankedScores, check_scores
+from ood_keras.types import Scores
 
 
 class Interval(NamedTuple):
@@ -19,7 +21,9 @@ class Interval(NamedTuple):
     high: float
 
 
-def auroc_interval(known_scores, unknown_scores, confidence=0.95):
+def auroc_interval(
+    known_scores: Scores, unknown_scores: Scores, confidence: float = 0.95
+) -> Interval:
     """AUROC with DeLong's confidence interval (DeLong et al. 1988), in one sort.
 
     Computed on the logit scale, so that it stays within (0, 1). Where the sets are
@@ -49,7 +53,7 @@ def auroc_interval(known_scores, unknown_scores, confidence=0.95):
     return auroc_interval_of(ranked, confidence)
 
 
-def auroc_interval_of(ranked, confidence=0.95):
+def auroc_interval_of(ranked: RankedScores, confidence: float = 0.95) -> Interval:
     """`auroc_interval` of `RankedScores`, which other metrics can be read from too."""
     tail = (1 - check_fraction("confidence", confidence)) / 2
     totals = ranked.num_known, ranked.num_unknown
@@ -74,8 +78,12 @@ def auroc_interval_of(ranked, confidence=0.95):
 
 
 def bootstrap_intervals(
-    known_scores, unknown_scores, confidence=0.95, num_resamples=1000, seed=0
-):
+    known_scores: Scores,
+    unknown_scores: Scores,
+    confidence: float = 0.95,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Interval]:
     """All metrics of `evaluate_scores` with percentile bootstrap intervals.
 
     Known and unknown images are drawn anew, each with replacement, `num_resamples`
@@ -102,7 +110,7 @@ def bootstrap_intervals(
     ranked = RankedScores(*pair)
     check_at_least_two(ranked.num_known, ranked.num_unknown, "the bootstrap")
     draws = [
-        [measure.formula(np, curve) for measure in measures.BUILT_IN.values()]
+        [measure.formula(np, curve) for measure in measures.BUILT_IN.values()]  # type: ignore[misc]
         for (curve,) in resampled_curves([pair], num_resamples, seed)
     ]
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
@@ -113,7 +121,7 @@ def bootstrap_intervals(
     }
 
 
-def placements(curve):
+def placements(curve: formulas.Curve) -> tuple[np.ndarray, np.ndarray]:
     """Per group: the share of unknown above its known, and of known below its unknown.
 
     Ties count half; the mean of either over the images is the AUROC.
@@ -123,7 +131,9 @@ def placements(curve):
     return above, below
 
 
-def resampled_curves(pairs, num_resamples, seed):
+def resampled_curves(
+    pairs: Sequence[tuple[Scores, Scores]], num_resamples: int, seed: int
+) -> Iterator[list[formulas.Curve]]:
     """Yields the `Curve`s of detectors on images drawn with replacement.
 
     Args:
@@ -158,7 +168,9 @@ def resampled_curves(pairs, num_resamples, seed):
         ]
 
 
-def agreement_interval(value, lowest, num_pairs, tail):
+def agreement_interval(
+    value: float, lowest: float, num_pairs: int, tail: float
+) -> tuple[float, float]:
     """Where the mean of a number in [lowest, 1] lies that was `value` in every draw.
 
     Disjoint pairs of images are independent draws. All are `value` with a probability
@@ -168,7 +180,7 @@ def agreement_interval(value, lowest, num_pairs, tail):
     return lowest + share * (value - lowest), 1 - share * (1 - value)
 
 
-def check_at_least_two(num_known, num_unknown, method):
+def check_at_least_two(num_known: int, num_unknown: int, method: str) -> None:
     """Raises unless there are two known and two unknown scores."""
     if min(num_known, num_unknown) < 2:
         raise ValueError(

@@ -5,6 +5,7 @@ from keras import ops
 
 from ood_keras.conventions import check_num_classes
 from ood_keras.metrics.labels import split_labels
+from ood_keras.types import DType, Json, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ood_keras")
@@ -37,11 +38,15 @@ class KnownAccuracy(keras.metrics.Mean):
     # Callbacks that monitor a metric look at this in their `mode="auto"`.
     _direction = "up"
 
-    def __init__(self, num_classes, name="known_accuracy", dtype=None):
+    def __init__(
+        self, num_classes: int, name: str = "known_accuracy", dtype: DType = None
+    ) -> None:
         super().__init__(name=name, dtype=dtype)
         self.num_classes = check_num_classes(num_classes)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
         logits = check_logits(y_pred, self.num_classes)[:, : self.num_classes]
         known, labels = split_labels(y_true, self.num_classes, logits)
         predicted = ops.cast(ops.argmax(logits, axis=-1), "int32")
@@ -53,11 +58,11 @@ class KnownAccuracy(keras.metrics.Mean):
             weight *= ops.reshape(ops.cast(sample_weight, self.dtype), (-1,))
         super().update_state(correct, sample_weight=weight)
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {**super().get_config(), "num_classes": self.num_classes}
 
 
-def check_logits(y_pred, num_classes):
+def check_logits(y_pred: Tensor, num_classes: int) -> Tensor:
     """`y_pred` as a tensor, if it has one column per known class, or one more."""
     y_pred = ops.convert_to_tensor(y_pred)
     if len(y_pred.shape) != 2 or y_pred.shape[1] not in (num_classes, num_classes + 1):

@@ -2,8 +2,12 @@
 
 from keras import ops
 
+from ood_keras.types import Tensor
 
-def split_labels(y_true, num_classes, outputs=None):
+
+def split_labels(
+    y_true: Tensor, num_classes: int, outputs: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Which images are known, and their classes.
 
     Args:

@@ -92,7 +92,7 @@ class Measure:
     class_name: str | None = None
     package: str = "Custom"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not str(self.name).isidentifier() or self.name in _RESERVED:
             raise ValueError(
                 "the `name` of a metric is an identifier such as 'fpr99', and none of "

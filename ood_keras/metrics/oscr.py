@@ -4,9 +4,10 @@ import numpy as np
 
 from ood_keras.metrics import curve as formulas
 from ood_keras.metrics.ranked_scores import RankedScores, check_scores
+from ood_keras.types import Flags, Scores
 
 
-def oscr(known_scores, correct, unknown_scores):
+def oscr(known_scores: Scores, correct: Flags, unknown_scores: Scores) -> float:
     """Area under the open-set classification rate curve (Dhamija et al. 2018).
 
     The curve runs over thresholds: the fraction of known images that are accepted and
@@ -41,7 +42,7 @@ def oscr(known_scores, correct, unknown_scores):
     return float(formulas.auroc(np, curve._replace(num_known=len(known_scores))))
 
 
-def check_flags(flags, name, scores):
+def check_flags(flags: Flags, name: str, scores: np.ndarray) -> np.ndarray:
     """Returns `flags` as a bool array, if there is one for each score."""
     flags = np.asarray(flags)
     if flags.shape != scores.shape or flags.dtype != bool:

@@ -3,8 +3,10 @@
 import importlib.resources
 import json
 
+from ood_keras.types import Json
 
-def paper_table():
+
+def paper_table() -> list[Json]:
     """The rows of the paper's Table 1, as printed.
 
     Returns:

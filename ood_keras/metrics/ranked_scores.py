@@ -1,12 +1,14 @@
 """The one sort behind every exact metric."""
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ood_keras.conventions import check_number
 from ood_keras.metrics import curve as formulas
 from ood_keras.metrics import measures
+from ood_keras.types import Names, Scores
 
 _BLOCK = 1 << 16
 
@@ -54,7 +56,7 @@ class RankedScores:
     (0.5, 0.0)
     """
 
-    def __init__(self, known_scores, unknown_scores):
+    def __init__(self, known_scores: Scores, unknown_scores: Scores) -> None:
         known = check_scores(known_scores, "known_scores")
         unknown = check_scores(unknown_scores, "unknown_scores")
         self.num_known = len(known)
@@ -64,7 +66,7 @@ class RankedScores:
         self.known_accepted = known_accepted
         self.unknown_accepted = unknown_accepted
 
-    def curve(self, start=0, stop=None):
+    def curve(self, start: int = 0, stop: int | None = None) -> formulas.Curve:
         """The counts of the groups from `start` to `stop`, int64, for the formulas."""
         before = slice(start - 1, stop) if start else slice(stop)
         edge = {} if start else {"prepend": 0}
@@ -79,19 +81,21 @@ class RankedScores:
             self.num_unknown,
         ).without_overflow()
 
-    def evaluate(self, further=()):
+    def evaluate(self, further: Names = ()) -> dict[str, float]:
         """All metrics, see `ood_keras.metrics.evaluate_scores`."""
         return self._measure(measures.chosen(further))
 
-    def measure(self, name):
+    def measure(self, name: str) -> float:
         """One metric by its name; an unknown name lists the known."""
         return self._measure({name: measures.get(name)})[name]
 
-    def groups_of(self, scores):
+    def groups_of(self, scores: np.ndarray) -> np.ndarray:
         """Index `(n,)` of the group of tied scores that each of some scores is in."""
         return np.searchsorted(self.thresholds, scores)
 
-    def fpr_at_tpr(self, tpr=0.95, positive="known"):
+    def fpr_at_tpr(
+        self, tpr: float = 0.95, positive: Literal["known", "unknown"] = "known"
+    ) -> float:
         """See `ood_keras.metrics.fpr_at_tpr`."""
         meaning = "the fraction of the positives to find; write 95 % as 0.95"
         check_number("tpr", tpr, "(0, 1]", meaning)
@@ -103,7 +107,7 @@ class RankedScores:
             )
         return float(_FPR[positive](np, self.curve(), tpr))
 
-    def roc_curve(self):
+    def roc_curve(self) -> ROCCurve:
         """See `ood_keras.metrics.roc_curve`."""
         known = np.concatenate([[0], self.known_accepted])
         unknown = np.concatenate([[0], self.unknown_accepted])
@@ -141,7 +145,7 @@ class RankedScores:
         )
 
 
-def check_scores(scores, name):
+def check_scores(scores: Scores, name: str) -> np.ndarray:
     """Returns `scores` as a float32 or float64 array `(n,)`, or says what is wrong.
 
     Float64 scores that float32 holds exactly come back as float32.
@@ -227,13 +231,13 @@ def _sorted(known, unknown):
     return block_of
 
 
-def _blocks(size):
+def _blocks(size: int) -> Iterator[tuple[int, int]]:
     """`(start, stop)` of blocks that fit in the second-level cache."""
     for start in range(0, size, _BLOCK):
         yield start, min(start + _BLOCK, size)
 
 
-def _swap_order(bits):
+def _swap_order(bits: np.ndarray) -> np.ndarray:
     """Float32 bits as int32 that sort like the floats, and back: it undoes itself."""
     return bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
 

@@ -1,5 +1,7 @@
 """The exact ranking metrics as Keras metrics, for `model.compile(metrics=[...])`."""
 
+from typing import Any, ClassVar
+
 import keras
 from keras import ops
 
@@ -7,6 +9,7 @@ from ood_keras.conventions import is_integer
 from ood_keras.metrics import curve as formulas
 from ood_keras.metrics import measures
 from ood_keras.metrics.base import ScoreMetric
+from ood_keras.types import DType, Json, Scores, Tensor
 
 # Counts are int32, and AUROC needs twice the number of known-unknown pairs.
 _MAX_CAPACITY = 65535
@@ -46,7 +49,7 @@ class RankingMetric(ScoreMetric):
             fit, or there are sample weights, which an exact ranking has no use for.
     """
 
-    _measure = None
+    _measure: ClassVar[Any] = None
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -57,12 +60,12 @@ class RankingMetric(ScoreMetric):
 
     def __init__(
         self,
-        num_classes,
-        score="unknown_probability",
-        capacity=32768,
-        name=None,
-        dtype=None,
-    ):
+        num_classes: int,
+        score: str = "unknown_probability",
+        capacity: int = 32768,
+        name: str | None = None,
+        dtype: DType = None,
+    ) -> None:
         super().__init__(num_classes, score, name or self._measure, dtype)
         if not is_integer(capacity) or not 2 <= capacity <= _MAX_CAPACITY:
             raise ValueError(
@@ -79,11 +82,11 @@ class RankingMetric(ScoreMetric):
             (self.capacity,), "zeros", dtype="int32", name="kinds"
         )
 
-    def store(self, scores, known):
+    def store(self, scores: Scores, known: Tensor) -> None:
         self._push(self._scores, scores)
         self._push(self._kinds, ops.where(known, _KNOWN, _UNKNOWN))
 
-    def curve(self):
+    def curve(self) -> tuple[formulas.Curve, Tensor]:
         order = ops.argsort(self._scores)
         scores = ops.take(self._scores, order)
         kinds = ops.take(self._kinds, order)
@@ -95,10 +98,10 @@ class RankingMetric(ScoreMetric):
         )
         return formulas.Curve.of(ops, known, unknown), ops.any(ops.isnan(scores))
 
-    def result(self):
+    def result(self) -> Any:
         return self.measure([self._measure])[self._measure]
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {**super().get_config(), "capacity": self.capacity}
 
     def _push(self, variable, values):
@@ -107,7 +110,7 @@ class RankingMetric(ScoreMetric):
         variable.assign(ops.reshape(newest, (self.capacity,)))
 
 
-_CLASSES = {}
+_CLASSES: dict[str, tuple[measures.Measure, Any]] = {}
 
 
 def keras_metric(name: str) -> type[RankingMetric]:
@@ -147,7 +150,7 @@ def keras_metric(name: str) -> type[RankingMetric]:
         made = type(measure.keras_name, (RankingMetric,), attributes)
         keras.saving.register_keras_serializable(package=measure.package)(made)
         _CLASSES[name] = measure, made
-    return made
+    return made  # type: ignore[return-value]
 
 
 _DOCUMENTATION = """{measure.title}: {measure.description}.
@@ -213,19 +216,19 @@ class Ranking(RankingMetric):
 
     def __init__(
         self,
-        num_classes,
-        score="unknown_probability",
-        capacity=32768,
-        prefix="",
-        name=None,
-        dtype=None,
-    ):
+        num_classes: int,
+        score: str = "unknown_probability",
+        capacity: int = 32768,
+        prefix: str = "",
+        name: str | None = None,
+        dtype: DType = None,
+    ) -> None:
         super().__init__(num_classes, score, capacity, name, dtype)
         self.prefix = prefix
 
-    def result(self):
+    def result(self) -> dict[str, Tensor]:
         results = self.measure(measures.BUILT_IN)
         return {self.prefix + name: value for name, value in results.items()}
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {**super().get_config(), "prefix": self.prefix}

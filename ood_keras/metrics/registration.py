@@ -84,7 +84,7 @@ def register(metric: Any = None, /, **fields: Any) -> Any:
     )
 
 
-def _add(measure):
+def _add(measure: Measure) -> None:
     measures.add(measure)
     if measure.formula is not None:
         # A model that was compiled with it can be loaded from now on.
@@ -166,7 +166,7 @@ class _OfScores:
         return float(result)
 
 
-def _refuse(fields, kind):
+def _refuse(fields: dict, kind: str) -> None:
     if fields:
         raise TypeError(
             f"{kind} has its fields already; use dataclasses.replace to change them. "

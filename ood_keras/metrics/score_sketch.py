@@ -1,10 +1,14 @@
 """A mergeable sketch of scores, in bounded memory, that knows its own error."""
 
+from types import ModuleType
+from typing import Self
+
 import numpy as np
 
 from ood_keras.metrics import curve as formulas
 from ood_keras.metrics import measures
 from ood_keras.metrics.ranked_scores import check_scores
+from ood_keras.types import Scores, Tensor
 
 # A bin holds the float32 scores that agree in sign, exponent and the first 9 bits of
 # the mantissa: two scores in one bin differ by less than 0.2 %. Magnitudes below 2^-24
@@ -51,7 +55,7 @@ class ScoreSketch:
     (0.8333333333333333, 1.0)
     """
 
-    def __init__(self, counts=None):
+    def __init__(self, counts: np.ndarray | None = None) -> None:
         if counts is None:
             counts = np.zeros((2, NUM_BINS), np.int64)
         self.counts = np.array(counts, np.int64)
@@ -61,7 +65,7 @@ class ScoreSketch:
                 f"Received: shape {self.counts.shape}"
             )
 
-    def update(self, known_scores=(), unknown_scores=()):
+    def update(self, known_scores: Scores = (), unknown_scores: Scores = ()) -> Self:
         """Adds `ood_score`s, rounded to float32; returns the sketch.
 
         Raises:
@@ -73,12 +77,12 @@ class ScoreSketch:
         ]
         return self
 
-    def merge(self, other):
+    def merge(self, other: "ScoreSketch") -> Self:
         """Adds all that another sketch has seen; returns this one."""
         self.counts += other.counts
         return self
 
-    def evaluate(self):
+    def evaluate(self) -> dict[str, float]:
         """The metrics of `evaluate_scores`, with the scores in one bin taken for ties.
 
         Raises:
@@ -86,11 +90,11 @@ class ScoreSketch:
         """
         curve = self._curve()
         return {
-            name: float(measure.formula(np, curve))
+            name: float(measure.formula(np, curve))  # type: ignore[misc]
             for name, measure in measures.BUILT_IN.items()
         }
 
-    def intervals(self):
+    def intervals(self) -> dict[str, tuple[float, float]]:
         """Dict of `(low, high)`, between which each exact metric lies for certain.
 
         Raises:
@@ -103,7 +107,7 @@ class ScoreSketch:
         }
         return {name: (float(low), float(high)) for name, (low, high) in found.items()}
 
-    def _curve(self):
+    def _curve(self) -> formulas.Curve:
         for row, name in enumerate(("known", "unknown")):
             if not self.counts[row].any():
                 raise ValueError(
@@ -114,7 +118,7 @@ class ScoreSketch:
         return formulas.Curve.of(np, *self.counts[:, used]).without_overflow()
 
 
-def _counts(scores, name):
+def _counts(scores: Scores, name: str) -> np.ndarray:
     """How many scores fall into each bin, int64 `(NUM_BINS,)`."""
     if np.shape(scores) == (0,):
         return np.zeros(NUM_BINS, np.int64)
@@ -124,7 +128,7 @@ def _counts(scores, name):
     return np.bincount(bins, minlength=NUM_BINS)
 
 
-def bin_index(xp, bits):
+def bin_index(xp: ModuleType, bits: Tensor) -> Tensor:
     """Bin of each score, ascending with it, from its int32 bits (of 0.0, not -0.0)."""
     magnitude = xp.right_shift(xp.bitwise_and(bits, 0x7FFFFFFF), _SHIFT)
     step = xp.clip(magnitude - _FIRST_STEP, 0, _BINS_PER_SIGN - 1)

@@ -1,5 +1,7 @@
 """All ranking metrics of billions of images, in bounded memory."""
 
+from collections.abc import Iterable
+
 import keras
 from keras import ops
 
@@ -7,6 +9,7 @@ from ood_keras.metrics import curve as formulas
 from ood_keras.metrics import measures
 from ood_keras.metrics.base import ScoreMetric
 from ood_keras.metrics.score_sketch import NUM_BINS, ScoreSketch, bin_index
+from ood_keras.types import DType, Json, Scores, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ood_keras")
@@ -46,12 +49,12 @@ class StreamingRanking(ScoreMetric):
 
     def __init__(
         self,
-        num_classes,
-        score="unknown_probability",
-        prefix="",
-        name=None,
-        dtype=None,
-    ):
+        num_classes: int,
+        score: str = "unknown_probability",
+        prefix: str = "",
+        name: str | None = None,
+        dtype: DType = None,
+    ) -> None:
         super().__init__(num_classes, score, name, dtype)
         self.prefix = prefix
         self._counts = self.add_variable(
@@ -59,7 +62,7 @@ class StreamingRanking(ScoreMetric):
         )
         self._num_nan = self.add_variable((), "zeros", dtype="int32", name="num_nan")
 
-    def store(self, scores, known):
+    def store(self, scores: Scores, known: Tensor) -> None:
         broken = ops.isnan(scores)
         # `view` wants a static last axis, and the batch is not static.
         bits = ops.view((scores + 0.0)[:, None], "int32")[:, 0]
@@ -70,7 +73,7 @@ class StreamingRanking(ScoreMetric):
         self._counts.assign(self._counts + ops.reshape(counts, (2, NUM_BINS)))
         self._num_nan.assign(self._num_nan + ops.sum(ops.cast(broken, "int32")))
 
-    def curve(self):
+    def curve(self) -> tuple[formulas.Curve, Tensor]:
         # Twice the number of pairs is beyond int32, so the sums go on in float32.
         exact = formulas.Curve.of(ops, self._counts[0], self._counts[1])
         rounded = (ops.cast(counts, "float32") for counts in exact)
@@ -80,19 +83,19 @@ class StreamingRanking(ScoreMetric):
             broken = ops.logical_or(broken, ops.any(counts < 0))
         return formulas.Curve(*rounded), broken
 
-    def result(self):
+    def result(self) -> dict[str, Tensor]:
         results = self.measure(measures.BUILT_IN)
         return {self.prefix + name: value for name, value in results.items()}
 
-    def sketch(self):
+    def sketch(self) -> ScoreSketch:
         """What has been counted as a NumPy `ScoreSketch`: bounds, storing, merging."""
         return ScoreSketch(ops.convert_to_numpy(self._counts))
 
-    def merge_state(self, metrics):
+    def merge_state(self, metrics: Iterable["StreamingRanking"]) -> None:
         """Adds what other `StreamingRanking` metrics have seen."""
         for metric in metrics:
             self._counts.assign(self._counts + metric._counts)
             self._num_nan.assign(self._num_nan + metric._num_nan)
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {**super().get_config(), "prefix": self.prefix}

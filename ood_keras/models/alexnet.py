@@ -1,6 +1,7 @@
 """AlexNet scaled to small images, with and without the modified block (Figure 4)."""
 
 import math
+from collections.abc import Sequence
 
 import keras
 from keras import layers
@@ -12,6 +13,7 @@ from ood_keras.conventions import (
     is_integer,
 )
 from ood_keras.layers import ModifiedSEBlock, SqueezeExcitation
+from ood_keras.types import ImageShape, Tensor
 
 _SMALLEST_SIDE = 28
 # The last pooling leaves a map of at most this side, whatever the image size, so that
@@ -20,16 +22,16 @@ _LAST_SIDE = 4
 
 
 def se_alexnet(
-    input_shape=(28, 28, 1),
-    num_classes=10,
+    input_shape: ImageShape = (28, 28, 1),
+    num_classes: int = 10,
     *,
-    unknown_class=True,
-    filters=(32, 64, 96, 96),
-    branch_filters=None,
-    hidden_size=256,
-    feature_size=128,
-    dropout=0.3,
-):
+    unknown_class: bool = True,
+    filters: Sequence[int] = (32, 64, 96, 96),
+    branch_filters: int | None = None,
+    hidden_size: int = 256,
+    feature_size: int = 128,
+    dropout: float = 0.3,
+) -> keras.Model:
     """Builds an AlexNet-style classifier with the modified block in every stage.
 
     Use it as the paper does (its Figure 4), trained on known and unknown images with
@@ -93,16 +95,16 @@ def se_alexnet(
 
 
 def alexnet(
-    input_shape=(28, 28, 1),
-    num_classes=10,
+    input_shape: ImageShape = (28, 28, 1),
+    num_classes: int = 10,
     *,
-    unknown_class=True,
-    filters=(32, 64, 96, 96),
-    hidden_size=256,
-    feature_size=128,
-    dropout=0.3,
-    squeeze_excitation=False,
-):
+    unknown_class: bool = True,
+    filters: Sequence[int] = (32, 64, 96, 96),
+    hidden_size: int = 256,
+    feature_size: int = 128,
+    dropout: float = 0.3,
+    squeeze_excitation: bool = False,
+) -> keras.Model:
     """Builds the network of `se_alexnet` without the modified block.
 
     Use it to see what the block is worth (the paper's Figure 5). Arguments, returns
@@ -191,12 +193,12 @@ def _alexnet(
     return keras.Model(images, logits, name=name)
 
 
-def _normalized_relu(x, name):
+def _normalized_relu(x: Tensor, name: str) -> Tensor:
     x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
     return layers.ReLU(name=name)(x)
 
 
-def _pool(x, strides, name):
+def _pool(x: Tensor, strides: tuple[int, ...], name: str) -> Tensor:
     return layers.MaxPooling2D(
         strides, padding="same", data_format="channels_last", name=name
     )(x)

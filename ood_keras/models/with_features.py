@@ -3,7 +3,9 @@
 import keras
 
 
-def with_features(model, *, logits="logits", features="features"):
+def with_features(
+    model: keras.Model, *, logits: str = "logits", features: str = "features"
+) -> keras.Model:
     """Returns a model that outputs logits and features, sharing all layers of `model`.
 
     Use it to train with a loss on the features, such as
@@ -60,7 +62,7 @@ def with_features(model, *, logits="logits", features="features"):
     )
 
 
-def _layer(model, argument, name):
+def _layer(model: keras.Model, argument: str, name: str) -> keras.layers.Layer:
     names = [layer.name for layer in model.layers]
     if name not in names:
         nested = [layer.name for layer in model.layers if hasattr(layer, "layers")]
