@@ -6,8 +6,8 @@ they cannot check. They are for annotations only: `isinstance` does not take the
 
 import io
 import os
-from collections.abc import Iterable
-from typing import Any, BinaryIO, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import numpy as np
 
@@ -31,6 +31,10 @@ Images: TypeAlias = Any
 
 # A `tf.data.Dataset` of batches `(images, labels)`.
 Dataset: TypeAlias = Any
+
+# Batches `(images, labels)` as `ood_keras.batches.iterate` yields them; `labels` is
+# `None` where the data has none.
+Batches: TypeAlias = Iterable[tuple[np.ndarray, np.ndarray | None]]
 
 # `(height, width, channels)`.
 ImageShape: TypeAlias = tuple[int, int, int]
@@ -62,3 +66,27 @@ Answer: TypeAlias = dict[str, np.ndarray]
 
 # Several names, of detectors or of data sources.
 Names: TypeAlias = Iterable[str]
+
+
+class TrainingData(Protocol):
+    """What `training.fit` trains on: a `pipelines.Interleave`, or what is like it."""
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    def epoch(self, index: int, start_step: int, /) -> Dataset: ...
+
+
+class Validator(Protocol):
+    """What measures a model after each epoch of `training.fit`."""
+
+    def measure(self) -> Mapping[str, float]: ...
+
+
+class LiveModel(Protocol):
+    """What an export is compared with: a fitted detector, or an earlier export."""
+
+    @property
+    def num_classes(self) -> int | None: ...
+
+    def call(self, images: Tensor, /) -> Any: ...

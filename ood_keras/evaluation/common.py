@@ -1,12 +1,20 @@
 """What evaluations share: checks before and after, and the walk over data."""
 
 import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ood_keras import batches, metrics
 from ood_keras.metrics.intervals import auroc_interval_of
+from ood_keras.types import Batches, Images, Json
+
+if TYPE_CHECKING:
+    from ood_keras.detectors import Detector
 
 
-def check_fitted(detector, name):
+def check_fitted(detector: "Detector", name: str) -> None:
     """Raises unless the detector is fitted."""
     if detector.network is None:
         raise RuntimeError(
@@ -14,7 +22,7 @@ def check_fitted(detector, name):
         )
 
 
-def check_sources(known, unknown):
+def check_sources(known: tuple[str, Images], unknown: dict[str, Images]) -> None:
     """Raises unless `known` is `(source, data)` and `unknown` `{source: data}`."""
     if not (isinstance(known, tuple) and len(known) == 2 and isinstance(known[0], str)):
         raise ValueError(
@@ -34,7 +42,7 @@ def check_sources(known, unknown):
         )
 
 
-def check_labels(labels, num_classes, source):
+def check_labels(labels: np.ndarray | None, num_classes: int, source: str) -> None:
     """Raises unless every label is a known class."""
     if labels is None:
         raise ValueError(
@@ -51,15 +59,15 @@ def check_labels(labels, num_classes, source):
 
 
 def measured(
-    source,
-    accuracy,
-    known_scores,
-    unknown_scores,
+    source: str,
+    accuracy: float | None,
+    known_scores: Mapping[str, np.ndarray],
+    unknown_scores: Mapping[str, Mapping[str, np.ndarray]],
     *,
-    seen,
-    selected_detector,
-    further_metrics=(),
-):
+    seen: Collection[str],
+    selected_detector: str,
+    further_metrics: Collection[str] = (),
+) -> Json:
     """The content of `metrics.json`.
 
     In every row, `auroc_interval` is `[low, high]`, DeLong's interval of AUROC with
@@ -97,7 +105,11 @@ def measured(
     return results
 
 
-def _measured(known_scores, unknown_scores, further_metrics):
+def _measured(
+    known_scores: np.ndarray,
+    unknown_scores: np.ndarray,
+    further_metrics: Collection[str],
+) -> Json:
     """All metrics, and the 95 % interval of AUROC; `None` where a set is one image."""
     ranked = metrics.RankedScores(known_scores, unknown_scores)
     interval = None
@@ -106,7 +118,7 @@ def _measured(known_scores, unknown_scores, further_metrics):
     return {**ranked.evaluate(further_metrics), "auroc_interval": interval}
 
 
-def check_consistent(results):
+def check_consistent(results: Json) -> None:
     """Raises if the results hold numbers that no detector can have."""
     found = metrics.check_consistency(results)
     if found:
@@ -117,7 +129,9 @@ def check_consistent(results):
 
 
 @contextlib.contextmanager
-def progress_bar(num_data_sets, shown):
+def progress_bar(
+    num_data_sets: int, shown: bool
+) -> Iterator[Callable[[Images, str], Batches]]:
     """Yields `walk(data, name)`, which goes over batches and shows how far it is."""
     from tqdm import tqdm
 

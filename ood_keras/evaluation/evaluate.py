@@ -1,5 +1,8 @@
 """Detectors times data sets: a report."""
 
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ood_keras import calibration
@@ -7,22 +10,26 @@ from ood_keras.evaluation import common, selection
 from ood_keras.evaluation.report import Report
 from ood_keras.evaluation.scoring import Scorer
 from ood_keras.metrics import measures
+from ood_keras.types import Images, Json
+
+if TYPE_CHECKING:
+    from ood_keras.detectors import Detector
 
 
 def evaluate(
-    detectors,
+    detectors: "Mapping[str, Detector]",
     *,
-    known,
-    unknown,
-    seen=(),
-    validation_known=None,
-    validation_unknown=None,
-    selected_detector=None,
-    further_metrics=(),
-    class_names=None,
-    protocol=None,
-    progress=True,
-):
+    known: tuple[str, Images],
+    unknown: dict[str, Images],
+    seen: Collection[str] = (),
+    validation_known: Images | None = None,
+    validation_unknown: Images | None = None,
+    selected_detector: str | None = None,
+    further_metrics: Collection[str] = (),
+    class_names: Sequence[str] | None = None,
+    protocol: Json | None = None,
+    progress: bool = True,
+) -> Report:
     """Measures fitted detectors on known and unknown test images.
 
     Use it once, at the end: the detector to deploy is selected on validation data
@@ -87,6 +94,8 @@ def evaluate(
         )
     source, known_data = known
     scorer = Scorer(detectors)
+    validation: dict[str, dict[str, np.ndarray]]
+    validation_metrics: dict[str, dict[str, float]]
     validation, validation_metrics = {}, {}
     selected = selected_detector or next(iter(detectors))
     with common.progress_bar(1 + len(unknown) + 2 * has_validation, progress) as walk:
@@ -133,7 +142,9 @@ def evaluate(
     )
 
 
-def _check_detectors(detectors, selected_detector):
+def _check_detectors(
+    detectors: "Mapping[str, Detector]", selected_detector: str | None
+) -> int:
     """Returns the number of known classes that all the detectors agree on."""
     if not detectors:
         raise ValueError("no detectors to evaluate; give {name: fitted detector}")

@@ -4,17 +4,26 @@ A run's weights and data are not committed; what its pictures need is, in a file
 enough to be: the worst mistakes, and a random choice of features and confidences.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from ood_keras import files, npz
 from ood_keras.conventions import accepts, percent
 from ood_keras.evaluation import figures
 from ood_keras.names import shortened, valid
+from ood_keras.types import Path
+
+if TYPE_CHECKING:
+    from ood_keras import evaluation
 
 _NUM_SAMPLED = 1000
 
 
-def record_examples(report, path, detector=None):
+def record_examples(
+    report: "evaluation.Report", path: Path, detector: str | None = None
+) -> None:
     """Writes what the pictures of a report need beside `scores.npz`.
 
     Args:
@@ -57,7 +66,7 @@ def record_examples(report, path, detector=None):
         files.write_arrays(temporary, kept, compressed=True)
 
 
-def load_examples(path):
+def load_examples(path: Path) -> dict[str, Any]:
     """Returns what `record_examples` wrote.
 
     Args:
@@ -87,7 +96,9 @@ def load_examples(path):
     return loaded
 
 
-def worst_mistakes(report, detector):
+def worst_mistakes(
+    report: "evaluation.Report", detector: str
+) -> dict[str, dict[str, Any]]:
     """Returns the images of each data set that are furthest on the wrong side.
 
     Args:
@@ -100,7 +111,7 @@ def worst_mistakes(report, detector):
         `predictions` `(n,)`, the `labels` of known ones, and of the whole data set
         `accepted`, the share at or below the threshold, and `total`.
     """
-    sets = {"known": (None, report.known)}
+    sets: dict[str, tuple[str | None, Any]] = {"known": (None, report.known)}
     sets |= {f"unknown/{name}": (name, data) for name, data in report.unknown.items()}
     mistakes = {}
     for name, (source, data) in sets.items():
@@ -117,7 +128,11 @@ def worst_mistakes(report, detector):
     return mistakes
 
 
-def mistake_rows(mistakes, threshold, class_names=None):
+def mistake_rows(
+    mistakes: Mapping[str, Mapping[str, Any]],
+    threshold: float,
+    class_names: Sequence[str] | None = None,
+) -> dict[str, tuple[np.ndarray, list[str]]]:
     """Returns the images on the wrong side of a threshold, for `figures.pictures`.
 
     Args:

@@ -6,11 +6,18 @@ backend and the user's style alone. Save one with `figure.savefig(path)`. Throug
 when `ood_score <= threshold`.
 """
 
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ood_keras import metrics
 from ood_keras.conventions import accepts, percent
 from ood_keras.evaluation import style
+from ood_keras.types import Json, Scores
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _NUM_BINS = 80
 _LINES = ("-", "--", ":", "-.")
@@ -20,7 +27,13 @@ _CONFIDENCE = "confidence (largest probability of a known class)"
 
 
 @style.styled
-def roc(known_scores, unknown_scores, *, seen=(), log_x=True):
+def roc(
+    known_scores: np.ndarray,
+    unknown_scores: Mapping[str, np.ndarray],
+    *,
+    seen: Collection[str] = (),
+    log_x: bool = True,
+) -> "Figure":
     """Draws one ROC curve per unknown source (Figures 5b and 6b of the paper).
 
     Accepting a known image is the positive event: the curve shows the share of known
@@ -64,14 +77,14 @@ def roc(known_scores, unknown_scores, *, seen=(), log_x=True):
 
 @style.styled
 def density(
-    known_scores,
-    unknown_scores,
+    known_scores: np.ndarray,
+    unknown_scores: Mapping[str, np.ndarray],
     *,
-    known_confidence=None,
-    unknown_confidence=None,
-    threshold=None,
-    seen=(),
-):
+    known_confidence: np.ndarray | None = None,
+    unknown_confidence: Mapping[str, np.ndarray] | None = None,
+    threshold: float | None = None,
+    seen: Collection[str] = (),
+) -> "Figure":
     """Draws the distribution of known against each unknown (Figures 5c and 6c).
 
     One row per unknown source. The vertical axis is logarithmic, so that the few images
@@ -106,7 +119,7 @@ def density(
             _draw_density(
                 axes,
                 known_confidence,
-                unknown_confidence[source],
+                unknown_confidence[source],  # type: ignore[index]
                 np.linspace(0, 1, _NUM_BINS + 1),
                 color,
             )
@@ -126,7 +139,13 @@ def density(
 
 
 @style.styled
-def score_among(score, known_scores, unknown_scores=(), *, threshold):
+def score_among(
+    score: float | None,
+    known_scores: Scores,
+    unknown_scores: Scores = (),
+    *,
+    threshold: float,
+) -> "Figure":
     """Draws where the score of one image lies among those of known images.
 
     Args:
@@ -189,13 +208,13 @@ def score_among(score, known_scores, unknown_scores=(), *, threshold):
 
 @style.styled
 def perturbed_density(
-    known_scores,
-    unknown_scores,
+    known_scores: Mapping[str, np.ndarray],
+    unknown_scores: np.ndarray,
     *,
-    threshold,
-    known_confidence=None,
-    unknown_confidence=None,
-):
+    threshold: float,
+    known_confidence: Mapping[str, np.ndarray] | None = None,
+    unknown_confidence: np.ndarray | None = None,
+) -> "Figure":
     """Draws known images under perturbations against unknown ones (Figure 3).
 
     One row per perturbation.
@@ -226,7 +245,7 @@ def perturbed_density(
         if with_confidence:
             _draw_density(
                 panels[0],
-                known_confidence[name],
+                known_confidence[name],  # type: ignore[index]
                 unknown_confidence,
                 np.linspace(0, 1, _NUM_BINS + 1),
                 style.UNKNOWN,
@@ -243,7 +262,7 @@ def perturbed_density(
     return figure
 
 
-def plane(known_features):
+def plane(known_features: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
     """Returns the map of features to the plane in which figures show them.
 
     Features of size 2 stay as they are; larger ones are projected on the first two
@@ -270,7 +289,13 @@ def plane(known_features):
 
 
 @style.styled
-def features_2d(known_features, known_labels, unknown_features, *, class_names=None):
+def features_2d(
+    known_features: np.ndarray,
+    known_labels: np.ndarray,
+    unknown_features: Mapping[str, np.ndarray],
+    *,
+    class_names: Sequence[str] | None = None,
+) -> "Figure":
     """Draws features in the plane (Figures 5a, 6a): known by class, unknown in black.
 
     Features of size 2 are drawn as they are; larger ones are projected on the first two
@@ -304,7 +329,11 @@ def features_2d(known_features, known_labels, unknown_features, *, class_names=N
 
 
 @style.styled
-def features_compared(networks, *, class_names=None):
+def features_compared(
+    networks: Mapping[str, tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]],
+    *,
+    class_names: Sequence[str] | None = None,
+) -> "Figure":
     """Draws the 2-D features of several networks side by side (Figures 5a, 6a and 7).
 
     Above, known images by class, unknown images in black and the origin as a cross;
@@ -338,7 +367,7 @@ def features_compared(networks, *, class_names=None):
         lengths = [np.linalg.norm(rows, axis=1) for rows in (known, unknown)]
         top = max(np.quantile(values, 0.999) for values in lengths) or 1.0
         bins = np.linspace(0, 1.02 * top, _NUM_BINS + 1)
-        _draw_density(lower, *lengths, bins, style.UNKNOWN)
+        _draw_density(lower, *lengths, bins, style.UNKNOWN)  # type: ignore[call-arg]
         lower.set_xlabel("length of the feature vector")
     axes[1, 0].set_ylabel("share of images")
     sources = {source for _, _, by_source in networks.values() for source in by_source}
@@ -355,17 +384,17 @@ def features_compared(networks, *, class_names=None):
 
 @style.styled
 def grid(
-    known_scores,
-    unknown_scores,
-    known_features,
-    known_labels,
-    unknown_features,
+    known_scores: np.ndarray,
+    unknown_scores: Mapping[str, np.ndarray],
+    known_features: np.ndarray,
+    known_labels: np.ndarray,
+    unknown_features: Mapping[str, np.ndarray],
     *,
-    what=None,
-    threshold=None,
-    seen=(),
-    class_names=None,
-):
+    what: str | None = None,
+    threshold: float | None = None,
+    seen: Collection[str] = (),
+    class_names: Sequence[str] | None = None,
+) -> "Figure":
     """Draws Figure 6 of the paper for every unknown source: features, ROC, density.
 
     Args:
@@ -421,7 +450,7 @@ def grid(
 
 
 @style.styled
-def pictures(rows):
+def pictures(rows: Mapping[str, tuple[np.ndarray, Sequence[str]]]) -> "Figure":
     """Draws rows of images, each with a title, and a caption under each image.
 
     Args:
@@ -444,7 +473,7 @@ def pictures(rows):
         for images, captions in rows.values()
     ]
     width, height = num_columns * (size + gap) + gap, sum(row_heights) + gap
-    figure = Figure(figsize=(width, height), layout="none")
+    figure = Figure(figsize=(width, height), layout="none")  # type: ignore[arg-type]
 
     def write(left, bottom, text, **kwargs):
         text = style.literal(text)
@@ -472,7 +501,7 @@ def pictures(rows):
 
 
 @style.styled
-def robustness(networks):
+def robustness(networks: Mapping[str, Json]) -> "Figure":
     """Draws what perturbations of known images do: one column for each.
 
     From above: the shares of known images that are classified correctly, rejected, and
@@ -543,7 +572,7 @@ def robustness(networks):
     return figure
 
 
-def mean_auroc(point, seen=()):
+def mean_auroc(point: Json, seen: Collection[str] = ()) -> float:
     """AUROC of one perturbation at one strength, the mean over unknown sources.
 
     Those that training was shown are left out, unless there is no other.
@@ -554,7 +583,9 @@ def mean_auroc(point, seen=()):
 
 
 @style.styled
-def training_curve(curves, *, title):
+def training_curve(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str
+) -> "Figure":
     """Draws metrics on validation images against the epochs.
 
     Args:

@@ -3,11 +3,16 @@
 import base64
 import functools
 import platform
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ood_keras import names
 from ood_keras._version import __version__
 from ood_keras.conventions import percent
 from ood_keras.metrics import measures
+
+if TYPE_CHECKING:
+    from ood_keras import evaluation
 
 _FIGURES = {
     "density": (
@@ -38,7 +43,7 @@ _FIGURES = {
 }
 
 
-def render(report, images):
+def render(report: "evaluation.Report", images: Mapping[str, bytes]) -> str:
     """Returns the page as text.
 
     Args:
@@ -87,7 +92,7 @@ def render(report, images):
     )
 
 
-def versions():
+def versions() -> dict[str, str]:
     """What ran, as `{name: version}`."""
     import keras
     import numpy
@@ -100,7 +105,7 @@ def versions():
     }
 
 
-def _sizes(report):
+def _sizes(report: "evaluation.Report") -> list[tuple[str, str, int, bool]]:
     """Rows `(role, source, number of images, whether seen)`."""
     selected = report.metrics["selected_detector"]
     rows = report.metrics["detectors"][selected]["unknown"]

@@ -3,6 +3,8 @@
 import dataclasses
 import io
 import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +13,10 @@ from ood_keras.calibration import Threshold
 from ood_keras.evaluation import examples, figures, page
 from ood_keras.evaluation.scoring import Scored
 from ood_keras.evaluation.table import format_table
+from ood_keras.types import Json, Path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,25 +38,25 @@ class Report:
         protocol: What the caller said about the run.
     """
 
-    metrics: dict
+    metrics: Json
     known: Scored
     unknown: dict[str, Scored]
-    validation: dict
-    validation_metrics: dict
+    validation: dict[str, dict[str, np.ndarray]]
+    validation_metrics: dict[str, dict[str, float]]
     thresholds: dict[str, Threshold]
-    class_names: list[str] | None = None
-    protocol: dict = dataclasses.field(default_factory=dict)
+    class_names: Sequence[str] | None = None
+    protocol: Json = dataclasses.field(default_factory=dict)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return format_table(self.metrics)
 
     @property
-    def threshold(self):
+    def threshold(self) -> Threshold:
         """That of the selected detector."""
         return self.thresholds[self.metrics["selected_detector"]]
 
     @property
-    def scores(self):
+    def scores(self) -> dict[str, np.ndarray]:
         """The arrays of `scores.npz`, by name.
 
         * `known/DETECTOR`, `unknown/SOURCE/DETECTOR`, `validation/known/DETECTOR`,
@@ -74,7 +80,7 @@ class Report:
             arrays |= {f"validation/{role}/{key}": v for key, v in scores.items()}
         return arrays
 
-    def figures(self):
+    def figures(self) -> "dict[str, Figure]":
         """The pictures of the selected detector: `{name: matplotlib Figure}`."""
         selected = self.metrics["selected_detector"]
         rows = self.metrics["detectors"][selected]["unknown"]
@@ -121,7 +127,7 @@ class Report:
             ),
         }
 
-    def save(self, run_dir):
+    def save(self, run_dir: Path) -> None:
         """Writes the report into a folder, each file whole or not at all.
 
         Args:
@@ -145,18 +151,18 @@ class Report:
         files.write_text(run_dir / "report.html", page.render(self, images))
         files.write_json(run_dir / "metrics.json", self.metrics)
 
-    def accepted(self, source=None, detector=None):
+    def accepted(self, source: str | None = None, detector: str | None = None) -> float:
         """Share of test images at or below a detector's threshold.
 
         Of known ones and of the selected detector by default.
         """
         return float(np.mean(self._accepts(source, detector)))
 
-    def rejected(self, source=None, detector=None):
+    def rejected(self, source: str | None = None, detector: str | None = None) -> float:
         """Share of test images above a detector's threshold, as `accepted`."""
         return float(np.mean(~self._accepts(source, detector)))
 
-    def _accepts(self, source, detector):
+    def _accepts(self, source: str | None, detector: str | None) -> np.ndarray:
         detector = detector or self.metrics["selected_detector"]
         data = self.known if source is None else self.unknown[source]
         return self.thresholds[detector].accepts(data.scores[detector])

@@ -2,6 +2,8 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -13,11 +15,18 @@ from ood_keras.evaluation import common, figures, style
 from ood_keras.evaluation.scoring import Scorer
 from ood_keras.metrics import evaluate_scores
 from ood_keras.names import shortened
+from ood_keras.types import Images, Json, Path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ood_keras.calibration import Threshold
+    from ood_keras.detectors import Detector, Network
 
 _EPSILONS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 
 # What `evaluate` tries by default: strengths in units of the pixel range.
-PERTURBATIONS = {
+PERTURBATIONS: dict[str, tuple[float, ...]] = {
     "white_noise": (0.1, 0.25, 0.5, 0.75, 1.0),
     "gaussian_noise": (0.1, 0.25, 0.5, 0.75, 1.0),
     "fgsm": _EPSILONS,
@@ -51,14 +60,14 @@ class Robustness:
             strengths with the first detector's decision, for `figures.pictures`.
     """
 
-    metrics: dict
-    known_scores: dict
-    unknown_scores: dict
-    known_confidence: dict
-    unknown_confidence: dict
-    pictures: dict
+    metrics: Json
+    known_scores: dict[str, dict[float, np.ndarray]]
+    unknown_scores: dict[str, np.ndarray]
+    known_confidence: dict[str, dict[float, np.ndarray]]
+    unknown_confidence: dict[str, np.ndarray]
+    pictures: dict[str, tuple[np.ndarray, list[str]]]
 
-    def figures(self):
+    def figures(self) -> "dict[str, Figure]":
         """`{name: matplotlib Figure}`."""
         measured = next(iter(self.metrics["detectors"].values()))
         return {
@@ -75,7 +84,7 @@ class Robustness:
             "robustness_inputs": figures.pictures(self.pictures),
         }
 
-    def save(self, run_dir):
+    def save(self, run_dir: Path) -> None:
         """Writes `robustness.json`, and its figures into `figures/`.
 
         Raises:
@@ -89,16 +98,16 @@ class Robustness:
 
 
 def evaluate(
-    detectors,
-    thresholds,
+    detectors: "Mapping[str, Detector]",
+    thresholds: "Mapping[str, Threshold]",
     *,
-    known,
-    unknown,
-    perturbations=None,
-    class_names=None,
-    seed=0,
-    progress=True,
-):
+    known: tuple[str, Images],
+    unknown: dict[str, Images],
+    perturbations: Mapping[str, Sequence[float]] | None = None,
+    class_names: Sequence[str] | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Robustness:
     """Perturbs known test images ever more and measures what becomes of them.
 
     Use it to see whether a model that errs at least rejects. Unknown images stay as
@@ -147,7 +156,7 @@ def evaluate(
     changes = _changes(detector, perturbations)
     scorer = Scorer(detectors)
     steps = [(name, s) for name, strengths in perturbations.items() for s in strengths]
-    first_images = {}
+    first_images: dict[tuple[str, float], np.ndarray] = {}
 
     def changed(walk, name, strength):
         generator = np.random.default_rng(seed)
@@ -222,7 +231,9 @@ def evaluate(
     )
 
 
-def white_noise(images, strength, seed=0):
+def white_noise(
+    images: np.ndarray, strength: float, seed: int | np.random.Generator = 0
+) -> np.ndarray:
     """Adds noise that is uniform in [-strength, strength], and clips to [0, 1].
 
     Args:
@@ -234,7 +245,9 @@ def white_noise(images, strength, seed=0):
     return np.clip(images + np.float32(strength) * (2 * noise - 1), 0, 1)
 
 
-def gaussian_noise(images, strength, seed=0):
+def gaussian_noise(
+    images: np.ndarray, strength: float, seed: int | np.random.Generator = 0
+) -> np.ndarray:
     """Adds normal noise of mean 0 and deviation `strength`, and clips to [0, 1].
 
     Args:
@@ -269,7 +282,7 @@ class Attack:
     >>> moved = attack.fgsm(images, labels, epsilon=0.1)
     """
 
-    def __init__(self, network, num_classes):
+    def __init__(self, network: "Network", num_classes: int) -> None:
         if keras.backend.backend() != "tensorflow":
             raise RuntimeError(
                 "FGSM and PGD need gradients, which this package takes with TensorFlow "
@@ -298,7 +311,9 @@ class Attack:
 
         self._compiled_step = step
 
-    def fgsm(self, images, labels, epsilon):
+    def fgsm(
+        self, images: np.ndarray, labels: np.ndarray, epsilon: float
+    ) -> np.ndarray:
         """One step of length `epsilon` (Goodfellow et al. 2015), clipped to [0, 1].
 
         Args:
@@ -311,7 +326,13 @@ class Attack:
         """
         return np.clip(self._step(images, labels, epsilon), 0, 1)
 
-    def pgd(self, images, labels, epsilon, num_steps=10):
+    def pgd(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        epsilon: float,
+        num_steps: int = 10,
+    ) -> np.ndarray:
         """`num_steps` small steps, kept within `epsilon` (Madry et al. 2018).
 
         It starts at the image itself, and a step is `2.5 epsilon / num_steps` long.
@@ -332,13 +353,13 @@ class Attack:
             moved = np.clip(step, low, high)
         return moved
 
-    def _step(self, images, labels, size):
+    def _step(self, images: np.ndarray, labels: np.ndarray, size: float) -> np.ndarray:
         images = np.asarray(images, np.float32)
         labels = np.asarray(labels, np.int64)
         return self._compiled_step(images, labels, np.float32(size)).numpy()
 
 
-def most_accepted_wrong(measured):
+def most_accepted_wrong(measured: Json) -> float:
     """The largest share of known images that one perturbation gets accepted, misread.
 
     Args:

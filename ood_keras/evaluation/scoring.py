@@ -1,11 +1,17 @@
 """One walk over a data set: every score, and the few images worth showing."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ood_keras.detectors.compiled import compiled
 from ood_keras.detectors.statistics import Smallest
+from ood_keras.types import Batches
+
+if TYPE_CHECKING:
+    from ood_keras.detectors import Detector
 
 NUM_PICTURED = 2000
 NUM_EXAMPLES = 10
@@ -26,12 +32,13 @@ class Scored:
             detector the `NUM_EXAMPLES` images that are most wrong, the worst first.
     """
 
-    scores: dict
-    labels: np.ndarray | None = None
-    predictions: np.ndarray | None = None
-    confidence: np.ndarray | None = None
-    sample: dict = dataclasses.field(default_factory=dict)
-    examples: dict = dataclasses.field(default_factory=dict)
+    scores: dict[str, np.ndarray]
+    # `Any` stands for `None`, which whoever knows the data need not check for.
+    labels: np.ndarray | Any = None
+    predictions: np.ndarray | Any = None
+    confidence: np.ndarray | Any = None
+    sample: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    examples: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
 
 
 class Scorer:
@@ -41,7 +48,8 @@ class Scorer:
         fitted: `{name: fitted detector}`.
     """
 
-    def __init__(self, fitted):
+    def __init__(self, fitted: "Mapping[str, Detector]") -> None:
+        layers: list[set[str]]
         keys, networks, layers, self._group = [], [], [], {}
         for name, detector in fitted.items():
             config = detector.get_config()
@@ -70,7 +78,14 @@ class Scorer:
 
         self._run = compiled(run)
 
-    def score(self, batches, name, *, detector=None, worst="highest"):
+    def score(
+        self,
+        batches: Batches,
+        name: str,
+        *,
+        detector: str | None = None,
+        worst: Literal["highest", "lowest"] = "highest",
+    ) -> Scored:
         """Walks over a data set once.
 
         Args:
@@ -90,6 +105,7 @@ class Scorer:
         generator = np.random.default_rng(0)
         sample = Smallest(NUM_PICTURED)
         examples = {scorer: Smallest(NUM_EXAMPLES) for scorer in self._group}
+        all_labels: list[Any]
         all_scores, all_labels, all_summaries, num_images = [], [], [], 0
         for images, labels in batches:
             if not len(images):

@@ -1,11 +1,22 @@
 """Which detector to deploy, decided on validation data alone."""
 
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from ood_keras import metrics
 from ood_keras.batches import iterate
 from ood_keras.evaluation.scoring import Scorer
+from ood_keras.types import Images
+
+if TYPE_CHECKING:
+    from ood_keras.detectors import Detector
 
 
-def select_detector(detectors, *, known, unknown):
+def select_detector(
+    detectors: "Mapping[str, Detector]", *, known: Images, unknown: Images
+) -> tuple[str, dict[str, dict[str, float]]]:
     """Scores validation images with every detector and chooses the best one.
 
     The best has the lowest `fpr95_known_positive`; ties go to the lower
@@ -35,7 +46,11 @@ def select_detector(detectors, *, known, unknown):
     )
 
 
-def best(known_scores, unknown_scores, further_metrics=()):
+def best(
+    known_scores: Mapping[str, np.ndarray],
+    unknown_scores: Mapping[str, np.ndarray],
+    further_metrics: Collection[str] = (),
+) -> tuple[str, dict[str, dict[str, float]]]:
     """`select_detector` for scores that exist: two dicts `{name: ood_score}`."""
     table = {
         name: metrics.evaluate_scores(
@@ -47,6 +62,6 @@ def best(known_scores, unknown_scores, further_metrics=()):
     return min(table, key=lambda name: rank(table[name])), table
 
 
-def rank(row):
+def rank(row: Mapping[str, float]) -> tuple[float, float, float]:
     """What `select_detector` sorts by: lower is better."""
     return row["fpr95_known_positive"], row["detection_error"], -row["auroc"]

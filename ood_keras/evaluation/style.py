@@ -7,8 +7,15 @@ sources are dashed and named so, classes are written beside their points.
 
 import functools
 import unicodedata
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, ParamSpec
 
 from ood_keras import names
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_Arguments = ParamSpec("_Arguments")
 
 KNOWN = "#3f90da"
 UNKNOWN = "#000000"
@@ -83,14 +90,16 @@ _SETTINGS = {
 }
 
 
-def styled(figure_function):
+def styled(
+    figure_function: "Callable[_Arguments, Figure]",
+) -> "Callable[_Arguments, Figure]":
     """Runs a figure function under this style, whatever the user's own is.
 
     The user's settings, backend and open figures are left as they were.
     """
 
     @functools.wraps(figure_function)
-    def wrapper(*args, **kwargs):
+    def wrapper(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> "Figure":
         import matplotlib.style
 
         with matplotlib.style.context(["default", _SETTINGS]):
@@ -99,22 +108,22 @@ def styled(figure_function):
     return wrapper
 
 
-def source_color(index):
+def source_color(index: int) -> str:
     """Returns the colour of the unknown source at `index`; they repeat after nine."""
     return SOURCES[index % len(SOURCES)]
 
 
-def class_color(index):
+def class_color(index: int) -> str:
     """Returns the colour of known class `index`; they repeat after ten."""
     return CLASSES[index % len(CLASSES)]
 
 
-def title(name):
+def title(name: str) -> str:
     """Returns the name of a perturbation as it is written in figures."""
     return {"fgsm": "FGSM", "pgd": "PGD"}.get(name, name.replace("_", " "))
 
 
-def shown(texts, width=28):
+def shown(texts: Iterable[str], width: int = 28) -> list[str]:
     """The names of classes, sources or detectors as figures write them.
 
     On one line, short enough not to cover what is beside them, and different from one
@@ -133,7 +142,7 @@ def shown(texts, width=28):
     return [_in_place(text.replace("$", r"\$")) for text in short]
 
 
-def literal(text):
+def literal(text: object) -> str:
     """`text` so that Matplotlib writes it as it is, lines included.
 
     A dollar begins no formula, and what the font has no picture of is `MISSING`.
@@ -142,14 +151,14 @@ def literal(text):
     return "\n".join(lines).replace("$", r"\$")
 
 
-def _in_place(text):
+def _in_place(text: str) -> str:
     """A name between marks, if it is written from right to left."""
     if any(unicodedata.bidirectional(letter) in ("R", "AL", "AN") for letter in text):
         return f"{LEFT_TO_RIGHT}{text}{LEFT_TO_RIGHT}"
     return text
 
 
-def _drawable(text):
+def _drawable(text: str) -> str:
     known = _characters()
     return "".join(
         character if ord(character) in known else MISSING for character in text
@@ -157,7 +166,7 @@ def _drawable(text):
 
 
 @functools.cache
-def _characters():
+def _characters() -> frozenset[int]:
     """The numbers of all characters that the font has."""
     from matplotlib import font_manager
 

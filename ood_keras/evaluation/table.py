@@ -1,16 +1,18 @@
 """The metrics as text, for a terminal."""
 
 import functools
+from collections.abc import Sequence
 
 from ood_keras.conventions import percent
 from ood_keras.metrics import measures
 from ood_keras.names import one_line
+from ood_keras.types import Json
 
 _percent = functools.partial(percent, spec=".2f", unit="")
 _SEEN_NOTE = "* seen: training was exposed to other images of this source"
 
 
-def format_table(metrics):
+def format_table(metrics: Json) -> str:
     """Returns the content of `metrics.json` as a table to print, in percent.
 
     The selected detector comes first with all metrics. The interval beside AUROC is
@@ -74,27 +76,27 @@ def format_table(metrics):
     return "\n".join(lines)
 
 
-def _accuracy(known):
+def _accuracy(known: Json) -> str:
     if known["accuracy"] is None:
         return "no classifier"
     return f"accuracy {_percent(known['accuracy'])} %"
 
 
-def _starred(source, row):
+def _starred(source: str, row: Json) -> str:
     source = one_line(source)
     return f"{source} *" if row["seen"] else source
 
 
-def _pair(row):
+def _pair(row: Json) -> str:
     return f"{_percent(row['auroc'])} / {_percent(row['fpr95_known_positive'])}"
 
 
-def _interval(row):
+def _interval(row: Json) -> str:
     ends = row.get("auroc_interval")
     return " to ".join(map(_percent, ends)) if ends else "unknown"
 
 
-def _aligned(header, rows):
+def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines with the first column to the left and the others to the right."""
     widths = [
         max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)

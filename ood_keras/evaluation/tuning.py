@@ -1,28 +1,34 @@
 """Hyper-parameters of detectors, chosen from a small grid on validation images."""
 
 import itertools
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ood_keras import batches, detectors
 from ood_keras.evaluation.selection import rank, select_detector
+from ood_keras.types import Images
+
+if TYPE_CHECKING:
+    import keras
 
 # From the grids of Lee et al. 2018, in the units of the images, [0, 1].
-TEMPERATURES = (1.0, 10.0, 100.0, 1000.0)
-ODIN_STEPS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.05)
-MAHALANOBIS_STEPS = (0.0, 0.0005, 0.001, 0.002, 0.005, 0.01)
+TEMPERATURES: tuple[float, ...] = (1.0, 10.0, 100.0, 1000.0)
+ODIN_STEPS: tuple[float, ...] = (0.0, 0.001, 0.002, 0.005, 0.01, 0.05)
+MAHALANOBIS_STEPS: tuple[float, ...] = (0.0, 0.0005, 0.001, 0.002, 0.005, 0.01)
 
 
 def tune_odin(
-    model,
+    model: "keras.Model",
     *,
-    num_classes,
-    known,
-    unknown,
-    temperatures=TEMPERATURES,
-    steps=ODIN_STEPS,
-    num_images=1000,
-):
+    num_classes: int,
+    known: Images,
+    unknown: Images,
+    temperatures: Iterable[float] = TEMPERATURES,
+    steps: Iterable[float] = ODIN_STEPS,
+    num_images: int = 1000,
+) -> detectors.ODIN:
     """Returns ODIN with the temperature and the step that are best on validation.
 
     The protocol of Liang et al. 2018 and Lee et al. 2018: every pair of the grid is
@@ -61,16 +67,16 @@ def tune_odin(
 
 
 def tune_mahalanobis(
-    model,
-    data,
+    model: "keras.Model",
+    data: Images,
     *,
-    num_classes,
-    known,
-    unknown,
-    layer_sets=(None,),
-    steps=MAHALANOBIS_STEPS,
-    num_images=1000,
-):
+    num_classes: int,
+    known: Images,
+    unknown: Images,
+    layer_sets: Iterable[Sequence[str] | None] = (None,),
+    steps: Sequence[float] = MAHALANOBIS_STEPS,
+    num_images: int = 1000,
+) -> detectors.Mahalanobis:
     """Returns Mahalanobis with the layers and the step that are best on validation.
 
     The protocol of Lee et al. 2018: for every step, a logistic regression over the
@@ -96,7 +102,7 @@ def tune_mahalanobis(
         config = {"num_classes": num_classes, "layers": layers}
         learnt = detectors.get("mahalanobis", **config).fit(model, data).get_arrays()
         for step in steps:
-            candidate = detectors.get("mahalanobis", perturbation=step, **config)
+            candidate: Any = detectors.get("mahalanobis", perturbation=step, **config)
             candidate.restore(model, learnt, num_classes)
             if layers is not None and len(layers) > 1:
                 candidate.weigh_layers(known, unknown)
@@ -114,7 +120,7 @@ def _best(candidates, known, unknown):
     return candidates[min(tables, key=lambda index: rank(tables[index]))]
 
 
-def _some(data, num_images):
+def _some(data: Images, num_images: int) -> np.ndarray:
     """At most `num_images` images of `data`, at equal distances, as one array."""
     images = np.concatenate([images for images, _ in batches.iterate(data)])
     if len(images) <= num_images:

@@ -2,6 +2,8 @@
 
 import statistics
 import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +16,7 @@ from ood_keras.inference import answers as answering
 from ood_keras.inference import manifest
 from ood_keras.inference.predictor import Predictor
 from ood_keras.inference.shipped_models import locate
+from ood_keras.types import Answer, Images, ImageShape, Json, Path
 
 # What rounding may amount to in float32, relative to the value or to 1, whichever is
 # larger; a float32 file may decide otherwise only within this of the threshold.
@@ -56,13 +59,13 @@ class Source:
 
     def __init__(
         self,
-        path,
-        target,
-        known_images,
-        unknown_images,
-        target_acceptance,
-        requantises=False,
-    ):
+        path: Path,
+        target: Literal["tflite", "onnx"],
+        known_images: Images,
+        unknown_images: Images | None,
+        target_acceptance: float | None,
+        requantises: bool = False,
+    ) -> None:
         path = locate(path)
         self.manifest = manifest.read(path)
         _check_detector(self.manifest["detector"], target)
@@ -89,7 +92,7 @@ class Source:
             else self._images("unknown_images", unknown_images)
         )
 
-    def look(self, dtypes=()):
+    def look(self, dtypes: Iterable[str] = ()) -> None:
         """Asks the SavedModel about all images, and fixes the thresholds of a copy.
 
         Args:
@@ -117,7 +120,7 @@ class Source:
             scores = self._float32["known"]["ood_score"]
             self.threshold, self.operating_points = self.recalibrated(scores)
 
-    def _in_float32(self):
+    def _in_float32(self) -> Callable[[np.ndarray], Answer]:
         """A function from images to what the SavedModel would answer in float32."""
         model = tf.saved_model.load(str(self.path))
         image = tf.TensorSpec((None, *self.image_shape), tf.float32, name="image")
@@ -140,7 +143,7 @@ class Source:
 
         return predict
 
-    def _check_same_network(self):
+    def _check_same_network(self) -> None:
         allowed = max((_ROUNDING[name] for name in self.dtypes), default=0)
         for name, answer in self._float32.items():
             moved = answer["probabilities"] - self.answers[name]["probabilities"]
@@ -153,7 +156,9 @@ class Source:
                     "network, or train it in float32"
                 )
 
-    def recalibrated(self, scores):
+    def recalibrated(
+        self, scores: np.ndarray
+    ) -> tuple[calibration.Threshold, dict[str, calibration.Threshold]]:
         """Threshold and operating points for other `scores` of the known images.
 
         They are chosen alike. Operating points whose choice cannot be repeated are
@@ -170,14 +175,14 @@ class Source:
             if _repeats(point)
         }
 
-    def ask(self, predict):
+    def ask(self, predict: Callable[[np.ndarray], Answer]) -> dict[str, Answer]:
         """What `predict` answers, `{"known": ..., "unknown": ...}`."""
         answers = {"known": predict(self.known)}
         if self.unknown is not None:
             answers["unknown"] = predict(self.unknown)
         return answers
 
-    def quality(self, answers):
+    def quality(self, answers: Mapping[str, Answer]) -> dict[str, float]:
         """AUROC and FPR95 of these answers; empty without unknown images."""
         if self.unknown is None:
             return {}
@@ -187,7 +192,7 @@ class Source:
         names = ("auroc", "fpr95_known_positive", "fpr95_unknown_positive")
         return {name: measured[name] for name in names}
 
-    def report(self):
+    def report(self) -> Json:
         """What a report says about images and SavedModel, a dict for JSON."""
         return {
             "num_known": len(self.known),
@@ -200,7 +205,13 @@ class Source:
             },
         }
 
-    def manifest_of_copy(self, name, threshold, operating_points, inputs):
+    def manifest_of_copy(
+        self,
+        name: str,
+        threshold: calibration.Threshold,
+        operating_points: Mapping[str, calibration.Threshold],
+        inputs: Json,
+    ) -> Json:
         """The manifest of a converted model, before files and versions are added."""
         kept = ("class_names", "unknown_label", "detector", "metrics")
         output = self.manifest["output"]
@@ -216,12 +227,14 @@ class Source:
             },
         }
 
-    def _files(self):
+    def _files(self) -> Json:
         """What the contract says about image files; a copy reads them alike."""
         inputs = self.manifest["input"]
         return {key: inputs[key] for key in ("image_bytes",) if key in inputs}
 
-    def compare(self, answers, threshold):
+    def compare(
+        self, answers: Mapping[str, Answer], threshold: calibration.Threshold
+    ) -> Json:
         """How a converted model's answers differ from the SavedModel's.
 
         Args:
@@ -255,7 +268,7 @@ class Source:
         report["differing"] = self._differing(answers, self.answers)
         return report
 
-    def check_float32(self, answers):
+    def check_float32(self, answers: Mapping[str, Answer]) -> None:
         """Raises unless a float32 copy answers as the SavedModel does, in float32.
 
         Raises:
@@ -284,7 +297,7 @@ class Source:
                 f"and not by rounding, for example {clear[0]}. Nothing was written"
             )
 
-    def _decided(self, answer, threshold):
+    def _decided(self, answer: Answer, threshold: calibration.Threshold) -> np.ndarray:
         """Class ids, or -1, for these scores under a `Threshold`."""
         names = self.manifest["class_names"]
         return answering.at_threshold(answer, threshold.value, names)["class_id"]
@@ -326,7 +339,7 @@ class Source:
         return found
 
 
-def bad_images(image_shape):
+def bad_images(image_shape: ImageShape) -> dict[str, np.ndarray]:
     """One image for each way in which floats can be no image, `{name: image}`."""
     values = {"nan": np.nan, "infinite": np.inf, "minus_infinite": -np.inf}
     values |= {"negative": -1.0, "bytes_as_floats": 255.0}
@@ -337,7 +350,9 @@ def bad_images(image_shape):
     return images
 
 
-def check_rejects(predict, image_shape):
+def check_rejects(
+    predict: Callable[[np.ndarray], Answer], image_shape: ImageShape
+) -> None:
     """Raises a ParityError unless `predict` rejects what is no image."""
     for name, image in bad_images(image_shape).items():
         answer = predict(image[np.newaxis])
@@ -348,7 +363,7 @@ def check_rejects(predict, image_shape):
             )
 
 
-def latency_ms(run, num_runs=50):
+def latency_ms(run: Callable[[], object], num_runs: int = 50) -> float:
     """Median milliseconds that `run()` takes, after a warm-up."""
     times = []
     for _ in range(num_runs + 5):
@@ -358,7 +373,7 @@ def latency_ms(run, num_runs=50):
     return statistics.median(times[5:]) * 1000
 
 
-def _repeats(threshold):
+def _repeats(threshold: calibration.Threshold) -> bool:
     """Whether a threshold can be chosen again on the scores of known images alone."""
     return (
         threshold.target_acceptance is not None
@@ -366,11 +381,13 @@ def _repeats(threshold):
     )
 
 
-def _repeated(threshold, scores):
+def _repeated(
+    threshold: calibration.Threshold, scores: np.ndarray
+) -> calibration.Threshold:
     return calibration.get(threshold.method)(scores, threshold.target_acceptance)
 
 
-def _check_detector(description, target):
+def _check_detector(description: Json, target: str) -> None:
     try:
         detector = detectors.get(description["name"], **description["config"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:

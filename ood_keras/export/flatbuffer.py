@@ -27,11 +27,11 @@ class Flatbuffer:
         content: The file, bytes.
     """
 
-    def __init__(self, content):
+    def __init__(self, content: bytes) -> None:
         self._model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
         self._graph = self._model.subgraphs[0]
 
-    def to_bytes(self):
+    def to_bytes(self) -> bytes:
         """The file; values that nothing reads any more are left out."""
         read = {item.buffer for item in self._model.metadata or ()}
         for graph in self._model.subgraphs:
@@ -42,7 +42,7 @@ class Flatbuffer:
                 buffer.data = None
         return bytes(flatbuffer_utils.convert_object_to_bytearray(self._model))
 
-    def has_custom_operators(self):
+    def has_custom_operators(self) -> bool:
         """Whether it needs more than the operators that every interpreter has."""
         return any(
             max(code.builtinCode, code.deprecatedBuiltinCode)
@@ -51,13 +51,13 @@ class Flatbuffer:
         )
 
     @property
-    def threshold(self):
+    def threshold(self) -> float:
         """The largest accepted `ood_score` that the graph decides with."""
         tensor = self._graph.tensors[self._comparison().inputs[1]]
         return float(self._data(tensor).view(np.float32)[0])
 
     @threshold.setter
-    def threshold(self, value):
+    def threshold(self, value: float) -> None:
         # A new constant: the converter lets equal ones share their place.
         comparison = self._comparison()
         old = self._graph.tensors[comparison.inputs[1]]
@@ -68,7 +68,7 @@ class Flatbuffer:
             self._add_buffer(np.array([value], np.float32)),
         )
 
-    def halve_weights(self):
+    def halve_weights(self) -> None:
         """Stores the weights of the network in float16; they are widened when it runs.
 
         A tensor with values that float16 cannot hold stays in float32.
@@ -80,7 +80,7 @@ class Flatbuffer:
                     widened[index] = self._halve(index)
                 operator.inputs[place] = widened.get(index, index)
 
-    def spare_head(self):
+    def spare_head(self) -> list[str]:
         """In a calibrated file: forgets the ranges by which the head is quantised.
 
         The last layer of the network, which makes the logits, is spared too: it is
@@ -99,7 +99,7 @@ class Flatbuffer:
             if operator.outputs[0] not in made
         ]
 
-    def drop_needless_rounding(self):
+    def drop_needless_rounding(self) -> None:
         """In a quantised file: removes int8 detours between two float32 operators.
 
         The converter rounds the result of every softmax, whether or not what follows

@@ -11,9 +11,10 @@ as `known_pixels`. REPORT is where to write JSON.
 
 import json
 import sys
+from typing import Any
 
 # What is None here cannot be imported, not even by TensorFlow.
-sys.modules["keras"] = sys.modules["ood_keras"] = None
+sys.modules["keras"] = sys.modules["ood_keras"] = None  # type: ignore[assignment]
 
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
@@ -30,15 +31,15 @@ NEAR = 1e-6
 class InSession:
     """The model as a C++ server opens it."""
 
-    name = "session"
+    name: str = "session"
 
-    def __init__(self, folder):
+    def __init__(self, folder: str) -> None:
         self._session = tf.compat.v1.Session(graph=tf.Graph())
         with self._session.graph.as_default():
             meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], folder)
         self._signatures = meta_graph.signature_def
 
-    def run(self, signature, **inputs):
+    def run(self, signature: Any, **inputs: Any) -> dict[str, np.ndarray]:
         signature = self._signatures[signature]
         outputs = {name: info.name for name, info in signature.outputs.items()}
         feed = {signature.inputs[name].name: value for name, value in inputs.items()}
@@ -48,18 +49,20 @@ class InSession:
 class InPython:
     """The model as a Python program opens it."""
 
-    name = "saved_model_load"
+    name: str = "saved_model_load"
 
-    def __init__(self, folder):
+    def __init__(self, folder: str) -> None:
         self._model = tf.saved_model.load(folder)
 
-    def run(self, signature, **inputs):
+    def run(self, signature: str, **inputs: Any) -> dict[str, np.ndarray]:
         inputs = {name: tf.constant(value) for name, value in inputs.items()}
         outputs = self._model.signatures[signature](**inputs)
         return {name: output.numpy() for name, output in outputs.items()}
 
 
-def compare(model, expected):
+def compare(
+    model: InSession | InPython, expected: dict[str, np.ndarray]
+) -> tuple[list[str], dict[str, Any]]:
     """Compares the decisions and the numbers for all images with the live model's."""
     images, failures = expected["images"], []
     batches = [
@@ -111,12 +114,15 @@ def compare(model, expected):
     }
 
 
-def within(left, right):
+def within(left: np.ndarray, right: np.ndarray | float) -> np.ndarray:
     return np.abs(left - right) <= NEAR * np.maximum(1, np.abs(right))
 
 
-def bad_input(model, expected):
+def bad_input(
+    model: InSession | InPython, expected: dict[str, np.ndarray]
+) -> list[str]:
     """What the model does that it must not do with bad input; empty if nothing."""
+    failures: list[str]
     images, failures = expected["images"], []
     rows = np.resize(np.arange(len(images)), 8)
     good = model.run("serving_default", image=images[rows])
@@ -147,7 +153,9 @@ def bad_input(model, expected):
     return failures
 
 
-def image_files(model, expected):
+def image_files(
+    model: InSession | InPython, expected: dict[str, np.ndarray]
+) -> list[str]:
     """What is wrong with the answers to image files; empty if nothing."""
     failures = []
     pixels = np.rint(expected["images"][:8] * 255).astype(np.uint8)
@@ -165,7 +173,9 @@ def image_files(model, expected):
     return failures
 
 
-def accepted(model, expected):
+def accepted(
+    model: InSession | InPython, expected: dict[str, np.ndarray]
+) -> dict[str, list[bool]]:
     """Which known images the model accepts, as pixels and, if it takes them, as files.
 
     Whether that is what the threshold promises is for the parent to say.
@@ -190,11 +200,13 @@ def accepted(model, expected):
     return found
 
 
-def joined(answers):
+def joined(answers: list[dict[str, np.ndarray]]) -> list[bool]:
     return np.concatenate([answer["accepted"] for answer in answers]).tolist()
 
 
-def refused(answers, rows, what, failures):
+def refused(
+    answers: dict[str, np.ndarray], rows: list[int], what: str, failures: list[str]
+) -> None:
     if (
         answers["valid"][rows].any()
         or answers["accepted"][rows].any()
@@ -205,10 +217,10 @@ def refused(answers, rows, what, failures):
         failures.append(f"{what} are not refused")
 
 
-def main(folder, expected_path, report_path):
+def main(folder: str, expected_path: str, report_path: str) -> None:
     with np.load(expected_path) as file:
         expected = dict(file)
-    report = {
+    report: dict[str, Any] = {
         "images": len(expected["images"]),
         "batch_size": BATCH_SIZE,
         "loaders": {},

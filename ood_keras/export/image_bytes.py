@@ -36,6 +36,7 @@ from ood_keras.image_files import (
     most_packed,
     most_parts,
 )
+from ood_keras.types import ImageShape, Tensor
 
 # How files become pixels, for the manifest and for whoever prepares training images.
 CONVERSION = (
@@ -84,7 +85,9 @@ class _Header(typing.NamedTuple):
     size: tf.Tensor
 
 
-def decode(image_bytes, image_shape, background=BACKGROUND):
+def decode(
+    image_bytes: Tensor, image_shape: ImageShape, background: int | None = BACKGROUND
+) -> Tensor:
     """Decodes PNG and JPEG files; what cannot be decoded becomes NaN, never an error.
 
     Args:
@@ -102,14 +105,16 @@ def decode(image_bytes, image_shape, background=BACKGROUND):
     return tf.where(readable, scaled(pixels), float("nan"))
 
 
-def scaled(pixels):
+def scaled(pixels: Tensor) -> Tensor:
     """uint8 pixels to float32 in [0, 1]."""
     # Looked up, since TensorFlow may make a division by 255 a product that is not it.
     levels = np.arange(256, dtype=np.float32) / np.float32(255)
     return tf.gather(levels, tf.cast(pixels, tf.int32))
 
 
-def read(image_bytes, image_shape, background=BACKGROUND):
+def read(
+    image_bytes: Tensor, image_shape: ImageShape, background: int | None = BACKGROUND
+) -> tuple[Tensor, Tensor]:
     """Reads PNG and JPEG files as `image_files` says, and brings them to one shape.
 
     Grey, colour, palette, alpha and 16-bit files are converted as `CONVERSION` says. A

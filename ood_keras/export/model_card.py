@@ -6,11 +6,12 @@ import re
 from ood_keras.conventions import percent
 from ood_keras.metrics import measures
 from ood_keras.names import one_line
+from ood_keras.types import Json
 
 NAME = "MODEL_CARD.md"
 
 
-def render(manifest):
+def render(manifest: Json) -> str:
     """Returns the page as text; every number in it is the manifest's.
 
     Args:
@@ -49,7 +50,7 @@ def render(manifest):
     )
 
 
-def _known(manifest):
+def _known(manifest: Json) -> Json | None:
     """`source` and `accuracy` of the known test images; `None` where not recorded."""
     try:
         known = manifest["metrics"]["known"]
@@ -58,7 +59,7 @@ def _known(manifest):
         return None
 
 
-def _rows(manifest):
+def _rows(manifest: Json) -> dict[str, Json]:
     """The exported detector's metrics by unknown source; metrics may have any form."""
     try:
         detectors = manifest["metrics"]["detectors"]
@@ -75,7 +76,7 @@ def _rows(manifest):
         return {}
 
 
-def _at_threshold(manifest, rows):
+def _at_threshold(manifest: Json, rows: dict[str, Json]) -> Json | None:
     """What the threshold does to test images; `None` where not recorded for all."""
     try:
         measured = manifest["at_threshold"]
@@ -99,7 +100,7 @@ def _at_threshold(manifest, rows):
         return None
 
 
-def _code(value):
+def _code(value: object) -> str:
     """Text that Markdown shows as it is."""
     text = one_line(value)
     # More backquotes than follow one another in the text.
@@ -109,18 +110,18 @@ def _code(value):
     return f"{fence}{space}{text}{space}{fence}" if text else ""
 
 
-def _cell(value):
+def _cell(value: object) -> str:
     """The same inside of a table."""
     return _code(value).replace("|", "\\|")
 
 
-def _plain(value):
+def _plain(value: object) -> str:
     """Nested JSON values as one line that means nothing to Markdown."""
     text = one_line(_flat(value))
     return re.sub(r"([\\`*<>|\[\]$&~]|\b_|_\b)", r"\\\1", text)
 
 
-def _flat(value):
+def _flat(value: object) -> str:
     if isinstance(value, dict):
         value = [f"{key} {_flat(entry)}" for key, entry in value.items()]
     if isinstance(value, list):

@@ -12,18 +12,19 @@ from ood_keras import files
 from ood_keras.conventions import UNKNOWN_LABEL
 from ood_keras.export import edge, plain_graph
 from ood_keras.inference import manifest, onnx_predictor
+from ood_keras.types import Images, Path
 
 OPSET = 18
 
 
 def onnx(
-    saved_model_path,
-    output_dir,
+    saved_model_path: Path,
+    output_dir: Path,
     *,
-    known_images,
-    unknown_images=None,
-    target_acceptance=None,
-):
+    known_images: Images,
+    unknown_images: Images | None = None,
+    target_acceptance: float | None = None,
+) -> pathlib.Path:
     """Converts an exported model to an ONNX file that decides in the same way.
 
     The graph takes `image` (batch, height, width, channels) and `threshold`, a scalar:

@@ -6,12 +6,18 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from ood_keras import files
 from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
+from ood_keras.types import Answer, ImageShape, Json, LiveModel, Path
+
+if TYPE_CHECKING:
+    from ood_keras.calibration import Threshold
 
 _SCRIPT = pathlib.Path(__file__).with_name("fresh_process.py")
 _BATCH_SIZE = 32
@@ -21,7 +27,14 @@ class ParityError(RuntimeError):
     """What was exported does not behave as the live model does; nothing was written."""
 
 
-def check(folder, detector, threshold, class_names, images, known=None):
+def check(
+    folder: Path,
+    detector: LiveModel,
+    threshold: "Threshold",
+    class_names: Sequence[str],
+    images: np.ndarray,
+    known: Any = None,
+) -> Json:
     """Compares the SavedModel in `folder` with the live detector in a fresh process.
 
     The process imports neither `ood_keras` nor Keras. It opens the model through a
@@ -83,7 +96,7 @@ def check(folder, detector, threshold, class_names, images, known=None):
     return report
 
 
-def images(image_shape, samples=None):
+def images(image_shape: ImageShape, samples: np.ndarray | None = None) -> np.ndarray:
     """The images to compare on: the user's own, then noise.
 
     Args:
@@ -113,7 +126,7 @@ def images(image_shape, samples=None):
     return np.concatenate([samples.astype(np.float32), probes(image_shape)])
 
 
-def probes(image_shape, num_images=32, seed=0):
+def probes(image_shape: ImageShape, num_images: int = 32, seed: int = 0) -> np.ndarray:
     """Images of all kinds to compare on: noise of several scales and contrasts.
 
     Returns:
@@ -121,7 +134,7 @@ def probes(image_shape, num_images=32, seed=0):
     """
     generator = np.random.default_rng(seed)
     height, width, channels = image_shape
-    result = []
+    result: Any = []
     for index in range(num_images):
         cell = 2 ** (index % 5)
         coarse = generator.uniform(
@@ -134,7 +147,7 @@ def probes(image_shape, num_images=32, seed=0):
     return result
 
 
-def _outputs(detector, images):
+def _outputs(detector: LiveModel, images: np.ndarray) -> Answer:
     """What the live detector gives for all the images, on the CPU."""
     outputs = []
     with tf.device("CPU:0"):
@@ -144,7 +157,12 @@ def _outputs(detector, images):
     return {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}
 
 
-def _live(detector, threshold, class_names, images):
+def _live(
+    detector: LiveModel,
+    threshold: "Threshold",
+    class_names: Sequence[str],
+    images: np.ndarray,
+) -> Json:
     live = _outputs(detector, images)
     sound = np.all(
         [np.isfinite(v.reshape(len(v), -1)).all(1) for v in live.values()], 0

@@ -7,9 +7,13 @@ in which operators that they lack are written in others that they have.
 
 import itertools
 import re
+from collections.abc import Collection, Iterable
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
+
+from ood_keras.types import Path
 
 _FLOATS = {
     tf.float16.as_datatype_enum: "float16",
@@ -23,7 +27,10 @@ _RESIZES = ("ScaleAndTranslate", "ResizeBicubic", "ResizeArea")
 _COUNTED = re.compile(r"(.+)_\d+")
 
 
-def plain(function, target):
+def plain(
+    function: tf.types.experimental.PolymorphicFunction,
+    target: Literal["tflite", "onnx"],
+) -> tuple[tf.types.experimental.PolymorphicFunction, list[str]]:
     """The same function in operators that a converter has, and in float32.
 
     Operators that neither this nor the converter knows stay as they are.
@@ -86,7 +93,7 @@ def plain(function, target):
     return call, dtypes
 
 
-def place(node):
+def place(node: str) -> str:
     """Where in a model a node is, for an error: its layer, and the node itself.
 
     Args:
@@ -96,11 +103,13 @@ def place(node):
     counted = [index for index, part in enumerate(parts) if _COUNTED.fullmatch(part)]
     if not counted:
         return f"{node}, outside of any layer"
-    layer = _COUNTED.fullmatch(parts[counted[-1]])[1]
+    layer = _COUNTED.fullmatch(parts[counted[-1]])[1]  # type: ignore[index]
     return f"layer {layer!r}, {node.rpartition('StatefulPartitionedCall/')[2]}"
 
 
-def refused(path, target, operators):
+def refused(
+    path: Path, target: str, operators: Iterable[tuple[str, str]]
+) -> ValueError:
     """The error for operators that a format does not have.
 
     Args:
@@ -125,7 +134,9 @@ def refused(path, target, operators):
     )
 
 
-def nodes_of(function, operators):
+def nodes_of(
+    function: tf.types.experimental.PolymorphicFunction, operators: Collection[str]
+) -> list[tuple[str, str]]:
     """`[(operator, name)]` of the nodes of a `tf.function` that are such operators."""
     graph = _frozen(function.get_concrete_function()).graph.as_graph_def()
     return [(node.op, node.name) for node in _nodes(graph) if node.op in operators]

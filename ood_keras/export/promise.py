@@ -7,6 +7,7 @@ PNG files, and must be accepted at about the rate that was promised.
 """
 
 import dataclasses
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from ood_keras.calibration import Threshold
 from ood_keras.conventions import RANGE_TOLERANCE
 from ood_keras.detectors.memory import MOST_IMAGES
 from ood_keras.export.parity import ParityError
+from ood_keras.types import Json, LiveModel
 
 # In a manifest, which has it only where nothing was tried, and in `parity.json`.
 KEY = "promise"
@@ -60,12 +62,16 @@ class Promise:
     pixel_range: tuple[float, float]
 
     @property
-    def pixels(self):
+    def pixels(self) -> np.ndarray:
         """The images in 8 bits, as files hold them."""
         images = np.clip(np.nan_to_num(self.images), 0, 1)
         return np.rint(images * 255).astype(np.uint8)
 
-    def check(self, score, answers):
+    def check(
+        self,
+        score: Callable[[np.ndarray], np.ndarray],
+        answers: Mapping[str, np.ndarray],
+    ) -> Json:
         """Compares what the exported model accepts with what was promised.
 
         Args:
@@ -145,21 +151,23 @@ class Promise:
                 "it on the detector's scores of such images. Nothing was exported"
             )
 
-    def _kept(self, expected, found, way=""):
+    def _kept(self, expected: np.ndarray, found: np.ndarray, way: str = "") -> str:
         return (
             "the exported model does not keep the promise of its threshold: of "
             f"{len(expected)} {self.origin} {expected.sum()} were accepted, and {way}"
             f"{(expected & found).sum()} of these still are."
         )
 
-    def _near(self, scores, all_scores):
+    def _near(self, scores: np.ndarray, all_scores: np.ndarray) -> np.ndarray:
         finite = all_scores[np.isfinite(all_scores)]
         spread = float(finite.std()) if len(finite) else 0.0
         limit = self.threshold.value
         return np.abs(scores - np.float32(limit)) <= _NEAR * max(abs(limit), spread)
 
 
-def to_try(detector, threshold, sample_images=None):
+def to_try(
+    detector: LiveModel, threshold: Threshold, sample_images: np.ndarray | None = None
+) -> Promise | None:
     """The images to try, or `None` if there are none.
 
     Those that the detector remembers as the ones that the threshold was chosen on go
@@ -208,7 +216,7 @@ def to_try(detector, threshold, sample_images=None):
     return _of_memory(threshold, ANY, found)
 
 
-def caveat(tried):
+def caveat(tried: Promise | None) -> Json:
     """What a manifest must say: nothing where known images were tried."""
     if tried is not None:
         return {}
@@ -254,19 +262,19 @@ def _is_too_low(accepted, least, limit):
     return bool(accepted.mean() < limit and chance < _CHANCE)
 
 
-def least_acceptance(threshold):
+def least_acceptance(threshold: Threshold) -> float | None:
     """The least acceptance of known images that a threshold stands for."""
     interval = threshold.acceptance_interval
     return threshold.target_acceptance if interval is None else interval[0]
 
 
-def _in_range(images):
+def _in_range(images: np.ndarray) -> np.ndarray:
     return np.all(
         (images >= -RANGE_TOLERANCE) & (images <= 1 + RANGE_TOLERANCE), axis=(1, 2, 3)
     )
 
 
-def _advice(pixel_range, image_shape):
+def _advice(pixel_range: tuple[float, float], image_shape: tuple[int, ...]) -> str:
     low, high = pixel_range
     shape = ", ".join(map(str, image_shape))
     found, layer = _guess(low, high)
@@ -284,7 +292,7 @@ def _advice(pixel_range, image_shape):
     )
 
 
-def _guess(low, high):
+def _guess(low: float, high: float) -> tuple[str, str | None]:
     """What a range looks like, and the layer that makes it of [0, 1], or `None`."""
     if not (np.isfinite(low) and np.isfinite(high)):
         return ", and some are NaN or infinite: leave such images out", None

@@ -3,22 +3,31 @@
 import pathlib
 import shutil
 import uuid
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
 
 from ood_keras import files
+from ood_keras.calibration import Threshold
 from ood_keras.export import model_card, parity, promise
 from ood_keras.export.servable import described
 from ood_keras.inference import manifest
 from ood_keras.inference.predictor import Predictor
 from ood_keras.inference.versions import next_version
+from ood_keras.types import Answer, Path, Tensor
 
 _THRESHOLD = "threshold/.ATTRIBUTES/VARIABLE_VALUE"
 
 
-def recalibrate(path, threshold, *, operating_points=None, sample_images=None):
+def recalibrate(
+    path: Path,
+    threshold: Threshold,
+    *,
+    operating_points: Mapping[str, Threshold] | None = None,
+    sample_images: np.ndarray | None = None,
+) -> pathlib.Path:
     """Writes the next version of an exported model, with another threshold.
 
     Neither the training code nor the Keras model is needed, and the graph stays the
@@ -91,16 +100,16 @@ def recalibrate(path, threshold, *, operating_points=None, sample_images=None):
 class _Live:
     """The version that is there, in the place of the detector it was made from."""
 
-    def __init__(self, model):
+    def __init__(self, model: Predictor) -> None:
         self.num_classes = len(model.class_names)
         self._model = model
 
-    def call(self, images):
+    def call(self, images: Tensor) -> Answer:
         score = self._model.predict(images)["ood_score"]
         return {"ood_score": score, **self._model.features(images)}
 
 
-def _set_threshold(folder, value):
+def _set_threshold(folder: pathlib.Path, value: float) -> None:
     """Rewrites the variables in `folder`, and what TensorFlow notes about them."""
     prefix = str(folder / "variables" / "variables")
     reader = tf.train.load_checkpoint(prefix)

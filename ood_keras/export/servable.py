@@ -3,8 +3,11 @@
 import json
 import pathlib
 import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import keras
+import numpy as np
 
 from ood_keras import files, names
 from ood_keras.calibration import Threshold
@@ -21,23 +24,27 @@ from ood_keras.image_files import BACKGROUND, check_background
 from ood_keras.inference import known_examples as examples_file
 from ood_keras.inference import manifest
 from ood_keras.inference.versions import LARGEST_VERSION, next_version
+from ood_keras.types import ImageShape, Json, Path
+
+if TYPE_CHECKING:
+    from ood_keras.detectors import Detector
 
 
 def saved_model(
-    model,
-    detector,
-    threshold,
-    path,
+    model: keras.Model,
+    detector: "Detector",
+    threshold: Threshold,
+    path: Path,
     *,
-    class_names=None,
-    operating_points=None,
-    metrics=None,
-    at_threshold=None,
-    training=None,
-    sample_images=None,
-    known_examples=None,
-    background=BACKGROUND,
-):
+    class_names: Sequence[str] | None = None,
+    operating_points: Mapping[str, Threshold] | None = None,
+    metrics: Json | None = None,
+    at_threshold: Json | None = None,
+    training: Json | None = None,
+    sample_images: np.ndarray | None = None,
+    known_examples: examples_file.KnownExamples | None = None,
+    background: str | int | None = BACKGROUND,
+) -> pathlib.Path:
     """Exports a model that rejects what it does not know, for TensorFlow Serving.
 
     Network, detector and threshold go into one SavedModel with the signatures
@@ -164,7 +171,7 @@ def saved_model(
     return path
 
 
-def check_version(path):
+def check_version(path: Path) -> pathlib.Path:
     """Returns `path` as a `pathlib.Path` if a new version can be written there.
 
     Raises:
@@ -193,7 +200,11 @@ def check_version(path):
     return path
 
 
-def described(threshold, operating_points, at_threshold=None):
+def described(
+    threshold: Threshold,
+    operating_points: Mapping[str, Threshold] | None,
+    at_threshold: Json | None = None,
+) -> Json:
     """The entries of the manifest that tell about thresholds.
 
     Args:
@@ -235,7 +246,7 @@ _OUTPUT_CONTRACT = {
 }
 
 
-def _check_parts(model, detector):
+def _check_parts(model: keras.Model, detector: "Detector") -> None:
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
             "export needs Keras on TensorFlow. Received: backend "
@@ -318,7 +329,7 @@ def _check_class_names(class_names, num_classes):
     return class_names
 
 
-def _check_json(name, value):
+def _check_json(name: str, value: object) -> None:
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -328,7 +339,11 @@ def _check_json(name, value):
         ) from error
 
 
-def _check_known_examples(examples, image_shape, num_classes):
+def _check_known_examples(
+    examples: examples_file.KnownExamples | None,
+    image_shape: ImageShape,
+    num_classes: int,
+) -> None:
     if examples is None:
         return
     if examples.images.shape[1:] != tuple(image_shape):
@@ -344,7 +359,7 @@ def _check_known_examples(examples, image_shape, num_classes):
         )
 
 
-def _input_contract(image_shape, background):
+def _input_contract(image_shape: ImageShape, background: int | None) -> Json:
     contract = {
         "image": {
             "dtype": "float32",

@@ -1,6 +1,7 @@
 """The graph that is served: checks, network, detector and threshold in one."""
 
 import math
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -12,6 +13,7 @@ from ood_keras.conventions import (
 )
 from ood_keras.export import image_bytes
 from ood_keras.image_files import BACKGROUND
+from ood_keras.types import ImageShape, LiveModel, Path
 
 # So many files are answered at a time, and fewer if their images have more bytes.
 _MOST_FILES = 256
@@ -20,7 +22,14 @@ _SLICE_BYTES = 2**24
 _OUT_OF_RANGE = 2.0
 
 
-def save(folder, detector, threshold, class_names, image_shape, background=BACKGROUND):
+def save(
+    folder: Path,
+    detector: LiveModel,
+    threshold: float,
+    class_names: Sequence[str],
+    image_shape: ImageShape,
+    background: int | None = BACKGROUND,
+) -> None:
     """Writes a detector with its network as a SavedModel that every loader can open.
 
     Keras objects are called from closures and not tracked; the raw `tf.Variable`s are.
@@ -91,12 +100,12 @@ def save(folder, detector, threshold, class_names, image_shape, background=BACKG
         raise OSError(error.message) from error
 
 
-def takes_files(image_shape):
+def takes_files(image_shape: ImageShape) -> bool:
     """Whether image files can be converted to this shape."""
     return image_shape[-1] in (1, 3)
 
 
-def _files_at_once(image_shape):
+def _files_at_once(image_shape: ImageShape) -> int:
     """How many files are answered at a time: a batch of small images, fewer large."""
     return max(1, min(_MOST_FILES, _SLICE_BYTES // (4 * math.prod(image_shape))))
 

@@ -2,10 +2,12 @@
 
 import pathlib
 import re
+from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
 from ood_keras.export import parity, serving
+from ood_keras.types import ImageShape, Path, Tensor
 
 _MODELS = """\
 model_config_list {{
@@ -135,7 +137,7 @@ with urllib.request.urlopen(
 """
 
 
-def write(folder, path, image_shape):
+def write(folder: Path, path: Path, image_shape: ImageShape) -> None:
     """Writes warm-up requests, server settings, a compose file and a page.
 
     Args:
@@ -167,13 +169,15 @@ def write(folder, path, image_shape):
         (kit / file).write_text(content, encoding="utf-8")
 
 
-def model_name(path):
+def model_name(path: Path) -> str:
     """The name under which `DIR/VERSION` is served: that of DIR, made safe for URLs."""
     folder = pathlib.Path(path).absolute().parent.name
     return re.sub(r"[^A-Za-z0-9_.-]", "_", folder) or "model"
 
 
-def _warm_up(image_shape, takes_files):
+def _warm_up(
+    image_shape: ImageShape, takes_files: bool
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """One request for each signature, `(name, inputs)`."""
     image = parity.probes(image_shape, 4)[-1:]
     yield "serving_default", {"image": image}
@@ -185,7 +189,7 @@ def _warm_up(image_shape, takes_files):
         yield "predict_bytes", {"image_bytes": tf.stack(contents)}
 
 
-def _prediction_log(name, signature, inputs):
+def _prediction_log(name: str, signature: str, inputs: Mapping[str, Tensor]) -> bytes:
     """A `tensorflow.serving.PredictionLog`, serialised.
 
     Its protocol buffers come with `tensorflow-serving-api` only, which is too much for
@@ -200,12 +204,12 @@ def _prediction_log(name, signature, inputs):
     return _field(6, _field(1, request))
 
 
-def _field(number, content):
+def _field(number: int, content: bytes) -> bytes:
     """A length-delimited field of a protocol buffer."""
     return bytes([number << 3 | 2]) + _varint(len(content)) + content
 
 
-def _varint(number):
+def _varint(number: int) -> bytes:
     groups = []
     while number >= 0x80:
         groups.append(number & 0x7F | 0x80)

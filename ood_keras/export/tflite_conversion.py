@@ -5,6 +5,8 @@ import pathlib
 import re
 import tempfile
 import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +15,7 @@ from ood_keras import files
 from ood_keras.export import edge, plain_graph
 from ood_keras.export.flatbuffer import Flatbuffer
 from ood_keras.inference import manifest, tflite_predictor
+from ood_keras.types import Images, Path
 
 FORMATS = tflite_predictor.FORMATS
 # Known images that show the int8 file which values occur in the network.
@@ -20,14 +23,14 @@ _MOST_REPRESENTATIVE = 500
 
 
 def tflite(
-    saved_model_path,
-    output_dir,
+    saved_model_path: Path,
+    output_dir: Path,
     *,
-    known_images,
-    unknown_images=None,
-    target_acceptance=None,
-    formats=FORMATS,
-):
+    known_images: Images,
+    unknown_images: Images | None = None,
+    target_acceptance: float | None = None,
+    formats: str | Iterable[str] = FORMATS,
+) -> pathlib.Path:
     """Converts an exported model to TFLite files that decide in the same way.
 
     Each file takes one image at a time and holds everything: checks of the image,
@@ -163,13 +166,13 @@ class _Unproved(tflite_predictor.TFLitePredictor):
         pass
 
 
-def _halved(float32):
+def _halved(float32: bytes) -> bytes:
     flatbuffer = Flatbuffer(float32)
     flatbuffer.halve_weights()
     return flatbuffer.to_bytes()
 
 
-def _integer(source):
+def _integer(source: edge.Source) -> bytes:
     """The file that computes the network in 8 bits."""
     some = np.linspace(0, len(source.known) - 1, _MOST_REPRESENTATIVE).astype(int)
     pixels = np.rint(source.known[np.unique(some)] * 255).astype(np.uint8)
@@ -210,7 +213,7 @@ class _Served:
         dtypes: The floating-point types other than float32 that it computed in.
     """
 
-    def __init__(self, source, dtype):
+    def __init__(self, source: edge.Source, dtype: tf.DType) -> None:
         self._source = source
         self._module = tf.Module()
         self._module.model = model = tf.saved_model.load(str(source.path))
@@ -224,7 +227,7 @@ class _Served:
 
         self._serve, self.dtypes = plain_graph.plain(serve, "tflite")
 
-    def convert(self, small=False):
+    def convert(self, small: bool = False) -> bytes:
         """The file with weights in float32, or, if `small`, with weights in 8 bits."""
         with self.converter() as converter:
             if small:
@@ -232,7 +235,7 @@ class _Served:
             return self.run(converter.convert)
 
     @contextlib.contextmanager
-    def converter(self):
+    def converter(self) -> Iterator[tf.lite.TFLiteConverter]:
         """Yields a converter that is not configured yet."""
         signatures = {"serving_default": self._serve.get_concrete_function()}
         with tempfile.TemporaryDirectory(prefix=files.TEMPORARY) as folder:
@@ -243,7 +246,7 @@ class _Served:
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
             yield converter
 
-    def run(self, convert):
+    def run(self, convert: Callable[[], Any]) -> Any:
         """Returns `convert()`.
 
         Raises:
@@ -269,7 +272,7 @@ class _Served:
             raise refused from error
 
 
-def _check_formats(formats):
+def _check_formats(formats: str | Iterable[str]) -> list[str]:
     formats = [formats] if isinstance(formats, str) else list(formats)
     if not formats or not set(formats) <= set(FORMATS):
         raise ValueError(

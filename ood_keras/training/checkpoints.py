@@ -14,6 +14,7 @@ import zipfile
 import numpy as np
 
 from ood_keras import files
+from ood_keras.types import Json, Path
 
 _KEPT = 2
 _DETAILS = "details"
@@ -32,11 +33,11 @@ class Checkpoint:
 
     epoch: int
     step: int
-    arrays: dict
-    details: dict
+    arrays: dict[str, np.ndarray]
+    details: Json
 
 
-def write(folder, checkpoint):
+def write(folder: Path, checkpoint: Checkpoint) -> None:
     """Writes `checkpoint` into `folder`, then removes all but the last two there.
 
     Raises:
@@ -57,7 +58,7 @@ def write(folder, checkpoint):
         old.unlink()
 
 
-def read_newest(folder):
+def read_newest(folder: Path) -> Checkpoint | None:
     """Returns the newest checkpoint in `folder` that is intact, or `None`.
 
     Every byte is verified against the CRC-32 stored with it. A damaged file is removed
@@ -88,5 +89,5 @@ def _read(path):
     return Checkpoint(arrays=arrays, **json.loads(arrays.pop(_DETAILS).tobytes()))
 
 
-def _paths(folder):
+def _paths(folder: Path) -> list[pathlib.Path]:
     return sorted(pathlib.Path(folder).glob("[0-9]*-[0-9]*.npz"))

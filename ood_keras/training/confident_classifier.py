@@ -1,6 +1,7 @@
 """Trains a classifier together with a GAN that finds the border of the known images."""
 
 import math
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
@@ -8,6 +9,7 @@ from keras import layers, ops
 
 from ood_keras.conventions import UNKNOWN, check_count
 from ood_keras.losses.entropic_open_set import entropic_open_set
+from ood_keras.types import ImageShape, Json, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ood_keras")
@@ -82,15 +84,15 @@ class ConfidentClassifier(keras.Model):
 
     def __init__(
         self,
-        classifier,
-        generator=None,
-        discriminator=None,
-        latent_size=100,
-        confidence_weight=1.0,
-        gan_learning_rate=2e-4,
-        name="confident_classifier",
-        **kwargs,
-    ):
+        classifier: keras.Model,
+        generator: keras.Model | None = None,
+        discriminator: keras.Model | None = None,
+        latent_size: int = 100,
+        confidence_weight: float = 1.0,
+        gan_learning_rate: float = 2e-4,
+        name: str = "confident_classifier",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name=name, **kwargs)
         if keras.backend.backend() != "tensorflow":
             raise ValueError(
@@ -118,12 +120,12 @@ class ConfidentClassifier(keras.Model):
         self.built = True
 
     @property
-    def inference_model(self):
+    def inference_model(self) -> keras.Model:
         """What training is for: the model that `training.fit` saves."""
         return self.classifier
 
     @property
-    def variables(self):
+    def variables(self) -> list[keras.Variable]:
         """All that a training step changes, the GAN's optimizers included."""
         return [
             *super().variables,
@@ -132,18 +134,18 @@ class ConfidentClassifier(keras.Model):
         ]
 
     @property
-    def trainable_variables(self):
+    def trainable_variables(self) -> list[keras.Variable]:
         """What the compiled optimizer trains: the classifier's alone."""
         return self.classifier.trainable_variables
 
     @property
-    def trainable_weights(self):
+    def trainable_weights(self) -> list[keras.Variable]:
         return self.classifier.trainable_weights
 
-    def call(self, images, training=None):
+    def call(self, images: Tensor, training: bool | None = None) -> Tensor:
         return self.classifier(images, training=training)
 
-    def train_step(self, data):
+    def train_step(self, data: tuple[Tensor, ...]) -> dict[str, Tensor]:
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         tf.debugging.assert_non_negative(
             labels,
@@ -209,7 +211,7 @@ class ConfidentClassifier(keras.Model):
         optimizer.build(model.trainable_variables)
         return optimizer
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {
             **super().get_config(),
             **{
@@ -222,7 +224,7 @@ class ConfidentClassifier(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Json) -> Self:
         parts = ("classifier", "generator", "discriminator")
         models = {
             part: keras.saving.deserialize_keras_object(config[part]) for part in parts
@@ -230,19 +232,19 @@ class ConfidentClassifier(keras.Model):
         return cls(**{**config, **models})
 
 
-def divergence_from_uniform(logits):
+def divergence_from_uniform(logits: Tensor) -> Tensor:
     """KL(U || p) of each image, `(batch,)`; p is the softmax of `(batch, N)` logits."""
     num_classes = logits.shape[-1]
     unknown = ops.full((ops.shape(logits)[0],), UNKNOWN, "int32")
     return entropic_open_set(unknown, logits, num_classes) - math.log(num_classes)
 
 
-def discriminator_loss(known, generated):
+def discriminator_loss(known: Tensor, generated: Tensor) -> Tensor:
     """What the discriminator minimises, a scalar, of its two logits `(batch, 1)`."""
     return ops.mean(ops.softplus(-known)) + ops.mean(ops.softplus(generated))
 
 
-def generator_loss(judged, logits, confidence_weight):
+def generator_loss(judged: Tensor, logits: Tensor, confidence_weight: float) -> Tensor:
     """What the generator minimises, a scalar.
 
     Args:
@@ -259,7 +261,9 @@ def _step(optimizer, tape, loss, model):
     optimizer.apply(tape.gradient(loss, variables), variables)
 
 
-def _build_generator(image_shape, latent_size, filters=64):
+def _build_generator(
+    image_shape: ImageShape, latent_size: int, filters: int = 64
+) -> keras.Model:
     """Noise to images: two doublings in size, then cut to the shape."""
     height, width, channels = image_shape
     rows, columns = math.ceil(height / 4), math.ceil(width / 4)
@@ -286,7 +290,7 @@ def _build_generator(image_shape, latent_size, filters=64):
     return keras.Model(noise, layers.Cropping2D(cut)(x), name="generator")
 
 
-def _build_discriminator(image_shape, filters=32):
+def _build_discriminator(image_shape: ImageShape, filters: int = 32) -> keras.Model:
     images = keras.Input(image_shape, name="discriminator_image")
     x = layers.Conv2D(
         filters, 4, 2, padding="same", **_conv(), name="discriminator_conv_1"
@@ -302,7 +306,7 @@ def _build_discriminator(image_shape, filters=32):
     return keras.Model(images, logit, name="discriminator")
 
 
-def _conv():
+def _conv() -> Json:
     """No bias and a normal start, as in DCGAN; a new initializer for each layer."""
     return {
         "use_bias": False,
@@ -310,7 +314,7 @@ def _conv():
     }
 
 
-def _image_shape(classifier):
+def _image_shape(classifier: keras.Model) -> ImageShape:
     """`(height, width, channels)` of the images that `classifier` takes."""
     shape = getattr(classifier, "input_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:]:
@@ -322,7 +326,7 @@ def _image_shape(classifier):
     return shape[1:]
 
 
-def _check_at_least_0(name, value):
+def _check_at_least_0(name: str, value: float) -> float:
     if not value >= 0:
         raise ValueError(f"`{name}` must be at least 0. Received: {name}={value!r}")
     return float(value)

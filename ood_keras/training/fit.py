@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from typing import Any
 
 import keras
 
@@ -11,25 +12,26 @@ from ood_keras.training import run_directory
 from ood_keras.training.run import Run, without_counters
 from ood_keras.training.set_seed import set_seed
 from ood_keras.training.validation import Validation
+from ood_keras.types import Images, Json, Path, TrainingData, Validator
 
 # What `model.compile` was given and training depends on.
 _COMPILED = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics")
 
 
 def fit(
-    model,
-    data,
+    model: keras.Model,
+    data: TrainingData,
     *,
-    epochs,
-    run_dir,
-    validation,
-    num_classes,
-    settings=None,
-    seed=0,
-    score="unknown_probability",
-    checkpoint_every=30.0,
-    progress=True,
-):
+    epochs: int,
+    run_dir: Path,
+    validation: tuple[Images, Images | None] | Validator,
+    num_classes: int,
+    settings: Json | None = None,
+    seed: int = 0,
+    score: str | None = "unknown_probability",
+    checkpoint_every: float = 30.0,
+    progress: bool = True,
+) -> list[dict[str, float]]:
     """Trains a model so that a killed run resumes exactly, and keeps the best epoch.
 
     Use it for runs worth keeping; `model.fit` stays right for a quick look. The
@@ -76,7 +78,8 @@ def fit(
         seed: Decides all that is random but the order and the augmentation of `data`,
             which has a seed of its own. Saved and compared like `settings`.
         score: The score of the selection, a name in `detectors.output_scores`.
-            "unknown_probability" needs N + 1 logits.
+            "unknown_probability" needs N + 1 logits. `None` will do where `validation`
+            measures by itself.
         checkpoint_every: Seconds between checkpoints inside an epoch: what a kill can
             cost. There is one after every epoch in any case.
         progress: Whether to show a progress bar (on a terminal only) and print one line
@@ -114,9 +117,9 @@ def fit(
     _check_arguments(model, data, checkpoint_every)
     set_seed(seed)
     num_classes = check_num_classes(num_classes)
-    validator = validation
+    validator: Any = validation
     if not hasattr(validation, "measure"):
-        validator = Validation(model, validation, num_classes, score)
+        validator = Validation(model, validation, num_classes, score)  # type: ignore[arg-type]
     run = {
         "settings": {} if settings is None else settings,
         "seed": seed,
@@ -137,7 +140,9 @@ def fit(
         return training.history
 
 
-def _check_arguments(model, data, checkpoint_every):
+def _check_arguments(
+    model: keras.Model, data: TrainingData, checkpoint_every: float
+) -> None:
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             "training.fit needs the TensorFlow backend: set KERAS_BACKEND=tensorflow, "
@@ -161,7 +166,7 @@ def _check_arguments(model, data, checkpoint_every):
         )
 
 
-def _description(model):
+def _description(model: keras.Model) -> Json:
     """What the model is and how it is trained, as JSON."""
     # A model that could not be saved at the end fails here, before training begins.
     text = json.dumps(keras.saving.serialize_keras_object(model), sort_keys=True)

@@ -8,14 +8,16 @@ epoch, because it follows new files as they come but not a file that is replaced
 import csv
 import errno
 import io
+import pathlib
 import time
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
 from ood_keras import files
 
 
-def write(folder, history):
+def write(folder: pathlib.Path, history: Sequence[Mapping[str, float]]) -> None:
     """Writes the epochs `history` to `folder/history.csv` and `folder/logs/`.
 
     Args:
@@ -40,7 +42,7 @@ def write(folder, history):
                 _write_events(path, row["epoch"], scalars)
 
 
-def _parts(row):
+def _parts(row: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """`{"train": scalars, "validation": scalars}`; one name is one chart."""
     prefix = "val_"
     validation = {
@@ -56,7 +58,9 @@ def _parts(row):
     return {"train": train, "validation": validation}
 
 
-def _write_events(path, step, scalars):
+def _write_events(
+    path: pathlib.Path, step: float, scalars: Mapping[str, float]
+) -> None:
     # tf.summary.scalar needs the tensorboard package; the file format does not.
     proto = tf.compat.v1
     summary = proto.Summary(

@@ -16,9 +16,15 @@ take that name as their `loss`.
 >>> recipe = recipes.get("fast", loss="focal")
 """
 
+from typing import TYPE_CHECKING, Any
+
 import keras
 
 from ood_keras import losses, models
+from ood_keras.types import Images, ImageShape, Validator
+
+if TYPE_CHECKING:
+    from ood_keras import training
 
 _OBJECTIVES: dict[str, type["Objective"]] = {}
 
@@ -84,15 +90,15 @@ class Objective:
         takes_objectosphere: Whether it takes the recipe's objectosphere fields.
     """
 
-    name = ""
-    description = ""
-    shows_unknown = True
-    unknown_class = False
+    name: str = ""
+    description: str = ""
+    shows_unknown: bool = True
+    unknown_class: bool = False
     score: str | None = "msp"
-    weighs_unknown = False
-    takes_objectosphere = False
+    weighs_unknown: bool = False
+    takes_objectosphere: bool = False
 
-    def __init__(self, recipe):
+    def __init__(self, recipe: "training.recipes.Recipe") -> None:
         self.recipe = recipe
         if recipe.unknown_weight is not None and not self.weighs_unknown:
             weighing = tuple(
@@ -114,13 +120,15 @@ class Objective:
         )
         return ("logits", "features") if on_features else ("logits",)
 
-    def build_loss(self, num_classes: int):
+    def build_loss(self, num_classes: int) -> keras.losses.Loss | None:
         """Returns the loss on the logits; `None` where the model computes it."""
         raise NotImplementedError(
             f"the objective {self.name!r} must define build_loss(num_classes)"
         )
 
-    def build_losses(self, num_classes: int):
+    def build_losses(
+        self, num_classes: int
+    ) -> keras.losses.Loss | dict[str, keras.losses.Loss] | None:
         """Returns the loss, or a dict with one for each of `outputs`."""
         loss = self.build_loss(num_classes)
         if len(self.outputs) == 1:
@@ -130,12 +138,10 @@ class Objective:
         )
         return {"logits": loss, "features": on_features}
 
-    def build_model(
-        self, input_shape: tuple[int, int, int], num_classes: int
-    ) -> keras.Model:
+    def build_model(self, input_shape: ImageShape, num_classes: int) -> keras.Model:
         """Returns the network; its output is a dict if two outputs have a loss."""
         recipe = self.recipe
-        arguments = {
+        arguments: dict[str, Any] = {
             "unknown_class": self.unknown_class,
             "filters": recipe.filters,
             "hidden_size": recipe.hidden_size,
@@ -163,7 +169,9 @@ class Objective:
             weight_decay=recipe.weight_decay or None,
         )
 
-    def build_schedule(self, steps_per_epoch: int):
+    def build_schedule(
+        self, steps_per_epoch: int
+    ) -> float | keras.optimizers.schedules.LearningRateSchedule:
         """Returns the learning rate, a number or a schedule of Keras."""
         recipe = self.recipe
         if recipe.schedule == "constant":
@@ -189,7 +197,9 @@ class Objective:
             jit_compile=False,
         )
 
-    def build_validation(self, model: keras.Model, known, unknown):
+    def build_validation(
+        self, model: keras.Model, known: Images, unknown: Images | None
+    ) -> tuple[Images, Images | None] | Validator:
         """Returns what `training.fit` takes as its `validation`.
 
         Args:
@@ -209,7 +219,7 @@ class OpenSet(Objective):
     weighs_unknown = True
     takes_objectosphere = True
 
-    def build_loss(self, num_classes):
+    def build_loss(self, num_classes: int) -> keras.losses.Loss:
         recipe = self.recipe
         on_softmax = recipe.objectosphere_on == "softmax"
         return losses.OpenSetLoss(
@@ -228,7 +238,7 @@ class ExtraClass(Objective):
     unknown_class = True
     score = "unknown_probability"
 
-    def build_loss(self, num_classes):
+    def build_loss(self, num_classes: int) -> keras.losses.Loss:
         return losses.ExtraClassCrossEntropy(num_classes)
 
 
@@ -238,7 +248,7 @@ class OutlierExposure(Objective):
     description = "Hendrycks et al. 2019, over N classes"
     weighs_unknown = True
 
-    def build_loss(self, num_classes):
+    def build_loss(self, num_classes: int) -> keras.losses.Loss:
         weight = self.recipe.unknown_weight
         return losses.OutlierExposure(num_classes, 0.5 if weight is None else weight)
 
@@ -249,7 +259,7 @@ class EntropicOpenSet(Objective):
     description = "Dhamija et al. 2018, over N classes"
     takes_objectosphere = True
 
-    def __init__(self, recipe):
+    def __init__(self, recipe: "training.recipes.Recipe") -> None:
         super().__init__(recipe)
         if recipe.objectosphere_on == "softmax" and recipe.objectosphere_weight:
             raise ValueError(
@@ -258,7 +268,7 @@ class EntropicOpenSet(Objective):
                 "objectosphere_weight=1e-4) or objectosphere_weight=0"
             )
 
-    def build_loss(self, num_classes):
+    def build_loss(self, num_classes: int) -> keras.losses.Loss:
         return losses.EntropicOpenSet(num_classes)
 
 
@@ -268,7 +278,7 @@ class CrossEntropy(Objective):
     description = "over N classes, of known images alone"
     shows_unknown = False
 
-    def build_loss(self, num_classes):
+    def build_loss(self, num_classes: int) -> keras.losses.Loss:
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
@@ -278,10 +288,10 @@ class ConfidentClassifier(Objective):
     description = "Lee et al. 2018, with a GAN, of known images alone"
     shows_unknown = False
 
-    def build_loss(self, num_classes):
+    def build_loss(self, num_classes: int) -> keras.losses.Loss:
         return losses.EntropicOpenSet(num_classes)
 
-    def build_model(self, input_shape, num_classes):
+    def build_model(self, input_shape: ImageShape, num_classes: int) -> keras.Model:
         from ood_keras.training import confident_classifier
 
         return confident_classifier.ConfidentClassifier(
@@ -297,7 +307,7 @@ class PriorNetwork(Objective):
     # The energy of a prior network is -log of its Dirichlet distribution's precision.
     score = "energy"
 
-    def build_loss(self, num_classes):
+    def build_loss(self, num_classes: int) -> keras.losses.Loss:
         return losses.PriorNetwork(num_classes)
 
 
@@ -308,21 +318,23 @@ class LikelihoodRatio(Objective):
     shows_unknown = False
     score = None
 
-    def build_loss(self, num_classes):
+    def build_loss(self, num_classes: int) -> None:
         return None  # The model computes it.
 
-    def build_model(self, input_shape, num_classes):
+    def build_model(self, input_shape: ImageShape, num_classes: int) -> keras.Model:
         # Not with every command: the baselines import scikit-learn.
         from ood_keras.training.baselines import likelihood_ratio
 
         return likelihood_ratio.LikelihoodRatio().build(input_shape)
 
-    def build_validation(self, model, known, unknown):
+    def build_validation(
+        self, model: keras.Model, known: Images, unknown: Images | None
+    ) -> Validator:
         from ood_keras.training.baselines import likelihood_ratio
 
         return likelihood_ratio.KnownBound(model, known)
 
-    def build_optimizer(self, steps_per_epoch):
+    def build_optimizer(self, steps_per_epoch: int) -> keras.optimizers.Optimizer:
         """Returns Adam with the recipe's schedule."""
         return keras.optimizers.Adam(
             self.build_schedule(steps_per_epoch),

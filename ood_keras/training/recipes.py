@@ -6,6 +6,8 @@ of what it made.
 """
 
 import dataclasses
+from collections.abc import Iterable
+from typing import Any, Literal
 
 from ood_keras.conventions import check_count, check_number
 from ood_keras.training import objectives
@@ -79,7 +81,7 @@ class Recipe:
     unknown_images: int | None = None
     synthetic_images: int = 30_000
     unknown_per_epoch: int | None = None
-    block: str = "modified_se"
+    block: Literal["modified_se", "se", "none"] = "modified_se"
     filters: tuple[int, ...] = (32, 64, 96, 96)
     hidden_size: int = 256
     feature_size: int = 128
@@ -87,16 +89,16 @@ class Recipe:
     beta: float | None = None
     gamma: float | None = None
     objectosphere_weight: float = 0.1
-    objectosphere_on: str = "softmax"
+    objectosphere_on: Literal["softmax", "features"] = "softmax"
     unknown_weight: float | None = None
     confidence_weight: float = 1.0
     learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 0.0
-    schedule: str = "cosine"
+    schedule: Literal["constant", "cosine"] = "cosine"
     augment: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "filters", _filters(self.filters))
         for field, allowed in (
             ("schedule", ("constant", "cosine")),
@@ -125,12 +127,12 @@ class Recipe:
 
 
 # Fields that may be `None`.
-OPTIONAL = tuple(
+OPTIONAL: tuple[str, ...] = tuple(
     field.name for field in dataclasses.fields(Recipe) if field.default is None
 )
 
 
-def _filters(filters):
+def _filters(filters: Iterable[int]) -> tuple[int, ...]:
     """Returns `filters` as a tuple, since JSON has lists only."""
     try:
         if not isinstance(filters, str):
@@ -189,12 +191,12 @@ _RECIPES = {
 }
 
 
-def names():
+def names() -> list[str]:
     """Returns the names of all recipes."""
     return sorted(_RECIPES)
 
 
-def get(name, **overrides):
+def get(name: str, **overrides: Any) -> Recipe:
     """Returns the recipe `name`, with `overrides` in place of its own values.
 
     Args:

@@ -1,14 +1,18 @@
 """The state of one training run, and the steps that change it."""
 
 import math
+import pathlib
 import re
 import time
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ood_keras import files, metrics
 from ood_keras.training import checkpoints, logs
+from ood_keras.types import TrainingData, Validator
 
 _BEST = "best/"
 _SELECTING = ("fpr95_known_positive", "detection_error", "auroc")
@@ -27,7 +31,15 @@ class Run:
         restored: Arrays of a checkpoint that still wait for the variables to exist.
     """
 
-    def __init__(self, model, data, folder, epochs, checkpoint_every, progress):
+    def __init__(
+        self,
+        model: keras.Model,
+        data: TrainingData,
+        folder: pathlib.Path,
+        epochs: int,
+        checkpoint_every: float,
+        progress: bool,
+    ) -> None:
         self.model = model
         self.data = data
         self.folder = folder
@@ -37,14 +49,14 @@ class Run:
         self.epoch = 0
         self.step = 0
         self.seconds = 0.0
-        self.history = []
-        self.best_epoch = None
-        self.best_weights = []
-        self.restored = None
+        self.history: list[dict[str, float]] = []
+        self.best_epoch: int | None = None
+        self.best_weights: list[np.ndarray] = []
+        self.restored: dict[str, np.ndarray] | None = None
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
 
-    def resume(self):
+    def resume(self) -> None:
         """Takes up the newest checkpoint, if there is one."""
         checkpoint = checkpoints.read_newest(self.folder / "checkpoints")
         if checkpoint is None:
@@ -66,7 +78,7 @@ class Run:
                 f"step {self.step}/{self.data.steps_per_epoch}."
             )
 
-    def run_epoch(self, validator):
+    def run_epoch(self, validator: Validator) -> None:
         """Trains to the end of the epoch, measures, and writes everything down."""
         dataset = _exactly(
             self.data.epoch(self.epoch, self.step),
@@ -104,7 +116,7 @@ class Run:
         logs.write(self.folder, self.history)
         self.say(_line(row, self.epochs))
 
-    def finish(self):
+    def finish(self) -> None:
         """Puts the best weights into the model and writes `model.keras`."""
         path = self.folder / "model.keras"
         was_complete = self.restored is not None and path.exists()
@@ -116,7 +128,7 @@ class Run:
             files.check_clock()
             with files.atomic_file(path) as temporary:
                 getattr(self.model, "inference_model", self.model).save(temporary)
-        best = self.history[self.best_epoch]
+        best = self.history[self.best_epoch]  # type: ignore[index]
         names = ("val_fpr95_known_positive", "val_known_accuracy", "val_known_loss")
         name = next(name for name in names if name in best)
         self.say(
@@ -124,7 +136,7 @@ class Run:
             f"{path} has its weights."
         )
 
-    def save(self):
+    def save(self) -> None:
         """Writes a checkpoint of this moment."""
         arrays = {
             name: variable.numpy() for name, variable in self._variables().items()
@@ -143,11 +155,11 @@ class Run:
             checkpoints.Checkpoint(self.epoch, self.step, arrays, details),
         )
 
-    def restore(self):
+    def restore(self) -> None:
         """Gives every variable the value it had in the checkpoint."""
         stored = {
             without_counters(name): array
-            for name, array in self.restored.items()
+            for name, array in self.restored.items()  # type: ignore[union-attr]
             if not name.startswith(_BEST)
         }
         variables = {
@@ -165,11 +177,11 @@ class Run:
             variable.assign(_typed(stored[name], variable))
         self.restored = None
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         if self.progress:
             print(text, flush=True)
 
-    def _variables(self):
+    def _variables(self) -> dict[str, keras.Variable]:
         """`{name: variable}` of all that a training step reads and changes."""
         groups = {
             "model": self.model.variables,
@@ -187,19 +199,19 @@ class Run:
 class _Bookkeeping(keras.callbacks.Callback):
     """What `Run` does inside an epoch: restore first; then count, show and save."""
 
-    def __init__(self, run):
+    def __init__(self, run: Run) -> None:
         super().__init__()
         self.run = run
         self.first_step = run.step
         self.started = time.monotonic() - run.seconds
         self.saved = time.monotonic()
-        self.bar = None
+        self.bar: Any = None
 
-    def elapsed(self):
+    def elapsed(self) -> float:
         """Seconds spent in this epoch, those before a resume included."""
         return time.monotonic() - self.started
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         # Not before `fit`, which forgets the metrics of the last epoch just now.
         if self.run.restored is not None:
             self.run.restore()
@@ -217,7 +229,7 @@ class _Bookkeeping(keras.callbacks.Callback):
                 disable=None,  # Only on a terminal.
             )
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         run = self.run
         steps = run.data.steps_per_epoch
         # With steps_per_execution > 1 the last call may count past the end.
@@ -231,12 +243,12 @@ class _Bookkeeping(keras.callbacks.Callback):
             run.save()
             self.saved = time.monotonic()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Any = None) -> None:
         if self.bar is not None:
             self.bar.close()
 
 
-def without_counters(text):
+def without_counters(text: str) -> str:
     """`text` without the numbers that Keras appends to automatic names.
 
     The second model built in one process has `dense_1` where the first had `dense`.
@@ -256,7 +268,7 @@ def _build_metrics(model, dataset):
     model.compute_metrics(images, labels, outputs, weights)
 
 
-def _exactly(dataset, count, name):
+def _exactly(dataset: tf.data.Dataset, count: int, name: str) -> tf.data.Dataset:
     """`dataset`, checked to be `count` batches long."""
     if not isinstance(dataset, tf.data.Dataset):
         raise TypeError(
@@ -274,18 +286,18 @@ def _exactly(dataset, count, name):
     return dataset
 
 
-def _typed(array, variable):
+def _typed(array: np.ndarray, variable: keras.Variable) -> np.ndarray:
     """A saved array as the type of its variable."""
     # NumPy saves bfloat16 as two nameless bytes.
     return array.view(variable.dtype) if array.dtype.kind == "V" else array
 
 
-def _tells_unknown(row):
+def _tells_unknown(row: dict[str, float]) -> bool:
     """Whether a row has what the best epoch is chosen by, with unknown images."""
     return all(f"val_{name}" in row for name in _SELECTING)
 
 
-def _check_measured(row):
+def _check_measured(row: dict[str, float]) -> None:
     names = _SELECTING if _tells_unknown(row) else ("known_loss",)
     if not all(math.isfinite(row.get(f"val_{name}", math.nan)) for name in names):
         measured = {name: row[name] for name in row if name.startswith("val_")}
@@ -296,7 +308,7 @@ def _check_measured(row):
         )
 
 
-def _check_loss(loss, epoch):
+def _check_loss(loss: float, epoch: int) -> None:
     if not math.isfinite(loss):
         raise ValueError(
             f"training diverged: the loss is {loss} in epoch {epoch + 1}. Start again "
@@ -304,7 +316,7 @@ def _check_loss(loss, epoch):
         )
 
 
-def _rank(row):
+def _rank(row: dict[str, float]) -> tuple[float, ...]:
     """Lower is better."""
     if not _tells_unknown(row):
         return -row.get("val_known_accuracy", 0.0), row["val_known_loss"]
@@ -317,7 +329,7 @@ def _rank(row):
     )
 
 
-def _line(row, epochs):
+def _line(row: dict[str, float], epochs: int) -> str:
     others = [f"val_{name}" for name in metrics.names() if name not in _SELECTING]
     hidden = ["epoch", "seconds", *others]
     numbers = [f"{name}: {row[name]:.4g}" for name in row if name not in hidden]

@@ -8,6 +8,8 @@ import pathlib
 import platform
 import reprlib
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +17,7 @@ import tensorflow as tf
 
 from ood_keras import files
 from ood_keras._version import __version__
+from ood_keras.types import Json, Path
 
 _LOCK = ".lock"
 _RUN = "run.json"
@@ -24,7 +27,7 @@ _short.maxstring = 80
 
 
 @contextlib.contextmanager
-def opened(run_dir, run):
+def opened(run_dir: Path, run: Json) -> Iterator[pathlib.Path]:
     """Holds `run_dir` for this process alone, as the folder of the run `run`.
 
     A new or empty folder gets `run.json`; a folder that has one must hold the same run.
@@ -60,7 +63,7 @@ def opened(run_dir, run):
 
 
 @contextlib.contextmanager
-def held(run_dir, doing="training"):
+def held(run_dir: Path, doing: str = "training") -> Iterator[pathlib.Path]:
     """Holds `run_dir` for this process alone, and removes what killed ones left there.
 
     Args:
@@ -109,7 +112,7 @@ def held(run_dir, doing="training"):
         yield folder
 
 
-def _holder(folder):
+def _holder(folder: pathlib.Path) -> tuple[str, str]:
     """What the process that holds the lock is doing, and which one it is if it says."""
     try:
         text = (folder / _LOCK).read_text("utf-8").strip()
@@ -120,18 +123,18 @@ def _holder(folder):
     return (doing, f" ({holder})") if colon else ("training", "")
 
 
-def _entries(folder):
+def _entries(folder: pathlib.Path) -> set[str]:
     if not folder.exists():
         return set()
     return {path.name for path in folder.iterdir() if not _is_leftover(path)}
 
 
-def _is_leftover(path):
+def _is_leftover(path: pathlib.Path) -> bool:
     """Whether `path` is what `files.atomic_file` leaves when it is killed."""
     return path.name.startswith(".") and ".tmp" in path.suffixes
 
 
-def _remove_leftovers(folder):
+def _remove_leftovers(folder: pathlib.Path) -> None:
     """Removes what killed processes left of the files that runs have."""
     ours = (
         ".*.json.*",
@@ -151,7 +154,7 @@ def _remove_leftovers(folder):
                 path.unlink()
 
 
-def _as_json(run):
+def _as_json(run: Json) -> Json:
     try:
         return json.loads(json.dumps(run, allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -162,7 +165,7 @@ def _as_json(run):
         ) from error
 
 
-def read(run_dir):
+def read(run_dir: Path) -> Json:
     """Returns what `run.json` of a folder says, a dict.
 
     Raises:
@@ -182,7 +185,7 @@ def read(run_dir):
     return run
 
 
-def _check_same(folder, run):
+def _check_same(folder: pathlib.Path, run: Json) -> None:
     there = read(folder)
     versions = there.pop("versions", None)
     if not isinstance(versions, dict):
@@ -210,7 +213,7 @@ def _check_same(folder, run):
         )
 
 
-def _differences(there, here, name=""):
+def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
     """Yields a text for each place where two JSON values differ."""
     if isinstance(there, dict) and isinstance(here, dict):
         for key in [*there, *(key for key in here if key not in there)]:
@@ -225,7 +228,7 @@ def _differences(there, here, name=""):
         yield f"{name} is {_short.repr(there)} there and {_short.repr(here)} here"
 
 
-def _versions():
+def _versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "tensorflow": tf.__version__,

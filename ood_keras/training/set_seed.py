@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 
-def set_seed(seed):
+def set_seed(seed: int) -> None:
     """Makes everything that follows a function of `seed`, bit for bit.
 
     Call it before the model is built: initial weights and dropout masks come from it.

@@ -1,10 +1,16 @@
 """Exact metrics of a model in training on known and unknown validation images."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import tensorflow as tf
 
 from ood_keras import batches, metrics
 from ood_keras.detectors import output_scores
+from ood_keras.types import Images
+
+if TYPE_CHECKING:
+    import keras
 
 
 class Validation:
@@ -24,7 +30,13 @@ class Validation:
             training begins, not after its first epoch.
     """
 
-    def __init__(self, model, data, num_classes, score):
+    def __init__(
+        self,
+        model: "keras.Model",
+        data: tuple[Images, Images | None],
+        num_classes: int,
+        score: str,
+    ) -> None:
         if not isinstance(data, (tuple, list)) or len(data) != 2:
             raise TypeError(
                 "`validation` must be a pair (known, unknown) of image data. Received: "
@@ -54,7 +66,7 @@ class Validation:
             if name == "known":
                 self._check_labels(batch[1])
 
-    def measure(self):
+    def measure(self) -> dict[str, float]:
         """Returns the metrics of `metrics.evaluate_scores`, and `known_accuracy`.
 
         Without unknown images: `known_accuracy`, and `known_loss`, the mean
@@ -114,7 +126,7 @@ class Validation:
         true = np.take_along_axis(logits, labels.reshape(-1, 1).astype(np.int64), 1)
         return np.logaddexp.reduce(logits, axis=1) - true[:, 0]
 
-    def _check_labels(self, labels):
+    def _check_labels(self, labels: np.ndarray | None) -> None:
         if labels is None:
             raise ValueError(
                 "the known validation data must have labels. Received: images only"
@@ -127,7 +139,7 @@ class Validation:
             )
 
 
-def _check_logits(logits):
+def _check_logits(logits: np.ndarray) -> None:
     if np.all(logits >= 0) and np.allclose(logits.sum(axis=-1), 1, atol=1e-3):
         raise ValueError(
             "the model's output must be logits, but it looks like probabilities: every "

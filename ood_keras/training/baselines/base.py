@@ -1,11 +1,18 @@
 """What all baselines share: scoring, and reading a trained classifier."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from ood_keras import batches
 from ood_keras.conventions import UNKNOWN
 from ood_keras.detectors.base import check_finite
 from ood_keras.detectors.network import Network
+from ood_keras.types import Images
+
+if TYPE_CHECKING:
+    import keras
 
 
 class Baseline:
@@ -16,9 +23,9 @@ class Baseline:
             scores `(batch,)`, both NumPy; `None` before `fit`.
     """
 
-    _scorer = None
+    _scorer: Callable[[np.ndarray], np.ndarray] | None = None
 
-    def score(self, data):
+    def score(self, data: Images) -> np.ndarray:
         """The `ood_score` of each image: higher means more likely unknown.
 
         Args:
@@ -44,7 +51,9 @@ class Baseline:
         return np.concatenate([np.zeros((0,), np.float32), *scores])
 
 
-def read_classifier(model, data):
+def read_classifier(
+    model: "keras.Model", data: Images
+) -> tuple[Network, np.ndarray, np.ndarray, np.ndarray]:
     """What a trained classifier makes of known images.
 
     Args:
@@ -61,6 +70,7 @@ def read_classifier(model, data):
             network gives NaN for an image, or its pixels are.
     """
     network = Network(model)
+    labels: Any
     features, logits, labels = [], [], []
     for outputs, given in network.batches(data):
         if given is None:

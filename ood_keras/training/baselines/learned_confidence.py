@@ -1,6 +1,9 @@
 """Learned confidence: a small network that tells how sure a classifier may be."""
 
+from typing import Self
+
 import keras
+import numpy as np
 import scipy.special
 from keras import layers, ops
 
@@ -8,6 +11,7 @@ from ood_keras.conventions import check_count
 from ood_keras.detectors.compiled import compiled
 from ood_keras.training.baselines.base import Baseline, read_classifier
 from ood_keras.training.set_seed import set_seed
+from ood_keras.types import Images, Tensor
 
 
 class LearnedConfidence(Baseline):
@@ -38,23 +42,23 @@ class LearnedConfidence(Baseline):
     >>> ood_score = baseline.score(test_images)
     """
 
-    head = None
+    head: keras.Model | None = None
 
     def __init__(
         self,
-        hidden_size=400,
-        epochs=30,
-        learning_rate=1e-4,
-        batch_size=128,
-        seed=0,
-    ):
+        hidden_size: int = 400,
+        epochs: int = 30,
+        learning_rate: float = 1e-4,
+        batch_size: int = 128,
+        seed: int = 0,
+    ) -> None:
         self.hidden_size = check_count("hidden_size", hidden_size)
         self.epochs = check_count("epochs", epochs)
         self.learning_rate = learning_rate
         self.batch_size = check_count("batch_size", batch_size)
         self.seed = seed
 
-    def fit(self, model, data):
+    def fit(self, model: keras.Model, data: Images) -> Self:
         """Trains the head.
 
         Args:
@@ -86,17 +90,17 @@ class LearnedConfidence(Baseline):
             verbose=0,
         )
         self._scorer = compiled(
-            lambda images: -self.head(network(images)["features"])[:, 0]
+            lambda images: -self.head(network(images)["features"])[:, 0]  # type: ignore[misc]
         )
         return self
 
 
-def true_class_probability(logits, labels):
+def true_class_probability(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """TCP: softmax(z)_y of each image, `(n, 1)`, from `(n, N)` and integers `(n,)`."""
     probabilities = scipy.special.softmax(logits, axis=1)
     return probabilities[range(len(labels)), labels][:, None]
 
 
-def confidence_loss(target, log_odds):
+def confidence_loss(target: Tensor, log_odds: Tensor) -> Tensor:
     """(sigmoid(log_odds) - target)^2, each of shape `(batch, 1)`."""
     return ops.square(ops.sigmoid(log_odds) - target)

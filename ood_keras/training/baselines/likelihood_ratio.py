@@ -1,5 +1,8 @@
 """The likelihood ratio of two variational autoencoders."""
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -9,6 +12,7 @@ from ood_keras.conventions import UNKNOWN, check_count, check_fraction
 from ood_keras.detectors.compiled import compiled
 from ood_keras.training.baselines.base import Baseline
 from ood_keras.training.set_seed import set_seed
+from ood_keras.types import Images, ImageShape, Json, Tensor
 
 
 class LikelihoodRatio(Baseline):
@@ -46,18 +50,18 @@ class LikelihoodRatio(Baseline):
     >>> ood_score = LikelihoodRatio().fit(images).score(test_images)
     """
 
-    pair = None
+    pair: "AutoencoderPair | None" = None
 
     def __init__(
         self,
-        mutation_rate=0.2,
-        latent_size=20,
-        hidden_size=500,
-        epochs=30,
-        learning_rate=1e-3,
-        batch_size=128,
-        seed=0,
-    ):
+        mutation_rate: float = 0.2,
+        latent_size: int = 20,
+        hidden_size: int = 500,
+        epochs: int = 30,
+        learning_rate: float = 1e-3,
+        batch_size: int = 128,
+        seed: int = 0,
+    ) -> None:
         self.mutation_rate = check_fraction("mutation_rate", mutation_rate)
         self.latent_size = check_count("latent_size", latent_size)
         self.hidden_size = check_count("hidden_size", hidden_size)
@@ -66,7 +70,7 @@ class LikelihoodRatio(Baseline):
         self.batch_size = check_count("batch_size", batch_size)
         self.seed = seed
 
-    def fit(self, data):
+    def fit(self, data: Images) -> Self:
         """Trains both models.
 
         Args:
@@ -85,13 +89,13 @@ class LikelihoodRatio(Baseline):
         pair.fit(images, batch_size=self.batch_size, epochs=self.epochs, verbose=0)
         return self.scored(pair)
 
-    def build(self, image_shape):
+    def build(self, image_shape: ImageShape) -> "AutoencoderPair":
         """An untrained `AutoencoderPair` for images `(height, width, channels)`."""
         return AutoencoderPair(
             image_shape, self.latent_size, self.hidden_size, self.mutation_rate
         )
 
-    def scored(self, pair):
+    def scored(self, pair: "AutoencoderPair") -> Self:
         """Scores with a pair that is trained already; returns the object itself."""
         self.pair = pair
 
@@ -127,7 +131,14 @@ class AutoencoderPair(keras.Model):
         Dict of `full` and `background`: the bounds of `elbo`, each `(batch,)`.
     """
 
-    def __init__(self, image_shape, latent_size, hidden_size, mutation_rate, **kwargs):
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        latent_size: int,
+        hidden_size: int,
+        mutation_rate: float,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.image_shape = tuple(image_shape)
         self.latent_size = latent_size
@@ -139,7 +150,7 @@ class AutoencoderPair(keras.Model):
         self.mutation_seed = keras.random.SeedGenerator()
         self.built = True
 
-    def call(self, images, training=False):
+    def call(self, images: Tensor, training: bool = False) -> dict[str, Tensor]:
         mutated = images
         if training:
             mutated = mutate(images, self.mutation_rate, self.mutation_seed)
@@ -152,11 +163,16 @@ class AutoencoderPair(keras.Model):
         }
 
     def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
+        self,
+        x: Tensor = None,
+        y: Tensor = None,
+        y_pred: Tensor = None,
+        sample_weight: Tensor = None,
+        training: bool = True,
+    ) -> Tensor:
         return -ops.mean(y_pred["full"]) - ops.mean(y_pred["background"])
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return {
             **super().get_config(),
             "image_shape": list(self.image_shape),
@@ -175,11 +191,11 @@ class KnownBound:
             again.
     """
 
-    def __init__(self, pair, known):
+    def __init__(self, pair: AutoencoderPair, known: Images) -> None:
         self._bound = compiled(lambda images: pair(images, training=False)["full"])
         self._known = known
 
-    def measure(self):
+    def measure(self) -> dict[str, float]:
         """Returns `known_loss`: the mean of -`elbo` by the model of images."""
         bounds = [self._bound(images) for images, _ in batches.iterate(self._known)]
         return {"known_loss": -float(np.mean(np.concatenate(bounds)))}
@@ -202,7 +218,9 @@ class VariationalAutoencoder(keras.Model):
         of the latent variable, each `(batch, latent_size)`.
     """
 
-    def __init__(self, image_shape, latent_size, hidden_size):
+    def __init__(
+        self, image_shape: Sequence[int], latent_size: int, hidden_size: int
+    ) -> None:
         super().__init__()
         self.encoder = keras.Sequential(
             [
@@ -223,7 +241,9 @@ class VariationalAutoencoder(keras.Model):
         self.noise_seed = keras.random.SeedGenerator()
         self.built = True
 
-    def call(self, images, training=False):
+    def call(
+        self, images: Tensor, training: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
         mean, log_variance = ops.split(self.encoder(images), 2, axis=-1)
         latent = mean
         if training:
@@ -232,7 +252,7 @@ class VariationalAutoencoder(keras.Model):
         return self.decoder(latent), mean, log_variance
 
 
-def elbo(images, logits, mean, log_variance):
+def elbo(images: Tensor, logits: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """The bound on the log-likelihood of each image, `(batch,)`.
 
     With s = sigmoid(logits), summed over pixels and latent dimensions:
@@ -249,7 +269,7 @@ def elbo(images, logits, mean, log_variance):
     return ops.sum(pixels, axis=(1, 2, 3)) - 0.5 * ops.sum(divergence, axis=-1)
 
 
-def mutate(images, rate, seed):
+def mutate(images: Tensor, rate: float, seed: keras.random.SeedGenerator) -> Tensor:
     """Replaces pixels, each with the probability `rate`, by one of 256 grey values.
 
     Args:
@@ -263,7 +283,7 @@ def mutate(images, rate, seed):
     return ops.where(replaced, ops.cast(values, images.dtype) / 255, images)
 
 
-def _known_images(data):
+def _known_images(data: Images) -> np.ndarray:
     parts = [
         images if labels is None else images[labels != UNKNOWN]
         for images, labels in batches.iterate(data)

@@ -1,14 +1,20 @@
 """A one-class support vector machine on a classifier's features."""
 
+from typing import TYPE_CHECKING, Self
+
 import numpy as np
 import sklearn.svm
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ood_keras import batches, metrics
 from ood_keras.conventions import check_count, check_number
 from ood_keras.detectors.compiled import compiled
 from ood_keras.training.baselines.base import Baseline, read_classifier
+from ood_keras.types import Images
+
+if TYPE_CHECKING:
+    import keras
 
 _GAMMAS = tuple(2.0**power for power in range(-9, 4, 2))
 
@@ -45,15 +51,26 @@ class OneClassSVM(Baseline):
     >>> ood_score = baseline.score(test_images)
     """
 
-    machine = None
+    machine: Pipeline | None = None
 
-    def __init__(self, nu=0.1, gamma=None, max_images=10_000, seed=0):
+    def __init__(
+        self,
+        nu: float = 0.1,
+        gamma: float | None = None,
+        max_images: int = 10_000,
+        seed: int = 0,
+    ) -> None:
         self.nu = check_number("nu", nu, "(0, 1]", "a fraction")
         self._given_gamma = self.gamma = gamma
         self.max_images = check_count("max_images", max_images)
         self.seed = seed
 
-    def fit(self, model, data, validation=None):
+    def fit(
+        self,
+        model: "keras.Model",
+        data: Images,
+        validation: tuple[Images, Images] | None = None,
+    ) -> Self:
         """Learns the border.
 
         Args:
@@ -83,7 +100,7 @@ class OneClassSVM(Baseline):
         else:
             known, unknown = (
                 np.concatenate([read(images) for images, _ in batches.iterate(part)])
-                for part in validation
+                for part in validation  # type: ignore[union-attr]
             )
             machines = {gamma: self._machine(features, gamma) for gamma in _GAMMAS}
 
@@ -93,10 +110,10 @@ class OneClassSVM(Baseline):
 
             self.gamma = max(_GAMMAS, key=auroc)
             self.machine = machines[self.gamma]
-        self._scorer = lambda images: -self.machine.decision_function(read(images))
+        self._scorer = lambda images: -self.machine.decision_function(read(images))  # type: ignore[union-attr]
         return self
 
-    def _machine(self, features, gamma):
+    def _machine(self, features: np.ndarray, gamma: float) -> Pipeline:
         return make_pipeline(
             StandardScaler(), sklearn.svm.OneClassSVM(nu=self.nu, gamma=gamma)
         ).fit(features)

@@ -1,6 +1,7 @@
 """A prior network, scored by how flat its Dirichlet distribution is."""
 
 import math
+from typing import Literal, Self
 
 import keras
 from keras import ops
@@ -14,6 +15,7 @@ from ood_keras.losses.prior_network import (
 from ood_keras.losses.prior_network import concentrations, dirichlet_divergence
 from ood_keras.training.baselines.base import Baseline
 from ood_keras.training.set_seed import set_seed
+from ood_keras.types import Dataset, Tensor
 
 
 class PriorNetwork(Baseline):
@@ -40,21 +42,21 @@ class PriorNetwork(Baseline):
 
     def __init__(
         self,
-        num_classes,
-        concentration=100.0,
-        weight=None,
-        direction="reverse",
-        epochs=10,
-        learning_rate=1e-3,
-        seed=0,
-    ):
+        num_classes: int,
+        concentration: float = 100.0,
+        weight: float | None = None,
+        direction: Literal["reverse", "forward"] = "reverse",
+        epochs: int = 10,
+        learning_rate: float = 1e-3,
+        seed: int = 0,
+    ) -> None:
         self.num_classes = check_num_classes(num_classes)
         self.loss = PriorNetworkLoss(num_classes, concentration, weight, direction)
         self.epochs = check_count("epochs", epochs)
         self.learning_rate = learning_rate
         self.seed = seed
 
-    def fit(self, model, data):
+    def fit(self, model: keras.Model, data: Dataset) -> Self:
         """Trains `model`, in place.
 
         Args:
@@ -74,7 +76,7 @@ class PriorNetwork(Baseline):
         model.fit(data, epochs=self.epochs, shuffle=False, verbose=0)
         return self.scored(model)
 
-    def scored(self, model):
+    def scored(self, model: keras.Model) -> Self:
         """Scores with a model that was trained with `losses.PriorNetwork`."""
         network = Network(model)
         self._scorer = compiled(
@@ -83,7 +85,7 @@ class PriorNetwork(Baseline):
         return self
 
 
-def differential_entropy(logits):
+def differential_entropy(logits: Tensor) -> Tensor:
     """Entropy of Dir(exp(logits)), `(batch,)`: highest, -log (N - 1)!, where flat.
 
     As KL to the flat distribution, whose density is (N - 1)! everywhere.

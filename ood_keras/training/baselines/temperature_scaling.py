@@ -1,11 +1,17 @@
 """Temperature scaling: the softmax threshold, calibrated."""
 
+from typing import TYPE_CHECKING, Self
+
 import numpy as np
 import scipy.optimize
 import scipy.special
 
 from ood_keras import detectors
 from ood_keras.training.baselines.base import Baseline, read_classifier
+from ood_keras.types import Images
+
+if TYPE_CHECKING:
+    import keras
 
 # Without a mistake among the images the best temperature is 0, and beyond both ends the
 # probabilities no longer change in float32.
@@ -28,9 +34,9 @@ class TemperatureScaling(Baseline):
     >>> ood_score = baseline.score(test_images)
     """
 
-    temperature = None
+    temperature: float | None = None
 
-    def fit(self, model, validation):
+    def fit(self, model: "keras.Model", validation: Images) -> Self:
         """Finds T.
 
         Args:
@@ -52,7 +58,7 @@ class TemperatureScaling(Baseline):
         return self
 
 
-def fit_temperature(logits, labels):
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The T of lowest negative log-likelihood, from 0.01 to 100.
 
     Args:
@@ -69,7 +75,9 @@ def fit_temperature(logits, labels):
     return float(np.exp(result.x))
 
 
-def negative_log_likelihood(logits, labels, temperature):
+def negative_log_likelihood(
+    logits: np.ndarray, labels: np.ndarray, temperature: float
+) -> float:
     """The mean of -log softmax(z / T)_y."""
     scaled = np.asarray(logits, np.float64) / temperature
     true = scaled[np.arange(len(labels)), labels]
