@@ -4,7 +4,6 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from tensorflow.core.protobuf import saved_model_pb2
 
 from ood_keras import batches
 from ood_keras.conventions import UNKNOWN_LABEL, check_count
@@ -197,6 +196,8 @@ class Predictor:
         path = self.path / "saved_model.pb"
         if not path.is_file():  # Graphs beyond 2 GB are stored in parts.
             return None
+        from tensorflow.core.protobuf import saved_model_pb2
+
         model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
         for graph in model.meta_graphs:
             for function in graph.graph_def.library.function:

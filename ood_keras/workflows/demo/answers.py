@@ -8,6 +8,7 @@ import struct
 import numpy as np
 
 from ood_keras import export as exporting
+from ood_keras import image_files
 from ood_keras.calibration import Threshold
 from ood_keras.inference import pillow_decoder
 from ood_keras.pipelines import drawing
@@ -175,7 +176,7 @@ def _paper(content: bytes | str) -> np.ndarray:
     if len(content) > MAX_DRAWING_BYTES:
         raise _refused(f"{len(content):,} bytes")
     # Before anything of it is unpacked.
-    if not content.startswith(pillow_decoder.PNG) or content[12:16] != b"IHDR":
+    if not content.startswith(image_files.PNG) or content[12:16] != b"IHDR":
         raise _refused("another kind of file")
     if len(content) < 24:
         raise _refused("a file that is cut off")
