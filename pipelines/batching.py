@@ -1,24 +1,27 @@
 """The one place where arrays become a `tf.data.Dataset`."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from ood_keras import machine
 from ood_keras.conventions import check_count
 from ood_keras.pipelines import preprocessing
+from ood_keras.types import Tensor
 
 _MAX_PARALLEL_CALLS = 8
 
 
 def batches(
-    images,
-    labels,
-    order,
-    batch_size,
+    images: Tensor,
+    labels: Tensor,
+    order: Tensor,
+    batch_size: int,
     *,
-    start_step=0,
-    augment=None,
-    weights_of=None,
-):
+    start_step: int = 0,
+    augment: Callable[[Tensor, Tensor], Tensor] | None = None,
+    weights_of: Callable[[Tensor], Tensor] | None = None,
+) -> tf.data.Dataset:
     """Returns the batches of `images[order]`, `labels[order]`, in that order.
 
     Whole batches are gathered by index from one uint8 tensor: no Python and no
@@ -55,7 +58,14 @@ def batches(
     return pipeline(dataset, batch)
 
 
-def gather(images, labels, order, batch_size, augment=None, weights_of=None):
+def gather(
+    images: Tensor,
+    labels: Tensor,
+    order: Tensor,
+    batch_size: int,
+    augment: Callable[[Tensor, Tensor], Tensor] | None = None,
+    weights_of: Callable[[Tensor], Tensor] | None = None,
+) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """Returns the function from a step to its batch; see `batches`."""
 
     def batch(step):
@@ -73,7 +83,9 @@ def gather(images, labels, order, batch_size, augment=None, weights_of=None):
     return batch
 
 
-def pipeline(steps, batch):
+def pipeline(
+    steps: tf.data.Dataset, batch: Callable[[Tensor], tuple[Tensor, ...]]
+) -> tf.data.Dataset:
     """Maps `batch` over a dataset of steps, in parallel and in order."""
     # Each call that runs ahead holds a batch.
     num_calls = min(machine.num_cores(), _MAX_PARALLEL_CALLS)
@@ -84,7 +96,7 @@ def pipeline(steps, batch):
     )
 
 
-def options():
+def options() -> tf.data.Options:
     """Returns the options of every dataset: in order, and without tuning as it runs.
 
     TensorFlow's tuner wakes up at growing intervals of up to a minute, and an iterator

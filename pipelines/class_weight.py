@@ -1,12 +1,13 @@
 """Weights of classes in the loss, for data in which the label -1 means unknown."""
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
 from ood_keras.conventions import UNKNOWN, check_number, is_integer
+from ood_keras.types import Tensor
 
 
 def weigh_classes(
@@ -72,7 +73,9 @@ def weigh_classes(
     return dataset.map(lambda images, labels: (images, labels, weights_of(labels)))
 
 
-def lookup(class_weight, num_classes=None):
+def lookup(
+    class_weight: Mapping[int, float], num_classes: int | None = None
+) -> Callable[[Tensor], Tensor]:
     """Returns the function from integer labels to float32 weights `(batch,)`.
 
     Args:
@@ -94,7 +97,9 @@ def lookup(class_weight, num_classes=None):
     return weights_of
 
 
-def check(class_weight, num_classes=None):
+def check(
+    class_weight: Mapping[int, float], num_classes: int | None = None
+) -> dict[int, float]:
     """Returns `class_weight` as `{int: float}`, or says what is wrong with it."""
     if not isinstance(class_weight, Mapping):
         raise TypeError(
@@ -124,7 +129,7 @@ def check(class_weight, num_classes=None):
     }
 
 
-def explain(dataset):
+def explain(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Makes `model.fit(dataset, class_weight=...)` say what to do instead.
 
     Keras applies `class_weight` with `dataset.map`, before any of our code runs, and

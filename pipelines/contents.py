@@ -5,10 +5,13 @@ written a thousand times: a network learns such a class at once, and nothing lat
 looks wrong.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ood_keras.conventions import UNKNOWN
 from ood_keras.pipelines.sources import base
+from ood_keras.pipelines.split import Split
 
 # Pictures whose pixels differ by no more levels, of 255, show nothing to the eye.
 _NEARLY = 8
@@ -19,7 +22,7 @@ _CHUNK_BYTES = 2**22
 _NUM_SHOWN = 5
 
 
-def check(split, *, known):
+def check(split: Split, *, known: bool) -> None:
     """Raises or warns if the images of a split, or of a class, show nothing.
 
     Args:
@@ -39,7 +42,8 @@ def check(split, *, known):
         return
     spread = _spread(split.images)
     hashes = image_hashes(split.images)
-    refused, doubted = [], []
+    refused: list[str] = []
+    doubted: list[str] = []
     for name, rows in _groups(split):
         finding, share = _finding(split.images, rows, spread, hashes)
         if finding is None:
@@ -62,7 +66,7 @@ def check(split, *, known):
         _warn_of_copies(split, hashes)
 
 
-def copies_across_classes(hashes, labels):
+def copies_across_classes(hashes: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
     """Returns the images that are there under several labels, equal pixel by pixel.
 
     Args:
@@ -79,7 +83,7 @@ def copies_across_classes(hashes, labels):
     return [group for group in groups if len(np.unique(labels[group])) > 1]
 
 
-def image_hashes(images):
+def image_hashes(images: np.ndarray) -> np.ndarray:
     """Returns a 64-bit hash of each image's pixels.
 
     A sum of the bytes, each times a random number, modulo 2**64: two different images
@@ -96,7 +100,7 @@ def image_hashes(images):
     return np.concatenate(parts) if parts else np.array([], np.uint64)
 
 
-def _groups(split):
+def _groups(split: Split) -> Iterator[tuple[str, np.ndarray]]:
     """Yields a name and the rows of each class, and of all images together."""
     labels = np.unique(split.labels)
     for label in labels:
@@ -107,7 +111,7 @@ def _groups(split):
         yield "all images", np.arange(len(split))
 
 
-def _spread(images):
+def _spread(images: np.ndarray) -> np.ndarray:
     """Returns how many levels the pixels of each image span, in its liveliest channel.
 
     Args:
@@ -126,7 +130,9 @@ def _spread(images):
     return np.concatenate(spreads)
 
 
-def _finding(images, rows, spread, hashes):
+def _finding(
+    images: np.ndarray, rows: np.ndarray, spread: np.ndarray, hashes: np.ndarray
+) -> tuple[str | None, float]:
     """Returns what is wrong with some images, and of which share, or `(None, 0)`.
 
     Where it is only nearly so, the share is that of doubt.
@@ -152,7 +158,7 @@ def _finding(images, rows, spread, hashes):
     return None, 0.0
 
 
-def _warn_of_copies(split, hashes):
+def _warn_of_copies(split: Split, hashes: np.ndarray) -> None:
     groups = copies_across_classes(hashes, split.labels)
     if not groups:
         return
@@ -171,6 +177,6 @@ def _warn_of_copies(split, hashes):
     )
 
 
-def _shown(texts):
+def _shown(texts: list[str]) -> str:
     more = len(texts) - _NUM_SHOWN
     return "; ".join(texts[:_NUM_SHOWN]) + (f"; and {more} more" if more > 0 else "")

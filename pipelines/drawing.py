@@ -1,9 +1,15 @@
 """A drawing made by hand, brought into the form of handwritten digits."""
 
+from typing import Any
+
 import numpy as np
 
+from ood_keras.types import ImageShape
 
-def centered(ink, image_shape, *, dark_ink=False):
+
+def centered(
+    ink: np.ndarray, image_shape: ImageShape, *, dark_ink: bool = False
+) -> np.ndarray | None:
     """Brings a drawing into the form of MNIST: cropped, shrunk, centred.
 
     A pen on a screen draws anywhere, in any size; a model of handwritten digits has
@@ -47,7 +53,7 @@ def centered(ink, image_shape, *, dark_ink=False):
     box = round(min(height, width) * 20 / 28)
     scale = box / max(ink.shape)
     size = [max(1, round(scale * side)) for side in ink.shape]
-    small = Image.fromarray(ink).resize(size[::-1], Image.Resampling.BOX)
+    small: Any = Image.fromarray(ink).resize(size[::-1], Image.Resampling.BOX)
     small = np.asarray(small).clip(0, 1)
     image = np.zeros((height, width), np.float32)
     top, left = (
@@ -59,7 +65,7 @@ def centered(ink, image_shape, *, dark_ink=False):
     return np.repeat(image[..., None], channels, axis=-1)
 
 
-def _start(mass, total):
+def _start(mass: np.ndarray, total: int) -> int:
     """Where to begin so that the centre of `mass` comes to the middle of `total`."""
     centre = np.average(np.arange(len(mass)), weights=mass)
     return int(np.clip(round((total - 1) / 2 - centre), 0, total - len(mass)))

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +17,7 @@ from ood_keras.conventions import (
 from ood_keras.pipelines import batching, contents, preprocessing, roles
 from ood_keras.pipelines import class_weight as class_weights
 from ood_keras.pipelines.split import Split, even_shares
+from ood_keras.types import Json, Tensor
 
 
 class Interleave:
@@ -71,21 +74,21 @@ class Interleave:
 
     def __init__(
         self,
-        known,
-        unknown,
-        num_classes,
+        known: Split,
+        unknown: Split | list[Split] | tuple[Split, ...] | None,
+        num_classes: int,
         *,
-        batch_size=128,
-        seed=0,
-        normalize=True,
-        unknown_per_epoch=None,
-        augment=None,
-        class_weight=None,
-    ):
+        batch_size: int = 128,
+        seed: int = 0,
+        normalize: bool = True,
+        unknown_per_epoch: int | None = None,
+        augment: str | Callable[[Tensor, Tensor], Tensor] | None = None,
+        class_weight: Mapping[int, float] | None = None,
+    ) -> None:
         known_only = unknown is None
         if known_only:
             unknown = []
-        unknown = list(unknown) if isinstance(unknown, list | tuple) else [unknown]
+        unknown = list(unknown) if isinstance(unknown, list | tuple) else [unknown]  # type: ignore[list-item]
         for split in (known, *unknown):
             if not isinstance(split, Split):
                 raise TypeError(
@@ -144,20 +147,20 @@ class Interleave:
             self._images, self._labels = tf.constant(images), tf.constant(labels)
 
     @property
-    def num_images(self):
+    def num_images(self) -> int:
         """Images per epoch, known and unknown together."""
         return self._num_known + self.num_unknown
 
     @property
-    def num_unknown(self):
+    def num_unknown(self) -> int:
         """Unknown images per epoch."""
         return sum(self._quotas)
 
     @property
-    def steps_per_epoch(self):
+    def steps_per_epoch(self) -> int:
         return math.ceil(self.num_images / self.batch_size)
 
-    def get_config(self):
+    def get_config(self) -> Json:
         """What is mixed and how, plain JSON values; splits by their fingerprints.
 
         A function that augments is named only, so that another one of that name passes
@@ -165,7 +168,7 @@ class Interleave:
         """
         return self._config
 
-    def epoch(self, index, start_step=0):
+    def epoch(self, index: int, start_step: int = 0) -> tf.data.Dataset:
         """Returns the batches of one epoch, from `start_step` on.
 
         Args:
@@ -196,7 +199,7 @@ class Interleave:
             )
         )
 
-    def dataset(self):
+    def dataset(self) -> tf.data.Dataset:
         """Returns a dataset of which every new iteration is the next epoch."""
         counter = itertools.count()
 
@@ -231,7 +234,7 @@ class Interleave:
             .with_options(batching.options())
         )
 
-    def order(self, index):
+    def order(self, index: int) -> np.ndarray:
         """Returns the epoch's rows as int32 `(num_images,)`.
 
         Rows below `len(known)` are known images, the others unknown ones, in the order
@@ -255,7 +258,7 @@ class Interleave:
         order[~is_unknown] = known
         return order
 
-    def _finished(self, dataset):
+    def _finished(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """The dataset with what a reader of it may ask: names, and why it has no -1."""
         if len(self._class_names) == self.num_classes:
             dataset.class_names = self._class_names
@@ -264,7 +267,7 @@ class Interleave:
             return class_weights.explain(dataset)
         return dataset
 
-    def _next_images(self, source, index):
+    def _next_images(self, source: int, index: int) -> np.ndarray:
         # The source is one endless row of permutations; this is the epoch's stretch.
         size, quota = self._sizes[source], self._quotas[source]
         start = index * quota
@@ -276,14 +279,21 @@ class Interleave:
         offset = start - first_pass * size
         return np.concatenate(passes)[offset : offset + quota]
 
-    def _augmentation_of(self, index):
+    def _augmentation_of(
+        self, index: Tensor
+    ) -> Callable[[Tensor, Tensor], Tensor] | None:
         if self._augment is None:
             return None
         seed = _fold_in([self.seed, 0], index)
-        return lambda images, step: self._augment(images, _fold_in(seed, step))
+        return lambda images, step: self._augment(images, _fold_in(seed, step))  # type: ignore[misc]
 
 
-def interleave(known, unknown, num_classes, **options):
+def interleave(
+    known: Split,
+    unknown: Split | list[Split] | tuple[Split, ...] | None,
+    num_classes: int,
+    **options: Any,
+) -> tf.data.Dataset:
     """Mixes known and unknown images into one dataset for `model.fit`.
 
     Every new iteration over the dataset, so every epoch of `model.fit`, is the next
@@ -312,7 +322,7 @@ def interleave(known, unknown, num_classes, **options):
     return Interleave(known, unknown, num_classes, **options).dataset()
 
 
-def _check_known(known, num_classes):
+def _check_known(known: Split, num_classes: int) -> None:
     if len(known) == 0:
         raise ValueError(f"{known} has no images; training needs known images")
     labels = known.labels
@@ -341,7 +351,7 @@ def _check_known(known, num_classes):
     contents.check(known, known=True)
 
 
-def _check_unknown(known, unknown):
+def _check_unknown(known: Split, unknown: list[Split]) -> None:
     if not unknown:
         raise ValueError(
             "there are no unknown images: `unknown` is an empty list. Give at least "
@@ -359,7 +369,7 @@ def _check_unknown(known, unknown):
             )
 
 
-def _even_positions(length, count, random):
+def _even_positions(length: int, count: int, random: np.random.Generator) -> np.ndarray:
     """`count` of `range(length)` at equal distances, with a random start.
 
     Any stretch of B positions holds B * count / length of them, rounded up or down.
@@ -368,17 +378,19 @@ def _even_positions(length, count, random):
     return np.minimum(positions.astype(np.int64), length - 1)
 
 
-def _fold_in(seed, number):
+def _fold_in(seed: Tensor, number: Tensor) -> Tensor:
     # The seed takes the type of the number, and other types give other seeds.
     number = tf.cast(number, tf.int32)
     return tf.random.experimental.stateless_fold_in(seed, number)
 
 
-def _generator(*words):
+def _generator(*words: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
 
 
-def _augmentation(augment):
+def _augmentation(
+    augment: str | Callable[[Tensor, Tensor], Tensor] | None,
+) -> Callable[[Tensor, Tensor], Tensor] | None:
     if augment is None or callable(augment):
         return augment
     if augment not in preprocessing.AUGMENTATIONS:
@@ -389,13 +401,13 @@ def _augmentation(augment):
     return preprocessing.AUGMENTATIONS[augment]
 
 
-def _name_of(augment):
+def _name_of(augment: str | Callable[[Tensor, Tensor], Tensor] | None) -> str | None:
     if augment is None or isinstance(augment, str):
         return augment
     return getattr(augment, "__qualname__", type(augment).__qualname__)
 
 
-def _natural(name, value):
+def _natural(name: str, value: int) -> int:
     if not is_integer(value) or not 0 <= value < 2**31:
         raise ValueError(
             f"`{name}` must be an integer from 0 to 2**31 - 1. Received: {value!r}"

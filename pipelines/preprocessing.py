@@ -1,16 +1,26 @@
 """What happens to a batch of images between the bytes and the network."""
 
 import math
+from collections.abc import Callable
 
 import tensorflow as tf
 
+from ood_keras.types import Tensor
 
-def to_float(images):
+
+def to_float(images: Tensor) -> Tensor:
     """Returns bytes `(..., height, width, channels)` as float32 in [0, 1]."""
     return tf.cast(images, tf.float32) / 255.0
 
 
-def random_affine(images, seed, *, max_shift=0.07, max_degrees=8.0, max_zoom=0.08):
+def random_affine(
+    images: Tensor,
+    seed: Tensor,
+    *,
+    max_shift: float = 0.07,
+    max_degrees: float = 8.0,
+    max_zoom: float = 0.08,
+) -> Tensor:
     """Moves, turns and zooms each image a little, about its centre.
 
     What comes in from outside is black. Stateless: the same images and seed give the
@@ -59,7 +69,7 @@ def random_affine(images, seed, *, max_shift=0.07, max_degrees=8.0, max_zoom=0.0
     return _transformed(images, transforms, "BILINEAR")
 
 
-def random_shift(images, seed, *, max_pixels=2):
+def random_shift(images: Tensor, seed: Tensor, *, max_pixels: int = 2) -> Tensor:
     """Moves each image by a whole number of pixels along each axis.
 
     Nothing is interpolated, so that strokes stay as sharp as those of images that are
@@ -89,7 +99,7 @@ def random_shift(images, seed, *, max_pixels=2):
     return _transformed(images, transforms, "NEAREST")
 
 
-def random_shift_flip(images, seed, *, max_pixels=2):
+def random_shift_flip(images: Tensor, seed: Tensor, *, max_pixels: int = 2) -> Tensor:
     """`random_shift`, and a mirror image from left to right with probability 1/2.
 
     For things that have no sides, such as clothes; the mirror image of a digit is none.
@@ -115,7 +125,9 @@ def random_shift_flip(images, seed, *, max_pixels=2):
     return tf.where(draws < 0.5, tf.reverse(images, [2]), images)
 
 
-def random_shift_flip_erase(images, seed, *, max_pixels=2, largest=0.5):
+def random_shift_flip_erase(
+    images: Tensor, seed: Tensor, *, max_pixels: int = 2, largest: float = 0.5
+) -> Tensor:
     """`random_shift_flip`, and half of the images lose a rectangle to black.
 
     The sides of the rectangle are 1/7 to `largest` of the image's; its centre lies
@@ -151,7 +163,7 @@ def random_shift_flip_erase(images, seed, *, max_pixels=2, largest=0.5):
     return tf.where(erased[..., None], 0.0, images)
 
 
-def _transformed(images, transforms, interpolation):
+def _transformed(images: Tensor, transforms: Tensor, interpolation: str) -> Tensor:
     """Returns the images under projective transforms from output to input pixels."""
     moved = tf.raw_ops.ImageProjectiveTransformV3(
         images=images,
@@ -164,7 +176,7 @@ def _transformed(images, transforms, interpolation):
     return tf.ensure_shape(moved, images.shape)
 
 
-AUGMENTATIONS = {
+AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {
     "random_affine": random_affine,
     "random_shift": random_shift,
     "random_shift_flip": random_shift_flip,

@@ -1,19 +1,22 @@
 """Guards against leaks: nothing may be trained on, tuned on and reported on at once."""
 
 import itertools
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from ood_keras.conventions import UNKNOWN
 from ood_keras.pipelines import contents
 from ood_keras.pipelines.contents import image_hashes as _hashes
-from ood_keras.pipelines.split import ROLES
+from ood_keras.pipelines.split import ROLES, Split
 
 # Real data has a few copies of its own, such as blank images; more are a leak.
 _MOST_SHARED = 0.01
 
 
-def check_roles(known, unknown):
+def check_roles(
+    known: Mapping[str, Split], unknown: Mapping[str, Iterable[Split]]
+) -> None:
     """Raises if the splits of an experiment leak into each other.
 
     Call it with everything an experiment touches. Fit on train; select, tune and
@@ -42,14 +45,14 @@ def check_roles(known, unknown):
     )
     ```
     """
-    known = {role: [split] for role, split in known.items()}
+    known_lists = {role: [split] for role, split in known.items()}
     uses = [
         (f"{kind} {role}", role, split)
-        for kind, roles in (("known", known), ("unknown", unknown))
+        for kind, roles in (("known", known_lists), ("unknown", unknown))
         for role, splits in roles.items()
         for split in splits
     ]
-    first_uses = {}
+    first_uses: dict[str, tuple[str, Split]] = {}
     for use, role, split in uses:
         if role not in ROLES:
             raise ValueError(
@@ -69,20 +72,20 @@ def check_roles(known, unknown):
                 f"{split} is a {split.role} split, but is used for {use}. Use its "
                 f"source's `.{role}`"
             )
-    for splits in known.values():
+    for splits in known_lists.values():
         for split in splits:
             check_known(split)
-    for splits in unknown.values():
-        for split in splits:
+    for others in unknown.values():
+        for split in others:
             contents.check(split, known=False)
     check_classes(
-        [split for splits in known.values() for split in splits],
+        [split for splits in known_lists.values() for split in splits],
         [split for splits in unknown.values() for split in splits],
     )
     _check_shared_images(uses)
 
 
-def check_known(split):
+def check_known(split: Split) -> None:
     """Raises if an image of a split that is to be known is labelled unknown.
 
     No labels at all, as of a folder without sub-folders, mean unknown too. It also
@@ -98,7 +101,7 @@ def check_known(split):
     contents.check(split, known=True)
 
 
-def check_classes(known, unknown):
+def check_classes(known: Iterable[Split], unknown: Iterable[Split]) -> None:
     """Raises if a class of the known splits is also one of the unknown splits."""
     for known_split in known:
         names = dict(
@@ -119,7 +122,7 @@ def check_classes(known, unknown):
                 )
 
 
-def _check_shared_images(uses):
+def _check_shared_images(uses: list[tuple[str, str, Split]]) -> None:
     """Raises if splits for different uses share more than a few images.
 
     Args:

@@ -3,12 +3,18 @@
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from ood_keras.conventions import UNKNOWN
+from ood_keras.types import Dataset, ImageShape
 
-ROLES = ("train", "validation", "test")
+# What images may be used for.
+Role: TypeAlias = Literal["train", "validation", "test"]
+
+ROLES: tuple[Role, ...] = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -44,14 +50,14 @@ class Split:
     """
 
     source: str
-    role: str
+    role: Role
     images: np.ndarray
     labels: np.ndarray
     class_names: tuple[str, ...] = ()
     namespace: str | None = None
     files: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise ValueError(
                 f"`role` must be one of {', '.join(ROLES)}. Received: {self.role!r}"
@@ -88,26 +94,26 @@ class Split:
         object.__setattr__(self, "class_names", tuple(self.class_names))
         object.__setattr__(self, "namespace", self.namespace or self.source)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.source} ({self.role})"
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<Split {self}: {len(self)} images {self.image_shape}>"
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> ImageShape:
         """`(height, width, channels)`."""
         return self.images.shape[1:]
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         return len(self.class_names)
 
     @property
-    def class_identities(self):
+    def class_identities(self) -> tuple[str, ...]:
         """One string per class, equal for equal classes of different sources.
 
         Names are compared without case. A number says nothing by itself, so it counts
@@ -118,11 +124,11 @@ class Split:
             for name in self.class_names
         )
 
-    def as_unknown(self):
+    def as_unknown(self) -> "Split":
         """Returns the same images, every label -1."""
         return dataclasses.replace(self, labels=np.full(len(self), UNKNOWN, np.int32))
 
-    def take(self, num_images, seed=0):
+    def take(self, num_images: int, seed: int = 0) -> "Split":
         """Returns a random subset, spread as evenly over the classes as they allow.
 
         Args:
@@ -151,7 +157,7 @@ class Split:
         chosen = order[np.argsort(rank, kind="stable")[:num_images]]
         return self._rows(np.sort(chosen))
 
-    def select(self, classes):
+    def select(self, classes: Iterable[int]) -> "Split":
         """Returns the images of some classes only, relabelled `0..len(classes)-1`.
 
         Args:
@@ -178,7 +184,7 @@ class Split:
             class_names=tuple(self.class_names[index] for index in classes),
         )
 
-    def dataset(self, batch_size=256):
+    def dataset(self, batch_size: int = 256) -> Dataset:
         """Returns a `tf.data.Dataset` of `(images, labels)` batches, in order.
 
         Images are float32 `(batch, height, width, channels)` in [0, 1], labels int32
@@ -199,20 +205,20 @@ class Split:
             dataset.class_names = list(self.class_names)
         return class_weight.explain(dataset) if (self.labels < 0).any() else dataset
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Returns a SHA-256, as hex, of the shape, the pixels and the labels."""
         digest = hashlib.sha256(self.pixel_fingerprint.encode())
         digest.update(self.labels.astype("<i4").tobytes())
         return digest.hexdigest()
 
     @functools.cached_property
-    def pixel_fingerprint(self):
+    def pixel_fingerprint(self) -> str:
         """SHA-256, as hex, of the shape and the pixels, whatever the labels say."""
         digest = hashlib.sha256(repr(self.images.shape).encode())
-        digest.update(np.ascontiguousarray(self.images))
+        digest.update(np.ascontiguousarray(self.images))  # type: ignore[arg-type]
         return digest.hexdigest()
 
-    def _rows(self, rows):
+    def _rows(self, rows: np.ndarray) -> "Split":
         return dataclasses.replace(
             self,
             images=self.images[rows],
@@ -220,11 +226,11 @@ class Split:
             files=self._files(rows),
         )
 
-    def _files(self, rows):
+    def _files(self, rows: np.ndarray) -> tuple[str, ...]:
         return tuple(self.files[row] for row in rows) if self.files else ()
 
 
-def check_label_range(name, labels, num_classes):
+def check_label_range(name: str, labels: np.ndarray, num_classes: int) -> None:
     """Raises unless every label is a class, or -1 for unknown."""
     outside = np.flatnonzero((labels < UNKNOWN) | (labels >= num_classes))
     if len(outside):
@@ -237,7 +243,9 @@ def check_label_range(name, labels, num_classes):
         )
 
 
-def check_classes(name, classes, class_names):
+def check_classes(
+    name: str, classes: Iterable[int], class_names: Sequence[str]
+) -> list[int]:
     """Returns `classes` as a list, or raises if it is no choice of `class_names`."""
     classes = list(classes)
     count = len(class_names)
@@ -250,7 +258,7 @@ def check_classes(name, classes, class_names):
     return classes
 
 
-def even_shares(total, count):
+def even_shares(total: int, count: int) -> list[int]:
     """Splits `total` into `count` integers, the remainder to the first ones.
 
     >>> even_shares(8, 3)

@@ -66,7 +66,7 @@ _SUMMARY = flags.DEFINE_bool(
 )
 
 
-def _study(positional):
+def _study(positional: list[str]) -> None:
     if positional:
         raise ValueError(f"ood-study takes flags only; received: {positional}")
     app.load("workflows.training")
@@ -117,7 +117,7 @@ def _study(positional):
         )
 
 
-def _seed(text):
+def _seed(text: str) -> int:
     if not text.strip().isdecimal():
         raise ValueError(
             f"--seeds takes whole numbers, such as --seeds=0,2; received {text!r}"
@@ -125,7 +125,7 @@ def _seed(text):
     return int(text)
 
 
-def main():
+def main() -> None:
     """The command `ood-study`."""
     app.run("ood-study", __doc__, _FLAGS, _study)
 

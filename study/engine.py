@@ -6,9 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
+from typing import IO, TYPE_CHECKING
 
 from ood_keras import files
 from ood_keras.study import summary as study_summary
+from ood_keras.types import Path
+
+if TYPE_CHECKING:
+    from ood_keras.study.grid import Run, Study
 
 WORKER = (sys.executable, "-m", "ood_keras.study.worker")
 
@@ -17,16 +23,16 @@ _PATIENCE_SECONDS = 10
 
 
 def run_study(
-    study,
+    study: "Study",
     *,
-    data_dir,
-    output_dir,
-    runs_dir,
-    only=None,
-    seeds=None,
-    worker=WORKER,
-    say=print,
-):
+    data_dir: Path | None,
+    output_dir: Path,
+    runs_dir: Path,
+    only: str | None = None,
+    seeds: Sequence[int] | None = None,
+    worker: Sequence[str] = WORKER,
+    say: Callable[[str], object] = print,
+) -> list[str]:
     """Runs all that is not finished, and writes `summary.json` after each run.
 
     A run that fails leaves `failure.json`, and the next one begins; a run that another
@@ -82,7 +88,13 @@ def run_study(
     return failed
 
 
-def _execute(run, data_dir, output_dir, runs_dir, worker):
+def _execute(
+    run: "Run",
+    data_dir: Path | None,
+    output_dir: pathlib.Path,
+    runs_dir: pathlib.Path,
+    worker: Sequence[str],
+) -> str | Exception | None:
     """Returns `None`, or what went wrong."""
     output = output_dir / run.name
     log = runs_dir / f"{run.name}.log"
@@ -105,14 +117,14 @@ def _execute(run, data_dir, output_dir, runs_dir, worker):
             worker, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT
         )
         try:
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            process.stdin.flush()
+            process.stdin.write(json.dumps(request).encode() + b"\n")  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
             process.wait()
         except BrokenPipeError:
             process.wait()
         finally:
             # Its end is what ends a worker that is still there.
-            process.stdin.close()
+            process.stdin.close()  # type: ignore[union-attr]
             process.wait()
         failure = output / "failure.json"
         if process.returncode == 0:
@@ -123,7 +135,7 @@ def _execute(run, data_dir, output_dir, runs_dir, worker):
         return error
 
 
-def _locked(file):
+def _locked(file: IO) -> bool:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         if files.lock(file.fileno()):
@@ -133,7 +145,7 @@ def _locked(file):
         time.sleep(0.2)
 
 
-def _error(log, start, returncode):
+def _error(log: pathlib.Path, start: int, returncode: int) -> str:
     """What a worker said last in its log, from byte `start`, or how else it ended."""
     if returncode < 0:
         killer = -returncode
@@ -144,7 +156,7 @@ def _error(log, start, returncode):
     return lines[-1] if lines else f"exit status {returncode}"
 
 
-def _duration(seconds):
+def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

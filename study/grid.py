@@ -3,8 +3,11 @@
 import dataclasses
 import fnmatch
 import json
+from collections.abc import Sequence
+from typing import Any
 
 from ood_keras.training import recipes
+from ood_keras.types import Json
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,13 +46,13 @@ class Training:
     name: str
     methods: tuple[Method, ...]
     exposure: tuple[str, ...] = ("real",)
-    changes: dict = dataclasses.field(default_factory=dict)
+    changes: Json = dataclasses.field(default_factory=dict)
     recipe: str | None = None
     times_epochs: int = 1
     group: str = "main"
     description: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         detectors = [method.detector for method in self.methods]
         if len(set(detectors)) < len(detectors):
             raise ValueError(
@@ -84,13 +87,13 @@ class Run:
     seed: int
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Such as `mnist/ours/seed_0`; also its place in a folder of results."""
         known = self.known.spec.replace("/", "_")
         return f"{known}/{self.training.name}/seed_{self.seed}"
 
     @property
-    def recipe(self):
+    def recipe(self) -> recipes.Recipe:
         base = self.known.recipe
         if self.training.recipe is not None:
             base = recipes.get(self.training.recipe)
@@ -100,7 +103,7 @@ class Run:
         }
         return dataclasses.replace(base, name=self.training.name, **changes)
 
-    def job(self):
+    def job(self) -> Json:
         """Everything that decides the run's result, as plain JSON values."""
         unknown = [
             self.known.exposure if source == "real" else source
@@ -138,10 +141,10 @@ class Study:
     known: tuple[Known, ...]
     trainings: tuple[Training, ...]
     order: tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]], ...]
-    protocol: dict = dataclasses.field(default_factory=dict)
+    protocol: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
-    def methods(self):
+    def methods(self) -> dict[str, tuple[Method, Training]]:
         """`{name: (method, training)}`, in the order of a table."""
         return {
             method.name: (method, training)
@@ -149,7 +152,9 @@ class Study:
             for method in training.methods
         }
 
-    def runs(self, only=None, seeds=None):
+    def runs(
+        self, only: str | None = None, seeds: Sequence[int] | None = None
+    ) -> list[Run]:
         """Returns the runs, the most wanted ones first.
 
         Args:
@@ -177,7 +182,7 @@ class Study:
             for run in every.values()
             if _matches(run.name, only) and (seeds is None or run.seed in seeds)
         ]
-        wrong = [
+        wrong: list[Any] = [
             pattern
             for pattern in (only or "").split(",")
             if pattern.strip() and not any(_matches(name, pattern) for name in every)
@@ -192,7 +197,7 @@ class Study:
         return chosen
 
 
-def _matches(name, only):
+def _matches(name: str, only: str | None) -> bool:
     patterns = [pattern.strip() for pattern in (only or "*").split(",")]
     return any(
         fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern}/")

@@ -1,18 +1,23 @@
 """Tables and numbers of the generated pages."""
 
+import pathlib
+from collections.abc import Iterable, Sequence
+
 from ood_keras import conventions
 
 MISSING = "–"  # noqa: RUF001
 
 
-def percent(fraction):
+def percent(fraction: float | None) -> str:
     """Returns a fraction in percent, such as "99.52"; a dash for `None`."""
     if fraction is None:
         return MISSING
     return conventions.percent(fraction, ".2f", unit="")
 
 
-def table(header, rows, num_texts=1):
+def table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], num_texts: int = 1
+) -> list[str]:
     """Returns the lines of a Markdown table.
 
     Args:
@@ -24,7 +29,7 @@ def table(header, rows, num_texts=1):
     return [f"| {' | '.join(cells)} |" for cells in (header, rules, *rows)]
 
 
-def picture(folder, name, text):
+def picture(folder: pathlib.Path, name: str, text: str) -> list[str]:
     """Returns the lines that show a picture, none if there is no such file yet.
 
     Args:

@@ -1,12 +1,14 @@
 """What the docs say about the filter that reduces Omniglot's drawings."""
 
 import json
+import pathlib
+from collections.abc import Sequence
 
 from ood_keras import metrics
 from ood_keras.study import markdown
 
 
-def lines(path, measures):
+def lines(path: pathlib.Path, measures: Sequence[str]) -> list[str]:
     """Returns the lines of the section, none where there is no such file.
 
     Args:

@@ -7,6 +7,7 @@ and one of them has no classifier to run.
 import dataclasses
 import pathlib
 import time
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -16,6 +17,7 @@ from ood_keras import evaluation
 from ood_keras.evaluation import common, selection
 from ood_keras.training import baselines
 from ood_keras.training.baselines.base import read_classifier
+from ood_keras.types import Json, Path
 from ood_keras.workflows import run_data
 
 
@@ -31,15 +33,22 @@ class Measured:
         configs: `{method: {setting: value, as tuned}}`.
     """
 
-    metrics: dict
-    scores: dict
-    configs: dict
+    metrics: Json
+    scores: dict[str, np.ndarray]
+    configs: dict[str, Json]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return evaluation.format_table(self.metrics)
 
 
-def evaluate(*, run_dir, unknown, methods, data_dir=None, validation_unknown=None):
+def evaluate(
+    *,
+    run_dir: Path,
+    unknown: Sequence[str],
+    methods: Sequence[str],
+    data_dir: Path | None = None,
+    validation_unknown: Sequence[str] | None = None,
+) -> Measured:
     """Fits methods to the model of a run and measures them on test images.
 
     What they learn, they learn from known training images; what they are tuned on are
@@ -66,7 +75,8 @@ def evaluate(*, run_dir, unknown, methods, data_dir=None, validation_unknown=Non
         "validation/known": data.known_validation.dataset(),
         "validation/unknown": data.unknown_validation,
     }
-    scores, configs = {}, {}
+    scores: dict[str, np.ndarray] = {}
+    configs: dict[str, Json] = {}
     for name in methods:
         started = time.monotonic()
         fitted, configs[name] = _fitted(name, model, data)

@@ -1,9 +1,11 @@
 """What the docs say about robustness, from the files of `ood-robustness`."""
 
 import json
+import pathlib
 
 from ood_keras.evaluation import figures, robustness, style
 from ood_keras.study import markdown
+from ood_keras.types import Json
 
 # What Figures 2 and 3 of the paper show.
 _PAPER = (
@@ -17,7 +19,7 @@ _HARDLY = 0.05
 _TOLD_APART = 0.9
 
 
-def page(folder):
+def page(folder: pathlib.Path) -> str:
     """Returns the text of `docs/robustness.md`.
 
     Args:
@@ -67,7 +69,7 @@ def page(folder):
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _tables(result):
+def _tables(result: Json) -> list[str]:
     """A table for each network: the first detector whole, AUROC of the others."""
     lines = []
     for title, network in result["networks"].items():
@@ -157,7 +159,7 @@ def _at_the_papers_strengths(detector, perturbations, seen):
     ]
 
 
-def _protocol(result):
+def _protocol(result: Json) -> str:
     runs = []
     for title, network in result["networks"].items():
         run = network["run"]
@@ -174,7 +176,7 @@ def _protocol(result):
     )
 
 
-def _command(result, folder):
+def _command(result: Json, folder: pathlib.Path) -> str:
     """What measures it again, on runs of one's own."""
     detectors = next(iter(result["networks"].values()))["detectors"]
     unknown = next(iter(detectors.values()))["unknown_rejected"]

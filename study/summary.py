@@ -5,10 +5,16 @@ import dataclasses
 import json
 import pathlib
 import statistics
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_DOWN, ROUND_HALF_UP, Decimal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ood_keras import files, metrics
 from ood_keras.training import recipes
+from ood_keras.types import Json, Path
+
+if TYPE_CHECKING:
+    from ood_keras.study.grid import Run, Study
 
 # In the order of the paper's columns.
 PAPER_METRICS = tuple(
@@ -20,7 +26,9 @@ PAPER_OURS = tuple(
 )
 
 
-def status(run, output_dir):
+def status(
+    run: "Run", output_dir: Path
+) -> Literal["finished", "changed", "partial", "failed", "missing"]:
     """Returns where a run stands.
 
     "finished", "changed" (made with other settings), "partial" (made before the grid
@@ -33,7 +41,7 @@ def status(run, output_dir):
     return _look_up(run, output_dir)[0]
 
 
-def _look_up(run, output_dir):
+def _look_up(run: "Run", output_dir: Path) -> tuple[Any, Any, Any]:
     """A run's status, `run.json` and `metrics.json`; these `None` if not both there."""
     folder = pathlib.Path(output_dir) / run.name
     try:
@@ -45,7 +53,7 @@ def _look_up(run, output_dir):
     return _compared(run, record), record, result
 
 
-def _compared(run, record):
+def _compared(run: "Run", record: Json) -> Literal["finished", "changed", "partial"]:
     """The status of a run that was measured, by its `run.json`."""
     found, wanted = dict(record), run.job()
     # A field that came later had its default before.
@@ -63,11 +71,17 @@ def _compared(run, record):
     return "finished" if found["methods"] == methods else "partial"
 
 
-def summarise(study, output_dir):
+def summarise(study: "Study", output_dir: Path) -> Json:
     """Returns the content of `summary.json`; see `results/table1/README.md`."""
     output_dir = pathlib.Path(output_dir)
-    cells, accuracies, seen, seeds = {}, {}, {}, {}
-    runs, measured, versions, machines = {}, {}, {}, []
+    cells: dict[tuple[str, str], Json] = {}
+    accuracies: dict[tuple[str, str], list[float]] = {}
+    seen: dict[tuple[str, str], list[str]] = {}
+    seeds: dict[tuple[str, str], list[int]] = {}
+    runs: dict[str, Json] = {}
+    measured: dict[str, Json] = {}
+    versions: dict[str, list[str]] = {}
+    machines: list[Json] = []
     for run in sorted(study.runs(), key=lambda run: run.seed):
         state, record, result = _look_up(run, output_dir)
         runs[run.name] = {"status": state}
@@ -94,7 +108,7 @@ def summarise(study, output_dir):
                     if metric in metrics.names():
                         cell = cells.setdefault(key, {}).setdefault(unknown, {})
                         cell.setdefault(metric, []).append(value)
-    results = {
+    results: Any = {
         key: {
             unknown: {metric: spread(values) for metric, values in row.items()}
             for unknown, row in rows.items()
@@ -146,7 +160,7 @@ def summarise(study, output_dir):
     }
 
 
-def write(study, output_dir):
+def write(study: "Study", output_dir: Path) -> Json:
     """Writes `summary.json`, whole or not at all, and returns its content."""
     output_dir = pathlib.Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -157,7 +171,7 @@ def write(study, output_dir):
     return summary
 
 
-def against_paper(results, method):
+def against_paper(results: Json, method: str) -> Json:
     """Counts the cells of the paper's "Ours" that the mean of a method meets or beats.
 
     Args:
@@ -197,7 +211,7 @@ def against_paper(results, method):
     return {**counts, "missed": missed}
 
 
-def format_summary(summary):
+def format_summary(summary: Json) -> str:
     """Returns the text of `ood-study --summary`."""
     states = [run["status"] for run in summary["runs"].values()]
     counted = ", ".join(
@@ -226,7 +240,7 @@ def format_summary(summary):
             f"of {count['measured']} of {count['cells']}; {accuracies}"
         )
     for name, count in summary["against_paper"].items():
-        rows = {}
+        rows: dict[tuple[str, str], list[str]] = {}
         for cell in count["missed"]:
             if cell["value"] is not None:
                 rows.setdefault((cell["known"], cell["unknown"]), []).append(
@@ -244,7 +258,7 @@ def format_summary(summary):
     return "\n".join(lines)
 
 
-def spread(values):
+def spread(values: Sequence[float]) -> Json:
     """Returns the cell of one number per seed: mean, sample deviation, the numbers."""
     return {
         "mean": statistics.fmean(values),
@@ -267,7 +281,7 @@ def _meets(value, printed, metric, rounded):
     return value <= paper if lower else value >= paper
 
 
-def _nested(study, by_key):
+def _nested(study: "Study", by_key: Mapping[tuple[str, str], Any]) -> Json:
     """`{known: {method: value}}` in the order of the study."""
     return {
         known.spec: {
@@ -288,5 +302,5 @@ def _as_json(value):
     }
 
 
-def _read(path):
+def _read(path: pathlib.Path) -> Json:
     return json.loads(path.read_text(encoding="utf-8"))

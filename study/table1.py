@@ -1,5 +1,7 @@
 """The grid of the paper's Table 1: ours, the baselines, the ablation, the families."""
 
+from typing import Any
+
 from ood_keras.study.grid import Known, Method, Study, Training
 from ood_keras.training import recipes
 
@@ -35,7 +37,14 @@ _FASHION_MNIST = Known(
 )
 
 
-def _ours(name, title, description="", *, distances=False, **options):
+def _ours(
+    name: str,
+    title: str,
+    description: str = "",
+    *,
+    distances: bool = False,
+    **options: Any,
+) -> Training:
     """A training that is scored by the probability of its unknown class.
 
     With `distances`, a second method adds Mahalanobis distances of all layers to it.
@@ -64,7 +73,7 @@ def _ours(name, title, description="", *, distances=False, **options):
     )
 
 
-def _ablation(name, title, **changes):
+def _ablation(name: str, title: str, **changes: Any) -> Training:
     return _ours(name, title, changes=changes, group="ablation")
 
 

@@ -1,10 +1,12 @@
 """What the study of Table 1 found, in sentences made from its numbers."""
 
 import math
+from typing import Any
 
 from scipy import special
 
 from ood_keras.study import markdown
+from ood_keras.types import Json
 
 # The least difference that the tables show.
 _SHOWN = 1e-4
@@ -15,7 +17,7 @@ _TRAININGS = ("extra_class", "ours")
 _BASE = "ours"
 
 
-def lines(study):
+def lines(study: Any) -> list[str]:
     """Returns the lines of the section, none before something was measured.
 
     Args:
@@ -33,7 +35,7 @@ def lines(study):
     return ["## What was found", "", *(f"* {sentence}" for sentence in found), ""]
 
 
-def noise(study):
+def noise(study: Any) -> list[str]:
     """Sentences on noise that training was not shown."""
     found = []
     for known in study.summary["results"]:
@@ -58,7 +60,7 @@ def noise(study):
     ]
 
 
-def _loss(study):
+def _loss(study: Any) -> list[str]:
     """The paper's loss beside a plain extra class, on the same network."""
     counts = study.summary["against_paper"]
     pairs = [
@@ -81,7 +83,7 @@ def _loss(study):
     ]
 
 
-def _num_seeds(study, method):
+def _num_seeds(study: Any, method: str) -> str:
     """Such as `3 seeds`, or `seeds: mnist 2, fashion_mnist 1` where they differ."""
     number = study.num_seeds(method)
     if not number.isdecimal():
@@ -89,7 +91,7 @@ def _num_seeds(study, method):
     return f"{number} seed{'s' * (number != '1')}"
 
 
-def _distances(study):
+def _distances(study: Any) -> list[str]:
     """What the distances add to each training that has both scores."""
     counts = study.summary["against_paper"]
     shown = [
@@ -107,10 +109,10 @@ def _distances(study):
     ]
 
 
-def _letters(study):
+def _letters(study: Any) -> list[str]:
     """The goal without real unknown images, beside methods that see none at all."""
     known, letters = "mnist", "emnist/letters"
-    aurocs = {
+    aurocs: dict[str, float] = {
         method: study.cell(known, method, letters, "auroc")["mean"]
         for method, one in study.summary["methods"].items()
         if study.cell(known, method, letters, "auroc")
@@ -118,7 +120,7 @@ def _letters(study):
     }
     if not aurocs:
         return []
-    best = max(aurocs, key=aurocs.get)
+    best = max(aurocs, key=aurocs.get)  # type: ignore[arg-type]
     others = {
         unknown: cell["mean"]
         for unknown in study.unknowns(known)
@@ -126,7 +128,7 @@ def _letters(study):
     }
     if not others:
         return []
-    worst = min(others, key=others.get)
+    worst = min(others, key=others.get)  # type: ignore[arg-type]
     return [
         f"**Letters beside digits, without a real unknown image in training**: "
         f"{study.title(best)} ({_num_seeds(study, best)}) tells them apart best, with "
@@ -136,7 +138,7 @@ def _letters(study):
     ]
 
 
-def _ablation(study):
+def _ablation(study: Any) -> list[str]:
     """The changes of the ablation that stand out of the seeds' spread."""
     found = []
     for known in study.summary["results"]:
@@ -177,7 +179,7 @@ def _ablation(study):
     return found
 
 
-def _reach(cell):
+def _reach(cell: Json) -> float:
     """Half the width of the prediction interval of one more seed, by Student's t."""
     number = len(cell["values"])
     quantile = special.stdtrit(number - 1, 1 - _CHANCE / 2)

@@ -1,5 +1,7 @@
 """What the study of Table 1 set out to reach, and where ours stands."""
 
+from typing import Any
+
 from ood_keras import metrics
 from ood_keras.study import markdown, table1_misses
 from ood_keras.study import summary as study_summary
@@ -25,7 +27,7 @@ _ROWS = {
 }
 
 
-def lines(study):
+def lines(study: Any) -> list[str]:
     """Returns the lines of the section, none before something was measured.
 
     Args:
@@ -91,5 +93,5 @@ def _reached(cell, least):
     return f"{markdown.percent(cell['mean'])} {_mark(100 * cell['mean'] >= least)}"
 
 
-def _mark(reached):
+def _mark(reached: bool) -> str:
     return "✓" if reached else "✗"

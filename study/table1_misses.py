@@ -1,5 +1,8 @@
 """Which of the paper's cells ours misses, and what the remaining errors look like."""
 
+import pathlib
+from typing import Any
+
 from ood_keras import metrics
 from ood_keras.study import markdown
 
@@ -17,13 +20,13 @@ _TRIED = (
 )
 
 
-def ours(study):
+def ours(study: Any) -> list[str]:
     """Every score of ours in a study, those of the longer training last."""
     main = [name for name in study.methods("main") if name in SCORED]
     return [*main, *study.methods("longer")]
 
 
-def lines(study, images):
+def lines(study: Any, images: pathlib.Path) -> list[str]:
     """Returns the lines of the section, none before something was measured.
 
     Args:
@@ -50,8 +53,8 @@ def lines(study, images):
     ]
 
 
-def _of_method(study, known, method, images):
-    rows = {}
+def _of_method(study: Any, known: str, method: str, images: pathlib.Path) -> list[str]:
+    rows: dict[str, list[str]] = {}
     for miss in study.summary["against_paper"][method]["missed"]:
         unknown, metric = miss["unknown"], miss["metric"]
         cell = study.cell(known, method, unknown, metric)

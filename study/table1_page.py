@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Iterable
 
 from ood_keras import metrics
 from ood_keras.study import (
@@ -13,6 +14,7 @@ from ood_keras.study import (
     table1_misses,
 )
 from ood_keras.study import summary as study_summary
+from ood_keras.types import Json
 
 # Those that most read for; the others are folded.
 _FIRST_MEASURES = ("auroc", "fpr95_known_positive")
@@ -44,15 +46,15 @@ class Study:
     """
 
     folder: pathlib.Path
-    summary: dict
+    summary: Json
 
     @classmethod
-    def read(cls, folder):
+    def read(cls, folder: pathlib.Path) -> "Study":
         """Reads `summary.json`."""
         folder = pathlib.Path(folder)
         return cls(folder, json.loads((folder / "summary.json").read_text()))
 
-    def methods(self, *groups):
+    def methods(self, *groups: str) -> list[str]:
         """Names of the methods of some groups, in the order of the tables."""
         return [
             name
@@ -60,20 +62,20 @@ class Study:
             if method["group"] in groups
         ]
 
-    def title(self, method):
+    def title(self, method: str) -> str:
         """What a method is called in tables."""
         return self.summary["methods"][method]["title"]
 
-    def training(self, method):
+    def training(self, method: str) -> str:
         """The name of a method's training."""
         return self.summary["methods"][method]["training"]
 
-    def first_method(self, training):
+    def first_method(self, training: str) -> str:
         """The method whose worst mistakes a training's `examples.npz` keeps."""
         methods = self.summary["methods"].items()
         return next(name for name, one in methods if one["training"] == training)
 
-    def unknowns(self, known):
+    def unknowns(self, known: str) -> list[str]:
         """The unknown sources of a known one, in the paper's order."""
         listed = [
             row["unknown"] for row in study_summary.PAPER_OURS if row["known"] == known
@@ -82,7 +84,14 @@ class Study:
             listed += [name for name in by_unknown if name not in listed]
         return listed
 
-    def cell(self, known, method, unknown, metric, seeds=None):
+    def cell(
+        self,
+        known: str,
+        method: str,
+        unknown: str,
+        metric: str,
+        seeds: Iterable[int] | None = None,
+    ) -> Json | None:
         """`{"mean", "std", "values"}`, or `None` where nothing was measured.
 
         Of the given seeds alone, unless that is `None`.
@@ -91,28 +100,32 @@ class Study:
         cell = by_unknown.get(unknown, {}).get(metric)
         return self._of_seeds(cell, known, method, seeds)
 
-    def accuracy(self, known, method, seeds=None):
+    def accuracy(
+        self, known: str, method: str, seeds: Iterable[int] | None = None
+    ) -> Json | None:
         """Known accuracy as a cell, or `None`."""
         cell = self.summary["known_accuracy"].get(known, {}).get(method)
         return self._of_seeds(cell, known, method, seeds)
 
-    def _of_seeds(self, cell, known, method, seeds):
+    def _of_seeds(
+        self, cell: Json | None, known: str, method: str, seeds: Iterable[int] | None
+    ) -> Json | None:
         if cell is None or seeds is None:
             return cell
         by_seed = zip(self.seeds(known, method), cell["values"], strict=True)
         values = [value for seed, value in by_seed if seed in seeds]
         return study_summary.spread(values) if values else None
 
-    def measured(self, known, *groups):
+    def measured(self, known: str, *groups: str) -> list[str]:
         """The methods of some groups that have results."""
         results = self.summary["results"].get(known, {})
         return [method for method in self.methods(*groups) if results.get(method)]
 
-    def seeds(self, known, method):
+    def seeds(self, known: str, method: str) -> list[int]:
         """The seeds that a method was measured with."""
         return self.summary["seeds"].get(known, {}).get(method, [])
 
-    def num_seeds(self, method):
+    def num_seeds(self, method: str) -> str:
         """How many seeds a method has, as text; by known set where these differ."""
         counts = {
             known: len(self.seeds(known, method))
@@ -123,20 +136,20 @@ class Study:
             return str(next(iter(counts.values())))
         return ", ".join(f"{known} {number}" for known, number in counts.items())
 
-    def is_seen(self, known, method, unknown):
+    def is_seen(self, known: str, method: str, unknown: str) -> bool:
         """Whether training was shown other images of an unknown source."""
         return unknown in self.summary["seen"].get(known, {}).get(method, [])
 
-    def run_dir(self, known, training, seed=0):
+    def run_dir(self, known: str, training: str, seed: int = 0) -> pathlib.Path:
         """The folder of one run."""
         return self.folder / known.replace("/", "_") / training / f"seed_{seed}"
 
-    def shows_synthetic(self, method):
+    def shows_synthetic(self, method: str) -> bool:
         """Whether training was shown synthetic outliers."""
         training = self.summary["trainings"][self.training(method)]
         return "synthetic" in training["exposure"]
 
-    def exposure(self, known, method):
+    def exposure(self, known: str, method: str) -> dict[str, int | None]:
         """`{source: number of images or None}` that training was shown."""
         training = self.training(method)
         for seed in self.seeds(known, method):
@@ -151,7 +164,7 @@ class Study:
         return {}
 
 
-def results_page(folder, images):
+def results_page(folder: pathlib.Path, images: pathlib.Path) -> str:
     """Returns the text of `docs/results.md`.
 
     Args:
@@ -222,7 +235,7 @@ def results_page(folder, images):
     return "\n".join(lines).rstrip() + "\n"
 
 
-def published_page(folder):
+def published_page(folder: pathlib.Path) -> str:
     """Returns the text of `docs/published_table.md`: the paper's cells against ours.
 
     Args:
@@ -262,7 +275,7 @@ def published_page(folder):
     return "\n".join(lines).rstrip() + "\n"
 
 
-def quote(folder):
+def quote(folder: pathlib.Path) -> str:
     """Returns the lines that the README quotes.
 
     Args:
@@ -356,10 +369,10 @@ def _overview(study, methods):
     return markdown.table(header, rows)
 
 
-def _status(study):
+def _status(study: Study) -> list[str]:
     """Says which runs are missing, if any are."""
     runs = study.summary["runs"]
-    unfinished = {}
+    unfinished: dict[str, list[str]] = {}
     for name, run in runs.items():
         if run["status"] != "finished":
             unfinished.setdefault(run["status"], []).append(name)
@@ -385,7 +398,7 @@ def _status(study):
     return lines + failed + [""] * bool(failed)
 
 
-def _protocol(study):
+def _protocol(study: Study) -> list[str]:
     summary = study.summary
     versions = ", ".join(
         f"{name} {' and '.join(found)}" for name, found in summary["versions"].items()
@@ -412,18 +425,18 @@ def _protocol(study):
     return lines
 
 
-def _hours(summary):
+def _hours(summary: Json) -> float:
     runs = summary["runs"].values()
     return sum(sum(run.get("minutes", {}).values()) for run in runs) / 60
 
 
-def _machine(machine):
+def _machine(machine: Json | str) -> str:
     if isinstance(machine, str):
         return machine
     return ", ".join(f"{name} {value}" for name, value in machine.items())
 
 
-def _counts(study):
+def _counts(study: Study) -> list[str]:
     return [
         "## Cells that meet or beat the paper",
         "",
@@ -431,7 +444,7 @@ def _counts(study):
     ]
 
 
-def _counts_lines(study, methods):
+def _counts_lines(study: Study, methods: list[str]) -> list[str]:
     rows = []
     for method in methods:
         counted = study.summary["against_paper"].get(method)
@@ -450,7 +463,7 @@ def _counts_lines(study, methods):
     return [*markdown.table(header, rows), ""]
 
 
-def _known(study, known, images):
+def _known(study: Study, known: str, images: pathlib.Path) -> list[str]:
     methods = study.measured(known, "main")
     if not methods:
         return []
@@ -482,12 +495,12 @@ def _known(study, known, images):
     return lines
 
 
-def _methods(study):
+def _methods(study: Study) -> list[str]:
     methods = _main_methods(study)
     return ["## The methods", "", *_described(study, methods)] if methods else []
 
 
-def _main_methods(study):
+def _main_methods(study: Study) -> list[str]:
     """Those that are measured on any known set."""
     return [
         method
@@ -499,13 +512,13 @@ def _main_methods(study):
     ]
 
 
-def _described(study, methods):
+def _described(study: Study, methods: list[str]) -> list[str]:
     """A table of what the methods are."""
     rows = [[study.title(method), _description(study, method)] for method in methods]
     return [*markdown.table(["method", "what it is"], rows, num_texts=2), ""]
 
 
-def _trained(study, known, methods):
+def _trained(study: Study, known: str, methods: list[str]) -> list[str]:
     """A table of what the methods were shown of one known set, and learnt of it."""
     rows = [
         [
@@ -520,7 +533,7 @@ def _trained(study, known, methods):
     return [*markdown.table(header, rows, num_texts=3), ""]
 
 
-def _description(study, method):
+def _description(study: Study, method: str) -> str:
     """How a method is trained, and how it scores."""
     training = study.summary["trainings"][study.training(method)]["description"]
     score = study.summary["methods"][method]["description"]
@@ -555,7 +568,7 @@ def _group(study, title, group, base, text):
     return [f"## {title}", "", text, "", *lines] if lines else []
 
 
-def _ablated(study):
+def _ablated(study: Study) -> str:
     """What the first row of the ablation has of all that the others change."""
     recipe = next(iter(study.summary["trainings"][OURS]["recipe"].values()))
     shown = {
@@ -576,7 +589,7 @@ def _ablated(study):
     return f"That one has the modified block; {', '.join(values)}."
 
 
-def _papers_network(study):
+def _papers_network(study: Study) -> str:
     """What the paper's recipe differs in from ours besides the optimizer."""
     (method,) = study.methods("paper")
     trained = study.summary["trainings"][study.training(method)]
@@ -639,7 +652,7 @@ def _matrix(
     return [*markdown.table(header, rows), ""]
 
 
-def _heading(metric):
+def _heading(metric: str) -> str:
     measure = metrics.get(metric)
     return f"{measure.title} {measure.arrow} ({measure.description})"
 
@@ -663,7 +676,7 @@ def _labelled(study, known, method, wanted=None):
     return f"{title} (seed {', '.join(map(str, seeds))} only)"
 
 
-def _exposed(exposure):
+def _exposed(exposure: dict[str, int | None]) -> str:
     return (
         ", ".join(
             f"{number:,} {source}" if number else source
@@ -673,14 +686,14 @@ def _exposed(exposure):
     )
 
 
-def _shown(cell):
+def _shown(cell: Json | None) -> str:
     if cell is None or cell["mean"] is None:
         return markdown.MISSING
     mean = markdown.percent(cell["mean"])
     return mean if cell["std"] is None else f"{mean} ± {markdown.percent(cell['std'])}"
 
 
-def _rounded(cell):
+def _rounded(cell: Json) -> float:
     return round(100 * cell["mean"], 2)
 
 
@@ -689,7 +702,7 @@ def _best(cells, metric):
     return max(means) if metrics.get(metric).higher_is_better else min(means)
 
 
-def _worst_unseen(study, known, method):
+def _worst_unseen(study: Study, known: str, method: str) -> str:
     """The same columns for all methods, else their minima could not be compared."""
     cells = [
         study.cell(known, method, unknown, "auroc")
@@ -700,14 +713,14 @@ def _worst_unseen(study, known, method):
         )
     ]
     cells = [cell for cell in cells if cell]
-    return _shown(min(cells, key=lambda cell: cell["mean"], default=None))
+    return _shown(min(cells, key=lambda cell: cell["mean"], default=None))  # type: ignore[index]
 
 
-def _knowns(rows):
+def _knowns(rows: Iterable[Json]) -> list[str]:
     return list(dict.fromkeys(row["known"] for row in rows))
 
 
-def _compared(study, known, methods):
+def _compared(study: Study, known: str, methods: list[str]) -> list[str]:
     """A table of the paper's cells of one known set beside those of some methods."""
     cells = []
     for row in study_summary.PAPER_OURS:
@@ -812,7 +825,7 @@ def _impossible(rows):
     ]
 
 
-def _linted(study):
+def _linted(study: Study) -> list[str]:
     found = study.summary["inconsistencies"]
     return [
         "## Consistency",

@@ -1,6 +1,8 @@
 """The pictures of the study of Table 1, from its committed scores and examples."""
 
 import csv
+import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -8,9 +10,10 @@ from ood_keras import evaluation, files
 from ood_keras.evaluation import examples, figures, style
 from ood_keras.study import table1_misses
 from ood_keras.study.table1_page import OURS, Study
+from ood_keras.types import Json
 
 
-def draw(folder, images):
+def draw(folder: pathlib.Path, images: pathlib.Path) -> list[pathlib.Path]:
     """Draws every picture whose data is there.
 
     Args:
@@ -31,7 +34,7 @@ def draw(folder, images):
     for known in study.summary["results"]:
         stem = known.replace("/", "_")
         for name, method in (("ours", OURS), ("without_block", _without_block(study))):
-            for kind, figure in _of_method(study, known, method).items():
+            for kind, figure in _of_method(study, known, method).items():  # type: ignore[arg-type]
                 if name == "ours" or kind in ("roc", "density"):
                     save(f"{stem}_{name}_{kind}", figure)
         for method in table1_misses.ours(study):
@@ -49,12 +52,12 @@ def draw(folder, images):
     return written
 
 
-def _without_block(study):
+def _without_block(study: Study) -> str | None:
     """The ablation in which only the block is gone, or `None`."""
     return _method_with(study, {"block": "none"})
 
 
-def _method_with(study, changes):
+def _method_with(study: Study, changes: Json) -> str | None:
     for method in study.methods("ablation"):
         training = study.summary["trainings"][study.training(method)]
         if training["changes"] == changes:
@@ -62,7 +65,7 @@ def _method_with(study, changes):
     return None
 
 
-def _of_method(study, known, method):
+def _of_method(study: Study, known: str, method: str) -> dict[str, Any]:
     """`{name: Figure}` of seed 0 of one method; empty without its scores."""
     run_dir = _run_dir(study, known, method)
     if run_dir is None or not (run_dir / "scores.npz").is_file():
@@ -102,7 +105,7 @@ def _of_method(study, known, method):
     return drawn
 
 
-def _mistakes(study, known, method):
+def _mistakes(study: Study, known: str, method: str) -> Any:
     """Seed 0's worst rejected and accepted images, or `None` without its examples."""
     is_first = method == study.first_method(study.training(method))
     name = "examples" if is_first else f"examples_{method}"
@@ -120,7 +123,7 @@ def _mistakes(study, known, method):
     )
 
 
-def _run_dir(study, known, method):
+def _run_dir(study: Study, known: str, method: str) -> pathlib.Path | None:
     """The folder of seed 0, or `None` if that is not among the results.
 
     A run of another recipe than the grid's has a folder, but no place in the tables.
@@ -130,13 +133,13 @@ def _run_dir(study, known, method):
     return study.run_dir(known, study.training(method))
 
 
-def _examples(run_dir, name="examples"):
+def _examples(run_dir: pathlib.Path | None, name: str = "examples") -> Json | None:
     if run_dir is None or not (run_dir / f"{name}.npz").is_file():
         return None
     return evaluation.load_examples(run_dir / f"{name}.npz")
 
 
-def _two_dimensional(study, known):
+def _two_dimensional(study: Study, known: str) -> dict[str, tuple]:
     """The networks with two features, by what stands in the block's place."""
     networks = {}
     for block, title in style.BLOCKS.items():
@@ -156,7 +159,7 @@ def _two_dimensional(study, known):
     return networks
 
 
-def _shown_in_training(study, known, method, unknown):
+def _shown_in_training(study: Study, known: str, method: str, unknown: Json) -> Json:
     """Features of the sources that the paper draws: those that training had seen.
 
     Of all sources if it had seen none.
@@ -169,7 +172,7 @@ def _shown_in_training(study, known, method, unknown):
     return seen or {source: data["features"] for source, data in unknown.items()}
 
 
-def _paper_curves(study):
+def _paper_curves(study: Study) -> dict[str, tuple]:
     """Validation FPR95 and error of the paper's recipe, epoch by epoch."""
     curves = {}
     for known in study.summary["results"]:

@@ -11,9 +11,15 @@ import platform
 import sys
 import threading
 import time
+from typing import Any
 
 
-def work(job, data_dir, run_dir, output_dir):
+def work(
+    job: dict[str, Any],
+    data_dir: str | os.PathLike[str] | None,
+    run_dir: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+) -> None:
     """Trains and measures one run and writes its small files, `metrics.json` last.
 
     Args:
@@ -44,7 +50,7 @@ def work(job, data_dir, run_dir, output_dir):
         "validation_unknown": job["validation_unknown"],
     }
     if set(detectors) & set(other_families.NAMES):
-        report = other_families.evaluate(methods=detectors, **measure)
+        report: Any = other_families.evaluate(methods=detectors, **measure)
         configs = report.configs
     else:
         report = workflows.evaluate(
@@ -106,12 +112,12 @@ def work(job, data_dir, run_dir, output_dir):
     )
 
 
-def _saved_config(run_dir, detector):
+def _saved_config(run_dir: pathlib.Path, detector: str) -> dict[str, Any]:
     saved = json.loads((run_dir / "detectors" / f"{detector}.json").read_text())
     return saved["config"]
 
 
-def _scores(scores, method_of):
+def _scores(scores: dict[str, Any], method_of: dict[str, str]) -> dict[str, Any]:
     """The arrays to keep of `Report.scores`, by the names of the methods."""
     # Without a classifier there are no predictions.
     names = {"labels/known", "predictions/known"} & set(scores)
@@ -123,7 +129,7 @@ def _scores(scores, method_of):
     return kept
 
 
-def _machine():
+def _machine() -> dict[str, Any]:
     from ood_keras import machine
 
     return {
@@ -133,13 +139,13 @@ def _machine():
     }
 
 
-def _end_with_the_study():
+def _end_with_the_study() -> None:
     while os.read(0, 1):
         pass
     os._exit(1)
 
 
-def main():
+def main() -> None:
     """Reads the job, does it, and says in the last line what went wrong."""
     request = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_study, daemon=True).start()

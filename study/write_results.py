@@ -29,7 +29,7 @@ _IMAGES = pathlib.Path("docs/images")
 _QUOTE = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def pages():
+def pages() -> dict[pathlib.Path, str]:
     """Returns `{path: text}` of every page that is written from `results/`.
 
     Paths are relative to the repository's root, which is the working directory.
@@ -51,7 +51,7 @@ def pages():
     return written
 
 
-def quoted(page):
+def quoted(page: str) -> str:
     """Returns the text of a page with the results in their places.
 
     Args:
@@ -73,7 +73,7 @@ def quoted(page):
     )
 
 
-def _lines(folder):
+def _lines(folder: pathlib.Path) -> str:
     from ood_keras.study import table1_page
 
     if (folder / "summary.json").is_file():
@@ -84,7 +84,7 @@ def _lines(folder):
     )
 
 
-def _write(positional):
+def _write(positional: list[str]) -> None:
     if positional:
         raise ValueError(f"write_results takes flags only; received: {positional}")
     from ood_keras.files import write_text
@@ -109,7 +109,7 @@ def _write(positional):
         print(path)
 
 
-def main():
+def main() -> None:
     """Runs the command."""
     app.run("write_results", __doc__, _FLAGS, _write)
 

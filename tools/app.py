@@ -6,12 +6,14 @@ import sys
 import tempfile
 import textwrap
 import traceback
+import types
 import warnings
+from collections.abc import Callable, Sequence
 
 from absl import flags
 
 
-def new_flags():
+def new_flags() -> flags.FlagValues:
     """Returns the flags of one command.
 
     They are the command's own, so that several commands can be imported together.
@@ -31,7 +33,9 @@ def new_flags():
     return values
 
 
-def define_threshold(flag_values):
+def define_threshold(
+    flag_values: flags.FlagValues,
+) -> tuple[flags.FlagHolder, flags.FlagHolder]:
     """Defines `--target_acceptance` and `--method`; returns both flags."""
     return (
         flags.DEFINE_float(
@@ -51,7 +55,7 @@ def define_threshold(flag_values):
     )
 
 
-def split_specs(text):
+def split_specs(text: str | None) -> list[str]:
     """Splits "mnist[0,1],kmnist" at the commas outside brackets."""
     specs, depth = [""], 0
     for character in text or "":
@@ -63,7 +67,13 @@ def split_specs(text):
     return [spec.strip() for spec in specs if spec.strip()]
 
 
-def run(name, doc, flag_values, main, argv=None):
+def run(
+    name: str,
+    doc: str,
+    flag_values: flags.FlagValues,
+    main: Callable[[list[str]], None],
+    argv: Sequence[str] | None = None,
+) -> None:
     """Parses the flags, calls `main(positional_arguments)` and exits.
 
     Exit status: 0 done, 1 the job failed, 2 the command line is wrong.
@@ -101,7 +111,7 @@ def run(name, doc, flag_values, main, argv=None):
         sys.exit(1)
 
 
-def show_warnings(name):
+def show_warnings(name: str) -> None:
     """Has warnings of this package shown as a line each, without a place in the code.
 
     Args:
@@ -119,7 +129,7 @@ def show_warnings(name):
     warnings.showwarning = show
 
 
-def load(name):
+def load(name: str) -> types.ModuleType:
     """Returns the module `ood_keras.NAME`, without what TensorFlow prints at first.
 
     TensorFlow's libraries write about CPU features and missing GPUs to the process's
@@ -140,7 +150,7 @@ def load(name):
             os.close(stderr)
 
 
-def _flags_help(flag_values):
+def _flags_help(flag_values: flags.FlagValues) -> str:
     lines = []
     for name in sorted(flag_values):
         flag = flag_values[name]

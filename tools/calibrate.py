@@ -30,7 +30,7 @@ _DATA_DIR = flags.DEFINE_string(
 _TARGET_ACCEPTANCE, _METHOD = app.define_threshold(_FLAGS)
 
 
-def _calibrate(positional):
+def _calibrate(positional: list[str]) -> None:
     if positional:
         raise ValueError(f"ood-calibrate takes flags only; received: {positional}")
     path, threshold = app.load("workflows.calibration").calibrate(
@@ -43,7 +43,7 @@ def _calibrate(positional):
     print(f"{threshold}\n\nDone: {path}")
 
 
-def main():
+def main() -> None:
     """The command `ood-calibrate`."""
     app.run("ood-calibrate", __doc__, _FLAGS, _calibrate)
 

@@ -59,7 +59,7 @@ _TARGET_ACCEPTANCE = flags.DEFINE_float(
 )
 
 
-def _convert(positional):
+def _convert(positional: list[str]) -> None:
     if positional:
         raise ValueError(f"ood-convert takes flags only; received: {positional}")
     path, table = app.load("workflows.conversion").convert(
@@ -74,7 +74,7 @@ def _convert(positional):
     print(f"{table}\n\nDone: {path}")
 
 
-def main():
+def main() -> None:
     """The command `ood-convert`."""
     app.run("ood-convert", __doc__, _FLAGS, _convert)
 

@@ -46,7 +46,7 @@ _BROWSER = flags.DEFINE_bool(
 )
 
 
-def _demo(positional):
+def _demo(positional: list[str]) -> None:
     if positional:
         raise ValueError(f"ood-demo takes flags only; received: {positional}")
     app.load("workflows.demo.page").serve(
@@ -54,7 +54,7 @@ def _demo(positional):
     )
 
 
-def main():
+def main() -> None:
     """The command `ood-demo`."""
     app.run("ood-demo", __doc__, _FLAGS, _demo)
 

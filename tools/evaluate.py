@@ -61,7 +61,7 @@ _METRICS = flags.DEFINE_list(
 )
 
 
-def _evaluate(positional):
+def _evaluate(positional: list[str]) -> None:
     if positional:
         raise ValueError(f"ood-evaluate takes flags only; received: {positional}")
     report = app.load("workflows.evaluation").evaluate(
@@ -83,7 +83,7 @@ def _evaluate(positional):
     )
 
 
-def main():
+def main() -> None:
     """The command `ood-evaluate`."""
     app.run("ood-evaluate", __doc__, _FLAGS, _evaluate)
 

@@ -42,7 +42,7 @@ _KNOWN_EXAMPLES = flags.DEFINE_bool(
 )
 
 
-def _export(positional):
+def _export(positional: list[str]) -> None:
     if positional:
         raise ValueError(f"ood-export takes flags only; received: {positional}")
     path, threshold = app.load("workflows.exporting").export(
@@ -56,7 +56,7 @@ def _export(positional):
     print(f"{threshold}\n\nDone: {path}\nNext:\n  ood-predict --model={path} IMAGE...")
 
 
-def main():
+def main() -> None:
     """The command `ood-export`."""
     app.run("ood-export", __doc__, _FLAGS, _export)
 

@@ -17,6 +17,8 @@ The model is a version folder, a TFLite or an ONNX file, or the name of a model 
 comes with the package. TFLite files need ai-edge-litert and no TensorFlow.
 """
 
+from typing import Any
+
 from absl import flags
 
 from ood_keras.tools import app
@@ -74,14 +76,14 @@ _PICTURE = flags.DEFINE_string(
 )
 
 
-def _predict(positional):
+def _predict(positional: list[str]) -> None:
     if not positional:
         raise ValueError(
             "no image was given; try ood-predict --model=DIR/1 a.png b.png"
         )
     if _THRESHOLD.value is not None and _OPERATING_POINT.value is not None:
         raise ValueError("give --threshold or --operating_point, not both")
-    options = {
+    options: dict[str, Any] = {
         "threshold": (
             _THRESHOLD.value
             if _OPERATING_POINT.value is None
@@ -123,7 +125,7 @@ def _predict(positional):
     print(f"{batch_scoring.summary(counts)}\nDone: {output}")
 
 
-def main():
+def main() -> None:
     """The command `ood-predict`."""
     app.run("ood-predict", __doc__, _FLAGS, _predict)
 

@@ -19,7 +19,7 @@ _KNOWN, _EXPOSURE, _RECIPE = "digits", "synthetic", "demo"
 _UNKNOWN = ("glyphs", "uniform_noise", "gaussian_noise")
 
 
-def _quickstart(positional):
+def _quickstart(positional: list[str]) -> None:
     if positional:
         raise ValueError(f"ood-quickstart takes flags only; received: {positional}")
     import pathlib
@@ -56,7 +56,7 @@ def _step(command):
     print(f"\n$ {command}", flush=True)
 
 
-def main():
+def main() -> None:
     """The command `ood-quickstart`."""
     app.run("ood-quickstart", __doc__, _FLAGS, _quickstart)
 

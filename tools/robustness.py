@@ -53,7 +53,7 @@ _NUM_IMAGES = flags.DEFINE_integer(
 )
 
 
-def _measure(positional):
+def _measure(positional: list[str]) -> None:
     if positional:
         raise ValueError(f"ood-robustness takes flags only; received: {positional}")
     workflow = app.load("workflows.robustness")
@@ -75,7 +75,7 @@ def _measure(positional):
     print(f"Curves, inputs and all numbers: {_OUTPUT.value}")
 
 
-def main():
+def main() -> None:
     """The command `ood-robustness`."""
     app.run("ood-robustness", __doc__, _FLAGS, _measure)
 

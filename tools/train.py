@@ -70,7 +70,7 @@ _OVERRIDE = flags.DEFINE_multi_string(
 _SEED = flags.DEFINE_integer("seed", 0, "Decides everything.", flag_values=_FLAGS)
 
 
-def _train(positional):
+def _train(positional: list[str]) -> None:
     if positional:
         raise ValueError(f"ood-train takes flags only; received: {positional}")
     app.load("workflows.training").train(
@@ -87,7 +87,7 @@ def _train(positional):
     print(f"\nDone. Next:\n  ood-evaluate --run_dir={_RUN_DIR.value} --unknown=SOURCES")
 
 
-def main():
+def main() -> None:
     """The command `ood-train`."""
     app.run("ood-train", __doc__, _FLAGS, _train)
 

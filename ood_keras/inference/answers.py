@@ -1,21 +1,26 @@
 """What exported models answer: dicts of arrays with one row for each image."""
 
+from collections.abc import Iterable, Mapping, Sequence
+
 import numpy as np
 
 from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL, accepts
+from ood_keras.types import Answer, ImageShape, Json
 
 
-def joined(parts):
+def joined(parts: Sequence[Answer]) -> Answer:
     """The answers for several batches as one."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def labels_of(class_id, class_names):
+def labels_of(class_id: np.ndarray, class_names: Iterable[str]) -> np.ndarray:
     """The label of each class id, `UNKNOWN_LABEL` for -1."""
     return np.array([*class_names, UNKNOWN_LABEL], object)[class_id]
 
 
-def at_threshold(answer, threshold, class_names):
+def at_threshold(
+    answer: Answer, threshold: float, class_names: Iterable[str]
+) -> Answer:
     """The answer that another threshold gives.
 
     Args:
@@ -34,13 +39,13 @@ def at_threshold(answer, threshold, class_names):
     return {**answer, "class_id": class_id, "label": labels, "accepted": accepted}
 
 
-def operating_points(manifest):
+def operating_points(manifest: Json) -> dict[str, float]:
     """The thresholds that a model offers, `{name: value}`; older ones offer none."""
     points = manifest.get("operating_points", {})
     return {name: point["value"] for name, point in points.items()}
 
 
-def threshold_value(threshold, points):
+def threshold_value(threshold: float | str, points: Mapping[str, float]) -> float:
     """The number that `threshold` stands for: itself, or an operating point's.
 
     Raises:
@@ -70,7 +75,7 @@ def threshold_value(threshold, points):
     return value
 
 
-def check_shape(images, image_shape):
+def check_shape(images: np.ndarray, image_shape: ImageShape) -> np.ndarray:
     """Returns `images` if they have the axes `(num_images, *image_shape)`."""
     if images.shape[1:] != image_shape:
         raise ValueError(
@@ -80,7 +85,7 @@ def check_shape(images, image_shape):
     return images
 
 
-def check_contents(contents, image_shape):
+def check_contents(contents: Iterable[bytes], image_shape: ImageShape) -> None:
     """Raises unless `contents` are image files that can become such images."""
     if isinstance(contents, (bytes, str)) or not all(
         isinstance(content, bytes) for content in contents

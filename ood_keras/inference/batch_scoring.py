@@ -11,6 +11,8 @@ import os
 import pathlib
 import tempfile
 import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +20,12 @@ from ood_keras import files, names
 from ood_keras._version import __version__
 from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
 from ood_keras.inference import answers, inputs
+from ood_keras.types import Answer, Json, Path
+
+if TYPE_CHECKING:
+    from ood_keras.inference.onnx_predictor import ONNXPredictor
+    from ood_keras.inference.predictor import Predictor
+    from ood_keras.inference.tflite_predictor import TFLitePredictor
 
 FORMATS = (".csv", ".jsonl", ".parquet")
 COLUMNS = (
@@ -40,14 +48,14 @@ _ROW_GROUP = 2**16
 
 
 def score(
-    predictor,
-    paths,
+    predictor: "Predictor | TFLitePredictor | ONNXPredictor",
+    paths: Iterable[Path],
     *,
-    threshold=None,
-    feature=None,
-    raw_records=False,
-    left_out=None,
-):
+    threshold: float | str | None = None,
+    feature: str | None = None,
+    raw_records: bool = False,
+    left_out: dict[str, int] | None = None,
+) -> Iterator[Json]:
     """Yields a row for every image, in constant memory.
 
     Args:
@@ -83,7 +91,7 @@ def score(
     >>> for row in export.score(predictor, ["pictures/", "more/*.png"]):
     ...     print(row["path"], row["label"], row["error"] or row["ood_score"])
     """
-    options = {"feature": feature, "raw_records": raw_records}
+    options: Json = {"feature": feature, "raw_records": raw_records}
     paths = inputs.as_texts(paths)
     _check_first(predictor, paths, threshold, options)
     with tempfile.TemporaryDirectory(prefix=files.TEMPORARY) as folder:
@@ -96,16 +104,16 @@ def score(
 
 
 def score_to_file(
-    predictor,
-    paths,
-    output,
+    predictor: "Predictor | TFLitePredictor | ONNXPredictor",
+    paths: Iterable[Path],
+    output: Path,
     *,
-    threshold=None,
-    feature=None,
-    raw_records=False,
-    probabilities=False,
-    progress=False,
-):
+    threshold: float | str | None = None,
+    feature: str | None = None,
+    raw_records: bool = False,
+    probabilities: bool = False,
+    progress: bool = False,
+) -> Json:
     """Writes a row for every image to a file; a killed run goes on where it was.
 
     Until it is done everything is in the folder `OUTPUT.partial`; the same call again
@@ -139,7 +147,7 @@ def score_to_file(
     {'images': 10000, 'accepted': 9512, 'rejected': 486, 'unreadable': 2, ...}
     """
     output, paths = pathlib.Path(output), inputs.as_texts(paths)
-    options = {"feature": feature, "raw_records": raw_records}
+    options: Json = {"feature": feature, "raw_records": raw_records}
     _check_output(output)
     relative = not all(os.path.isabs(path) for path in paths)
     settings = {
@@ -179,7 +187,7 @@ def score_to_file(
     return _counts(state, (sum(state["counts"].values()) - done) / seconds)
 
 
-def summary(counts):
+def summary(counts: Json) -> str:
     """The counts that `score_to_file` returns, in a line or two."""
     lines = [
         f"{counts['images']:,} images: {counts['accepted']:,} accepted, "
@@ -191,7 +199,7 @@ def summary(counts):
     return "\n".join(lines)
 
 
-def counted(rows, counts):
+def counted(rows: Iterable[Json], counts: Json) -> Iterator[Json]:
     """Yields the rows on, and adds them up in the dict `counts` as they pass."""
     start = time.monotonic()
     counts |= {"images": 0, "accepted": 0, "rejected": 0, "unreadable": 0}
@@ -203,7 +211,7 @@ def counted(rows, counts):
     counts["images_per_second"] = counts["images"] / seconds
 
 
-def _counts(state, images_per_second):
+def _counts(state: Json, images_per_second: float) -> Json:
     counts = state["counts"]
     images = sum(counts.values())
     left_out = {"left_out": state["left_out"]} if state.get("left_out") else {}
@@ -211,7 +219,9 @@ def _counts(state, images_per_second):
     return {"images": images, **counts, **speed, **left_out}
 
 
-def _for_json(threshold, points):
+def _for_json(
+    threshold: float | str | None, points: Mapping[str, float]
+) -> float | str | None:
     """The threshold as a number that two calls can be compared by."""
     if threshold is None:
         return None
@@ -219,13 +229,18 @@ def _for_json(threshold, points):
     return value if np.isfinite(value) else str(value)  # JSON has no infinity.
 
 
-def _outcome(row):
+def _outcome(row: Json) -> str:
     if row["valid"]:
         return "accepted" if row["accepted"] else "rejected"
     return "unreadable"
 
 
-def _check_first(predictor, paths, threshold, options):
+def _check_first(
+    predictor: "Predictor | TFLitePredictor | ONNXPredictor",
+    paths: list[str],
+    threshold: float | str | None,
+    options: Json,
+) -> None:
     """Raises now what would otherwise be found in the middle."""
     if threshold is not None:
         answers.threshold_value(threshold, predictor.operating_points)
@@ -238,7 +253,13 @@ def _check_first(predictor, paths, threshold, options):
     inputs.check_shapes(paths, predictor.image_shape)
 
 
-def _scored(predictor, listing, position, threshold, options):
+def _scored(
+    predictor: "Predictor | TFLitePredictor | ONNXPredictor",
+    listing: pathlib.Path,
+    position: tuple[int, int],
+    threshold: float | str | None,
+    options: Json,
+) -> Iterator[tuple[list[Json], tuple[int, int]]]:
     """Yields `(rows, position after them)`, batch by batch."""
     image_bytes = 4 * int(np.prod(predictor.image_shape))
     size = max(1, min(_BATCH_SIZE, _BATCH_BYTES // image_bytes))
@@ -259,15 +280,17 @@ def _scored(predictor, listing, position, threshold, options):
         yield rows, batch[-1].position
 
 
-def _prepared(predictor, batch):
+def _prepared(
+    predictor: "Predictor | TFLitePredictor | ONNXPredictor", batch: list[inputs.Item]
+) -> np.ndarray | list:
     """What the model is given for a batch: images, or a list of files to decode."""
-    contents = [item.content for item in batch if item.error is None]
+    contents: list[Any] = [item.content for item in batch if item.error is None]
     if contents and isinstance(contents[0], np.ndarray):
         return np.stack(contents).astype(np.float32) / 255
     return predictor.decode(contents) if hasattr(predictor, "decode") else contents
 
 
-def _ahead(iterator):
+def _ahead(iterator: Iterable[Any]) -> Iterator[Any]:
     """Yields from an iterator whose next value a thread makes meanwhile."""
     iterator = iter(iterator)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -277,13 +300,13 @@ def _ahead(iterator):
             yield value
 
 
-def _rows(answer):
+def _rows(answer: Answer) -> Iterator[Json]:
     """The answer for a batch as one dict for each image, without numpy's types."""
     # All digits, so that a reader in float64 too finds it above or below a threshold.
     scores = answer["ood_score"].tolist()
     # By way of the text, the shortest number that means this float32 is written.
     probabilities = answer["probabilities"].astype(str).astype(np.float64).tolist()
-    usable = answer["probabilities"].any(axis=1).tolist()
+    usable: Any = answer["probabilities"].any(axis=1).tolist()
     for row, valid in enumerate(answer["valid"].tolist()):
         yield {
             "class_id": int(answer["class_id"][row]),
@@ -296,7 +319,9 @@ def _rows(answer):
         }
 
 
-def _row_of_error(item, predictor):
+def _row_of_error(
+    item: inputs.Item, predictor: "Predictor | TFLitePredictor | ONNXPredictor"
+) -> Json:
     return {
         "path": item.path,
         "index": item.index,
@@ -310,7 +335,7 @@ def _row_of_error(item, predictor):
     }
 
 
-def _head(suffix, class_names, probabilities):
+def _head(suffix: str, class_names: Iterable[str], probabilities: bool) -> bytes:
     if suffix != ".csv":
         return b""
     classes = class_names if probabilities else []
@@ -350,13 +375,13 @@ def _encoded(suffix, rows, probabilities):
     )
 
 
-def _csv_lines(rows):
+def _csv_lines(rows: Iterable[Iterable[object]]) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()
 
 
-def _check_output(output):
+def _check_output(output: pathlib.Path) -> None:
     if output.suffix not in FORMATS:
         raise ValueError(
             f"the extension of the output says its format: {', '.join(FORMATS)}. "
@@ -368,7 +393,7 @@ def _check_output(output):
         _pyarrow()
 
 
-def _exists(output):
+def _exists(output: pathlib.Path) -> FileExistsError:
     return FileExistsError(
         f"{output} exists already and is never overwritten. Choose another name, or "
         "remove it first"
@@ -410,7 +435,7 @@ class _Partial:
     bytes the output has that `rows`, or `rows.parquet` made of it, is renamed to.
     """
 
-    def __init__(self, output):
+    def __init__(self, output: pathlib.Path) -> None:
         self.folder = output.with_name(f"{output.name}.partial")
         self.listing = self.folder / "listing.jsonl"
         self._output = output
@@ -420,15 +445,15 @@ class _Partial:
             self._made = self.folder / "rows.parquet"
         self._saved = time.monotonic()
 
-    def is_begun(self):
+    def is_begun(self) -> bool:
         return self._state.is_file()
 
-    def state(self, settings):
+    def state(self, settings: Json) -> Json | None:
         """What an earlier run left; `None` if this is the first.
 
         If the output exists it is whole, and nothing but the folder is left to remove.
         """
-        state = json.loads(self._state.read_text()) if self.is_begun() else None
+        state: Any = json.loads(self._state.read_text()) if self.is_begun() else None
         # Through JSON, as the other went.
         settings = json.loads(json.dumps(settings))
         output_bytes = None
@@ -459,7 +484,7 @@ class _Partial:
             )
         return state
 
-    def begin(self, settings, total, head):
+    def begin(self, settings: Json, total: int | None, head: bytes) -> Json:
         with open(self._rows, "wb") as file:
             file.write(head)
             state = {
@@ -472,7 +497,7 @@ class _Partial:
         return state
 
     @contextlib.contextmanager
-    def rows(self, state):
+    def rows(self, state: Json) -> Iterator[IO[bytes]]:
         """Opens the rows behind the last one that counts."""
         try:
             with open(self._rows, "r+b") as file:
@@ -484,18 +509,18 @@ class _Partial:
                 raise
             raise _explained(error, self._rows) from error
 
-    def save_now_and_then(self, state, file):
+    def save_now_and_then(self, state: Json, file: IO[bytes]) -> None:
         if time.monotonic() - self._saved >= _SAVE_EVERY:
             self.save(state, file)
 
-    def save(self, state, file):
+    def save(self, state: Json, file: IO[bytes]) -> None:
         file.flush()
         os.fsync(file.fileno())
         state["bytes"] = file.tell()
         files.write_json(self._state, state)
         self._saved = time.monotonic()
 
-    def finish(self, state, probabilities):
+    def finish(self, state: Json, probabilities: bool) -> None:
         """Makes the output of the rows."""
         if self._made != self._rows:
             with files.atomic_file(self._made) as temporary:
@@ -505,7 +530,7 @@ class _Partial:
         os.replace(self._made, self._output)
         self.remove()
 
-    def remove(self):
+    def remove(self) -> None:
         """Removes what is its own, the state last, and the folder if it is empty."""
         with contextlib.suppress(OSError):
             counts = inputs.left_out_beside(self.listing)
@@ -517,7 +542,7 @@ class _Partial:
 
 
 @contextlib.contextmanager
-def _partial(output):
+def _partial(output: pathlib.Path) -> Iterator[_Partial]:
     """Yields the `_Partial` of an output, locked; an untouched one is removed again."""
     partial = _Partial(output)
     try:
@@ -533,7 +558,7 @@ def _partial(output):
 
 
 @contextlib.contextmanager
-def _locked(folder, output):
+def _locked(folder: pathlib.Path, output: pathlib.Path) -> Iterator[None]:
     """Locks the folder, unless another process has or had it."""
     with contextlib.ExitStack() as held:
         try:
@@ -554,7 +579,7 @@ def _locked(folder, output):
         yield
 
 
-def _explained(error, path):
+def _explained(error: OSError, path: pathlib.Path) -> OSError:
     return OSError(
         error.errno,
         f"could not write {path}: {error.strerror}. Free space or choose a writable "
@@ -562,7 +587,7 @@ def _explained(error, path):
     )
 
 
-def _differences(before, now):
+def _differences(before: Json, now: Json) -> str:
     if before["model"] != now["model"]:
         return "the model was changed, or is another one"
     return "; ".join(

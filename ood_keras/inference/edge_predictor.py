@@ -1,10 +1,12 @@
 """What the predictors without TensorFlow have in common."""
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from ood_keras.inference import answers, manifest, pillow_decoder
+from ood_keras.types import Answer, ImageShape, Json, Path
 
 
 class EdgePredictor:
@@ -20,7 +22,7 @@ class EdgePredictor:
             `None` if alpha is dropped, as by the SavedModel that it was made from.
     """
 
-    def _open(self, path, name):
+    def _open(self, path: Path, name: str) -> bytes:
         """Reads the manifest; returns the content of the file that `path` leads to.
 
         Args:
@@ -31,20 +33,24 @@ class EdgePredictor:
         suffix = pathlib.Path(name).suffix
         file = path if path.suffix == suffix else path / name
         self._folder = file.parent
-        self.manifest = manifest.read(self._folder)
+        self.manifest: Json = manifest.read(self._folder)
         if file.name not in self.manifest["files"]:
             raise ValueError(
                 f"the manifest of {file.parent} does not list {file.name}; expected a "
                 f"folder that ood_keras.export.{suffix[1:]} wrote, with {name}"
             )
-        self.class_names = tuple(self.manifest["class_names"])
-        self.threshold = self.manifest["threshold"]["value"]
+        self.class_names: tuple[str, ...] = tuple(self.manifest["class_names"])
+        self.threshold: float = self.manifest["threshold"]["value"]
         self.operating_points = answers.operating_points(self.manifest)
-        self.image_shape = tuple(self.manifest["input"]["image"]["shape"][1:])
+        self.image_shape: ImageShape = tuple(
+            self.manifest["input"]["image"]["shape"][1:]
+        )
         self.background = manifest.background(self.manifest)
         return file.read_bytes()
 
-    def predict_bytes(self, contents, threshold=None):
+    def predict_bytes(
+        self, contents: Sequence[bytes], threshold: float | str | None = None
+    ) -> Answer:
         """Decides for each image file; one that cannot be decoded is invalid.
 
         Args:
@@ -59,9 +65,9 @@ class EdgePredictor:
             TypeError: `contents` is not a list of bytes.
             ValueError: the model takes images that no image file holds.
         """
-        return self.predict(self.decode(contents), threshold)
+        return self.predict(self.decode(contents), threshold)  # type: ignore[attr-defined]
 
-    def decode(self, contents):
+    def decode(self, contents: Sequence[bytes]) -> np.ndarray:
         """The image files as images for `predict`: NaN what cannot be decoded."""
         answers.check_contents(contents, self.image_shape)
         images = np.full((len(contents), *self.image_shape), np.nan, np.float32)

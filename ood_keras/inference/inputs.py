@@ -20,11 +20,14 @@ import stat
 import tempfile
 import typing
 import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO
 
 import numpy as np
 
 from ood_keras import file_content, files, idx_header
 from ood_keras.inference import tfrecords
+from ood_keras.types import ImageShape, Path
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 # No image that is decoded at all is larger, even without compression.
@@ -58,13 +61,13 @@ class Item(typing.NamedTuple):
     """
 
     path: str
-    index: int | None
-    content: object
+    index: int | None  # type: ignore[assignment]
+    content: bytes | np.ndarray | None
     error: str | None
-    position: tuple
+    position: tuple[int, int]
 
 
-def as_texts(paths):
+def as_texts(paths: Iterable[Path]) -> list[str]:
     """The paths of a list as a list of `str`.
 
     Raises:
@@ -77,7 +80,7 @@ def as_texts(paths):
     return [os.fsdecode(path) for path in paths]
 
 
-def write_listing(listing, paths):
+def write_listing(listing: Path, paths: Iterable[str]) -> int | None:
     """Lists on disk all that is to be read.
 
     Args:
@@ -97,7 +100,8 @@ def write_listing(listing, paths):
         FileNotFoundError: a path does not exist, or leads to no images.
     """
     check(paths)
-    total, skipped = 0, collections.Counter()
+    total: int | None = 0
+    skipped: collections.Counter[str] = collections.Counter()
     # It counts only when all of it was written, so it need not be there whole or not.
     with open(listing, "w") as file:
         for path in paths:
@@ -108,7 +112,7 @@ def write_listing(listing, paths):
                 empty = False
                 file.write(line)
                 count = _count(*json.loads(line))
-                total = None if None in (total, count) else total + count
+                total = None if None in (total, count) else total + count  # type: ignore[operator]
             if empty:
                 besides = f". It has {describe(skipped)}" if skipped else ""
                 raise FileNotFoundError(
@@ -121,12 +125,12 @@ def write_listing(listing, paths):
     return total
 
 
-def left_out_beside(listing):
+def left_out_beside(listing: Path) -> pathlib.Path:
     """Returns the path of the file that counts what a listing leaves out."""
     return pathlib.Path(f"{os.fspath(listing)}.left_out")
 
 
-def left_out(listing):
+def left_out(listing: Path) -> dict[str, int]:
     """Returns how many files of folders and globs a listing leaves out, and why.
 
     Args:
@@ -140,7 +144,7 @@ def left_out(listing):
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def describe(counts):
+def describe(counts: Mapping[str, int]) -> str:
     """What `left_out` returns, as text.
 
     >>> describe({".heic (HEIC)": 5, ".txt (no picture)": 1})
@@ -152,7 +156,7 @@ def describe(counts):
     return f"{total:,} other {'file' if total == 1 else 'files'}: {kinds}"
 
 
-def check(paths):
+def check(paths: Iterable[str]) -> None:
     """Raises a FileNotFoundError that names all paths that lead nowhere."""
     missing = [
         path for path in paths if not os.path.lexists(path) and not glob.has_magic(path)
@@ -161,7 +165,7 @@ def check(paths):
         raise FileNotFoundError(f"no such image file: {', '.join(missing)}")
 
 
-def check_shapes(paths, image_shape):
+def check_shapes(paths: Iterable[str], image_shape: ImageShape) -> None:
     """Raises a ValueError if an IDX file among the paths holds other images."""
     for path in paths:
         try:
@@ -175,7 +179,13 @@ def check_shapes(paths, image_shape):
             continue  # It becomes a row that says so.
 
 
-def items(listing, position, image_shape, feature=None, raw_records=False):
+def items(
+    listing: Path,
+    position: tuple[int, int],
+    image_shape: ImageShape,
+    feature: str | None = None,
+    raw_records: bool = False,
+) -> Iterator[Item]:
     """Yields an `Item` for every image from a position on.
 
     Args:
@@ -210,16 +220,24 @@ def items(listing, position, image_shape, feature=None, raw_records=False):
             offset, start = after
 
 
-def read_again(path, index, image_shape, feature=None, raw_records=False):
+def read_again(
+    path: str,
+    index: int | None,
+    image_shape: ImageShape,
+    feature: str | None = None,
+    raw_records: bool = False,
+) -> bytes | np.ndarray | None:
     """The content of one image that was read before."""
     kind = _kind(path) or "image"
     contents = _contents(path, kind, index or 0, image_shape, feature, raw_records)
     return next(contents)[0]
 
 
-def batched(stream, size):
+def batched(stream: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """Yields lists of at most `size` items that can be scored together."""
-    batch, kinds, num_bytes = [], set(), 0
+    batch: list[Item] = []
+    kinds: set[type] = set()
+    num_bytes = 0
     for item in stream:
         kind, length = _kind_and_bytes(item.content)
         if batch and (
@@ -230,19 +248,19 @@ def batched(stream, size):
             yield batch
             batch, kinds, num_bytes = [], set(), 0
         batch.append(item)
-        kinds |= {kind} - {None}
+        kinds |= {kind} - {None}  # type: ignore[arg-type]
         num_bytes += length
     if batch:
         yield batch
 
 
-def _kind_and_bytes(content):
+def _kind_and_bytes(content: bytes | np.ndarray | None) -> tuple[type | None, int]:
     if content is None:
         return None, 0
     return type(content), getattr(content, "nbytes", None) or len(content)
 
 
-def _found(path, skipped):
+def _found(path: str, skipped: collections.Counter) -> Iterator[tuple[str, str]]:
     """Yields `(path, kind)` for all that a path of the user leads to.
 
     Args:
@@ -261,7 +279,9 @@ def _found(path, skipped):
         yield from _matching(top, rest, skipped, recursive="**" in parts)
 
 
-def _matching(folder, parts, skipped, recursive):
+def _matching(
+    folder: str, parts: list[str], skipped: collections.Counter, recursive: bool
+) -> Iterator[tuple[str, str]]:
     """Yields `(path, kind)` for what matches a glob's parts below a folder."""
     part, *rest = parts
     if part == "**":
@@ -288,7 +308,7 @@ def _matching(folder, parts, skipped, recursive):
                 yield path, kind
 
 
-def _in_folder(top, skipped):
+def _in_folder(top: str, skipped: collections.Counter) -> Iterator[tuple[str, str]]:
     """Yields `(path, kind)` for the images below a folder, and unreadable folders."""
     for folder in _folders(top):
         try:
@@ -304,7 +324,7 @@ def _in_folder(top, skipped):
             yield folder, "folder"
 
 
-def _folders(top):
+def _folders(top: str) -> Iterator[str]:
     """Yields a folder and all below it; links and hidden ones are not followed."""
     waiting = [top]
     while waiting:
@@ -318,7 +338,7 @@ def _folders(top):
             ]
 
 
-def _kind(path):
+def _kind(path: str) -> str | None:
     """Returns what a file is read as, or `None`.
 
     A name that promises an image is believed, which spares opening the file: its bytes
@@ -359,7 +379,7 @@ def _kind_to_read(path, skipped):
     return kind
 
 
-def _holds_labels(path):
+def _holds_labels(path: str) -> bool:
     found = _IDX.search(os.path.basename(path).lower())
     if found is not None and (found[2] or found[3]):
         return (found[2] or found[3]) in ("1", "2")
@@ -367,7 +387,7 @@ def _holds_labels(path):
     return idx_header.begins(head) and head[3] <= 2
 
 
-def _head(path):
+def _head(path: str) -> bytes:
     """The first bytes of a file, unpacked; empty if it cannot be read."""
     try:
         with _open(path) as file:
@@ -376,10 +396,10 @@ def _head(path):
         return b""
 
 
-def _sorted(lines):
+def _sorted(lines: Iterator[str]) -> Iterator[str]:
     """Yields strings in order, in constant memory: sorted pieces on disk, merged."""
     with contextlib.ExitStack() as stack:
-        pieces = []
+        pieces: list[IO[str]] = []
         while piece := sorted(itertools.islice(lines, _SORTED_AT_ONCE)):
             if not pieces and len(piece) < _SORTED_AT_ONCE:
                 yield from piece
@@ -391,7 +411,7 @@ def _sorted(lines):
         yield from heapq.merge(*pieces)
 
 
-def _count(path, kind):
+def _count(path: str, kind: str) -> int | None:
     """How many items a file makes, as far as that is known beforehand."""
     if kind != "idx":
         return None if kind == "tfrecord" else 1
@@ -411,7 +431,7 @@ def _contents(path, kind, start, image_shape, feature, raw_records):
     return _content(path)
 
 
-def _content(path):
+def _content(path: str) -> Iterator[tuple[bytes | None, str | None]]:
     with _open(path, unpack=False) as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
@@ -471,7 +491,7 @@ def _unreadable_folder(path):
 
 
 @contextlib.contextmanager
-def _open(path, unpack=True):
+def _open(path: str, unpack: bool = True) -> Iterator[IO[bytes]]:
     """Opens a regular file, unpacked if it is packed; never waits for a pipe."""
     with open(path, "rb", opener=_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -479,5 +499,5 @@ def _open(path, unpack=True):
         yield file_content.unpacked(file, tfrecords.begins) if unpack else file
 
 
-def _without_waiting(path, flags):
+def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)

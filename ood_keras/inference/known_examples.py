@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 
 from ood_keras import files, npz
+from ood_keras.types import Path
 
 NAME = "assets.extra/known_examples.npz"
 # Enough to draw a density, few enough to ship.
@@ -43,9 +44,9 @@ class KnownExamples:
     images: np.ndarray
     labels: np.ndarray
     known_scores: np.ndarray
-    unknown_scores: np.ndarray = ()
+    unknown_scores: np.ndarray = ()  # type: ignore[assignment]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         images, labels = np.asarray(self.images), np.asarray(self.labels)
         if images.dtype != np.uint8:
             raise TypeError(
@@ -70,13 +71,13 @@ class KnownExamples:
             )
 
 
-def write(folder, examples):
+def write(folder: pathlib.Path, examples: KnownExamples) -> None:
     """Writes `examples` into an exported model that is being made."""
     with files.atomic_file(pathlib.Path(folder) / NAME) as temporary:
         files.write_arrays(temporary, vars(examples), compressed=True)
 
 
-def read(folder):
+def read(folder: Path) -> KnownExamples | None:
     """Returns the `KnownExamples` of an exported model, or `None` if it has none.
 
     Raises:
@@ -94,7 +95,7 @@ def read(folder):
         raise ValueError(f"the file {path} is not {what}: {error}") from error
 
 
-def _thinned(scores):
+def _thinned(scores: np.ndarray) -> np.ndarray:
     scores = np.asarray(scores, np.float32)
     scores = np.sort(scores[np.isfinite(scores)])
     if len(scores) > _NUM_QUANTILES:

@@ -1,9 +1,17 @@
 """Opens an exported model of any kind."""
 
 import pathlib
+from typing import TYPE_CHECKING, Literal
+
+from ood_keras.types import Path
+
+if TYPE_CHECKING:
+    from ood_keras.inference.onnx_predictor import ONNXPredictor
+    from ood_keras.inference.predictor import Predictor
+    from ood_keras.inference.tflite_predictor import TFLitePredictor
 
 
-def load(path):
+def load(path: Path) -> "Predictor | TFLitePredictor | ONNXPredictor":
     """Opens an exported model after checking that it is whole.
 
     Args:
@@ -30,16 +38,16 @@ def load(path):
     if kind == "tflite":
         from ood_keras.inference.tflite_predictor import TFLitePredictor as Made
     elif kind == "onnx":
-        from ood_keras.inference.onnx_predictor import ONNXPredictor as Made
+        from ood_keras.inference.onnx_predictor import ONNXPredictor as Made  # type: ignore[assignment]
     else:
-        from ood_keras.inference.predictor import Predictor as Made
+        from ood_keras.inference.predictor import Predictor as Made  # type: ignore[assignment]
         from ood_keras.inference.shipped_models import locate
 
         path = locate(path)
     return Made(path)
 
 
-def kind_of(path):
+def kind_of(path: Path) -> Literal["saved_model", "tflite", "onnx"]:
     """What `path` leads to: "tflite", "onnx", or else "saved_model"."""
     path = pathlib.Path(path)
     for kind in ("tflite", "onnx"):

@@ -5,9 +5,11 @@ import hashlib
 import json
 import pathlib
 import platform
+from collections.abc import Callable, Mapping
 
 from ood_keras import files
 from ood_keras.inference import manifest_form
+from ood_keras.types import Json, Path
 
 NAME = "manifest.json"
 # Raised when a reader of the old form could misread the new one.
@@ -15,7 +17,12 @@ FORMAT = 1
 _CHECKSUM = "manifest_sha256"
 
 
-def write(folder, content, *, pages=None):
+def write(
+    folder: Path,
+    content: Json,
+    *,
+    pages: Mapping[str, Callable[[Json], str]] | None = None,
+) -> None:
     """Writes `content` as the manifest of `folder`, with the checksum of every file.
 
     Args:
@@ -54,7 +61,7 @@ def write(folder, content, *, pages=None):
     files.write_json(folder / NAME, content)
 
 
-def read(folder):
+def read(folder: Path) -> Json:
     """Reads the manifest of `folder` and checks every file against it.
 
     The checksums find damage and mix-ups. They are no signature: who can change the
@@ -113,7 +120,7 @@ def read(folder):
     return content
 
 
-def background(content):
+def background(content: Json) -> int | None:
     """The grey level on which a model lays transparent pixels of files.
 
     `None` for one of a version that dropped alpha.
@@ -124,7 +131,7 @@ def background(content):
     return content["input"].get("image_bytes", {}).get("background")
 
 
-def _files(folder):
+def _files(folder: Path) -> dict[str, pathlib.Path]:
     """The files that the manifest answers for, by name; hidden ones are not."""
     folder = pathlib.Path(folder)
     found = {}
@@ -136,26 +143,26 @@ def _files(folder):
     return found
 
 
-def _measured(path):
+def _measured(path: pathlib.Path) -> Json:
     return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 
-def _sha256(path):
+def _sha256(path: pathlib.Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _own_checksum(content):
+def _own_checksum(content: Json) -> str:
     rest = {key: value for key, value in content.items() if key != _CHECKSUM}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _versions_in(folder):
+def _versions_in(folder: pathlib.Path) -> str:
     versions = sorted(path.parent.name for path in folder.glob(f"*/{NAME}"))
     return f"; versions found in it: {', '.join(versions)}" if versions else ""
 
 
-def check_alike(folder, found):
+def check_alike(folder: Path, found: Mapping[str, tuple[object, object]]) -> None:
     """Raises unless what a manifest says is what the model beside it is.
 
     Checksums cannot tell: who changes the manifest can make them anew.
@@ -181,13 +188,13 @@ def check_alike(folder, found):
         )
 
 
-def _some(sentences, most=5):
+def _some(sentences: list[str], most: int = 5) -> str:
     left = len(sentences) - most
     more = [f"and {left} more"] if left > 0 else []
     return "; ".join([*sentences[:most], *more])
 
 
-def _damaged(folder, problems):
+def _damaged(folder: pathlib.Path, problems: list[str]) -> ValueError:
     return ValueError(
         f"{folder} is damaged or was changed after it was exported, and is not loaded: "
         f"{'; '.join(problems)}. Copy it again from its source, or export it again"

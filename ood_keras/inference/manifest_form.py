@@ -2,13 +2,14 @@
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 
 from ood_keras.conventions import UNKNOWN_LABEL
 
 
-def parse(content):
+def parse(content: bytes) -> Any:
     """The value of a JSON text, `bytes`; numbers that are none are refused.
 
     Raises:
@@ -17,7 +18,7 @@ def parse(content):
     return json.loads(content, parse_constant=_refuse, parse_float=_finite)
 
 
-def problems(content):
+def problems(content: Any) -> list[str]:
     """What is wrong with the content of a manifest, a list of sentences."""
     return list(_MANIFEST(content, "the manifest"))
 
@@ -35,11 +36,11 @@ def _is(test, expected):
     return check
 
 
-def _is_whole(value):
+def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value):
+def _is_number(value: object) -> bool:
     return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
 
 
@@ -51,7 +52,7 @@ def _all(kind):
     return lambda value: isinstance(value, list) and all(map(kind, value))
 
 
-def _is_text(value):
+def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
@@ -86,14 +87,14 @@ def _record(needed, others=None):
     return check
 
 
-def _is_float32(value):
+def _is_float32(value: Any) -> bool:
     if not _is_number(value):
         return False
     with np.errstate(over="ignore"):
         return float(np.float32(value)) == value
 
 
-def _is_shape(value):
+def _is_shape(value: object) -> bool:
     return (
         isinstance(value, list)
         and len(value) == 4
@@ -126,7 +127,7 @@ def _refuse(name):
     raise ValueError(f"{name} is no number in JSON")
 
 
-def _finite(text):
+def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text} is too large a number")

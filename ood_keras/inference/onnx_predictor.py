@@ -1,12 +1,15 @@
 """An exported ONNX file in Python, without TensorFlow."""
 
 import json
+import types
+from typing import Any
 
 import numpy as np
 
 from ood_keras import batches
 from ood_keras.inference import answers, manifest
 from ood_keras.inference.edge_predictor import EdgePredictor
+from ood_keras.types import Answer, Images, Path
 
 FILE = "model.onnx"
 
@@ -41,7 +44,7 @@ class ONNXPredictor(EdgePredictor):
     array(['7', '__unknown__', '2'], dtype=object)
     """
 
-    def __init__(self, path, num_threads=1):
+    def __init__(self, path: Path, num_threads: int = 1) -> None:
         onnxruntime()
         content = self._open(path, FILE)
         try:
@@ -51,7 +54,12 @@ class ONNXPredictor(EdgePredictor):
         self._outputs = [output.name for output in self._session.get_outputs()]
         manifest.check_alike(self._folder, dict(self._stated_and_found()))
 
-    def predict(self, images, threshold=None, batch_size=256):
+    def predict(
+        self,
+        images: Images,
+        threshold: float | str | None = None,
+        batch_size: int = 256,
+    ) -> Answer:
         """Decides for each image: a known class, or unknown.
 
         Args:
@@ -105,7 +113,7 @@ class ONNXPredictor(EdgePredictor):
             yield "threshold", (self.threshold, float(metadata["threshold"]))
 
     @staticmethod
-    def _expected():
+    def _expected() -> list[str]:
         return ["accepted", "class_id", "ood_score", "probabilities", "valid"]
 
     def _run(self, batch, limit):
@@ -114,7 +122,7 @@ class ONNXPredictor(EdgePredictor):
         return dict(zip(self._outputs, values, strict=True))
 
 
-def session(content, num_threads=1):
+def session(content: bytes, num_threads: int = 1) -> Any:
     """A session of ONNX Runtime for the bytes of an ONNX file.
 
     Raises:
@@ -130,12 +138,12 @@ def session(content, num_threads=1):
     )
 
 
-def _sizes(tensor):
+def _sizes(tensor: Any) -> tuple[int | None, ...]:
     """Its shape, a tuple; `None` for an axis without a fixed size."""
     return tuple(size if isinstance(size, int) else None for size in tensor.shape)
 
 
-def onnxruntime():
+def onnxruntime() -> types.ModuleType:
     """The package `onnxruntime`.
 
     Raises:

@@ -3,9 +3,14 @@
 import numpy as np
 
 from ood_keras import image_files, resizing
+from ood_keras.types import ImageShape
 
 
-def decode(content, image_shape, background=image_files.BACKGROUND):
+def decode(
+    content: bytes,
+    image_shape: ImageShape,
+    background: int | None = image_files.BACKGROUND,
+) -> np.ndarray | None:
     """Decodes a PNG or JPEG file to the pixels that training reads.
 
     Args:

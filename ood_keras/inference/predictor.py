@@ -1,13 +1,14 @@
 """An exported model in Python."""
 
 import pathlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from tensorflow.core.protobuf import saved_model_pb2
 
 from ood_keras import batches
 from ood_keras.conventions import UNKNOWN_LABEL, check_count
 from ood_keras.inference import answers, known_examples, manifest
+from ood_keras.types import Answer, Images, ImageShape, Json, Path
 
 # `tf.string` in a graph, before TensorFlow is loaded.
 _STRING = 7
@@ -30,19 +31,21 @@ class Predictor:
         known_examples: The `KnownExamples` that it was exported with, or `None`.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = pathlib.Path(path)
-        self.manifest = manifest.read(self.path)
+        self.manifest: Json = manifest.read(self.path)
         if "converted_to" in self.manifest:
             raise ValueError(
                 f"{path} holds no SavedModel but a copy converted to "
                 f"{self.manifest['converted_to']}; open it with export.TFLitePredictor "
                 "or export.ONNXPredictor"
             )
-        self.class_names = tuple(self.manifest["class_names"])
-        self.threshold = self.manifest["threshold"]["value"]
+        self.class_names: tuple[str, ...] = tuple(self.manifest["class_names"])
+        self.threshold: float = self.manifest["threshold"]["value"]
         self.operating_points = answers.operating_points(self.manifest)
-        self.image_shape = tuple(self.manifest["input"]["image"]["shape"][1:])
+        self.image_shape: ImageShape = tuple(
+            self.manifest["input"]["image"]["shape"][1:]
+        )
         self.background = manifest.background(self.manifest)
         self.known_examples = known_examples.read(self.path)
         import tensorflow as tf
@@ -51,7 +54,12 @@ class Predictor:
         self._model = tf.saved_model.load(str(self.path))
         manifest.check_alike(self.path, dict(self._stated_and_found()))
 
-    def predict(self, images, threshold=None, batch_size=256):
+    def predict(
+        self,
+        images: Images,
+        threshold: float | str | None = None,
+        batch_size: int = 256,
+    ) -> Answer:
         """Decides for each image: a known class, or unknown.
 
         Args:
@@ -85,7 +93,12 @@ class Predictor:
                 parts.append(self._run("predict_at", image=batch, threshold=limits))
         return answers.joined(parts)
 
-    def predict_bytes(self, contents, threshold=None, batch_size=256):
+    def predict_bytes(
+        self,
+        contents: Sequence[bytes],
+        threshold: float | str | None = None,
+        batch_size: int = 256,
+    ) -> Answer:
         """Decides for each image file; one that cannot be decoded is invalid.
 
         Args:
@@ -120,7 +133,7 @@ class Predictor:
         threshold = answers.threshold_value(threshold, self.operating_points)
         return answers.at_threshold(answer, threshold, self.class_names)
 
-    def features(self, images, batch_size=256):
+    def features(self, images: Images, batch_size: int = 256) -> Answer:
         """The layer before the classifier and the logits, all 0 for an invalid image.
 
         Args:
@@ -138,7 +151,7 @@ class Predictor:
             ]
         )
 
-    def _batches(self, images, batch_size):
+    def _batches(self, images: Images, batch_size: int) -> Iterator[np.ndarray]:
         """Yields batches of the right shape: one empty one if there are no images."""
         empty = True
         for batch, _ in batches.iterate(images, batch_size):
@@ -175,7 +188,7 @@ class Predictor:
             inside = (labels >= 0) & (labels < len(self.class_names))
             yield "labels of known_examples", ([], labels[~inside].tolist())
 
-    def _image_type(self):
+    def _image_type(self) -> str:
         return self.manifest["input"]["image"]["dtype"]
 
     def _labels(self):
@@ -183,6 +196,8 @@ class Predictor:
         path = self.path / "saved_model.pb"
         if not path.is_file():  # Graphs beyond 2 GB are stored in parts.
             return None
+        from tensorflow.core.protobuf import saved_model_pb2
+
         model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
         for graph in model.meta_graphs:
             for function in graph.graph_def.library.function:

@@ -5,9 +5,10 @@ import pathlib
 
 from ood_keras.inference import manifest
 from ood_keras.inference.versions import next_version
+from ood_keras.types import Path
 
 
-def shipped(name):
+def shipped(name: str) -> pathlib.Path:
     """The folder of a trained model that comes with the package.
 
     Args:
@@ -31,13 +32,13 @@ def shipped(name):
     return _folder() / name / str(next_version(_folder() / name) - 1)
 
 
-def names():
+def names() -> list[str]:
     """The names that `shipped` takes, sorted."""
     found = _folder().glob(f"*/*/{manifest.NAME}")
     return sorted({path.parents[1].name for path in found})
 
 
-def locate(model):
+def locate(model: Path) -> pathlib.Path:
     """The folder of a model: `model` if it exists, else that of the shipped model.
 
     Args:
@@ -56,11 +57,11 @@ def locate(model):
     )
 
 
-def _folder():
+def _folder() -> pathlib.Path:
     return pathlib.Path(str(importlib.resources.files("ood_keras.saved_models")))
 
 
-def _hint():
+def _hint() -> str:
     return (
         "Models that come with ood_keras go by their name: "
         f"{', '.join(names()) or 'none in this installation'}"

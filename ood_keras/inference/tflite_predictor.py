@@ -2,6 +2,8 @@
 
 import contextlib
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +11,7 @@ from ood_keras import batches, machine
 from ood_keras.conventions import REJECTED_SCORE, UNKNOWN, UNKNOWN_LABEL
 from ood_keras.inference import answers, manifest
 from ood_keras.inference.edge_predictor import EdgePredictor
+from ood_keras.types import Answer, Images, Json, Path
 
 FILE = "model.tflite"
 FORMATS = ("float32", "float16", "dynamic_range", "int8")
@@ -50,15 +53,15 @@ class TFLitePredictor(EdgePredictor):
     array(['7', '__unknown__', '2'], dtype=object)
     """
 
-    def __init__(self, path, num_threads=1):
+    def __init__(self, path: Path, num_threads: int = 1) -> None:
         content = self._open(path, FILE)
         image = self.manifest["input"]["image"]
-        self.dtype = image["dtype"]
+        self.dtype: str = image["dtype"]
         self._tolerance = image["tolerance"]
         self._run = Runners(content, num_threads)
         self._check_alike()
 
-    def predict(self, images, threshold=None):
+    def predict(self, images: Images, threshold: float | str | None = None) -> Answer:
         """Decides for each image: a known class, or unknown.
 
         Images run one at a time, as the file takes them.
@@ -111,23 +114,23 @@ class TFLitePredictor(EdgePredictor):
         yield "class names", (self.class_names, graph["class_names"])
         yield "threshold", (self.threshold, graph["threshold"])
 
-    def _answer_float(self, image):
+    def _answer_float(self, image: np.ndarray) -> Answer:
         if self.dtype != "uint8":
             return self._answer(image)
         if not self._in_range(image):
             return self._invalid()
         return self._answer(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8))
 
-    def _in_range(self, image):
+    def _in_range(self, image: np.ndarray) -> bool:
         low, high = -self._tolerance, 1 + self._tolerance
         return bool(np.all((image >= low) & (image <= high)))
 
-    def _answer(self, image):
+    def _answer(self, image: np.ndarray) -> Answer:
         answer = self._run(image=image[np.newaxis])
         answer["label"] = np.array([name.decode() for name in answer["label"]], object)
         return answer
 
-    def _invalid(self):
+    def _invalid(self) -> Answer:
         return {
             "class_id": np.array([UNKNOWN], np.int32),
             "label": np.array([UNKNOWN_LABEL], object),
@@ -156,23 +159,23 @@ class Runners:
         ImportError, ValueError: as `runner`.
     """
 
-    def __init__(self, content, num_threads=1):
+    def __init__(self, content: bytes, num_threads: int = 1) -> None:
         self._make = lambda: runner(content, num_threads)
         # What the file says of itself is read before anything runs in it.
         with _as_value_errors():
             interpreter = _interpreter(content, num_threads)
-            self.graph = _description(interpreter)
+            self.graph: Json = _description(interpreter)
             self._idle = [interpreter.get_signature_runner(_SIGNATURE)]
         most = max(1, machine.num_cores() // max(1, num_threads or 1))
         self._places = threading.BoundedSemaphore(most)
 
-    def __call__(self, image):
+    def __call__(self, image: np.ndarray) -> Answer:
         """A dict of arrays that later calls leave alone."""
         with self._one() as run:
             return {name: np.array(value) for name, value in run(image=image).items()}
 
     @contextlib.contextmanager
-    def _one(self):
+    def _one(self) -> Iterator[Callable[..., Answer]]:
         with self._places:
             # Taking from a list and giving back to it are one step each in Python.
             try:
@@ -184,7 +187,7 @@ class Runners:
             self._idle.append(run)
 
 
-def runner(content, num_threads=1):
+def runner(content: bytes, num_threads: int = 1) -> Callable[..., Answer]:
     """A function from `image`, a batch of one, to the outputs of a TFLite file.
 
     For one thread at a time; what it returns lives until it is called again.
@@ -197,19 +200,19 @@ def runner(content, num_threads=1):
         return _interpreter(content, num_threads).get_signature_runner(_SIGNATURE)
 
 
-def _interpreter(content, num_threads):
+def _interpreter(content: bytes, num_threads: int) -> Any:
     return interpreter_class()(model_content=content, num_threads=num_threads)
 
 
 @contextlib.contextmanager
-def _as_value_errors():
+def _as_value_errors() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"this TFLite model cannot be run: {error}") from error
 
 
-def _description(interpreter):
+def _description(interpreter: Any) -> Json:
     """See `Runners.graph`."""
     if _SIGNATURE not in interpreter.get_signature_list():
         raise ValueError(f"it has no signature {_SIGNATURE}")
@@ -222,7 +225,7 @@ def _description(interpreter):
         name: tuple(map(int, details["shape"]))
         for name, details in run.get_output_details().items()
     }
-    found = {"threshold": None, "class_names": None}
+    found: Json = {"threshold": None, "class_names": None}
     # No other tensor is called so, or has text for all classes and the unknown.
     num_labels = shapes.get("probabilities", (0,))[-1] + 1
     for tensor in interpreter.get_tensor_details():
@@ -240,7 +243,7 @@ def _description(interpreter):
     }
 
 
-def interpreter_class():
+def interpreter_class() -> Any:
     """The interpreter of `ai-edge-litert`.
 
     Raises:

@@ -8,6 +8,8 @@ told to.
 import functools
 import itertools
 import struct
+from collections.abc import Iterator
+from typing import IO
 
 import numpy as np
 
@@ -21,12 +23,14 @@ _MAX_FIELDS = 20_000
 _SHOWN_NAMES, _SHOWN_LETTERS = 20, 60
 
 
-def begins(head):
+def begins(head: bytes) -> bool:
     """Whether a file with these first bytes is one of TFRecords, not packed."""
     return len(head) >= 12 and _is_sound(head[:8], head[8:12])
 
 
-def read(file, path, *, start=0, max_bytes):
+def read(
+    file: IO[bytes], path: object, *, start: int = 0, max_bytes: int
+) -> Iterator[bytes]:
     """Yields the records of a TFRecord file from number `start` on, as `bytes`.
 
     Args:
@@ -58,7 +62,7 @@ def read(file, path, *, start=0, max_bytes):
         number += 1
 
 
-def image_in(record, feature=None):
+def image_in(record: bytes, feature: str | None = None) -> bytes:
     """The encoded image in a serialised `tf.train.Example`.
 
     Args:
@@ -88,7 +92,7 @@ def image_in(record, feature=None):
     )
 
 
-def _features(record):
+def _features(record: memoryview) -> Iterator[tuple[str, list[memoryview]]]:
     """Yields name and values of the bytes features of a `tf.train.Example`.
 
     Of several values the first two: one is wanted, and two are too many.
@@ -102,7 +106,9 @@ def _features(record):
                     yield name, list(itertools.islice(_fields(values, 1, left), 2))
 
 
-def _fields(message, number, left):
+def _fields(
+    message: memoryview, number: int, left: Iterator[int]
+) -> Iterator[memoryview]:
     """Yields the contents of those fields of a message that have this number."""
     position = 0
     while position < len(message):
@@ -120,7 +126,7 @@ def _fields(message, number, left):
             yield content
 
 
-def _varint(message, position):
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         byte = message[position]
@@ -131,7 +137,7 @@ def _varint(message, position):
     raise ValueError("a number is too long")
 
 
-def _is_sound(content, checksum):
+def _is_sound(content: bytes, checksum: bytes) -> bool:
     """Whether a masked CRC-32C, as TFRecords have it, fits."""
     if len(checksum) < 4:
         return False
@@ -140,7 +146,7 @@ def _is_sound(content, checksum):
     return masked == struct.unpack("<I", checksum)[0]
 
 
-def crc32c(content):
+def crc32c(content: bytes) -> int:
     """The Castagnoli checksum of `bytes`, RFC 3720.
 
     It is linear, so each byte's part, which depends on how many bytes follow, is looked
@@ -161,7 +167,7 @@ def crc32c(content):
 
 
 @functools.cache
-def _table():
+def _table() -> np.ndarray:
     """`table[n, b]`: the part of byte `b` when `n` bytes follow it."""
     first = np.arange(256, dtype=np.uint32)
     for _ in range(8):

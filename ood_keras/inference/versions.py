@@ -2,11 +2,13 @@
 
 import pathlib
 
+from ood_keras.types import Path
+
 # What TensorFlow Serving reads is an int64.
 LARGEST_VERSION = 2**63 - 1
 
 
-def next_version(folder):
+def next_version(folder: Path) -> int:
     """The number after the largest version number in `folder`; 1 if there is none.
 
     Numbers that TensorFlow Serving cannot read, beyond 64 bits, are no versions.

@@ -7,11 +7,19 @@ import numpy as np
 from ood_keras import calibration, pipelines
 from ood_keras import export as exporting
 from ood_keras.inference.shipped_models import names as shipped_names
+from ood_keras.types import Path
 from ood_keras.workflows.run_data import NUM_TRIED
 from ood_keras.workflows.same_classes import check_same_classes
 
 
-def calibrate(*, model, known, data_dir=None, target_acceptance=0.95, method=None):
+def calibrate(
+    *,
+    model: Path,
+    known: str,
+    data_dir: Path | None = None,
+    target_acceptance: float = 0.95,
+    method: str | None = None,
+) -> "tuple[pathlib.Path, calibration.Threshold]":
     """Writes the next version of an exported model, with a new threshold.
 
     Args:

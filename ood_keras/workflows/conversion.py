@@ -3,11 +3,14 @@
 import functools
 import json
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 from ood_keras import conventions, export, pipelines
 from ood_keras.files import atomic_directory
 from ood_keras.inference import manifest
 from ood_keras.inference.shipped_models import locate
+from ood_keras.types import Dataset, Json, Path
 from ood_keras.workflows.same_classes import check_same_classes
 
 TFLITE_FORMATS = ("float32", "float16", "dynamic_range", "int8")
@@ -18,14 +21,14 @@ _MAX_UNKNOWN = 5000
 
 def convert(
     *,
-    model,
-    output,
-    known=None,
-    unknown=(),
-    data_dir=None,
-    formats=FORMATS,
-    target_acceptance=None,
-):
+    model: Path,
+    output: Path,
+    known: str | None = None,
+    unknown: Sequence[str] | None = (),
+    data_dir: Path | None = None,
+    formats: Sequence[str] = FORMATS,
+    target_acceptance: float | None = None,
+) -> tuple[pathlib.Path, str]:
     """Converts an exported model to TFLite and ONNX files, thresholds recalibrated.
 
     Args:
@@ -76,7 +79,7 @@ def convert(
     return pathlib.Path(output), table(reports)
 
 
-def table(reports):
+def table(reports: Sequence[Json]) -> str:
     """What `parity.json` says about each file, lines to print.
 
     Args:
@@ -125,9 +128,13 @@ def table(reports):
     )
 
 
-def _validation(specs, data_dir, model, known=None):
+def _validation(
+    specs: Sequence[str], data_dir: Path | None, model: Path, known: str | None = None
+) -> Dataset:
     """The validation images of all sources as one dataset, in the model's shape."""
-    load = functools.partial(pipelines.load, data_dir=data_dir, **_image_options(model))
+    load: Any = functools.partial(
+        pipelines.load, data_dir=data_dir, **_image_options(model)
+    )
     if known is not None:
         load = functools.partial(load, known=load(known))
     splits = [load(spec).validation for spec in specs]
@@ -141,7 +148,7 @@ def _validation(specs, data_dir, model, known=None):
     return functools.reduce(lambda first, second: first.concatenate(second), datasets)
 
 
-def _image_options(model):
+def _image_options(model: Path) -> Json:
     """How to load images as the model reads them, for `pipelines.load`."""
     content = manifest.read(model)
     return {
@@ -150,7 +157,7 @@ def _image_options(model):
     }
 
 
-def _check_formats(formats):
+def _check_formats(formats: Sequence[str]) -> None:
     if not formats or not set(formats) <= set(FORMATS):
         raise ValueError(
             f"--formats takes some of {','.join(FORMATS)}. Received: "

@@ -1,16 +1,24 @@
 """Measures a run on test images and writes the result into the run."""
 
 import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import keras
 
 from ood_keras import detectors as detector_room
-from ood_keras import evaluation
+from ood_keras import evaluation, pipelines
 from ood_keras.detectors.probability_and_distances import list_layers
 from ood_keras.files import atomic_file, write_arrays
 from ood_keras.metrics import measures
 from ood_keras.training import recipes, run_directory
-from ood_keras.workflows.run_data import KNOWN_IMAGES, load_run_data, read_settings
+from ood_keras.types import Images, Json, Path
+from ood_keras.workflows.run_data import (
+    KNOWN_IMAGES,
+    RunData,
+    load_run_data,
+    read_settings,
+)
 from ood_keras.workflows.samples import write_samples
 
 DETECTORS = ("unknown_probability", "msp", "max_logit", "energy", "objectosphere")
@@ -20,15 +28,15 @@ _MAX_EXAMPLE_VALUES = 160_000
 
 def evaluate(
     *,
-    run_dir,
-    unknown,
-    data_dir=None,
-    detectors=None,
-    validation_unknown=None,
-    tune=False,
-    selected_detector=None,
-    further_metrics=(),
-):
+    run_dir: Path,
+    unknown: Sequence[str],
+    data_dir: Path | None = None,
+    detectors: Sequence[str] | None = None,
+    validation_unknown: Sequence[str] | None = None,
+    tune: bool = False,
+    selected_detector: str | None = None,
+    further_metrics: Sequence[str] = (),
+) -> "evaluation.Report":
     """Measures the run's model on test images and writes the result into the run.
 
     The detector is selected on validation data alone: known images, and unknown images
@@ -79,7 +87,14 @@ def evaluate(
         )
 
 
-def _evaluate(run_dir, data, detectors, tune, selected_detector, further_metrics):
+def _evaluate(
+    run_dir: pathlib.Path,
+    data: RunData,
+    detectors: Sequence[str] | None,
+    tune: bool,
+    selected_detector: str | None,
+    further_metrics: Sequence[str],
+) -> "evaluation.Report":
     settings, known_source = data.settings, data.known
     if recipes.Recipe(**settings["recipe"]).objective.score is None:
         raise ValueError(
@@ -133,7 +148,9 @@ def _evaluate(run_dir, data, detectors, tune, selected_detector, further_metrics
     return report
 
 
-def usual_detectors(trained, names=DETECTORS):
+def usual_detectors(
+    trained: Iterable[Json], names: Sequence[str] = DETECTORS
+) -> list[str]:
     """Those of `names` that need no unknown class, where a network has none.
 
     Args:
@@ -145,7 +162,7 @@ def usual_detectors(trained, names=DETECTORS):
     return [name for name in names if name != "unknown_probability"]
 
 
-def objectosphere_on(recipe):
+def objectosphere_on(recipe: Json) -> Literal["softmax", "product"]:
     """What "objectosphere" reads: "product" where a loss was on the features.
 
     Args:
@@ -156,8 +173,13 @@ def objectosphere_on(recipe):
 
 
 def fit_detector(
-    name, model, known_source, judging=None, *, objectosphere_on="softmax"
-):
+    name: str,
+    model: keras.Model,
+    known_source: pipelines.Source,
+    judging: Mapping[str, Images] | None = None,
+    *,
+    objectosphere_on: Literal["softmax", "product"] = "softmax",
+) -> "detector_room.Detector":
     """Returns a detector, fitted as the commands do.
 
     Args:
@@ -186,7 +208,7 @@ def fit_detector(
     )
 
 
-def _write_known_images(path, split):
+def _write_known_images(path: pathlib.Path, split: pipelines.Split) -> None:
     """Writes some images of every class, for the export of the run."""
     num_images = min(len(split), max(1, _MAX_EXAMPLE_VALUES // split.images[0].size))
     some = split.take(num_images)

@@ -12,19 +12,20 @@ from ood_keras import export as exporting
 from ood_keras.names import valid
 from ood_keras.pipelines.sources.licences import licence
 from ood_keras.training import run_directory
+from ood_keras.types import Json, Path
 from ood_keras.workflows.run_data import KNOWN_IMAGES, NUM_TRIED, read_settings
 from ood_keras.workflows.samples import read_samples
 
 
 def export(
     *,
-    run_dir,
-    output,
-    target_acceptance=0.95,
-    method=None,
-    detector=None,
-    known_examples=True,
-):
+    run_dir: Path,
+    output: Path,
+    target_acceptance: float = 0.95,
+    method: str | None = None,
+    detector: str | None = None,
+    known_examples: bool = True,
+) -> "tuple[pathlib.Path, calibration.Threshold]":
     """Exports a run's model with its selected detector and a calibrated threshold.
 
     Args:
@@ -73,7 +74,7 @@ def export(
     return path, threshold
 
 
-def _known_to_try(run_dir, settings):
+def _known_to_try(run_dir: pathlib.Path, settings: Json) -> np.ndarray | None:
     """Some known images of a run, floats in [0, 1], or `None` if there are none.
 
     They are validation images, of every class alike; of a run of an earlier version,
@@ -125,7 +126,7 @@ def _at_threshold(scores, sources, detector, threshold):
     }
 
 
-def _training(run_dir, detector_chosen):
+def _training(run_dir: pathlib.Path, detector_chosen: bool) -> Json:
     """Returns what the manifest says about a run: all but where its data lay."""
     chosen = "checkpoint, detector" if detector_chosen else "checkpoint"
     run = run_directory.read(run_dir)
@@ -145,7 +146,7 @@ def _training(run_dir, detector_chosen):
     }
 
 
-def _evaluated(run_dir, name):
+def _evaluated(run_dir: pathlib.Path, name: str) -> pathlib.Path:
     path = run_dir / name
     if not path.is_file():
         raise FileNotFoundError(

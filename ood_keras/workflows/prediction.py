@@ -2,6 +2,8 @@
 
 import io
 import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -9,13 +11,14 @@ from ood_keras import export
 from ood_keras.files import atomic_file
 from ood_keras.inference import batch_scoring, inputs
 from ood_keras.names import printable, shortened
+from ood_keras.types import ImageShape, Json, Path
 
 # The table's first column is as wide as the longest of so many names needs.
 _NUM_MEASURED = 1000
 _MAX_DRAWN = 14
 
 
-def predict(*, model, paths, picture=None):
+def predict(*, model: Path, paths: Iterable[Path], picture: Path | None = None) -> str:
     """Classifies images with an exported model.
 
     Args:
@@ -30,7 +33,9 @@ def predict(*, model, paths, picture=None):
     return "\n".join(table(model=model, paths=paths, picture=picture))
 
 
-def table(*, model, paths, picture=None, **options):
+def table(
+    *, model: Path, paths: Iterable[Path], picture: Path | None = None, **options: Any
+) -> Iterator[str]:
     """Yields a table to print, line by line: a row for every image, and a summary.
 
     Args:
@@ -40,7 +45,9 @@ def table(*, model, paths, picture=None, **options):
         options: Passed on to `export.score`.
     """
     predictor = export.load(model)
-    counts, left_out, drawn = {}, {}, {True: [], False: []}
+    counts: Json = {}
+    left_out: dict[str, int] = {}
+    drawn: dict[bool, list[Json]] = {True: [], False: []}
     rows = export.score(predictor, paths, left_out=left_out, **options)
     rows = batch_scoring.counted(rows, counts)
     first = list(itertools.islice(rows, _NUM_MEASURED))
@@ -57,12 +64,12 @@ def table(*, model, paths, picture=None, **options):
         _draw(picture, drawn, predictor, options)
 
 
-def _name(row):
+def _name(row: Json) -> str:
     number = "" if row["index"] is None else f"[{row['index']}]"
     return printable(row["path"]) + number
 
 
-def _shown(row):
+def _shown(row: Json) -> str:
     if row["error"] == batch_scoring.UNDECODABLE:
         return "no readable image"
     if row["error"] is not None:
@@ -89,12 +96,12 @@ def _draw(path, drawn, predictor, options):
         figures.pictures(parts).savefig(temporary, dpi=150)
 
 
-def _image(row, image_shape, options):
+def _image(row: Json, image_shape: ImageShape, options: Json) -> np.ndarray:
     from PIL import Image
 
     # The threshold does not matter to what is read.
     options = {name: options[name] for name in options if name != "threshold"}
-    content = inputs.read_again(row["path"], row["index"], image_shape, **options)
+    content: Any = inputs.read_again(row["path"], row["index"], image_shape, **options)
     if isinstance(content, np.ndarray):
         image = Image.fromarray(content.squeeze())
     else:

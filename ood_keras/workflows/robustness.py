@@ -1,12 +1,14 @@
 """Measures what noise and attacks on known test images do to trained runs."""
 
 import pathlib
+from collections.abc import Sequence
 
 import keras
 
 from ood_keras import calibration, pipelines
 from ood_keras.evaluation import figures, page, robustness, style
 from ood_keras.files import atomic_file, write_json
+from ood_keras.types import Json, Path
 from ood_keras.workflows import evaluation, run_data
 
 _DETECTORS = ("unknown_probability", "msp", "energy")
@@ -14,13 +16,13 @@ _DETECTORS = ("unknown_probability", "msp", "energy")
 
 def measure_robustness(
     *,
-    run_dirs,
-    unknown,
-    output,
-    data_dir=None,
-    detectors=None,
-    num_images=2000,
-):
+    run_dirs: Sequence[Path],
+    unknown: Sequence[str],
+    output: Path,
+    data_dir: Path | None = None,
+    detectors: Sequence[str] | None = None,
+    num_images: int = 2000,
+) -> Json:
     """Measures what perturbed known images do to runs, side by side.
 
     Thresholds accept 95 % of the known validation images.
@@ -150,7 +152,7 @@ def measure_robustness(
     return result
 
 
-def _endings(run_dirs):
+def _endings(run_dirs: Sequence[Path]) -> dict[str, str]:
     """`{run_dir: the end of its path}`, as short as they still differ."""
     paths = [pathlib.Path(run_dir).resolve() for run_dir in run_dirs]
     if len(set(paths)) < len(paths):

@@ -3,10 +3,12 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Iterable, Sequence
 
 from ood_keras import pipelines
 from ood_keras.pipelines.sources.spec_name import spec_name
 from ood_keras.training import recipes
+from ood_keras.types import Dataset, Json, Path
 from ood_keras.workflows import run_record
 
 # Enough exposure images to judge a checkpoint by; more would only cost time.
@@ -34,17 +36,22 @@ class RunData:
         fingerprints: What identifies the test images.
     """
 
-    settings: dict
-    known: object
-    known_validation: object
-    unknown_validation: object
-    judges: list
-    tests: dict
-    seen: list
-    fingerprints: dict
+    settings: Json
+    known: pipelines.Source
+    known_validation: pipelines.Split
+    unknown_validation: Dataset
+    judges: list[str]
+    tests: dict[str, pipelines.Split]
+    seen: list[str]
+    fingerprints: Json
 
 
-def load_run_data(run_dir, unknown, data_dir=None, validation_unknown=None):
+def load_run_data(
+    run_dir: pathlib.Path,
+    unknown: Sequence[str],
+    data_dir: Path | None = None,
+    validation_unknown: Sequence[str] | None = None,
+) -> RunData:
     """Returns the `RunData` of a finished run; arguments as for `evaluate`."""
     settings = read_settings(run_dir)
     if not settings.get("data"):
@@ -116,7 +123,9 @@ def load_run_data(run_dir, unknown, data_dir=None, validation_unknown=None):
     )
 
 
-def load_shown(settings, known_source, data_dir):
+def load_shown(
+    settings: Json, known_source: pipelines.Source, data_dir: Path | None
+) -> list[pipelines.Split]:
     """The splits of real unknown images that a run was trained with.
 
     Synthetic ones are left out: they are made anew from known images.
@@ -132,7 +141,12 @@ def load_shown(settings, known_source, data_dir):
     return draw_exposure(recipe, sources, known_source, settings["seed"])
 
 
-def load_unknown(specs, known_source, data_dir, seed=0):
+def load_unknown(
+    specs: Iterable[str],
+    known_source: pipelines.Source,
+    data_dir: Path | None,
+    seed: int = 0,
+) -> list[pipelines.Source]:
     """Returns the unknown sources, with image shape and background of the known one.
 
     `seed` decides those that are made and not read; test images never depend on the
@@ -151,7 +165,7 @@ def load_unknown(specs, known_source, data_dir, seed=0):
     ]
 
 
-def find_seen(specs, exposed):
+def find_seen(specs: Iterable[str], exposed: Sequence[str]) -> list[str]:
     """Returns the specs whose source was exposed in training, if only in part.
 
     `emnist/letters` was if `emnist/letters[0-12]` or `tfds:emnist/letters` were, and
@@ -178,7 +192,7 @@ def find_seen(specs, exposed):
     ]
 
 
-def read_settings(run_dir):
+def read_settings(run_dir: pathlib.Path) -> Json:
     """Returns what `train` recorded of a finished run, and the seed."""
     path = run_dir / "run.json"
     if not path.is_file() or not (run_dir / "model.keras").is_file():
@@ -190,7 +204,12 @@ def read_settings(run_dir):
     return {**run["settings"], "seed": run["seed"]}
 
 
-def draw_exposure(recipe, sources, known_source, seed):
+def draw_exposure(
+    recipe: recipes.Recipe,
+    sources: Sequence[pipelines.Source],
+    known_source: pipelines.Source,
+    seed: int,
+) -> list[pipelines.Split]:
     """Returns the unknown splits to train with: real ones drawn, synthetic ones made.
 
     Validation images are those of `sources`, whatever number of training images a
@@ -213,7 +232,11 @@ def draw_exposure(recipe, sources, known_source, seed):
     return splits
 
 
-def take_validation(known_source, unknown_sources, recorded=None):
+def take_validation(
+    known_source: pipelines.Source,
+    unknown_sources: Sequence[pipelines.Source],
+    recorded: Json | None = None,
+) -> tuple[pipelines.Split, list[pipelines.Split]]:
     """Returns the known validation split and those of the exposure sources.
 
     Args:
@@ -232,7 +255,7 @@ def take_validation(known_source, unknown_sources, recorded=None):
     return known_source.validation, taken
 
 
-def concatenate(splits):
+def concatenate(splits: Sequence[pipelines.Split]) -> Dataset | None:
     """Returns one dataset of all the splits, one after the other; `None` of none."""
     if not splits:
         return None
@@ -240,7 +263,7 @@ def concatenate(splits):
     return functools.reduce(lambda first, second: first.concatenate(second), datasets)
 
 
-def fingerprint(splits):
+def fingerprint(splits: Iterable[pipelines.Split]) -> Json:
     """Returns what identifies the images and labels of each split."""
     return {
         f"{split.source}/{split.role}": {
@@ -251,7 +274,12 @@ def fingerprint(splits):
     }
 
 
-def _check_same_data(run_dir, recorded, splits, trained):
+def _check_same_data(
+    run_dir: pathlib.Path,
+    recorded: Json,
+    splits: Iterable[pipelines.Split],
+    trained: Sequence[pipelines.Split],
+) -> None:
     """Raises if a split is not the one that the run was trained or selected with.
 
     Args:

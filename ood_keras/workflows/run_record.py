@@ -3,14 +3,16 @@
 import pathlib
 import re
 import reprlib
+from typing import Any
 
 from ood_keras.conventions import is_integer
 from ood_keras.training import recipes, run_directory
+from ood_keras.types import Json
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def read(run_dir):
+def read(run_dir: pathlib.Path) -> Json:
     """Returns what the `run.json` of a folder holds.
 
     Args:
@@ -61,15 +63,15 @@ def _is_list_of(kind):
     )
 
 
-def _is_shape(value):
+def _is_shape(value: Any) -> bool:
     return _is_list_of(int)(value) and len(value) == 3 and min(value) > 0
 
 
-def _is_class_names(value):
+def _is_class_names(value: Any) -> bool:
     return _is_list_of(str)(value) and 0 < len(value) == len(set(value))
 
 
-def _is_fingerprints(value):
+def _is_fingerprints(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(one, dict)
         and is_integer(one.get("images"))

@@ -1,9 +1,14 @@
 """Whether a data source has the classes of a model."""
 
 import collections
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ood_keras.pipelines import Source
 
 
-def check_same_classes(source, class_names):
+def check_same_classes(source: "Source", class_names: Sequence[str]) -> None:
     """Raises a ValueError unless a source has the classes of a model, in any order.
 
     Args:
@@ -34,7 +39,7 @@ def check_same_classes(source, class_names):
     )
 
 
-def _by_folded_name(names):
+def _by_folded_name(names: Sequence[str]) -> dict[str, str]:
     """`{name: name}`, the key without its case where no other name differs by that."""
     count = collections.Counter(name.casefold() for name in names)
     return {

@@ -3,17 +3,23 @@
 import hashlib
 import pathlib
 import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ood_keras.files import atomic_file
+from ood_keras.types import ImageShape, Path
+
+if TYPE_CHECKING:
+    from ood_keras.pipelines import Split
 
 _NUM_SAMPLES = 64
 # A file name may have 255, its temporary neighbour has more.
 _MAX_STEM_BYTES = 180
 
 
-def write_samples(folder, splits):
+def write_samples(folder: Path, splits: Iterable["Split"]) -> list[pathlib.Path]:
     """Writes the first images of each split as PNG files, for `predict` and `export`.
 
     Args:
@@ -41,11 +47,13 @@ def write_samples(folder, splits):
     return paths
 
 
-def _stem(text):
+def _stem(text: str) -> str:
     return re.sub(r"[^\w-]+", "_", text)
 
 
-def read_samples(folder, image_shape, source=None):
+def read_samples(
+    folder: pathlib.Path, image_shape: ImageShape, source: str | None = None
+) -> np.ndarray | None:
     """Returns what `write_samples` wrote as float images in [0, 1].
 
     `source` takes those of one source only, as far as their names still tell it.

@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Iterable, Sequence
 
 from ood_keras import pipelines, training
 from ood_keras.image_files import BACKGROUND
 from ood_keras.training import recipes, run_directory
+from ood_keras.types import Dataset, ImageShape, Json, Path
 from ood_keras.workflows.run_data import (
     concatenate,
     draw_exposure,
@@ -18,16 +20,16 @@ from ood_keras.workflows.run_data import (
 
 def train(
     *,
-    known,
-    unknown,
-    run_dir,
-    recipe="fast",
-    data_dir=None,
-    image_shape=None,
-    background=BACKGROUND,
-    overrides=(),
-    seed=0,
-):
+    known: str,
+    unknown: Sequence[str],
+    run_dir: Path,
+    recipe: str | recipes.Recipe = "fast",
+    data_dir: Path | None = None,
+    image_shape: ImageShape | None = None,
+    background: int | str | None = BACKGROUND,
+    overrides: Iterable[str] = (),
+    seed: int = 0,
+) -> list[Json]:
     """Trains a recipe into `run_dir`, or resumes it there.
 
     Args:
@@ -127,7 +129,7 @@ _OVERRIDES = tuple(
 )
 
 
-def parse_overrides(overrides):
+def parse_overrides(overrides: Iterable[str]) -> Json:
     """Returns `{"epochs": 2}` for `["epochs=2"]`.
 
     `None` and `none` say the same as `null` of a field that may be `None`; a block may
@@ -160,7 +162,7 @@ def parse_overrides(overrides):
     return parsed
 
 
-def _recorded_data_dir(run_dir, data_dir):
+def _recorded_data_dir(run_dir: Path, data_dir: Path | None) -> str | None:
     """Returns the data folder to record; a resumed run keeps the one it has.
 
     The same data may lie elsewhere by then: the fingerprints tell whether it is.
@@ -171,7 +173,9 @@ def _recorded_data_dir(run_dir, data_dir):
     return None if data_dir is None else str(data_dir)
 
 
-def _recorded_background(run_dir, background):
+def _recorded_background(
+    run_dir: Path, background: int | str | None
+) -> int | str | None:
     """Returns the background to read with: that of a run which is resumed.
 
     `None` where an earlier version began it, which dropped alpha.
@@ -184,7 +188,7 @@ def _recorded_background(run_dir, background):
     return background
 
 
-def _background_setting(source):
+def _background_setting(source: pipelines.Source) -> Json:
     """What `run.json` says about it: nothing where alpha was dropped."""
     return {} if source.background is None else {"background": source.background}
 
@@ -192,14 +196,14 @@ def _background_setting(source):
 class _LabelsForEach:
     """Data of a model whose every output has a loss on the same labels."""
 
-    def __init__(self, data, outputs):
+    def __init__(self, data: pipelines.Interleave, outputs: Sequence[str]) -> None:
         self._data, self._outputs = data, outputs
         self.steps_per_epoch = data.steps_per_epoch
 
-    def get_config(self):
+    def get_config(self) -> Json:
         return self._data.get_config()
 
-    def epoch(self, index, start_step=0):
+    def epoch(self, index: int, start_step: int = 0) -> Dataset:
         def each(images, labels):
             return images, dict.fromkeys(self._outputs, labels)
 

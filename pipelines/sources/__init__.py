@@ -5,6 +5,7 @@ import difflib
 import os
 import pathlib
 import re
+from collections.abc import Iterable
 
 from ood_keras.image_files import BACKGROUND, check_background
 from ood_keras.pipelines.sources import (
@@ -26,6 +27,8 @@ from ood_keras.pipelines.sources.base import (
     Request,
     Source,
 )
+from ood_keras.pipelines.split import Split
+from ood_keras.types import ImageShape, Path
 
 __all__ = ["DataNotFoundError", "DataWarning", "Source", "load", "names"]
 
@@ -49,22 +52,22 @@ _PREFIXED = {
 }
 
 
-def names():
+def names() -> list[str]:
     """Returns the spec strings that `load` knows; PATH and NAME are to be filled in."""
     prefixed = [f"{prefix}:{what}" for prefix, (_, what) in _PREFIXED.items()]
     return sorted(_NAMED) + sorted(prefixed)
 
 
 def load(
-    spec,
+    spec: str,
     *,
-    data_dir=None,
-    image_shape=None,
-    seed=0,
-    known=None,
-    count=None,
-    background=BACKGROUND,
-):
+    data_dir: Path | None = None,
+    image_shape: Iterable[int] | None = None,
+    seed: int = 0,
+    known: Source | Split | None = None,
+    count: int | None = None,
+    background: int | str | None = BACKGROUND,
+) -> Source:
     """Opens a data source by its spec string.
 
     Whether the data is there is checked now; images are read when a split is first
@@ -131,7 +134,7 @@ def load(
     return source.select(_parse_classes(spec, classes, source.class_names), str(spec))
 
 
-def _base_and_classes(spec):
+def _base_and_classes(spec: str) -> tuple[str, str | None]:
     """Returns `"mnist"` and `"0-4"` of `"mnist[0-4]"`; `None` without classes."""
     match = re.fullmatch(r"(.+?)(?:\[([^\[\]]*)\])?", spec, re.DOTALL)
     base_spec, classes = match.groups() if match else ("", None)
@@ -144,7 +147,7 @@ def _base_and_classes(spec):
     return base_spec, classes
 
 
-def _unknown_spec(spec, base_spec):
+def _unknown_spec(spec: str, base_spec: str) -> str:
     matches = difflib.get_close_matches(base_spec.lower(), names(), cutoff=0.5)
     path = pathlib.Path(base_spec).expanduser()
     if base_spec and os.path.isdir(path):
@@ -200,7 +203,7 @@ def _parse_classes(spec, text, class_names):
     return classes
 
 
-def _image_shape(image_shape):
+def _image_shape(image_shape: Iterable[int] | None) -> ImageShape | None:
     if image_shape is None:
         return None
     try:

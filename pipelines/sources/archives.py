@@ -4,8 +4,10 @@ import pathlib
 import stat
 import zipfile
 import zlib
+from collections.abc import Callable
 
 from ood_keras import file_content
+from ood_keras.types import Path
 
 # What reading a member raises: of encryption, of an unknown compression, of corrupt
 # members.
@@ -21,14 +23,16 @@ ERRORS = (
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
-def corrupt(path, error):
+def corrupt(path: Path | zipfile.Path, error: Exception) -> ValueError:
     """Returns the error for a zip file that cannot be read."""
     return ValueError(
         f"{path} is a corrupt or unreadable zip file ({error}); fetch it again"
     )
 
 
-def members(path, corrupt=corrupt):
+def members(
+    path: Path, corrupt: Callable[[Path, Exception], Exception] = corrupt
+) -> list[zipfile.ZipInfo]:
     """Returns the `ZipInfo` of each file in a zip file that may be data.
 
     Folders and what operating systems leave (`__MACOSX`, `.DS_Store`, ...) are left
@@ -68,7 +72,7 @@ def members(path, corrupt=corrupt):
     return kept
 
 
-def read(archive, name, max_bytes):
+def read(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
     """Returns the content of a member, `bytes`; never more than it says it has.
 
     Args:
@@ -91,7 +95,7 @@ def read(archive, name, max_bytes):
     return content
 
 
-def check_size(path, member, max_bytes):
+def check_size(path: Path | None, member: zipfile.ZipInfo, max_bytes: int) -> None:
     """Raises if a member says that it has more than `max_bytes`."""
     if member.file_size > max_bytes:
         raise ValueError(
@@ -100,7 +104,7 @@ def check_size(path, member, max_bytes):
         )
 
 
-def _check(path, member, parts):
+def _check(path: Path, member: zipfile.ZipInfo, parts: tuple[str, ...]) -> None:
     name = member.filename
     if not parts or parts[0] == "/" or ".." in parts or "\\" in name or ":" in parts[0]:
         problem = "lies outside the folder it would be unpacked to"

@@ -1,15 +1,19 @@
 """What every data source is made of."""
 
 import dataclasses
+import pathlib
 import warnings
 import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ood_keras import resizing
 from ood_keras.conventions import UNKNOWN, check_count
 from ood_keras.image_files import BACKGROUND
-from ood_keras.pipelines.split import ROLES, Split, check_classes
+from ood_keras.pipelines.split import ROLES, Role, Split, check_classes
+from ood_keras.types import ImageShape
 
 VALIDATION_SHARE = 1 / 12
 # What files and folders of splits are called elsewhere.
@@ -33,7 +37,7 @@ class DataWarning(UserWarning):
     """
 
 
-def warn(message):
+def warn(message: str) -> None:
     """Warns of data, once for each message."""
     warnings.warn(message, DataWarning, stacklevel=3)
 
@@ -55,10 +59,10 @@ class Request:
 
     spec: str
     argument: str = ""
-    data_dir: object = None
-    image_shape: tuple[int, int, int] | None = None
+    data_dir: pathlib.Path | None = None
+    image_shape: ImageShape | None = None
     seed: int = 0
-    known: object = None
+    known: "Source | Split | None" = None
     count: int | None = None
     background: int | None = BACKGROUND
 
@@ -80,43 +84,43 @@ class Source:
 
     def __init__(
         self,
-        name,
-        class_names,
-        roles,
-        load_split,
-        load_whole=None,
+        name: str,
+        class_names: Iterable[str],
+        roles: Iterable[Role],
+        load_split: Callable[[Role], Split],
+        load_whole: Callable[[], Split] | None = None,
         *,
-        background=BACKGROUND,
-    ):
+        background: int | None = BACKGROUND,
+    ) -> None:
         self.name = name
         self.class_names = tuple(class_names)
         self.roles = tuple(roles)
         self.background = background
         self._load_split, self._load_whole = load_split, load_whole
-        self._splits = {}
+        self._splits: dict[str, Split] = {}
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         return len(self.class_names)
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> ImageShape:
         """`(height, width, channels)`; reads the smallest split to know it."""
         return self.split(self.roles[-1]).image_shape
 
     @property
-    def train(self):
+    def train(self) -> Split:
         return self.split("train")
 
     @property
-    def validation(self):
+    def validation(self) -> Split:
         return self.split("validation")
 
     @property
-    def test(self):
+    def test(self) -> Split:
         return self.split("test")
 
-    def split(self, role):
+    def split(self, role: Role) -> Split:
         """Returns the `Split` of a role.
 
         Raises:
@@ -134,7 +138,7 @@ class Source:
             self._splits[role] = self._load_split(role)
         return self._splits[role]
 
-    def whole_test(self):
+    def whole_test(self) -> Split:
         """Returns all images as a test split, if the source is dealt out to all roles.
 
         For a source that is tested on and used for nothing else. One that has a test
@@ -146,7 +150,7 @@ class Source:
             self._splits["whole"] = self._load_whole()
         return self._splits["whole"]
 
-    def select(self, classes, name=None):
+    def select(self, classes: Iterable[int], name: str | None = None) -> "Source":
         """Returns the source of some classes only, relabelled `0..len(classes)-1`.
 
         Args:
@@ -171,11 +175,17 @@ class Source:
             background=self.background,
         )
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<Source {self.name}: {self.num_classes} classes, {self.roles}>"
 
 
-def from_parts(request, class_names, readers, *, namespace=None):
+def from_parts(
+    request: Request,
+    class_names: Sequence[str],
+    readers: Mapping[str, Callable[[], tuple[Any, ...]]],
+    *,
+    namespace: str | None = None,
+) -> Source:
     """Returns a source whose fixed splits are carved from the parts on disk.
 
     Which image is in which split never depends on a seed. A training part without a
@@ -191,7 +201,7 @@ def from_parts(request, class_names, readers, *, namespace=None):
             `files` are names of the images, for messages.
         namespace: See `Split`.
     """
-    roles_of = {part: (part,) for part in readers}
+    roles_of: dict[str, tuple[str, ...]] = {part: (part,) for part in readers}
     if "train" in readers and "validation" not in readers:
         roles_of["train"] = ("train", "validation")
     if "all" in readers:
@@ -242,16 +252,16 @@ def from_parts(request, class_names, readers, *, namespace=None):
     )
 
 
-def _some(files, rows):
+def _some(files: Sequence[str], rows: np.ndarray | None) -> tuple[str, ...]:
     return tuple(files if rows is None or not files else (files[row] for row in rows))
 
 
-def _carve(labels, roles):
+def _carve(labels: np.ndarray, roles: Sequence[str]) -> dict[str, np.ndarray | None]:
     """Returns `{role: rows}`; rows `None` means all."""
     if len(roles) == 1:
         return {roles[0]: None}
     rest = np.arange(len(labels))
-    carved = {}
+    carved: dict[str, np.ndarray | None] = {}
     if "test" in roles:
         test = every_nth_of_each_class(labels, 0.2)
         carved["test"] = test
@@ -265,7 +275,7 @@ def _carve(labels, roles):
     return carved
 
 
-def every_nth_of_each_class(labels, share):
+def every_nth_of_each_class(labels: np.ndarray, share: float) -> np.ndarray:
     """Returns sorted rows: `share` of each class, at equal distances in file order.
 
     The counts per class are rounded so that they add up to `share` of all rows, and a
@@ -287,7 +297,7 @@ def every_nth_of_each_class(labels, share):
     return np.sort(np.concatenate(rows)) if rows else np.array([], np.int64)
 
 
-def role_of(name):
+def role_of(name: str) -> Role | None:
     """Returns the split that a file or folder of this name is for, or `None`.
 
     >>> role_of("Training"), role_of("val"), role_of("cat")
@@ -297,7 +307,7 @@ def role_of(name):
     return next((role for role in ROLES if folded in _SPELLINGS[role]), None)
 
 
-def not_found(request, looked_for):
+def not_found(request: Request, looked_for: Iterable[object]) -> DataNotFoundError:
     """Returns the error for a source that is nowhere; lists where it was looked for."""
     if request.data_dir is None:
         looked_for = ["(no data_dir was given)", *looked_for]
@@ -312,7 +322,12 @@ def not_found(request, looked_for):
     )
 
 
-def made(request, image_shape, make, roles=ROLES):
+def made(
+    request: Request,
+    image_shape: ImageShape,
+    make: Callable[[np.random.Generator, tuple[int, ...], Role], np.ndarray],
+    roles: Sequence[Role] = ROLES,
+) -> Source:
     """Returns a source of unknown images that are made, not read.
 
     Args:

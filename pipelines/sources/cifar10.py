@@ -10,7 +10,7 @@ _CLASS_NAMES = (
 )
 
 
-def open_zips(request):
+def open_zips(request: base.Request) -> base.Source:
     """Opens `cifar10`: `train*.zip` and `test.zip` of pictures `LABEL/NAME.png`."""
     if request.data_dir is None:
         return tfds.open_dataset(request, "cifar10")
@@ -45,7 +45,7 @@ def open_zips(request):
     return base.from_parts(request, _CLASS_NAMES, readers)
 
 
-def _label(zip, name):
+def _label(zip: pictures.Zip, name: str) -> int:
     label = name.split("/")[-2] if "/" in name else ""
     if not label.isdigit() or int(label) >= len(_CLASS_NAMES):
         raise ValueError(

@@ -8,7 +8,7 @@ import numpy as np
 from ood_keras.pipelines.sources import base
 
 
-def open_digits(request):
+def open_digits(request: base.Request) -> base.Source:
     """Opens `digits`: 8x8 images with 17 grey levels, enlarged to 28x28."""
     request = dataclasses.replace(
         request, image_shape=request.image_shape or (28, 28, 1)

@@ -18,7 +18,7 @@ _FILLERS = ("set", "data", "dataset", "split", "images", "imgs", "pictures", "fo
 _AMBIGUOUS = ("eval", "evaluation", "holdout")
 
 
-def open_path(request):
+def open_path(request: base.Request) -> base.Source:
     """Opens `folder:PATH`.
 
     Sub-folders are classes; a folder without sub-folders is one unknown class. If the
@@ -34,7 +34,7 @@ def open_path(request):
             "with one sub-folder of pictures per class, or with unknown pictures"
         )
     root, parts = _parts(root)
-    others = collections.Counter()
+    others: collections.Counter[str] = collections.Counter()
     classes = {part: _classes(folder, others) for part, folder in parts.items()}
     with_classes = [part for part, found in classes.items() if found is not None]
     if with_classes and len(with_classes) < len(classes):
@@ -76,7 +76,7 @@ def open_path(request):
     return base.from_parts(request, class_names, readers)
 
 
-def _parts(root):
+def _parts(root: pathlib.Path) -> tuple[pathlib.Path, dict[str, pathlib.Path]]:
     """Returns the folder of the data, and `{part: folder}` of what is in it.
 
     The folder is `root`, or the only one in it, if that holds the folders of splits.
@@ -123,7 +123,7 @@ def _parts(root):
     return root, {role: found[role][0] for role in ROLES if role in found}
 
 
-def _like_a_split(name):
+def _like_a_split(name: str) -> bool:
     """Whether a name says that a folder is a split, in words not known as such."""
     words = re.findall(r"[a-z]+", name.casefold())
     words = [part for word in words for part in _unjoined(word)]
@@ -133,7 +133,7 @@ def _like_a_split(name):
     )
 
 
-def _unjoined(word):
+def _unjoined(word: str) -> list[str]:
     """Returns `["train", "set"]` for "trainset"."""
     for filler in _FILLERS:
         if word.endswith(filler) and base.role_of(word.removesuffix(filler)):
@@ -141,7 +141,7 @@ def _unjoined(word):
     return [word]
 
 
-def _classes(folder, others):
+def _classes(folder: pathlib.Path, others: collections.Counter) -> list[str] | None:
     """Returns the names of the class folders, `None` if there are none.
 
     Args:
@@ -183,7 +183,9 @@ def _classes(folder, others):
     return [class_folder.name for class_folder in folders]
 
 
-def _cure(folder, folders, inner):
+def _cure(
+    folder: pathlib.Path, folders: list[pathlib.Path], inner: list[pathlib.Path]
+) -> str:
     """What to do about folders within what was taken for a class."""
     if any(base.role_of(path.name) for path in inner):
         return (
@@ -195,11 +197,11 @@ def _cure(folder, folders, inner):
     return "Move its pictures up, or out"
 
 
-def _but(others):
+def _but(others: collections.Counter) -> str:
     return f", but {pictures.named(others)}" if others else ""
 
 
-def _check_case(root, class_names):
+def _check_case(root: pathlib.Path, class_names: list[str]) -> None:
     """Raises if two classes are told apart by upper and lower case alone."""
     same = collections.defaultdict(list)
     for name in class_names:
@@ -212,7 +214,7 @@ def _check_case(root, class_names):
             )
 
 
-def _check_name(class_folder):
+def _check_name(class_folder: pathlib.Path) -> None:
     """Raises if a class could not be called what its folder is called."""
     name = class_folder.name
     if name == UNKNOWN_LABEL:
@@ -230,7 +232,7 @@ def _check_name(class_folder):
         ) from None
 
 
-def _folders(folder):
+def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(
         path
         for path in folder.iterdir()
@@ -238,7 +240,7 @@ def _folders(folder):
     )
 
 
-def _pictures(folder):
+def _pictures(folder: pathlib.Path) -> tuple[list[pathlib.Path], collections.Counter]:
     """Returns the pictures in a folder, sorted, and a `Counter` of the other files."""
     paths = {
         path.name: path
@@ -247,14 +249,15 @@ def _pictures(folder):
     }
     there = {name: path for name, path in paths.items() if path.is_file()}
     kept, others = pictures.usable(
-        (name, lambda path=path: _head(path)) for name, path in there.items()
+        (name, lambda path=path: _head(path))  # type: ignore[misc]
+        for name, path in there.items()
     )
     if len(there) < len(paths):
         others["links to nothing and the like"] += len(paths) - len(there)
     return sorted(paths[name] for name in kept), others
 
 
-def _head(path):
+def _head(path: pathlib.Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(file_content.HEAD_BYTES)
@@ -262,6 +265,6 @@ def _head(path):
         return b""  # Left out, and counted.
 
 
-def _natural_order(name):
+def _natural_order(name: str) -> tuple[int, int, str]:
     """Numbers by value before names by letter, so that class 10 follows class 9."""
     return (0, int(name), name) if name.isdecimal() else (1, 0, name)

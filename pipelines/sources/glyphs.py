@@ -37,7 +37,7 @@ _VARIANTS = 8
 _CANVAS = 56
 
 
-def open_glyphs(request):
+def open_glyphs(request: base.Request) -> base.Source:
     """Opens `glyphs`: letters a-z and A-Z but those that look like digits.
 
     Bright on black, in eight variants of size, place and angle for each letter and

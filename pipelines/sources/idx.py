@@ -7,11 +7,16 @@ import pathlib
 import re
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from ood_keras import file_content, idx_header
 from ood_keras.pipelines.sources import archives, base, orientation
+
+# Where an IDX file is: on disk, or within a zip file.
+IdxPath: TypeAlias = pathlib.Path | zipfile.Path
 
 # A file that says it holds more is refused before anything is read: 4 GiB is 90 times
 # MNIST, and more does not fit this package's in-memory design anyway.
@@ -26,7 +31,7 @@ _PARTS = {"train": "train", "t10k": "test"}
 _EMNIST = "emnist"
 
 
-def open_path(request):
+def open_path(request: base.Request) -> base.Source:
     """Opens `idx:PATH`, a folder of IDX files with the usual names."""
     folder = pathlib.Path(request.argument).expanduser()
     if not folder.is_dir():
@@ -63,8 +68,14 @@ def open_path(request):
 
 
 def open_parts(
-    request, parts, class_names, *, first_label=0, namespace=None, turn=None
-):
+    request: base.Request,
+    parts: Mapping[str, tuple[IdxPath, IdxPath]],
+    class_names: Sequence[str],
+    *,
+    first_label: int = 0,
+    namespace: str | None = None,
+    turn: Callable[[np.ndarray, IdxPath], np.ndarray] | None = None,
+) -> base.Source:
     """Returns the `Source` of the files of one data set that `find` found.
 
     Args:
@@ -103,7 +114,9 @@ def open_parts(
     return base.from_parts(request, class_names, readers, namespace=namespace)
 
 
-def turner(folder, prefix):
+def turner(
+    folder: pathlib.Path, prefix: str
+) -> Callable[[np.ndarray, IdxPath], np.ndarray]:
     """Returns the function `(images, path)` that puts images of EMNIST upright.
 
     Args:
@@ -126,7 +139,7 @@ def turner(folder, prefix):
     return turn
 
 
-def find(place):
+def find(place: pathlib.Path) -> dict[str, dict[str, tuple[IdxPath, IdxPath]]]:
     """Returns the IDX files of a folder or zip file, by data set and part.
 
     Names are those of MNIST's files, such as `train-images-idx3-ubyte`, after which
@@ -145,7 +158,9 @@ def find(place):
         FileNotFoundError: a part has images without labels or labels without images.
         ValueError: a part is there under two names, or the zip file is corrupt.
     """
-    found = collections.defaultdict(lambda: collections.defaultdict(list))
+    found: dict[str, dict[tuple[str, str], list]] = collections.defaultdict(
+        lambda: collections.defaultdict(list)
+    )
     for path in _files(place):
         match = _NAME.fullmatch(path.name)
         if match is None:
@@ -189,7 +204,7 @@ def _pairs(place, slots):
     return {part: pairs[part] for part in base.ROLES if part in pairs}
 
 
-def _files(place):
+def _files(place: pathlib.Path) -> Iterator[IdxPath]:
     """Yields the paths of the files in a folder or zip file, whatever they hold."""
     if place.is_dir():
         yield from (path for path in place.iterdir() if path.is_file())
@@ -199,7 +214,7 @@ def _files(place):
                 yield zipfile.Path(place, member.filename)
 
 
-def read_images(path):
+def read_images(path: IdxPath) -> np.ndarray:
     """Returns the images as uint8 `(num_images, height, width, channels)`.
 
     Raises:
@@ -214,7 +229,7 @@ def read_images(path):
     return images if images.ndim == 4 else images[..., None]
 
 
-def read_labels(path):
+def read_labels(path: IdxPath) -> np.ndarray:
     """Returns the labels as uint8 `(num_labels,)`.
 
     Raises:
@@ -229,7 +244,7 @@ def read_labels(path):
     return labels
 
 
-def read(path):
+def read(path: IdxPath) -> np.ndarray:
     """Returns the array of an IDX file of unsigned bytes, packed or not.
 
     Args:
@@ -286,7 +301,7 @@ def _parse(file, path):
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-def _usual_names():
+def _usual_names() -> str:
     return (
         "train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz], and the same "
         "with t10k for test, or one of the pairs"

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import string
+from collections.abc import Iterator
 
 from ood_keras.pipelines.sources import base, idx, tfds
 
@@ -33,7 +34,7 @@ IDX_SETS = {
         system_folder="fashion-mnist",
     ),
     **{
-        name: IdxSet(class_names or _DIGITS, *rest)
+        name: IdxSet(class_names or _DIGITS, *rest)  # type: ignore[arg-type]
         for name, (class_names, *rest) in tfds.emnist_sets().items()
     },
     "kmnist": IdxSet(
@@ -46,7 +47,7 @@ IDX_SETS = {
 }
 
 
-def open_set(request):
+def open_set(request: base.Request) -> base.Source:
     """Opens a source of `IDX_SETS`: --data_dir first, then the system, then TFDS."""
     idx_set = IDX_SETS[request.spec]
     places = list(_places(request, idx_set))
@@ -69,7 +70,9 @@ def open_set(request):
     return tfds.open_dataset(request, request.spec, looked_for)
 
 
-def _places(request, idx_set):
+def _places(
+    request: base.Request, idx_set: IdxSet
+) -> Iterator[tuple[pathlib.Path, list[str]]]:
     """Yields where files of a set may lie, and what their names may begin with."""
     own = request.spec.replace("/", "_")
     if request.data_dir is not None:

@@ -28,7 +28,7 @@ _LICENCES = {
 }
 
 
-def licence(spec):
+def licence(spec: str) -> str:
     """Returns a sentence about the terms of use of a source.
 
     Args:

@@ -5,7 +5,7 @@ import numpy as np
 from ood_keras.pipelines.sources import base
 
 
-def open_uniform(request):
+def open_uniform(request: base.Request) -> base.Source:
     """Opens `uniform_noise`: every pixel uniform in [0, 1]."""
     return base.made(
         request,
@@ -14,7 +14,7 @@ def open_uniform(request):
     )
 
 
-def open_gaussian(request):
+def open_gaussian(request: base.Request) -> base.Source:
     """Opens `gaussian_noise`: every pixel normal, mean 0.5, variance 1, clipped."""
 
     def make(random, shape, _):

@@ -25,7 +25,7 @@ _HEADER_BYTES = 20_000
 _CHUNK_BYTES = 16 * 2**20
 
 
-def open_path(request):
+def open_path(request: base.Request) -> base.Source:
     """Opens `npz:PATH`.
 
     The file has the arrays `x_train`, `x_validation`, `x_test` or some of these, with
@@ -128,7 +128,7 @@ def _keys(request, path):
     return keys
 
 
-def _words(name):
+def _words(name: str) -> list[str]:
     joined = _JOINED.fullmatch(name.casefold())
     if joined:
         return [word for word in joined.groups() if word]
@@ -145,11 +145,11 @@ def _meaning(name):
     return None
 
 
-def _kind(word):
+def _kind(word: str) -> bool:
     return word in _IMAGES or word in _LABELS
 
 
-def _may_be_data(name):
+def _may_be_data(name: str) -> bool:
     """Whether an array without a meaning may be one that was meant to be used."""
     words = _words(name)
     return any(_kind(word) or base.role_of(word) for word in words) or name in (
@@ -158,7 +158,7 @@ def _may_be_data(name):
     )
 
 
-def _labels_of(name):
+def _labels_of(name: str) -> str:
     """What the labels to some images would be called."""
     swapped = name.replace("x_", "y_", 1).replace("images", "labels")
     return swapped if swapped != name else "labels"
@@ -171,7 +171,7 @@ def _opened(path):
         raise _corrupt(path, error) from error
 
 
-def _images(archive, path, key):
+def _images(archive: zipfile.ZipFile, path: pathlib.Path, key: str) -> np.ndarray:
     images = _array(archive, path, key)
     if images.dtype != np.uint8:
         raise ValueError(
@@ -186,7 +186,7 @@ def _images(archive, path, key):
     return images if images.ndim == 4 else images[..., None]
 
 
-def _labels(archive, path, key):
+def _labels(archive: zipfile.ZipFile, path: pathlib.Path, key: str) -> np.ndarray:
     labels = _array(archive, path, key)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -198,7 +198,7 @@ def _labels(archive, path, key):
     return labels
 
 
-def _array(archive, path, key):
+def _array(archive: zipfile.ZipFile, path: pathlib.Path, key: str) -> np.ndarray:
     """Reads one array without pickle, and only if its header fits its size."""
     try:
         member = archive.getinfo(f"{key}.npy")

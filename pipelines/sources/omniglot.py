@@ -9,7 +9,7 @@ from ood_keras.pipelines.sources import base, pictures, tfds
 _ZIPS = {"train": "images_background.zip", "test": "images_evaluation.zip"}
 
 
-def open_zips(request):
+def open_zips(request: base.Request) -> base.Source:
     """Opens `omniglot`: the evaluation set is test, the background set is training.
 
     The drawings are black on white and 105x105; here they are inverted, bright on dark
@@ -48,6 +48,6 @@ def open_zips(request):
     return base.from_parts(request, class_names, readers)
 
 
-def _character(name):
+def _character(name: str) -> str:
     """`"Angelic/character01"`; the publisher's zips have a folder more in front."""
     return "/".join(name.split("/")[-3:-1])

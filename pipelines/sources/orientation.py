@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import importlib.resources
 import json
+import pathlib
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class Expected:
     marked: str | None = None
 
 
-def upright(images, expected):
+def upright(images: np.ndarray, expected: Expected) -> np.ndarray:
     """Returns handwritten characters as one reads them.
 
     Args:
@@ -83,7 +84,7 @@ def upright(images, expected):
     return np.ascontiguousarray(images.transpose(0, 2, 1, 3))
 
 
-def seen(images):
+def seen(images: np.ndarray) -> str | None:
     """Returns `UPRIGHT` or `TRANSPOSED` if images of characters tell, else `None`."""
     if not len(images) or images.shape[1] != images.shape[2]:
         return None
@@ -96,7 +97,7 @@ def seen(images):
     return UPRIGHT if total > 0 else TRANSPOSED
 
 
-def evidence(images):
+def evidence(images: np.ndarray) -> np.ndarray:
     """Returns each image's logarithm of the odds of upright to transposed, float64.
 
     It changes its sign, and nothing else, when the image is transposed.
@@ -113,7 +114,7 @@ def evidence(images):
     return network(pixels) - network(pixels.transpose(0, 2, 1))
 
 
-def marked(folder):
+def marked(folder: pathlib.Path) -> str | None:
     """Returns what a folder's `MARKER` says, or `None` without one.
 
     Raises:
@@ -132,7 +133,7 @@ def marked(folder):
 
 
 @functools.cache
-def _weights():
+def _weights() -> tuple[np.ndarray, np.ndarray]:
     """The network: 14 x 14 pixels, rectified hidden units, one output, no biases."""
     text = importlib.resources.files(__package__).joinpath(WEIGHTS).read_text()
     stored = json.loads(text)

@@ -4,11 +4,13 @@ import collections
 import io
 import pathlib
 import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from ood_keras import file_content, image_files, resizing
 from ood_keras.pipelines.sources import archives, base
+from ood_keras.types import ImageShape, Path
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 # These are read for training only; what is served takes PNG and JPEG.
@@ -22,7 +24,9 @@ _MODES = (*_GREY, "P", "PA", "RGB", "RGBA")
 MAX_BYTES = 64 * 2**20
 
 
-def decode(content, name, background=image_files.BACKGROUND):
+def decode(
+    content: bytes, name: Path, background: int | None = image_files.BACKGROUND
+) -> np.ndarray:
     """Returns the picture as uint8 `(height, width, channels)`, channels 1 or 3.
 
     By the rules of `image_files`, as exported models read their files; BMP, GIF and
@@ -45,7 +49,7 @@ def decode(content, name, background=image_files.BACKGROUND):
         raise ValueError(f"{name} {error}") from error
 
 
-def _read_other(content, background):
+def _read_other(content: bytes, background: int | None) -> np.ndarray:
     from PIL import Image
 
     try:
@@ -84,12 +88,12 @@ class Zip:
             member is one that `archives.members` refuses.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = pathlib.Path(path)
         members = archives.members(self.path)
         with self._opened() as archive:
             kept, others = usable(
-                (member.filename, lambda member=member: _head(archive, member))
+                (member.filename, lambda member=member: _head(archive, member))  # type: ignore[misc]
                 for member in members
             )
         self.names = sorted(kept)
@@ -104,7 +108,7 @@ class Zip:
             if member.filename in kept:
                 archives.check_size(self.path, member, MAX_BYTES)
 
-    def check_part(self, part):
+    def check_part(self, part: str) -> None:
         """Raises if a picture lies in a folder that is called like another split."""
         for name in self.names:
             for folder in name.split("/")[:-1]:
@@ -116,7 +120,9 @@ class Zip:
                         "file of its own"
                     )
 
-    def read(self, background=image_files.BACKGROUND):
+    def read(
+        self, background: int | None = image_files.BACKGROUND
+    ) -> Iterator[np.ndarray]:
         """Yields the decoded pictures in the order of `names`; see `decode`."""
         with self._opened() as archive:
             for name in self.names:
@@ -126,14 +132,16 @@ class Zip:
                     raise archives.corrupt(self.path, error) from error
                 yield decode(content, f"{name} in {self.path}", background)
 
-    def _opened(self):
+    def _opened(self) -> zipfile.ZipFile:
         try:
             return zipfile.ZipFile(self.path)
         except archives.ERRORS as error:
             raise archives.corrupt(self.path, error) from error
 
 
-def usable(files):
+def usable(
+    files: Iterable[tuple[str, Callable[[], bytes]]],
+) -> tuple[set[str], collections.Counter]:
     """Sorts files into the pictures that are read and the others.
 
     A name with one of `SUFFIXES` promises a picture, and it is an error later if it
@@ -146,7 +154,8 @@ def usable(files):
         The names of the pictures, a set; and a `Counter` of the others, by extension
         and by what they hold.
     """
-    kept, others = set(), collections.Counter()
+    kept: set[str] = set()
+    others: collections.Counter[str] = collections.Counter()
     for name, head in files:
         suffix = pathlib.PurePath(name).suffix.lower()
         if suffix in SUFFIXES:
@@ -160,7 +169,7 @@ def usable(files):
     return kept, others
 
 
-def named(others):
+def named(others: Mapping[str, int]) -> str:
     """What `usable` counts, as text; to be put before "are left out".
 
     >>> named({".heic (HEIC)": 5, ".txt (no picture)": 1})
@@ -171,7 +180,7 @@ def named(others):
     return f"{sum(others.values()):,} files ({kinds})"
 
 
-def _head(archive, member):
+def _head(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     try:
         with archive.open(member) as file:
             return file.read(file_content.HEAD_BYTES)
@@ -179,7 +188,11 @@ def _head(archive, member):
         return b""
 
 
-def stack(pictures, names, image_shape=None):
+def stack(
+    pictures: Iterable[np.ndarray],
+    names: Sequence[Path],
+    image_shape: ImageShape | None = None,
+) -> np.ndarray:
     """Returns pictures as one uint8 `(num_images, height, width, channels)` array.
 
     Args:
@@ -191,7 +204,9 @@ def stack(pictures, names, image_shape=None):
     Raises:
         ValueError: without `image_shape`, two pictures have different shapes.
     """
-    images, waiting, shape = [], [], image_shape
+    images: list[np.ndarray] = []
+    waiting: list[np.ndarray] = []
+    shape = image_shape
 
     def flush():
         if waiting:
@@ -220,7 +235,7 @@ def stack(pictures, names, image_shape=None):
     return np.concatenate(images)
 
 
-def reduced(picture, image_shape):
+def reduced(picture: np.ndarray, image_shape: ImageShape) -> np.ndarray:
     """Returns a picture at the given height and width by Pillow's bilinear filter.
 
     For sets that are compared with published results, which reduce them so; all others

@@ -3,7 +3,7 @@
 import re
 
 
-def spec_name(spec):
+def spec_name(spec: str) -> str:
     """Returns a spec without its choice of classes, `tfds:` and a version.
 
     Example:

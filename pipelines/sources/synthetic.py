@@ -1,5 +1,7 @@
 """Outliers made from known training images and from nothing."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ood_keras.pipelines.sources import base
@@ -8,7 +10,7 @@ from ood_keras.pipelines.split import Split, even_shares
 _CHUNK_BYTES = 32 * 2**20
 
 
-def open_synthetic(request):
+def open_synthetic(request: base.Request) -> base.Source:
     """Opens `synthetic`: as many images of each of `KINDS`, in random order.
 
     Train outliers are made from known training images only, validation ones from known
@@ -43,11 +45,13 @@ def open_synthetic(request):
         split = known if is_split else known.split(role)
         return outliers(random, shape[0], split.images, split.labels)
 
-    roles = (known.role,) if is_split else known.roles
+    roles = (known.role,) if is_split else known.roles  # type: ignore[union-attr]
     return base.made(request, shape, make, roles)
 
 
-def outliers(random, count, images, labels):
+def outliers(
+    random: np.random.Generator, count: int, images: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
     """Returns `count` outliers, equal shares of each kind, in random order.
 
     Args:
@@ -78,7 +82,7 @@ def outliers(random, count, images, labels):
 class _Known:
     """Draws known images, float32 in [0, 1]."""
 
-    def __init__(self, images, labels):
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
         if len(images) < 2:
             raise ValueError(
                 "synthetic outliers need at least two known images. Received: "
@@ -98,21 +102,25 @@ class _Known:
         )
         self.shape = images.shape[1:]
 
-    def draw(self, random, count):
+    def draw(self, random: np.random.Generator, count: int) -> np.ndarray:
         return self._floats(random.integers(len(self._order), size=count))
 
-    def draw_pairs(self, random, count):
+    def draw_pairs(
+        self, random: np.random.Generator, count: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Returns two arrays of images; the two of a pair are of different classes."""
         first = random.integers(len(self._order), size=count)
         second = random.integers(len(self._order) - self._counts[first])
         second += np.where(second >= self._starts[first], self._counts[first], 0)
         return self._floats(first), self._floats(second)
 
-    def _floats(self, places):
+    def _floats(self, places: np.ndarray) -> np.ndarray:
         return self._images[self._order[places]].astype(np.float32) / 255
 
 
-def patch_shuffles(random, count, known):
+def patch_shuffles(
+    random: np.random.Generator, count: int, known: _Known
+) -> np.ndarray:
     """Known images, cut into 3x3, 4x4 or 7x7 patches that change places."""
     height, width, channels = known.shape
     grids = [grid for grid in (3, 4, 7) if grid <= min(height, width)] or [1]
@@ -133,14 +141,14 @@ def patch_shuffles(random, count, known):
     return np.concatenate(parts)
 
 
-def inversions(random, count, known):
+def inversions(random: np.random.Generator, count: int, known: _Known) -> np.ndarray:
     """Negatives of known images, at different contrasts."""
     low = _uniform(random, count, 0, 0.3)
     high = _uniform(random, count, 0.6, 1)
     return high - (high - low) * known.draw(random, count)
 
 
-def joined_halves(random, count, known):
+def joined_halves(random: np.random.Generator, count: int, known: _Known) -> np.ndarray:
     """Two halves of known images of different classes, side by side or stacked."""
     height, width, _ = known.shape
     first, second = known.draw_pairs(random, count)
@@ -152,7 +160,7 @@ def joined_halves(random, count, known):
     return _between(first, second, joined)
 
 
-def blends(random, count, known):
+def blends(random: np.random.Generator, count: int, known: _Known) -> np.ndarray:
     """Mean or maximum of two known images of different classes."""
     first, second = known.draw_pairs(random, count)
     use_mean = random.random((count, 1, 1, 1)) < 0.5
@@ -160,12 +168,12 @@ def blends(random, count, known):
     return np.where(use_mean, mean, _between(first, second, np.maximum(first, second)))
 
 
-def blurred_noise(random, count, known):
+def blurred_noise(random: np.random.Generator, count: int, known: _Known) -> np.ndarray:
     """Smooth random clouds at scales from a pixel to a quarter of the image."""
     return _stretch(_clouds(random, count, known.shape))
 
 
-def blobs(random, count, known):
+def blobs(random: np.random.Generator, count: int, known: _Known) -> np.ndarray:
     """Clouds cut off at a random level: black and white patches of any size."""
     clouds = _clouds(random, count, (*known.shape[:2], 1))
     level = _uniform(random, count, 0.25, 0.8)
@@ -174,7 +182,9 @@ def blobs(random, count, known):
     return _paint(random, (ranks > level)[..., 0].astype(np.float32), known.shape)
 
 
-def coloured_noise(random, count, known):
+def coloured_noise(
+    random: np.random.Generator, count: int, known: _Known
+) -> np.ndarray:
     """Noise with a power spectrum 1/f^a, a from 0 (white) to 4 (one slow wave)."""
     height, width, channels = known.shape
     white = random.standard_normal((count, height, width, channels), dtype=np.float32)
@@ -190,7 +200,7 @@ def coloured_noise(random, count, known):
     return _some_grey(random, mean + spread * noise).astype(np.float32)
 
 
-def white_noise(random, count, known):
+def white_noise(random: np.random.Generator, count: int, known: _Known) -> np.ndarray:
     """Every pixel on its own: uniform, normal, or a few bright ones on black."""
     shape = (count, *known.shape)
     uniform = random.random(shape, dtype=np.float32)
@@ -200,7 +210,7 @@ def white_noise(random, count, known):
     return _some_grey(random, np.choose(which, [uniform, normal, specks]))
 
 
-def rectangles(random, count, known):
+def rectangles(random: np.random.Generator, count: int, known: _Known) -> np.ndarray:
     """One to six filled rectangles."""
     height, width, _ = known.shape
     y = np.arange(height).reshape(1, height, 1)
@@ -215,7 +225,7 @@ def rectangles(random, count, known):
     return _layers(random, count, known.shape, rectangle, most=6)
 
 
-def shapes(random, count, known):
+def shapes(random: np.random.Generator, count: int, known: _Known) -> np.ndarray:
     """One to four filled ellipses and triangles at any angle."""
     height, width, _ = known.shape
     y = ((np.arange(height) + 0.5) / height).reshape(1, height, 1)
@@ -238,7 +248,7 @@ def shapes(random, count, known):
     return _layers(random, count, known.shape, shape, most=4)
 
 
-def strokes(random, count, known):
+def strokes(random: np.random.Generator, count: int, known: _Known) -> np.ndarray:
     """Two to five curved pen strokes: letters of no alphabet."""
     height, width, _ = known.shape
     y = np.arange(height, dtype=np.float32).reshape(1, height, 1) / height
@@ -263,7 +273,7 @@ def strokes(random, count, known):
     return _paint(random, 0.5 + (radius - nearest) / (2 * softness), known.shape)
 
 
-def stripes(random, count, known):
+def stripes(random: np.random.Generator, count: int, known: _Known) -> np.ndarray:
     """Waves, stripes and chessboards of any angle and period."""
     height, width, _ = known.shape
     y = np.arange(height).reshape(1, height, 1)
@@ -286,7 +296,7 @@ def stripes(random, count, known):
     return _paint(random, (pattern + 1) / 2, known.shape)
 
 
-def ramps(random, count, known):
+def ramps(random: np.random.Generator, count: int, known: _Known) -> np.ndarray:
     """Plain surfaces and slow gradients of brightness."""
     height, width, channels = known.shape
     y = np.linspace(-1, 1, height).reshape(1, height, 1, 1)
@@ -318,7 +328,7 @@ KINDS = {
 }
 
 
-def _between(first, second, mixed):
+def _between(first: np.ndarray, second: np.ndarray, mixed: np.ndarray) -> np.ndarray:
     """Replaces mixtures that are nearly one of their two images by the mean of both."""
     axes = (1, 2, 3)
     way = np.abs(mixed - first).mean(axes, keepdims=True)
@@ -326,12 +336,16 @@ def _between(first, second, mixed):
     return np.where(np.abs(way - 0.5) < 0.25, mixed, (first + second) / 2)
 
 
-def _uniform(random, count, low, high):
+def _uniform(
+    random: np.random.Generator, count: int, low: float, high: float
+) -> np.ndarray:
     """One number per image, float32 `(count, 1, 1, 1)`."""
     return random.uniform(low, high, (count, 1, 1, 1)).astype(np.float32)
 
 
-def _clouds(random, count, shape):
+def _clouds(
+    random: np.random.Generator, count: int, shape: tuple[int, ...]
+) -> np.ndarray:
     """Returns blurred noise, `(count, *shape)`; the scale differs between images."""
     from scipy import ndimage
 
@@ -345,13 +359,13 @@ def _clouds(random, count, shape):
     return np.concatenate(parts)
 
 
-def _stretch(fields):
+def _stretch(fields: np.ndarray) -> np.ndarray:
     """Brings each image to a lowest value of 0 and a highest of 1."""
     low = fields.min(axis=(1, 2, 3), keepdims=True)
     return (fields - low) / (fields.max(axis=(1, 2, 3), keepdims=True) - low + 1e-6)
 
 
-def _some_grey(random, fields):
+def _some_grey(random: np.random.Generator, fields: np.ndarray) -> np.ndarray:
     """Makes half of the images grey: their first channel in all channels."""
     if fields.shape[-1] == 1:
         return fields
@@ -359,12 +373,16 @@ def _some_grey(random, fields):
     return np.where(is_grey, fields[..., :1], fields)
 
 
-def _colours(random, count, channels, low, high):
+def _colours(
+    random: np.random.Generator, count: int, channels: int, low: float, high: float
+) -> np.ndarray:
     colours = random.uniform(low, high, (count, 1, 1, channels)).astype(np.float32)
     return _some_grey(random, colours)
 
 
-def _paint(random, mask, shape):
+def _paint(
+    random: np.random.Generator, mask: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
     """Turns masks `(count, height, width)` in [0, 1] into images of two colours.
 
     Three of four are bright on black, the others have any two colours.
@@ -377,7 +395,13 @@ def _paint(random, mask, shape):
     return paper + (ink - paper) * mask.clip(0, 1).astype(np.float32)[..., None]
 
 
-def _layers(random, count, shape, draw, most):
+def _layers(
+    random: np.random.Generator,
+    count: int,
+    shape: tuple[int, ...],
+    draw: Callable[[], np.ndarray],
+    most: int,
+) -> np.ndarray:
     """Paints one to `most` layers, each of its own colour, over black or grey."""
     on_black = random.random((count, 1, 1, 1)) < 0.75
     paper = np.where(on_black, 0, _colours(random, count, shape[2], 0, 1))
@@ -390,7 +414,14 @@ def _layers(random, count, shape, draw, most):
     return images
 
 
-def _distance_to_piece(y, x, from_y, from_x, to_y, to_x):
+def _distance_to_piece(
+    y: np.ndarray,
+    x: np.ndarray,
+    from_y: np.ndarray,
+    from_x: np.ndarray,
+    to_y: np.ndarray,
+    to_x: np.ndarray,
+) -> np.ndarray:
     """Distance of each pixel to a straight piece, `(count, height, width)`."""
     along_y, along_x = to_y - from_y, to_x - from_x
     length = along_y**2 + along_x**2 + 1e-12

@@ -6,6 +6,7 @@ import string
 import threading
 import urllib.parse
 import urllib.request
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -61,7 +62,7 @@ _QUIRKS = {
 }
 
 
-def emnist_sets():
+def emnist_sets() -> dict[str, tuple[tuple[str, ...] | None, int, str | None]]:
     """Returns `{name: (class_names or None, first_label, namespace)}` of EMNIST."""
     return {
         name: (quirk.class_names, quirk.first_label, quirk.namespace)
@@ -70,12 +71,14 @@ def emnist_sets():
     }
 
 
-def open_name(request):
+def open_name(request: base.Request) -> base.Source:
     """Opens `tfds:NAME`."""
     return open_dataset(request, request.argument)
 
 
-def open_dataset(request, name, looked_for=()):
+def open_dataset(
+    request: base.Request, name: str, looked_for: Iterable[str] = ()
+) -> base.Source:
     """Opens a data set of TensorFlow Datasets for a request.
 
     It is read if it is prepared, in --data_dir or in TFDS's own folder. Else it is
@@ -178,7 +181,7 @@ def _prepared(request, tfds, name, looked_for):
     return builder
 
 
-def _problem_with(url):
+def _problem_with(url: str) -> str | None:
     """Returns why a server does not hand out `url`, or `None`, within seconds."""
     problem = [f"no answer within {_TIMEOUT_SECONDS} seconds"]
 

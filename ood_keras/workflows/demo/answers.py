@@ -8,9 +8,11 @@ import struct
 import numpy as np
 
 from ood_keras import export as exporting
+from ood_keras import image_files
 from ood_keras.calibration import Threshold
 from ood_keras.inference import pillow_decoder
 from ood_keras.pipelines import drawing
+from ood_keras.types import Path
 
 DEFAULT_POINT = "default"
 SHEET_SIDE = 280
@@ -65,7 +67,7 @@ class Demo:
         ValueError: the model is no SavedModel, or no picture shows what it takes.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: Path) -> None:
         self.model = exporting.load(model)
         if not isinstance(self.model, exporting.Predictor):
             raise ValueError(
@@ -102,7 +104,9 @@ class Demo:
         self.file(b"")
         self.model.predict(np.zeros((1, *self.model.image_shape)), threshold=0.0)
 
-    def drawing(self, content, point=DEFAULT_POINT):
+    def drawing(
+        self, content: bytes | str, point: str = DEFAULT_POINT
+    ) -> Answer | None:
         """Answers about a drawing, brought into the form of handwritten digits.
 
         Args:
@@ -125,7 +129,7 @@ class Demo:
         limit = self.points[point].value
         return self._answer(image, self.model.predict(image[None], threshold=limit))
 
-    def file(self, content, point=DEFAULT_POINT):
+    def file(self, content: bytes, point: str = DEFAULT_POINT) -> Answer:
         """Answers about an image file, which goes to the model as it is.
 
         Args:
@@ -163,7 +167,7 @@ class Demo:
         )
 
 
-def _paper(content):
+def _paper(content: bytes | str) -> np.ndarray:
     """The grey values of a drawing, float32 `(280, 280)`."""
     if isinstance(content, str):
         content = _from_base64(content)
@@ -172,7 +176,7 @@ def _paper(content):
     if len(content) > MAX_DRAWING_BYTES:
         raise _refused(f"{len(content):,} bytes")
     # Before anything of it is unpacked.
-    if not content.startswith(pillow_decoder.PNG) or content[12:16] != b"IHDR":
+    if not content.startswith(image_files.PNG) or content[12:16] != b"IHDR":
         raise _refused("another kind of file")
     if len(content) < 24:
         raise _refused("a file that is cut off")
@@ -185,7 +189,7 @@ def _paper(content):
     return pixels[..., 0].astype(np.float32)
 
 
-def _from_base64(text):
+def _from_base64(text: str) -> bytes:
     if len(text) > 4 * MAX_DRAWING_BYTES // 3 + 4:
         raise _refused(f"a text of {len(text):,} characters")
     try:
@@ -194,14 +198,14 @@ def _from_base64(text):
         raise _refused("a text that is not base64") from None
 
 
-def _refused(received):
+def _refused(received: str) -> RefusedError:
     return RefusedError(
         f"A drawing is a PNG file of {SHEET_SIDE} x {SHEET_SIDE} pixels and of at most "
         f"{MAX_DRAWING_BYTES:,} bytes. Received: {received}"
     )
 
 
-def _directions(features):
+def _directions(features: np.ndarray) -> np.ndarray:
     """Features of length 1; of no length if they are all 0."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     return features / np.where(lengths > 0, lengths, 1)

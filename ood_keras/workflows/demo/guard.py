@@ -5,6 +5,12 @@ import ipaddress
 import re
 import socket
 import urllib.parse
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from typing import Any, TypeAlias
+
+# What an ASGI application is given to receive and to send messages.
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MAX_FILE_BYTES = 20_000_000
@@ -18,7 +24,7 @@ _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/@\[\]]+)(:[0-9]{1,5})?", re.IGNORECA
 _SHOWN = 80
 
 
-def split_hosts(hosts):
+def split_hosts(hosts: str | Iterable[str]) -> list[str]:
     """Returns the addresses in "0.0.0.0,demo.example.org", or in a list of them.
 
     Raises:
@@ -59,7 +65,12 @@ class Guard:
         is_full: A function that says whether there are too many visitors for one more.
     """
 
-    def __init__(self, app, hosts, is_full=lambda: False):
+    def __init__(
+        self,
+        app: Callable[..., Awaitable[None]],
+        hosts: Sequence[str],
+        is_full: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._app, self._is_full = app, is_full
         self._listening = hosts[0]
         self._names = set(hosts)
@@ -70,7 +81,12 @@ class Guard:
             self._names.discard(hosts[0])
             self._names.add(socket.gethostname().lower())
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Receive,
+        send: Send,
+    ) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -89,7 +105,7 @@ class Guard:
                 raise
             await _refuse(scope, receive, send, *error.args)
 
-    def _refusal(self, scope):
+    def _refusal(self, scope: MutableMapping[str, Any]) -> tuple[int, str] | None:
         """`(status, text)` of what is refused from its headers; else `None`."""
         hosts = _values(scope, b"host")
         name = _name(hosts[0]) if len(hosts) == 1 else None
@@ -133,7 +149,7 @@ class Guard:
             )
         return None
 
-    def _is_answered(self, name):
+    def _is_answered(self, name: str | None) -> bool:
         return name in self._names or (self._any_address and _is_address(name))
 
 
@@ -144,14 +160,19 @@ class _BodyRefusedError(Exception):
 class _Body:
     """Receives a body of at most `limit` bytes within a time."""
 
-    def __init__(self, receive, send, limit):
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        limit: int,
+    ) -> None:
         self._receive, self._send = receive, send
         self._limit, self._left = limit, limit
         self._deadline = asyncio.get_running_loop().time() + _BODY_SECONDS
         self._complete = False
         self.answered = False
 
-    async def receive(self):
+    async def receive(self) -> MutableMapping[str, Any]:
         if self._complete:  # What comes now is the end of the connection.
             return await self._receive()
         try:
@@ -168,20 +189,20 @@ class _Body:
             self._complete = not message.get("more_body", False)
         return message
 
-    async def send(self, message):
+    async def send(self, message: MutableMapping[str, Any]) -> None:
         self.answered = True
         await self._send(message)
 
 
-def _limit(path):
+def _limit(path: str) -> int:
     return MAX_FILE_BYTES if path.startswith(FILES_AT) else MAX_MESSAGE_BYTES
 
 
-def _too_large(limit):
+def _too_large(limit: int) -> tuple[int, str]:
     return 413, f"A file may have {limit / 1e6:g} MB at most; this one has more"
 
 
-def _values(scope, name):
+def _values(scope: MutableMapping[str, Any], name: bytes) -> list[str]:
     return [
         value.decode("latin-1")
         for key, value in scope["headers"]
@@ -189,13 +210,13 @@ def _values(scope, name):
     ]
 
 
-def _name(host):
+def _name(host: str) -> str | None:
     """The name in a `Host` header, in lower case and without the port, or `None`."""
     found = _HOST.fullmatch(host)
     return found[1].lower().strip("[]") if found else None
 
 
-def _same(origin, host):
+def _same(origin: str, host: str) -> bool:
     """Whether an `Origin` is the host itself, port included."""
     try:
         parts = urllib.parse.urlsplit(origin)
@@ -211,19 +232,25 @@ def _same(origin, host):
     )
 
 
-def _is_loopback(name):
+def _is_loopback(name: str) -> bool:
     return name == "localhost" or _is_address(name, "is_loopback")
 
 
-def _is_address(name, kind=None):
+def _is_address(name: str | None, kind: str | None = None) -> bool:
     try:
-        address = ipaddress.ip_address(name)
+        address = ipaddress.ip_address(name)  # type: ignore[arg-type]
     except ValueError:
         return False
     return kind is None or getattr(address, kind)
 
 
-async def _refuse(scope, receive, send, status, text):
+async def _refuse(
+    scope: MutableMapping[str, Any],
+    receive: Receive,
+    send: Send,
+    status: int,
+    text: str,
+) -> None:
     # Not at the top: the command's help needs nothing of the extra `demo`.
     from starlette.responses import PlainTextResponse
     from starlette.websockets import WebSocket

@@ -6,11 +6,14 @@ import functools
 import io
 import pathlib
 import socket
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from ood_keras.evaluation import figures, style
 from ood_keras.names import on_page
+from ood_keras.types import Path
 from ood_keras.workflows.demo import answers as demo_answers
 from ood_keras.workflows.demo import guard as demo_guard
 from ood_keras.workflows.demo import turns as demo_turns
@@ -24,7 +27,13 @@ _MAX_CONNECTIONS = 256
 _MAX_UPLOADS = 4
 
 
-def serve(model, *, host="127.0.0.1", port=8080, browser=True):
+def serve(
+    model: Path,
+    *,
+    host: str | Iterable[str] = "127.0.0.1",
+    port: int = 8080,
+    browser: bool = True,
+) -> None:
     """Serves the page until it is interrupted.
 
     Args:
@@ -49,7 +58,8 @@ def serve(model, *, host="127.0.0.1", port=8080, browser=True):
             "pip install 'ood_keras[demo]'"
         ) from error
     _check_free(hosts[0], port)
-    demo, turns, visitors = demo_answers.Demo(model), demo_turns.Turns(), {}
+    demo, turns = demo_answers.Demo(model), demo_turns.Turns()
+    visitors: dict[str, _Visitor] = {}
     # Drawn before anybody comes: Matplotlib is for one thread at a time.
     first = _result(demo, demo_answers.DEFAULT_POINT, _nothing)
     app.add_middleware(
@@ -97,7 +107,7 @@ def serve(model, *, host="127.0.0.1", port=8080, browser=True):
     )
 
 
-def _check_free(host, port):
+def _check_free(host: str, port: int) -> None:
     try:
         (family, kind, *_, address), *_ = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM
@@ -120,27 +130,27 @@ class _Visitor:
     replaces it: only the last stroke of a drawing matters.
     """
 
-    def __init__(self, demo, turns):
+    def __init__(self, demo: demo_answers.Demo, turns: demo_turns.Turns) -> None:
         self.demo = demo
-        self.panel = None
+        self.panel: Any = None
         self._turns = turns
         self._wanted = {"point": demo_answers.DEFAULT_POINT, "ask": _nothing}
         self._asking = False
 
-    async def draw(self, content):
+    async def draw(self, content: str) -> None:
         """Shows what the model says about a drawing, as `demo_answers` takes it."""
         await self.show(ask=lambda point: self.demo.drawing(content, point))
 
-    async def send_file(self, content):
+    async def send_file(self, content: bytes) -> None:
         """Shows what the model says about an image file, `bytes`."""
         await self.show(ask=lambda point: self.demo.file(content, point))
 
-    async def choose(self, point):
+    async def choose(self, point: object) -> None:
         """Shows the same image at another operating point."""
         if isinstance(point, str) and point in self.demo.points:
             await self.show(point=point)
 
-    async def show(self, **changes):
+    async def show(self, **changes: Any) -> None:
         self._wanted = {**self._wanted, **changes}
         if self._asking:  # Whoever asks now looks again after it.
             return
@@ -152,7 +162,7 @@ class _Visitor:
         finally:
             self._asking = False
 
-    async def _answer(self, asked):
+    async def _answer(self, asked: dict[str, Any]) -> str:
         try:
             return await self._turns.take(
                 lambda: _result(self.demo, asked["point"], asked["ask"])
@@ -168,7 +178,7 @@ class _Visitor:
         self._forget(asked)
         return _rendered(_NOTICE, message=f"{message}.")
 
-    def _forget(self, asked):
+    def _forget(self, asked: dict[str, Any]) -> None:
         """Keeps nothing of an image that was not answered about."""
         if self._wanted is asked:
             asked["ask"] = _nothing
@@ -229,7 +239,7 @@ def _build(ui, visitor, first):
     ui.run_javascript(f"listenForFiles({address!r}, {demo_guard.MAX_FILE_BYTES})")
 
 
-def _nothing(point):
+def _nothing(point: str) -> None:
     """The answer before there is an image."""
 
 
@@ -266,7 +276,7 @@ def _result(demo, point, ask):
     )
 
 
-def _digits(score, threshold):
+def _digits(score: float, threshold: float) -> list[str]:
     """Both numbers as text, with as many digits as it takes to tell them apart."""
     for number in range(3, 10):
         texts = [f"{value:.{number}g}" for value in (score, threshold)]
@@ -298,11 +308,11 @@ def _svg(figure):
     return _data_uri("image/svg+xml", buffer.getvalue())
 
 
-def _data_uri(kind, content):
+def _data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _rendered(template, **values):
+def _rendered(template: str, **values: Any) -> str:
     import jinja2
 
     environment = jinja2.Environment(

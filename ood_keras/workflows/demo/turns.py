@@ -3,6 +3,8 @@
 import asyncio
 import concurrent.futures
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 
 class BusyError(RuntimeError):
@@ -19,12 +21,12 @@ class Turns:
             waits for it.
     """
 
-    def __init__(self, most_waiting=16, patience=30.0):
+    def __init__(self, most_waiting: int = 16, patience: float = 30.0) -> None:
         self._most_waiting, self._patience = most_waiting, patience
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "model")
         self._unfinished = 0
 
-    async def take(self, function):
+    async def take(self, function: Callable[[], Any]) -> Any:
         """Returns `function()`.
 
         Raises:
@@ -51,5 +53,5 @@ class Turns:
                 "again in a moment"
             ) from None
 
-    def _end(self):
+    def _end(self) -> None:
         self._unfinished -= 1
