@@ -78,6 +78,7 @@ class _Header(typing.NamedTuple):
 
     good: tf.Tensor
     small: tf.Tensor
+    height: tf.Tensor
     bits: tf.Tensor
     colour: tf.Tensor
     # Bytes of all rows.
@@ -248,7 +249,7 @@ def _is_plain(contents, heads, image_shape):
         _all_equal(heads, PNG + _HEADER + header)
         & _all_equal(heads[:, 37:], b"IDAT")
         & (packed + _AROUND_PIXELS == length)
-        & _may_hold(packed, _plain_size(image_shape))
+        & _may_hold(packed, _plain_size(image_shape), height)
         & (packed * DEFLATE_RATIO <= MAX_UNPACKED)
         & (tf.strings.substr(contents, start, tf.cast(size, tf.int64)) == _END)
     )
@@ -259,9 +260,9 @@ def _plain_size(image_shape):
     return height * (1 + width * channels)
 
 
-def _may_hold(packed, size):
+def _may_hold(packed, size, height):
     """Whether a zlib stream of `packed` bytes may be that of `size` bytes of rows."""
-    return (packed * DEFLATE_RATIO >= size) & (packed <= most_packed(size))
+    return (packed * DEFLATE_RATIO >= size) & (packed <= most_packed(size, height))
 
 
 def _read_plain(content, image_shape):
@@ -298,7 +299,7 @@ def _png_header(heads):
     )
     samples = np.array([PNG_SAMPLES.get(colour, 0) for colour in range(256)])
     size = _size_of_rows(sides, bits * tf.gather(samples, colour), laced)
-    return _Header(good, _is_small(sides), bits, colour, size)
+    return _Header(good, _is_small(sides), sides[:, 1], bits, colour, size)
 
 
 def _size_of_rows(sides, bits, laced):
@@ -336,7 +337,7 @@ def _read_png(content, header, background, adapted):
     counts = tf.reduce_sum(tf.cast(of_kind, tf.int32), axis=0)
     with _check(
         _are_in_order(kinds, of_kind, counts),
-        _may_hold(packed, header.size),
+        _may_hold(packed, header.size, header.height),
         (header.colour != 3) | (counts[_PLTE] == 1),
     ):
         pieces = tf.identity(pieces)
