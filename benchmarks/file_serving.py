@@ -79,6 +79,8 @@ def surplus(height, width, packed):
 
 def pairs(image_shape):
     """`{name: (hostile, honest)}`: of like sizes, the bytes of files."""
+    from ood_keras.image_files import most_packed
+
     generator = np.random.default_rng(0)
     height, width, channels = image_shape
     own = drawing(generator, height, width, channels)
@@ -108,6 +110,10 @@ def pairs(image_shape):
         "PNG of 600 x 600, as many bytes behind its last row as a photograph has": (
             surplus(600, 600, len(honest)),
             honest,
+        ),
+        "PNG of 600 x 600, all that it may hold behind its last row": (
+            surplus(600, 600, most_packed(600 * 1801, 600) - 9000),
+            encoded(generator.integers(0, 256, (600, 600, 3)).astype(np.uint8)),
         ),
         "PNG of 40,000 empty text chunks": (
             png(
@@ -234,7 +240,7 @@ def main():
     parser.add_argument(
         "--most",
         type=float,
-        default=150,
+        default=200,
         help="the largest multiple of an honest file that is no failure",
     )
     parser.add_argument("--output", type=pathlib.Path, help="where to write JSON")

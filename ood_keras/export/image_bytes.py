@@ -104,9 +104,8 @@ def decode(image_bytes, image_shape, background=BACKGROUND):
 
 def scaled(pixels):
     """uint8 pixels to float32 in [0, 1]."""
-    # Looked up, since TensorFlow may make a division by 255 a product that is not it.
-    levels = np.arange(256, dtype=np.float32) / np.float32(255)
-    return tf.gather(levels, tf.cast(pixels, tf.int32))
+    # TensorFlow makes a division by 255 a product, which in float32 is another number.
+    return tf.cast(tf.cast(pixels, tf.float64) * (1 / 255), tf.float32)
 
 
 def read(image_bytes, image_shape, background=BACKGROUND):
