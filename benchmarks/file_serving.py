@@ -240,7 +240,7 @@ def main():
     parser.add_argument(
         "--most",
         type=float,
-        default=200,
+        default=250,
         help="the largest multiple of an honest file that is no failure",
     )
     parser.add_argument("--output", type=pathlib.Path, help="where to write JSON")
