@@ -556,6 +556,10 @@ def _are_complete(data, frame, progressive, components, starts, ends, scans):
         return tf.cast(tf.gather(data, tf.minimum(places, last)), tf.int32)
 
     names = byte(frame + 6 + 3 * tf.range(4))
+    absent = tf.range(4, dtype=tf.int64) >= components
+    # The absent ones are called after nothing that a byte can be.
+    names = tf.where(absent, 256 + tf.range(4), names)
+    twice = tf.math.count_nonzero(names[:, tf.newaxis] == names) > 4
     heads = byte(tf.gather(starts, scans)[:, tf.newaxis] + 4 + tf.range(12))
     count = heads[:, 0]
     right = (count >= 1) & (count <= 4)
@@ -566,14 +570,20 @@ def _are_complete(data, frame, progressive, components, starts, ends, scans):
     )
     coefficients = tf.range(64)
     given = (coefficients >= first) & (coefficients <= final)
-    given &= tf.bitwise.bitwise_and(bits, 15) == 0
+    in_full = tf.bitwise.bitwise_and(bits, 15) == 0
     named = (heads[:, 1:9:2, tf.newaxis] == names) & (tf.range(4) < count)[
         ..., tf.newaxis
     ]
+    # (scans, components, coefficients)
     of_each = tf.reduce_any(named, axis=1)[..., tf.newaxis] & given[:, tf.newaxis]
-    absent = tf.range(4, dtype=tf.int64) >= components
-    complete = tf.reduce_all(tf.reduce_any(of_each, axis=0), axis=1) | absent
-    return tf.reduce_all(right) & (~progressive | tf.reduce_all(complete))
+    number = tf.range(1, tf.size(scans) + 1)[:, tf.newaxis, tf.newaxis]
+    latest, latest_in_full = (
+        tf.reduce_max(tf.where(chosen, number, 0), axis=0)
+        for chosen in (of_each, of_each & in_full[..., tf.newaxis])
+    )
+    complete = tf.reduce_all((latest > 0) & (latest == latest_in_full), axis=1)
+    complete = tf.reduce_all(complete | absent) | ~progressive
+    return ~twice & tf.reduce_all(right) & complete
 
 
 def _markers(data):
