@@ -36,10 +36,14 @@ JPEG:
   (TEM), 0xD0 to 0xD7 (restart) or 0xFF (filling); what lies before it belongs to a
   scan, or is skipped;
 * only DHT, DQT, DRI, APPn, COM, DNL (ignored), SOS and one frame: SOF0, SOF1 or SOF2
-  before the first scan, of 8 bits and 1, 3 or 4 components. So no arithmetic coding, no
-  lossless or hierarchical frames, and a height that stands in the frame;
-* at least 1 and at most `MAX_JPEG_SCANS` scans; at most `JPEG_PIXELS_A_BYTE` pixels for
-  each byte of the file, twice what any Huffman code can reach;
+  before the first scan, of 8 bits and 1, 3 or 4 components of different names. So no
+  arithmetic coding, no lossless or hierarchical frames, and a height that stands in the
+  frame;
+* at least 1 and at most `MAX_JPEG_SCANS` scans; those of a progressive JPEG give all 64
+  coefficients of every component in full, at the latest by their last scan, since
+  decoders guess at what is left out, each in its own way;
+* at most `JPEG_PIXELS_A_BYTE` pixels for each byte of the file, twice what any Huffman
+  code can reach;
 * four components are C, M, Y and K (or are converted to them from YCCK), which Adobe's
   segment says are stored as 255 - ink; red is `(255 - C) (255 - K) // 255` of the inks,
   green and blue likewise of M and Y.
@@ -425,7 +429,7 @@ def _read_jpeg(content):
 
 def _walk_jpeg(content):
     """The JPEG file with nothing but its image, after all checks."""
-    view, position, scans, frame = memoryview(content), 2, 0, False
+    view, position, scans, frame = memoryview(content), 2, [], None
     kept, most = [content[:2]], most_parts(len(content))
     for _ in range(most):
         marker = _MARKER.search(content, position)
@@ -442,10 +446,11 @@ def _walk_jpeg(content):
         if end < position + 2 or len(content) < end:
             raise _damaged("truncated in a segment")
         if kind in JPEG_FRAMES:
-            frame = True
-            _check_frame(view[position + 2 : end], len(content))
-        scans += kind == 0xDA
-        if scans > MAX_JPEG_SCANS:
+            frame = kind, content[position + 2 : end]
+            _check_frame(frame[1], len(content))
+        elif kind == 0xDA:
+            scans.append(content[position + 2 : end])
+        if len(scans) > MAX_JPEG_SCANS:
             raise Refused(
                 f"has more than {MAX_JPEG_SCANS} scans. Save it again, or remove it"
             )
@@ -459,6 +464,7 @@ def _walk_jpeg(content):
         )
     if not scans:
         raise _damaged("it holds no pixels")
+    _check_scans(*frame, scans)
     return b"".join([*kept, b"\xff\xd9"])
 
 
@@ -487,9 +493,27 @@ def _check_frame(frame, num_bytes):
         )
     if len(frame) != 6 + 3 * components:
         raise _damaged("its frame header has the wrong length")
+    if len(set(frame[6::3])) < components:
+        raise _damaged("two of its components have one name")
     check_size(width, height)
     if width * height > JPEG_PIXELS_A_BYTE * num_bytes:
         raise _damaged(f"{num_bytes} bytes cannot hold {width}x{height} pixels")
+
+
+def _check_scans(kind, frame, scans):
+    """Raises if a progressive JPEG lacks coefficients, or a scan is malformed."""
+    names = frame[6::3]
+    complete = np.zeros((len(names), 64), bool)
+    for scan in scans:
+        count = scan[0] if scan else 0
+        if not 1 <= count <= 4 or len(scan) != 4 + 2 * count:
+            raise _damaged("the header of a scan has the wrong length")
+        first, last, bits = scan[-3:]
+        rows = [name in scan[1:-3:2] for name in names]
+        # In full, or, where scans are out of order, again only in part.
+        complete[rows, first : last + 1] = bits & 15 == 0
+    if kind == 0xC2 and not complete.all():
+        raise _damaged("scans are missing")
 
 
 def _changes_pixels(kind, content, position, end):

@@ -326,6 +326,8 @@ LAST_SCAN = JPEG.rindex(b"\xff\xda")
         (JPEG[:-2], "no end marker"),
         (JPEG[:LAST_SCAN], "no end marker"),
         (JPEG[:700], "truncated"),
+        (JPEG[:LAST_SCAN] + b"\xff\xd9", "scans are missing"),
+        (PLAIN.replace(b"\xff\xda\0\x0c\3", b"\xff\xda\0\x0c\4"), "a scan has"),
         (JPEG[:-2] + JPEG[LAST_SCAN:-2] * 65 + JPEG[-2:], "more than 64 scans"),
         (b"\xff\xd8" + jpeg_variants.segment(0xFE) * 300 + JPEG[2:], "more than 2"),
         (frame(PLAIN, 0xC9), "0xFFC9"),
@@ -334,6 +336,7 @@ LAST_SCAN = JPEG.rindex(b"\xff\xda")
         (frame(PLAIN, p9=2), "2 components"),
         (frame(PLAIN, p5=0, p6=0), "expected 1 to 16384"),
         (frame(PLAIN, p3=18), "wrong length"),
+        (frame(PLAIN, p13=1), "have one name"),
         (inserted(PLAIN, kind=0xCC, data=b"\0\x10"), "0xFFCC"),
         (inserted(PLAIN, kind=0x02), "0xFF02"),
         (PLAIN[:2] + b"\xff\xd8" + PLAIN[2:], "0xFFD8"),
@@ -342,7 +345,7 @@ LAST_SCAN = JPEG.rindex(b"\xff\xda")
         (b"\xff\xd8" + PLAIN[PLAIN.index(b"\xff\xda") :], "before its size"),
         (PLAIN[:-2] + PLAIN[PLAIN.index(b"\xff\xc0") :], "its size twice"),
     ],
-    ids=range(18),
+    ids=range(21),
 )
 def test_what_is_no_whole_jpeg_is_refused_with_its_reason(content, reason):
     with pytest.raises(image_files.Refused, match=reason):

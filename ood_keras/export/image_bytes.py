@@ -522,9 +522,50 @@ def _checked_jpeg(content):
         tf.cast(end - start, tf.int64) == 6 + 3 * components,
         _is_readable_size(sides),
         tf.reduce_prod(sides) <= JPEG_PIXELS_A_BYTE * tf.cast(length, tf.int64),
+        _are_complete(
+            data, start, kinds[frame] == 0xC2, components, starts, ends, scans
+        ),
     ):
         file = tf.strings.substr(content, 0, starts[last] + 2)
         return file, _is_small(sides)
+
+
+def _are_complete(data, frame, progressive, components, starts, ends, scans):
+    """Whether the scans are whole, and those of a progressive JPEG are all there."""
+    last = tf.size(data) - 1
+
+    def byte(places):
+        return tf.cast(tf.gather(data, tf.minimum(places, last)), tf.int32)
+
+    names = byte(frame + 6 + 3 * tf.range(4))
+    absent = tf.range(4, dtype=tf.int64) >= components
+    # The absent ones are called after nothing that a byte can be.
+    names = tf.where(absent, 256 + tf.range(4), names)
+    twice = tf.math.count_nonzero(names[:, tf.newaxis] == names) > 4
+    heads = byte(tf.gather(starts, scans)[:, tf.newaxis] + 4 + tf.range(12))
+    count = heads[:, 0]
+    right = (count >= 1) & (count <= 4)
+    right &= tf.gather(ends - starts, scans) == 8 + 2 * count
+    count = tf.clip_by_value(count, 1, 4)[:, tf.newaxis]
+    first, final, bits = (
+        tf.gather(heads, 2 * count + place, batch_dims=1) for place in (1, 2, 3)
+    )
+    coefficients = tf.range(64)
+    given = (coefficients >= first) & (coefficients <= final)
+    in_full = tf.bitwise.bitwise_and(bits, 15) == 0
+    named = (heads[:, 1:9:2, tf.newaxis] == names) & (tf.range(4) < count)[
+        ..., tf.newaxis
+    ]
+    # (scans, components, coefficients)
+    of_each = tf.reduce_any(named, axis=1)[..., tf.newaxis] & given[:, tf.newaxis]
+    number = tf.range(1, tf.size(scans) + 1)[:, tf.newaxis, tf.newaxis]
+    latest, latest_in_full = (
+        tf.reduce_max(tf.where(chosen, number, 0), axis=0)
+        for chosen in (of_each, of_each & in_full[..., tf.newaxis])
+    )
+    complete = tf.reduce_all((latest > 0) & (latest == latest_in_full), axis=1)
+    complete = tf.reduce_all(complete | absent) | ~progressive
+    return ~twice & tf.reduce_all(right) & complete
 
 
 def _markers(data):
