@@ -36,11 +36,12 @@ JPEG:
   (TEM), 0xD0 to 0xD7 (restart) or 0xFF (filling); what lies before it belongs to a
   scan, or is skipped;
 * only DHT, DQT, DRI, APPn, COM, DNL (ignored), SOS and one frame: SOF0, SOF1 or SOF2
-  before the first scan, of 8 bits and 1, 3 or 4 components. So no arithmetic coding, no
-  lossless or hierarchical frames, and a height that stands in the frame;
+  before the first scan, of 8 bits and 1, 3 or 4 components of different names. So no
+  arithmetic coding, no lossless or hierarchical frames, and a height that stands in the
+  frame;
 * at least 1 and at most `MAX_JPEG_SCANS` scans; those of a progressive JPEG give all 64
-  coefficients of every component in full, since decoders guess at what is left out,
-  each in its own way;
+  coefficients of every component in full, at the latest by their last scan, since
+  decoders guess at what is left out, each in its own way;
 * at most `JPEG_PIXELS_A_BYTE` pixels for each byte of the file, twice what any Huffman
   code can reach;
 * four components are C, M, Y and K (or are converted to them from YCCK), which Adobe's
@@ -205,12 +206,13 @@ def most_parts(num_bytes: int) -> int:
     return MAX_PARTS + num_bytes // PART_BYTES
 
 
-def most_packed(num_bytes: int) -> int:
+def most_packed(num_bytes: int, height: int) -> int:
     """How long the zlib stream of so many bytes of rows may be.
 
-    Rows of two bytes that are stored one by one, without any compression, take less.
+    No encoder takes more: fixed Huffman codes are nine bits for eight, and rows that
+    are stored one by one take five bytes more each (a laced image has twice as many).
     """
-    return 4 * num_bytes + 1024
+    return num_bytes + num_bytes // 8 + 16 * height + 64
 
 
 def _read_png(content: bytes, background: int | None) -> np.ndarray:
@@ -328,7 +330,7 @@ def _check_rows(png: _Png) -> None:
             size += rows * (1 + -(-bits // 8))
     if len(png.packed) * DEFLATE_RATIO < size:
         raise _damaged("pixels are missing")
-    if len(png.packed) > most_packed(size):
+    if len(png.packed) > most_packed(size, png.height):
         raise Refused(
             f"has {len(png.packed)} bytes of compressed pixels for {size} bytes of "
             "pixels. Save it again, or remove it"
@@ -493,6 +495,8 @@ def _check_frame(frame: bytes, num_bytes: int) -> None:
         )
     if len(frame) != 6 + 3 * components:
         raise _damaged("its frame header has the wrong length")
+    if len(set(frame[6::3])) < components:
+        raise _damaged("two of its components have one name")
     check_size(width, height)
     if width * height > JPEG_PIXELS_A_BYTE * num_bytes:
         raise _damaged(f"{num_bytes} bytes cannot hold {width}x{height} pixels")
@@ -507,9 +511,9 @@ def _check_scans(kind: int, frame: bytes, scans: list[bytes]) -> None:
         if not 1 <= count <= 4 or len(scan) != 4 + 2 * count:
             raise _damaged("the header of a scan has the wrong length")
         first, last, bits = scan[-3:]
-        if bits & 15 == 0:
-            rows = [name in scan[1:-3:2] for name in names]
-            complete[rows, first : last + 1] = True
+        rows = [name in scan[1:-3:2] for name in names]
+        # In full, or, where scans are out of order, again only in part.
+        complete[rows, first : last + 1] = bits & 15 == 0
     if kind == 0xC2 and not complete.all():
         raise _damaged("scans are missing")
 

@@ -336,6 +336,7 @@ LAST_SCAN = JPEG.rindex(b"\xff\xda")
         (frame(PLAIN, p9=2), "2 components"),
         (frame(PLAIN, p5=0, p6=0), "expected 1 to 16384"),
         (frame(PLAIN, p3=18), "wrong length"),
+        (frame(PLAIN, p13=1), "have one name"),
         (inserted(PLAIN, kind=0xCC, data=b"\0\x10"), "0xFFCC"),
         (inserted(PLAIN, kind=0x02), "0xFF02"),
         (PLAIN[:2] + b"\xff\xd8" + PLAIN[2:], "0xFFD8"),
@@ -344,7 +345,7 @@ LAST_SCAN = JPEG.rindex(b"\xff\xda")
         (b"\xff\xd8" + PLAIN[PLAIN.index(b"\xff\xda") :], "before its size"),
         (PLAIN[:-2] + PLAIN[PLAIN.index(b"\xff\xc0") :], "its size twice"),
     ],
-    ids=range(20),
+    ids=range(21),
 )
 def test_what_is_no_whole_jpeg_is_refused_with_its_reason(content, reason):
     with pytest.raises(image_files.Refused, match=reason):

@@ -12,7 +12,6 @@ Most files of a busy server have the model's own size and are PNG files of three
 those are recognised all at once by their first bytes, without a walk (`_is_plain`).
 """
 
-import functools
 import struct
 import typing
 
@@ -79,6 +78,7 @@ class _Header(typing.NamedTuple):
 
     good: tf.Tensor
     small: tf.Tensor
+    height: tf.Tensor
     bits: tf.Tensor
     colour: tf.Tensor
     # Bytes of all rows.
@@ -107,9 +107,8 @@ def decode(
 
 def scaled(pixels: Tensor) -> Tensor:
     """uint8 pixels to float32 in [0, 1]."""
-    # Looked up, since TensorFlow may make a division by 255 a product that is not it.
-    levels = np.arange(256, dtype=np.float32) / np.float32(255)
-    return tf.gather(levels, tf.cast(pixels, tf.int32))
+    # TensorFlow makes a division by 255 a product, which in float32 is another number.
+    return tf.cast(tf.cast(pixels, tf.float64) * (1 / 255), tf.float32)
 
 
 def read(
@@ -147,42 +146,29 @@ def read(
     def of_plain(row):
         return row, _read_plain(image_bytes[row], image_shape)
 
-    def of_png(adapted):
-        return lambda row: (
-            row,
-            _read_png(
-                image_bytes[row],
-                _Header(*(values[row] for values in header)),
-                background,
-                adapted,
-            ),
-        )
+    def of_png(row):
+        its_header = _Header(*(values[row] for values in header))
+        return row, *_checked_png(image_bytes[row], its_header)
 
-    def of_jpeg(adapted):
-        return lambda row, end: (row, _read_jpeg(image_bytes[row], end, adapted))
+    def of_jpeg(row):
+        return row, *_checked_jpeg(image_bytes[row]), False
 
-    # Walked first, since only the walk finds the size.
-    jpegs, ends, small = _collected(
-        _mapped(
-            _rows(_all_equal(heads, JPEG)),
-            lambda row: (row, *_walk_jpeg(image_bytes[row])),
-        ),
-        (count, 0, False),
+    # Checked first, since only then the size of a JPEG is known.
+    checked = _mapped(_rows(png), of_png).concatenate(
+        _mapped(_rows(_all_equal(heads, JPEG)), of_jpeg)
     )
+    places, files, small, transparent = _collected(checked, (count, "", False, False))
     decoded = _mapped(_rows(plain), of_plain)
-    for pngs, chosen, at_a_time, resized in (
-        (png & header.small, small, _AT_A_TIME, _resized),
-        (png & ~header.small, ~small, None, _resized_in_blocks),
+    for chosen, at_a_time, resized in (
+        (small, _AT_A_TIME, _resized),
+        (~small, None, _resized_in_blocks),
     ):
-        adapted = functools.partial(_adapted, image_shape, resized)
-        of_these = tf.data.Dataset.from_tensor_slices(
-            (tf.boolean_mask(jpegs, chosen), tf.boolean_mask(ends, chosen))
-        )
-        for part, function in (
-            (_rows(pngs), of_png(adapted)),
-            (of_these, of_jpeg(adapted)),
-        ):
-            decoded = decoded.concatenate(_mapped(part, function, at_a_time))
+
+        def of_checked(index, resized=resized):
+            pixels = _pixels(files[index], transparent[index], background)
+            return places[index], _adapted(image_shape, resized, pixels, background)
+
+        decoded = decoded.concatenate(_mapped(_rows(chosen), of_checked, at_a_time))
     rows, images = _collected(decoded, (count, tf.zeros(image_shape, tf.uint8)))
     rows = rows[:, tf.newaxis]
     pixels = tf.scatter_nd(rows, images, (count, *image_shape))
@@ -253,7 +239,7 @@ def _is_plain(contents, heads, image_shape):
         _all_equal(heads, PNG + _HEADER + header)
         & _all_equal(heads[:, 37:], b"IDAT")
         & (packed + _AROUND_PIXELS == length)
-        & _may_hold(packed, _plain_size(image_shape))
+        & _may_hold(packed, _plain_size(image_shape), height)
         & (packed * DEFLATE_RATIO <= MAX_UNPACKED)
         & (tf.strings.substr(contents, start, tf.cast(size, tf.int64)) == _END)
     )
@@ -264,9 +250,9 @@ def _plain_size(image_shape):
     return height * (1 + width * channels)
 
 
-def _may_hold(packed, size):
+def _may_hold(packed, size, height):
     """Whether a zlib stream of `packed` bytes may be that of `size` bytes of rows."""
-    return (packed * DEFLATE_RATIO >= size) & (packed <= most_packed(size))
+    return (packed * DEFLATE_RATIO >= size) & (packed <= most_packed(size, height))
 
 
 def _read_plain(content, image_shape):
@@ -303,7 +289,7 @@ def _png_header(heads):
     )
     samples = np.array([PNG_SAMPLES.get(colour, 0) for colour in range(256)])
     size = _size_of_rows(sides, bits * tf.gather(samples, colour), laced)
-    return _Header(good, _is_small(sides), bits, colour, size)
+    return _Header(good, _is_small(sides), sides[:, 1], bits, colour, size)
 
 
 def _size_of_rows(sides, bits, laced):
@@ -325,14 +311,15 @@ def _size_of_rows(sides, bits, laced):
     return tf.where(laced == 1, sizes[1], sizes[0])
 
 
-def _read_png(content, header, background, adapted):
-    """Any PNG file, walked chunk by chunk.
+def _checked_png(content, header):
+    """A PNG file without all that makes no difference; it raises by the rules.
 
     Args:
         content: Scalar string.
         header: Its `_Header`, of scalars.
-        background: Grey level that transparent pixels are laid on.
-        adapted: Brings pixels to the right shape, as `_adapted` does.
+
+    Returns:
+        `(file, small, transparent)`: string; bool; whether there is any alpha.
     """
     kinds, lengths, pieces = _walk_png(content)
     # Which chunk is of which of the kinds that matter: `(chunks, kinds)`.
@@ -341,7 +328,7 @@ def _read_png(content, header, background, adapted):
     counts = tf.reduce_sum(tf.cast(of_kind, tf.int32), axis=0)
     with _check(
         _are_in_order(kinds, of_kind, counts),
-        _may_hold(packed, header.size),
+        _may_hold(packed, header.size, header.height),
         (header.colour != 3) | (counts[_PLTE] == 1),
     ):
         pieces = tf.identity(pieces)
@@ -367,13 +354,7 @@ def _read_png(content, header, background, adapted):
         # unpacked, as their makers like.
         file = PNG + tf.strings.reduce_join(pieces)
 
-    if background is None:
-        return adapted(tf.io.decode_png(file, 3))
-    return tf.cond(
-        transparent | (header.colour >= 4),
-        lambda: adapted(tf.io.decode_png(file, 4), background),
-        lambda: adapted(tf.io.decode_png(file, 3)),
-    )
+    return file, header.small, transparent | (header.colour >= 4)
 
 
 def _walk_png(content):
@@ -492,11 +473,11 @@ def _has_its_checksum(piece):
     return tf.strings.length(unpacked) == length - 8
 
 
-def _walk_jpeg(content):
-    """Where the image of a JPEG ends, and whether it is small; it raises by the rules.
+def _checked_jpeg(content):
+    """A JPEG file without what follows its end; it raises by the rules.
 
     Returns:
-        `(end, small)`: int32, behind the end marker; bool.
+        `(file, small)`: string; bool.
     """
     data = tf.io.decode_raw(content, tf.uint8)
     length = tf.size(data)
@@ -550,7 +531,8 @@ def _walk_jpeg(content):
             data, start, kinds[frame] == 0xC2, components, starts, ends, scans
         ),
     ):
-        return starts[last] + 2, _is_small(sides)
+        file = tf.strings.substr(content, 0, starts[last] + 2)
+        return file, _is_small(sides)
 
 
 def _are_complete(data, frame, progressive, components, starts, ends, scans):
@@ -561,6 +543,10 @@ def _are_complete(data, frame, progressive, components, starts, ends, scans):
         return tf.cast(tf.gather(data, tf.minimum(places, last)), tf.int32)
 
     names = byte(frame + 6 + 3 * tf.range(4))
+    absent = tf.range(4, dtype=tf.int64) >= components
+    # The absent ones are called after nothing that a byte can be.
+    names = tf.where(absent, 256 + tf.range(4), names)
+    twice = tf.math.count_nonzero(names[:, tf.newaxis] == names) > 4
     heads = byte(tf.gather(starts, scans)[:, tf.newaxis] + 4 + tf.range(12))
     count = heads[:, 0]
     right = (count >= 1) & (count <= 4)
@@ -571,14 +557,20 @@ def _are_complete(data, frame, progressive, components, starts, ends, scans):
     )
     coefficients = tf.range(64)
     given = (coefficients >= first) & (coefficients <= final)
-    given &= tf.bitwise.bitwise_and(bits, 15) == 0
+    in_full = tf.bitwise.bitwise_and(bits, 15) == 0
     named = (heads[:, 1:9:2, tf.newaxis] == names) & (tf.range(4) < count)[
         ..., tf.newaxis
     ]
+    # (scans, components, coefficients)
     of_each = tf.reduce_any(named, axis=1)[..., tf.newaxis] & given[:, tf.newaxis]
-    absent = tf.range(4, dtype=tf.int64) >= components
-    complete = tf.reduce_all(tf.reduce_any(of_each, axis=0), axis=1) | absent
-    return tf.reduce_all(right) & (~progressive | tf.reduce_all(complete))
+    number = tf.range(1, tf.size(scans) + 1)[:, tf.newaxis, tf.newaxis]
+    latest, latest_in_full = (
+        tf.reduce_max(tf.where(chosen, number, 0), axis=0)
+        for chosen in (of_each, of_each & in_full[..., tf.newaxis])
+    )
+    complete = tf.reduce_all((latest > 0) & (latest == latest_in_full), axis=1)
+    complete = tf.reduce_all(complete | absent) | ~progressive
+    return ~twice & tf.reduce_all(right) & complete
 
 
 def _markers(data):
@@ -611,25 +603,43 @@ def _is_one_of(kinds, chosen):
     return tf.gather([kind in chosen for kind in range(256)], kinds)
 
 
-def _read_jpeg(content, end, adapted):
-    # The accurate transform is the one that other decoders use.
-    content = tf.strings.substr(content, 0, end)
-    return adapted(tf.io.decode_jpeg(content, 3, dct_method="INTEGER_ACCURATE"))
+def _pixels(file, transparent, background):
+    """One checked file as uint8 `(height, width, 3)`, or 4 if alpha has a say."""
+
+    def of_png():
+        if background is None:
+            return tf.io.decode_png(file, 3)
+        return tf.cond(
+            transparent,
+            lambda: tf.io.decode_png(file, 4),
+            lambda: tf.io.decode_png(file, 3),
+        )
+
+    return tf.cond(
+        tf.strings.substr(file, 0, len(PNG)) == PNG,
+        of_png,
+        # The accurate transform is the one that other decoders use.
+        lambda: tf.io.decode_jpeg(file, 3, dct_method="INTEGER_ACCURATE"),
+    )
 
 
-def _adapted(image_shape, resized, pixels, background=None):
+def _adapted(image_shape, resized, pixels, background):
     """Brings one image to a shape, as uint8 `image_shape`.
 
     Args:
         image_shape: `(height, width, channels)`.
         resized: `_resized` or `_resized_in_blocks`.
-        pixels: uint8 `(height, width, 3)`, or 4 with a background.
+        pixels: uint8 `(height, width, 3)`, or 4 channels with alpha.
         background: Grey level that transparent pixels are laid on.
     """
     height, width, channels = image_shape
 
     def laid(part):
-        return tf.cast(_laid(part, background), tf.float32)
+        if background is not None:
+            part = tf.cond(
+                tf.shape(part)[-1] == 4, lambda: _laid(part, background), lambda: part
+            )
+        return tf.cast(tf.ensure_shape(part, (None, None, 3)), tf.float32)
 
     same = tf.reduce_all(tf.shape(pixels)[:2] == (height, width))
     image = tf.cond(
@@ -643,12 +653,11 @@ def _adapted(image_shape, resized, pixels, background=None):
 
 
 def _laid(pixels, background):
-    """RGBA on a background, as `image_files.compose` lays it; else as it is."""
-    if background is None:
-        return pixels
+    """RGBA on a background, as `image_files.compose` lays it."""
     pixels = tf.cast(pixels, tf.int32)
     colour, alpha = pixels[..., :3], pixels[..., 3:]
-    return (alpha * colour + (255 - alpha) * background + 127) // 255
+    laid = (alpha * colour + (255 - alpha) * background + 127) // 255
+    return tf.cast(laid, tf.uint8)
 
 
 def _resized(pixels, height, width, prepared):

@@ -330,3 +330,88 @@ def test_what_is_unpacked_beside_the_pixels_is_left_alone(decode):
     np.testing.assert_array_equal(decode([content]), decode([GREY_PNG]))
     unknown = png_chunk(b"ABCD", b"")
     assert np.isnan(decode([GREY_PNG[:33] + unknown + GREY_PNG[33:]])).all()
+
+
+def test_work_is_bounded_by_what_the_header_says(decode, is_refused):
+    rows = bytes(32 * 23)
+    behind = png(31, 23, zlib.compress(rows + bytes(2**30)))
+    texts = png_chunk(b"tEXt", b"") * 40_000
+    whole = png(31, 23, zlib.compress(rows))
+    hostile = [
+        behind,
+        whole[:33] + texts + whole[33:],
+        GREY_JPEG[:2] + b"\xff\xfe\0\2" * 120_000 + GREY_JPEG[2:],
+        GREY_JPEG[:2] + b"\xff\xda" * 500_000,
+        GREY_JPEG[:2] + b"\xff\xfe" * 500_000,
+        b"\xff\xd8" + b"\xff" * 1_000_000,
+    ]
+    decode(hostile[:1])
+    start = time.process_time()
+    assert is_refused(hostile).all()
+    assert time.process_time() - start < 2
+
+
+def test_a_zlib_stream_is_no_longer_than_any_encoder_makes_it(decode, is_refused):
+    # Even and odd bytes, so that no match is found: literals of fixed Huffman codes.
+    noise = _GENERATOR.integers(144, 256, (23, 31)).astype(np.uint8)
+    rows = [b"\0" + row.tobytes() for row in noise]
+    fixed = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_FIXED)
+    longest = fixed.compress(b"".join(rows)) + fixed.flush()
+    one_by_one = zlib.compressobj(0)
+    stored = b"".join(
+        one_by_one.compress(row) + one_by_one.flush(zlib.Z_FULL_FLUSH) for row in rows
+    )
+    stored += one_by_one.flush()
+    for packed in (longest, stored):
+        assert len(packed) > len(b"".join(rows))
+        (image,) = decode([png(31, 23, packed)])
+        np.testing.assert_array_equal(image[..., 0], noise / np.float32(255))
+    whole = zlib.compress(b"".join(rows))
+    empty = b"\0\0\0\xff\xff"  # A stored block of no bytes.
+    assert not is_refused([png(31, 23, whole[:2] + empty * 9 + whole[2:])]).any()
+    packed = whole[:2] + empty * 300 + whole[2:]
+    assert is_refused([png(31, 23, packed)]).all()
+
+
+def test_scans_are_those_of_the_image_and_of_nothing_else(decode):
+    motion = GREY_JPEG + b"MotionPhoto_Data" + b"\xff\xda" * 500 + bytes(100_000)
+    words = b"\xff\xda" * 500
+    comment = b"\xff\xfe" + struct.pack(">H", len(words) + 2) + words
+    commented = GREY_JPEG[:2] + comment + GREY_JPEG[2:]
+    expected = decode([GREY_JPEG])
+    for content in (motion, commented):
+        np.testing.assert_array_equal(decode([content]), expected)
+
+
+@pytest.mark.parametrize("old", [(900, 7), (7, 900), (40, 50), (3, 4), (12, 10)])
+@pytest.mark.parametrize("background", [None, 200])
+def test_blocks_of_a_large_image_make_the_same_image(old, background, monkeypatch):
+    monkeypatch.setattr(image_bytes, "_BLOCK", 500)
+    channels = 3 if background is None else 4
+    pixels = _GENERATOR.integers(0, 256, (*old, channels)).astype(np.uint8)
+    at_once, in_blocks = (
+        image_bytes._adapted((12, 10, 3), resized, tf.constant(pixels), background)
+        for resized in (image_bytes._resized, image_bytes._resized_in_blocks)
+    )
+    difference = np.abs(at_once.numpy().astype(int) - in_blocks.numpy())
+    # Where an average falls between two levels, rounding may differ.
+    assert difference.max() <= 1 and (difference > 0).mean() < 0.02
+
+
+def test_large_images_are_read_as_in_training(monkeypatch):
+    monkeypatch.setattr(image_bytes, "_FEW_PIXELS", 100)
+    monkeypatch.setattr(image_bytes, "_BLOCK", 500)
+    decode = tf.function(
+        lambda contents: image_bytes.decode(contents, (10, 12, 3)), autograph=False
+    )
+    files = [*FILES.values(), b"junk", FILES["colour"][:-20], FILES["jpeg_colour"][:99]]
+    images = decode(tf.constant(files)).numpy()
+    expected = by_pillow(files, (10, 12, 3))
+    assert np.isnan(images[-3:]).all() and np.isnan(expected[-3:]).all()
+    np.testing.assert_allclose(images, expected, atol=1.01 / 255)
+
+
+def test_levels_are_those_of_a_division():
+    levels = np.arange(256, dtype=np.uint8)
+    scaled = tf.function(image_bytes.scaled)(tf.constant(levels))
+    np.testing.assert_array_equal(scaled, levels.astype(np.float32) / np.float32(255))

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from ood_keras.export import serving
+
 LARGEST = np.finfo(np.float32).max
 DTYPES = {
     "class_id": np.int32,
@@ -198,3 +200,71 @@ def test_image_files_are_answered_as_their_pixels(run, exported):
     good = [0, 1, 3, 5]
     for name in direct:
         np.testing.assert_array_equal(answer[name][good], direct[name][good], name)
+
+
+def test_many_files_are_answered_in_slices_and_in_order(run, exported):
+    files = [tf.io.encode_png(pixels).numpy() for pixels in exported.pixels]
+    order = np.random.default_rng(0).integers(0, len(files), 700)
+    chosen = np.array([files[row] for row in order], object)
+    broken = order % 7 == 0
+    chosen[broken] = b"junk"
+    answer = run("predict_bytes", image_bytes=chosen)
+    direct = run("serving_default", image=exported.images)
+    assert_refused(answer, np.flatnonzero(broken))
+    for name in ("class_id", "label", "accepted", "valid"):
+        np.testing.assert_array_equal(
+            answer[name][~broken], direct[name][order][~broken], name
+        )
+    np.testing.assert_allclose(
+        answer["ood_score"][~broken], direct["ood_score"][order][~broken], rtol=1e-5
+    )
+
+
+def test_a_request_of_many_files_is_answered_a_few_at_a_time():
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def in_slices(contents):
+        return serving._in_slices(
+            lambda part: {
+                "rows": tf.fill(tf.shape(part), tf.size(part)),
+                "same": tf.identity(part),
+            },
+            contents,
+            4,
+        )
+
+    for count, rows in ((0, []), (4, [4] * 4), (10, [4] * 8 + [2] * 2)):
+        contents = [str(row).encode() for row in range(count)]
+        answer = in_slices(tf.constant(contents, tf.string))
+        np.testing.assert_array_equal(answer["rows"], rows)
+        assert answer["same"].numpy().tolist() == contents
+
+
+def test_the_network_sees_few_of_many_broken_files():
+    good = tf.io.encode_png(np.zeros((12, 10, 1), np.uint8)).numpy()
+
+    def seen(files):
+        answer = serving._answer_files(
+            lambda images: {
+                "rows": tf.repeat(tf.shape(images)[0], tf.shape(images)[0]),
+                "valid": ~tf.reduce_any(tf.math.is_nan(images), axis=(1, 2, 3)),
+            },
+            tf.constant(files, tf.string),
+            (12, 10, 1),
+            255,
+        )
+        valid = [content == good for content in files]
+        np.testing.assert_array_equal(answer["valid"], valid)
+        return set(answer["rows"].numpy().tolist())
+
+    assert seen([]) == set()
+    assert seen([b""] * 100) == {1}
+    assert seen([b""] * 50 + [good, good] + [b""] * 50) == {3}
+    # In their places, so that a broken file changes no rounding of the others.
+    assert seen([good, b"", good, b""]) == {4}
+    assert seen([good] * 3) == {3}
+
+
+def test_large_images_are_answered_fewer_at_a_time():
+    assert serving._files_at_once((28, 28, 1)) == 256
+    assert 1 < serving._files_at_once((224, 224, 3)) < 64
+    assert serving._files_at_once((4096, 4096, 3)) == 1

@@ -1,0 +1,42 @@
+"""A shipped model in today's graph: the same decisions, and today's way with files."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ood_keras import export
+from ood_keras.tools import reexport
+
+
+def test_a_shipped_model_is_exported_again(tmp_path):
+    old = export.load("mnist")
+    path = reexport.reexport("mnist", tmp_path / "mnist")
+    new = export.load(path)
+    images = old.known_examples.images[:64].astype(np.float32) / 255
+    was, now = old.predict(images), new.predict(images)
+    for name in ("class_id", "accepted", "label"):
+        np.testing.assert_array_equal(now[name], was[name])
+    np.testing.assert_allclose(now["ood_score"], was["ood_score"], atol=1e-5)
+    for name in ("class_names", "detector", "threshold", "metrics", "training"):
+        assert new.manifest[name] == old.manifest[name]
+    for field in dataclasses.fields(old.known_examples):
+        np.testing.assert_array_equal(
+            *(getattr(model.known_examples, field.name) for model in (old, new))
+        )
+    # A film behind a photograph, as telephones make it.
+    jpeg = tf.io.encode_jpeg(old.known_examples.images[0]).numpy()
+    motion = jpeg + b"\xff\xda" * 500
+    answer = new.predict_bytes([jpeg, motion, b""])
+    np.testing.assert_array_equal(answer["valid"], [True, True, False])
+    np.testing.assert_array_equal(*answer["ood_score"][:2])
+
+
+def test_a_model_of_no_recipe_is_refused(tmp_path, monkeypatch):
+    model = export.load("mnist")
+    model.manifest["training"] = None
+    monkeypatch.setattr(export, "load", lambda path: model)
+    with pytest.raises(ValueError, match="recipe of pipelines"):
+        reexport.reexport("mnist", tmp_path / "mnist")
+    assert not (tmp_path / "mnist").exists()
