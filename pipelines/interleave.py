@@ -349,11 +349,7 @@ def _generator(*words):
 def _augmentation(augment):
     if augment is None or callable(augment):
         return augment
-    if augment not in preprocessing.AUGMENTATIONS:
-        raise ValueError(
-            f"unknown augmentation {augment!r}; there are: "
-            f"{', '.join(preprocessing.AUGMENTATIONS)}"
-        )
+    preprocessing.check_augmentation(augment)
     return preprocessing.AUGMENTATIONS[augment]
 
 

@@ -10,6 +10,7 @@ import keras
 
 from ood_keras import losses, models
 from ood_keras.conventions import check_count, check_number
+from ood_keras.pipelines import preprocessing
 
 LOSSES = {
     "open_set": "the paper's, Eq. 4, over N + 1 classes",
@@ -125,6 +126,8 @@ class Recipe:
                     f"`{field}` must be one of {', '.join(map(repr, allowed))}. "
                     f"Received: {field}={getattr(self, field)!r}"
                 )
+        if self.augment is not None:
+            preprocessing.check_augmentation(self.augment)
         for field, value in list(vars(self).items()):
             if value is None and field in OPTIONAL:
                 continue
@@ -275,11 +278,14 @@ def _filters(filters):
     """Returns `filters` as a tuple, since JSON has lists only."""
     try:
         if not isinstance(filters, str):
-            return tuple(filters)
-    except TypeError:
+            filters = tuple(filters)
+            if filters:
+                return tuple(check_count("filters", each) for each in filters)
+    except (TypeError, ValueError):
         pass
     raise ValueError(
-        "`filters` must be a list of the channels of each stage, as in filters=[8,8]. "
+        "`filters` must be a list of the channels of each stage, integers >= 1, as in "
+        "filters=[8,8]. "
         f"Received: filters={filters!r}"
     )
 

@@ -18,6 +18,8 @@ from ood_keras._version import __version__
 
 _LOCK = ".lock"
 _RUN = "run.json"
+# What every version wrote down of what `training.fit` was given.
+_ALWAYS = ("settings", "seed", "epochs", "model")
 
 _short = reprlib.Repr()
 _short.maxstring = 80
@@ -191,7 +193,9 @@ def _check_same(folder, run):
             "back as it was, or choose another run_dir"
         )
     # An earlier version wrote less down, and its runs go on.
-    compared = {name: value for name, value in run.items() if name in there}
+    compared = {
+        name: value for name, value in run.items() if name in there or name in _ALWAYS
+    }
     differences = list(_differences(there, compared))
     if differences:
         shown = "; ".join(differences[:3])
