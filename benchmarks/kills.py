@@ -254,6 +254,18 @@ def study(phase, folder):
     )
 
 
+def _at_work(folder):
+    """What the worker of a killed study was at, by what it had written."""
+    done = len(list((folder / "out").rglob("metrics.json")))
+    models = len(list((folder / "runs").rglob("model.keras")))
+    checkpoints = len({p.parent for p in (folder / "runs").rglob("checkpoints/0*")})
+    if done == 2:
+        return "writing the last summary"
+    if models > done:
+        return f"measuring run {done + 1}"
+    return f"{'training' if checkpoints > done else 'starting'} run {done + 1}"
+
+
 def make_study():
     """Two runs of handwritten digits."""
     from ood_keras.study.grid import Known, Method, Study, Training
@@ -334,7 +346,7 @@ def _plain(content):
 
 
 def seen_convert(folder):
-    from ood_keras.inference import manifest
+    from ood_keras.inference import manifest, onnx_predictor
 
     found = {}
     for path in sorted((folder / "edge").rglob("manifest.json")):
@@ -342,10 +354,17 @@ def seen_convert(folder):
         found[name] = _plain(manifest.read(path.parent))
     for path in (folder / "edge").rglob("model.tflite"):
         found[path.relative_to(folder).as_posix()] = _digest(path)
+    for path in (folder / "edge").rglob("model.onnx"):
+        model = onnx_predictor.ONNXPredictor(path.parent)
+        images = np.random.default_rng(0).random((64, *model.image_shape), np.float32)
+        answers = model.predict(images)
+        found["onnx scores"] = answers["ood_score"].tobytes()
     for path in (folder / "edge").rglob("parity.json"):
         report = json.loads(path.read_text())
-        for entry in report["files"].values():
+        for name, entry in report["files"].items():
             entry.pop("latency_ms")
+            if name == "onnx":  # Constants get other names, each time it is made.
+                entry.pop("bytes")
         found[path.relative_to(folder).as_posix()] = report
     return found
 
@@ -539,6 +558,9 @@ def _call(function, phase, error, folder, **options):
         function(phase, folder, **options)
         phase.write(_ENDED)
     except BaseException:
+        # What went wrong may be longer than the files of `limited` may be.
+        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
         pathlib.Path(error).write_text(traceback.format_exc())
         os._exit(1)
 
@@ -582,7 +604,9 @@ def kill_all(sandbox, scenario, kills, generator, say):
                 found.broken.append(error.read_text()[-300:])
         else:
             return 0
-        found.phases[phase.read() or "before the first file"] += 1
+        if function is study:
+            phase.write(_at_work(folder))
+        found.phases[phase.read()] += 1
         found.look(sandbox, check, folder)
         found.resume(sandbox, function, seen, folder, reference)
         say(f"{name}: {number + 1}/{kills} in {phase.read()!r}")
@@ -698,7 +722,8 @@ def _last_error(path):
 
 def limited(phase, folder, limit):
     """`convert` where no file can grow beyond `limit` bytes, as on a full disk."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
     convert(phase, folder)
 
 
@@ -712,7 +737,7 @@ def full_disk(sandbox, tries, generator, say, prepared):
 
     def attempt(number, share):
         folder = prepare(sandbox, f"full_disk_{number}")
-        limit = int(largest * math.exp(-5 * share))
+        limit = 256 + int((largest - 512) * share)
         process, phase, error = sandbox.start(limited, folder, limit=limit)
         process.join(_MOST_SECONDS)
         found.phases[phase.read()] += 1
@@ -726,7 +751,7 @@ def full_disk(sandbox, tries, generator, say, prepared):
         found.resume(sandbox, convert, seen_convert, folder, reference)
         say(f"full_disk: {number + 1}/{tries}, {last[:200]}")
 
-    # From the largest file, which is cut off at its end, to the small ones.
+    # Up to the largest file, of which only the end is missing then.
     shares = [(number + generator.random()) / tries for number in range(tries)]
     sandbox.each(attempt, range(tries), shares)
     result = found.result(tries=tries)

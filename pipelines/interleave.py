@@ -393,11 +393,7 @@ def _augmentation(
 ) -> Callable[[Tensor, Tensor], Tensor] | None:
     if augment is None or callable(augment):
         return augment
-    if augment not in preprocessing.AUGMENTATIONS:
-        raise ValueError(
-            f"unknown augmentation {augment!r}; there are: "
-            f"{', '.join(preprocessing.AUGMENTATIONS)}"
-        )
+    preprocessing.check_augmentation(augment)
     return preprocessing.AUGMENTATIONS[augment]
 
 

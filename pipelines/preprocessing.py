@@ -182,3 +182,11 @@ AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {
     "random_shift_flip": random_shift_flip,
     "random_shift_flip_erase": random_shift_flip_erase,
 }
+
+
+def check_augmentation(name):
+    """Raises a ValueError that lists the augmentations unless `name` is one."""
+    if not isinstance(name, str) or name not in AUGMENTATIONS:
+        raise ValueError(
+            f"unknown augmentation {name!r}; there are: {', '.join(AUGMENTATIONS)}"
+        )

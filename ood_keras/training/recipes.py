@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from ood_keras.conventions import check_count, check_number
+from ood_keras.pipelines import preprocessing
 from ood_keras.training import objectives
 
 _COUNTS = (
@@ -110,6 +111,8 @@ class Recipe:
                     f"`{field}` must be one of {', '.join(map(repr, allowed))}. "
                     f"Received: {field}={getattr(self, field)!r}"
                 )
+        if self.augment is not None:
+            preprocessing.check_augmentation(self.augment)
         for field, value in list(vars(self).items()):
             if value is None and field in OPTIONAL:
                 continue
@@ -136,11 +139,14 @@ def _filters(filters: Iterable[int]) -> tuple[int, ...]:
     """Returns `filters` as a tuple, since JSON has lists only."""
     try:
         if not isinstance(filters, str):
-            return tuple(filters)
-    except TypeError:
+            filters = tuple(filters)
+            if filters:
+                return tuple(check_count("filters", each) for each in filters)
+    except (TypeError, ValueError):
         pass
     raise ValueError(
-        "`filters` must be a list of the channels of each stage, as in filters=[8,8]. "
+        "`filters` must be a list of the channels of each stage, integers >= 1, as in "
+        "filters=[8,8]. "
         f"Received: filters={filters!r}"
     )
 

@@ -21,6 +21,8 @@ from ood_keras.types import Json, Path
 
 _LOCK = ".lock"
 _RUN = "run.json"
+# What every version wrote down of what `training.fit` was given.
+_ALWAYS = ("settings", "seed", "epochs", "model")
 
 _short = reprlib.Repr()
 _short.maxstring = 80
@@ -194,7 +196,9 @@ def _check_same(folder: pathlib.Path, run: Json) -> None:
             "back as it was, or choose another run_dir"
         )
     # An earlier version wrote less down, and its runs go on.
-    compared = {name: value for name, value in run.items() if name in there}
+    compared = {
+        name: value for name, value in run.items() if name in there or name in _ALWAYS
+    }
     differences = list(_differences(there, compared))
     if differences:
         shown = "; ".join(differences[:3])

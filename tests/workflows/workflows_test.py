@@ -280,7 +280,8 @@ def test_run_dir_of_another_recipe_is_refused(run_dir):
         ({"overrides": ["block=[1]"]}, "`block` must be one of"),
         ({"overrides": ["loss=[1]"]}, "`loss` must be one of"),
         ({"overrides": ["augment=upside_down"]}, "upside_down"),
-        ({"overrides": ["augment=5"]}, "augment"),
+        ({"overrides": ["augment=5"]}, "unknown augmentation 5; there are"),
+        ({"overrides": ["augment=[1]"]}, r"unknown augmentation \[1\]; there are"),
         ({"overrides": ["filters=8"]}, "`filters` must be a list"),
         ({"overrides": ["filters=[]"]}, "filters"),
         ({"overrides": ["filters=[8,0]"]}, "filters"),
@@ -404,6 +405,10 @@ EDITS = {
 
 @pytest.mark.parametrize(("change", "message"), EDITS.values(), ids=EDITS)
 def test_a_run_json_edited_by_hand_is_an_error_that_helps(edited, change, message):
+    unedited = run_directory.read(edited(lambda run: None))
+    unedited.pop("versions")
+    with run_directory.opened(edited(lambda run: None), unedited):
+        pass
     run_dir = edited(change)
     before = sorted(run_dir.iterdir())
     for job in (
@@ -413,10 +418,9 @@ def test_a_run_json_edited_by_hand_is_an_error_that_helps(edited, change, messag
         with pytest.raises(ValueError, match=rf"run\.json .*{message}"):
             job()
     assert sorted(run_dir.iterdir()) == before
+    opened = run_directory.opened(run_dir, unedited)
     with pytest.raises(ValueError, match=r"run.json of a run|holds another run"):
-        workflows.train(
-            known="digits", unknown=["synthetic"], run_dir=run_dir, recipe=RECIPE
-        )
+        opened.__enter__()
 
 
 CONTRADICTIONS = {
