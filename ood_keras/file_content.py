@@ -4,7 +4,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ood_keras.types import Stream
@@ -70,7 +70,7 @@ def is_clutter(name: str) -> bool:
 
 
 def unpacked(
-    file: BinaryIO, is_plain: Callable[[bytes], bool] | None = None
+    file: IO[bytes], is_plain: Callable[[bytes], bool] | None = None
 ) -> "Stream":
     """Returns a stream of a file's content, unpacked if its bytes are gzip or zlib.
 
@@ -118,7 +118,7 @@ def _is_zlib(head: bytes) -> bool:
 class _Inflated(io.RawIOBase):
     """The content of a zlib stream; `gzip.GzipFile` reads gzip's only."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._inflater = zlib.decompressobj()
 

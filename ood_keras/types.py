@@ -7,7 +7,7 @@ they cannot check. They are for annotations only: `isinstance` does not take the
 import io
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, BinaryIO, Protocol, TypeAlias
+from typing import IO, Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -49,7 +49,7 @@ DType: TypeAlias = Any
 Path: TypeAlias = str | os.PathLike[str]
 
 # A file that is open for reading bytes, also one that is unpacked on the way.
-Stream: TypeAlias = BinaryIO | io.BufferedIOBase
+Stream: TypeAlias = IO[bytes] | io.BufferedIOBase
 
 # A dict that can be written as JSON.
 Json: TypeAlias = dict[str, Any]

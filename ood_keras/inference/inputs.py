@@ -491,7 +491,7 @@ def _unreadable_folder(path):
 
 
 @contextlib.contextmanager
-def _open(path: str, unpack: bool = True) -> Iterator[IO[bytes]]:
+def _open(path: str, unpack: bool = True) -> Iterator[Stream]:
     """Opens a regular file, unpacked if it is packed; never waits for a pipe."""
     with open(path, "rb", opener=_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -134,7 +134,7 @@ def measure_robustness(
         ),
         "versions": page.versions(),
     }
-    shown = next(iter(measured.values())).figures()
+    drawn = next(iter(measured.values())).figures()
     rows = {
         f"{row}, {title}" if len(measured) > 1 else row: pictured
         for title, one in measured.items()
@@ -143,7 +143,7 @@ def measure_robustness(
     output = pathlib.Path(output)
     for name, figure in (
         ("curves", figures.robustness(networks)),
-        ("densities", shown["robustness_density"]),
+        ("densities", drawn["robustness_density"]),
         ("inputs", figures.pictures(rows)),
     ):
         with atomic_file(output / f"{name}.png") as path:
