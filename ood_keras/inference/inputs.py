@@ -27,7 +27,7 @@ import numpy as np
 
 from ood_keras import file_content, files, idx_header
 from ood_keras.inference import tfrecords
-from ood_keras.types import ImageShape, Path
+from ood_keras.types import ImageShape, Path, Stream
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 # No image that is decoded at all is larger, even without compression.
