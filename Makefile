@@ -47,5 +47,4 @@ docs: install
 types: install
 	rm -rf build/types build/lib
 	$(BIN)/pip install --quiet --no-deps --target build/types .
-	MYPYPATH=build/types $(BIN)/mypy -p ood_keras
-	MYPYPATH=build/types $(BIN)/mypy tests/types/user_script.py
+	MYPYPATH=build/types $(BIN)/python tests/types/check.py

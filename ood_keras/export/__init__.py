@@ -54,4 +54,6 @@ _OWN = {
 _HOMES = {name: f"ood_keras.inference:{name}" for name in __all__}
 _HOMES |= {name: f"{__name__}.{home}:{name}" for name, home in _OWN.items()}
 _HOMES["pillow_decoder"] = "ood_keras.inference.pillow_decoder"
-__getattr__, __dir__ = _lazy.attach(__name__, _HOMES)
+# Type checkers would take it for leave to any name.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = _lazy.attach(__name__, _HOMES)

@@ -32,6 +32,8 @@ _HOMES = {
     "predict": "prediction",
     "train": "training",
 }
-__getattr__, __dir__ = _lazy.attach(
-    __name__, {name: f"{__name__}.{home}:{name}" for name, home in _HOMES.items()}
-)
+# Type checkers would take it for leave to any name.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = _lazy.attach(
+        __name__, {name: f"{__name__}.{home}:{name}" for name, home in _HOMES.items()}
+    )
