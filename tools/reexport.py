@@ -9,9 +9,6 @@ one decision, or a score by more than rounding, differs from the model that is s
 Compare `NEW/mnist/1` with `saved_models/mnist/1`, and put it in its place.
 """
 
-import dataclasses
-import pathlib
-
 from absl import flags
 
 from ood_keras.tools import app
@@ -29,111 +26,11 @@ _OUTPUT = flags.DEFINE_string(
 )
 
 
-def reexport(model, output):
-    """Exports a model of a recipe of `pipelines` once more, from what was exported.
-
-    Args:
-        model: Name of a shipped model, or `DIR/VERSION`.
-        output: Folder that receives the next version.
-
-    Returns:
-        The `pathlib.Path` of the new version.
-
-    Raises:
-        ValueError: the model was not made by a recipe of `pipelines`, or its detector
-            has learnt from features and so is not in its configuration.
-        ParityError: the new version decides otherwise than the old one.
-    """
-    import numpy as np
-
-    from ood_keras import calibration, detectors, export
-    from ood_keras.export import parity
-    from ood_keras.inference.shipped_models import locate
-
-    old = export.load(locate(model))
-    manifest = old.manifest
-    network = _network(old)
-    detector = detectors.get(
-        manifest["detector"]["name"], **manifest["detector"]["config"]
-    ).fit(network)
-    points = manifest.get("operating_points", {})
-    examples = old.known_examples
-    images = parity.images(
-        old.image_shape,
-        None if examples is None else examples.images.astype(np.float32) / 255,
-    )
-    path = pathlib.Path(output)
-    path = export.saved_model(
-        network,
-        detector,
-        calibration.Threshold.from_dict(manifest["threshold"]),
-        path / str(export.next_version(path)),
-        class_names=manifest["class_names"],
-        operating_points={
-            name: calibration.Threshold.from_dict(point)
-            for name, point in points.items()
-        },
-        **{name: manifest[name] for name in ("metrics", "at_threshold", "training")},
-        sample_images=images,
-        known_examples=examples,
-    )
-    _compare(old.predict(images), export.load(path).predict(images))
-    return path
-
-
-def _network(old):
-    """The Keras model of an exported one, with its weights."""
-    import tensorflow as tf
-
-    from ood_keras.export import serving
-    from ood_keras.training import recipes
-
-    training = old.manifest["training"] or {}
-    fields = {field.name for field in dataclasses.fields(recipes.Recipe)}
-    settings = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in training.get("recipe", {}).items()
-    }
-    if not settings or set(settings) - fields:
-        raise ValueError(
-            "the model must have been made by a recipe of pipelines. Received: "
-            f"recipe={training.get('recipe')}"
-        )
-    network = recipes.Recipe(**settings).build_model(
-        old.image_shape, len(old.class_names)
-    )
-    # In the order of the graph, as they were exported.
-    look = tf.function(
-        lambda image: network(image, training=False), autograph=False
-    ).get_concrete_function(tf.TensorSpec((None, *old.image_shape), tf.float32))
-    variables = serving._variables(look)
-    weights = tf.saved_model.load(str(old.path)).weights
-    shapes = [[tuple(one.shape) for one in some] for some in (variables, weights)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            "the network of the recipe has other weights than the exported model: "
-            f"{shapes[0]} instead of {shapes[1]}"
-        )
-    for variable, weight in zip(variables, weights, strict=True):
-        variable.assign(weight)
-    return network
-
-
-def _compare(old, new):
-    import numpy as np
-
-    from ood_keras.export.parity import ParityError
-
-    for name in ("class_id", "accepted", "valid"):
-        if not np.array_equal(old[name], new[name]):
-            raise ParityError(f"{name} differs from that of the model that is there")
-    np.testing.assert_allclose(new["ood_score"], old["ood_score"], rtol=1e-5, atol=1e-5)
-
-
 def _reexport(positional):
     if positional:
         raise ValueError(f"reexport takes flags only; received: {positional}")
-    print(f"Done: {reexport(_MODEL.value, _OUTPUT.value)}")
+    workflow = app.load("workflows.reexporting")
+    print(f"Done: {workflow.reexport(_MODEL.value, _OUTPUT.value)}")
 
 
 def main():

@@ -93,7 +93,7 @@ def save(
     }
     if takes_files(image_shape):
         signatures["predict_bytes"] = _signature(predict_bytes, contents)
-    module.weights = _variables(look.get_concrete_function())
+    module.weights = list_variables(look.get_concrete_function())
     try:
         tf.saved_model.save(module, str(folder), signatures=signatures)
     except tf.errors.OpError as error:  # A full disk, for example.
@@ -184,7 +184,7 @@ def _signature(function, *specs):
     return function.get_concrete_function()
 
 
-def _variables(function):
+def list_variables(function):
     """The variables that `function` reads, in the order in which it reads them."""
     order = {id(handle): place for place, handle in enumerate(function.captured_inputs)}
     return sorted(function.variables, key=lambda variable: order[id(variable.handle)])

@@ -7,12 +7,12 @@ import pytest
 import tensorflow as tf
 
 from ood_keras import export
-from ood_keras.tools import reexport
+from ood_keras.workflows import reexporting
 
 
 def test_a_shipped_model_is_exported_again(tmp_path):
     old = export.load("mnist")
-    path = reexport.reexport("mnist", tmp_path / "mnist")
+    path = reexporting.reexport("mnist", tmp_path / "mnist")
     new = export.load(path)
     images = old.known_examples.images[:64].astype(np.float32) / 255
     was, now = old.predict(images), new.predict(images)
@@ -37,6 +37,6 @@ def test_a_model_of_no_recipe_is_refused(tmp_path, monkeypatch):
     model = export.load("mnist")
     model.manifest["training"] = None
     monkeypatch.setattr(export, "load", lambda path: model)
-    with pytest.raises(ValueError, match="recipe of pipelines"):
-        reexport.reexport("mnist", tmp_path / "mnist")
+    with pytest.raises(ValueError, match="made by a recipe"):
+        reexporting.reexport("mnist", tmp_path / "mnist")
     assert not (tmp_path / "mnist").exists()
