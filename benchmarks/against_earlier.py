@@ -1,0 +1,187 @@
+"""Ratio of time to an earlier checkout: metrics, scoring, a SavedModel, an export.
+
+  git worktree add EARLIER COMMIT
+  python benchmarks/against_earlier.py --earlier=EARLIER \\
+      --output=benchmarks/results/against_earlier.json
+
+Both sides take turns, each in a fresh process, so that whatever else the machine does
+hits both. Within a process every job is repeated and the fastest time counts; the ratio
+is that of the medians of the rounds, this checkout to the earlier one. Only names that
+both checkouts have are used. The numbers are of small networks with random weights and
+of made-up scores: what is compared is the package, not a model.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+NUM_SCORES, NUM_IMAGES = 1_000_000, 4096
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--earlier", type=pathlib.Path, help="another checkout")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--output", type=pathlib.Path)
+    parser.add_argument("--side", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.side:
+        print(json.dumps(measure()))
+        return
+    if arguments.earlier is None or not (arguments.earlier / "ood_keras").is_dir():
+        parser.error(f"--earlier must be a checkout. Received: {arguments.earlier}")
+    from provenance import provenance
+
+    result = {
+        "earlier": git(arguments.earlier, "rev-parse", "--short", "HEAD"),
+        "rounds": arguments.rounds,
+        **provenance("numpy", "tensorflow", "keras"),
+    }
+    runs = {"now": [], "earlier": []}
+    for _ in range(arguments.rounds):
+        for side, root in (("now", ROOT), ("earlier", arguments.earlier)):
+            runs[side].append(run(root.resolve()))
+            print(side, {job: round(s, 4) for job, s in runs[side][-1].items()})
+    result["jobs"] = {}
+    for job in runs["now"][0]:
+        now, earlier = (
+            statistics.median(one[job] for one in runs[side])
+            for side in ("now", "earlier")
+        )
+        result["jobs"][job] = {
+            "seconds": round(now, 5),
+            "seconds_earlier": round(earlier, 5),
+            "ratio": round(now / earlier, 3),
+        }
+    text = json.dumps(result, indent=2)
+    print(text)
+    if arguments.output:
+        arguments.output.write_text(text + "\n")
+
+
+def git(folder, *arguments):
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
+def run(root):
+    """The seconds of every job in a process that imports the package from `root`."""
+    with tempfile.TemporaryDirectory() as folder:
+        # `pipelines` and `tools` stand beside the package in a checkout.
+        package = pathlib.Path(folder) / "ood_keras"
+        package.mkdir()
+        for path in (root / "ood_keras").iterdir():
+            (package / path.name).symlink_to(path)
+        for name in ("pipelines", "saved_models", "study", "tools"):
+            if (root / name).is_dir():
+                (package / name).symlink_to(root / name)
+        process = subprocess.run(
+            [sys.executable, __file__, "--side"],
+            env={**os.environ, "PYTHONPATH": folder, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            capture_output=True,
+            text=True,
+        )
+    if process.returncode:
+        sys.exit(process.stderr)
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def measure():
+    import keras
+    import numpy as np
+
+    from ood_keras import calibration, detectors, export, metrics
+
+    rng = np.random.default_rng(0)
+    known = rng.normal(size=NUM_SCORES).astype(np.float32)
+    unknown = rng.normal(1, size=NUM_SCORES).astype(np.float32)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            keras.layers.Conv2D(16, 3, activation="relu"),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Conv2D(32, 3, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(64, activation="relu"),
+            keras.layers.Dense(10),
+        ]
+    )
+    images = rng.uniform(size=(NUM_IMAGES, 28, 28, 1)).astype(np.float32)
+    labels = np.arange(NUM_IMAGES) % 10
+    energy = detectors.get("energy", num_classes=10).fit(model)
+    distances = detectors.get("mahalanobis", num_classes=10)
+    distances.fit(model, (images, labels))
+    threshold = calibration.conformal(energy.score(images), 0.95)
+    seconds = {
+        "metrics of two million scores": fastest(
+            lambda: metrics.evaluate_scores(known, unknown), 3
+        ),
+        "conformal threshold of a million scores": fastest(
+            lambda: calibration.conformal(known, 0.95), 5
+        ),
+        "energy of 4,096 images": fastest(lambda: energy.score(images), 5),
+        "mahalanobis of 4,096 images": fastest(lambda: distances.score(images), 5),
+        "energy, 64 times one image": fastest(
+            lambda: [energy.score(images[i : i + 1]) for i in range(64)], 5
+        ),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        versions = iter(range(1, 9))
+        names = [str(number) for number in range(10)]
+
+        def write():
+            path = f"{folder}/{next(versions)}"
+            return export.saved_model(
+                model,
+                energy,
+                threshold,
+                path,
+                class_names=names,
+                sample_images=images[:64],
+            )
+
+        seconds["export of a SavedModel"] = fastest(write, 2)
+        predictor = export.load(f"{folder}/1")
+        seconds["SavedModel, 4,096 images"] = fastest(
+            lambda: predictor.predict(images), 5
+        )
+        seconds["SavedModel, 64 times one image"] = fastest(
+            lambda: [predictor.predict(images[i : i + 1]) for i in range(64)], 5
+        )
+        files = [encode(image) for image in images[:1024]]
+        seconds["SavedModel, 1,024 PNG files"] = fastest(
+            lambda: predictor.predict_bytes(files), 5
+        )
+    return seconds
+
+
+def encode(image):
+    import io
+
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray((image[..., 0] * 255).astype("uint8")).save(content, "PNG")
+    return content.getvalue()
+
+
+def fastest(job, times):
+    job()
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        job()
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+if __name__ == "__main__":
+    main()
