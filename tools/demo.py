@@ -6,7 +6,7 @@ Draw on the page, or drop a PNG or JPEG file there, and see the class or "unknow
 score against the threshold among the scores of known images, the probabilities, and the
 nearest known example. A drawing is cropped and centred as MNIST's digits were; files,
 of 20 MB at most, are left as they are. Nothing leaves the machine and nothing is
-stored. Needs pip install 'ood_keras[demo]'.
+stored. Needs pip install nicegui.
 
 The page is for this machine alone. To let others on the network use it, by any address
 in digits or by a name that leads here:

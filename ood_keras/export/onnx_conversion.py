@@ -254,6 +254,6 @@ def _converter():
     except ImportError as error:
         raise ImportError(
             "the conversion to ONNX needs tf2onnx and onnx, which are not installed: "
-            "pip install 'ood_keras[onnx]' (or pip install tf2onnx onnx)"
+            "pip install tf2onnx onnx onnxruntime"
         ) from error
     return tf2onnx

@@ -407,7 +407,7 @@ def _pyarrow():
     except ImportError as error:
         raise ImportError(
             "Parquet files need pyarrow, which is not installed: pip install "
-            "'ood_keras[parquet]' (or pip install pyarrow); or write .csv or .jsonl"
+            "pyarrow; or write .csv or .jsonl"
         ) from error
     return pyarrow
 

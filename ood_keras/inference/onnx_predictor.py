@@ -154,6 +154,6 @@ def onnxruntime() -> types.ModuleType:
     except ImportError as error:
         raise ImportError(
             "ONNX models run on onnxruntime, which is not installed: "
-            "pip install 'ood_keras[onnx]' (or pip install onnxruntime)"
+            "pip install onnxruntime"
         ) from error
     return package

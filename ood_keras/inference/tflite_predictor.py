@@ -254,6 +254,6 @@ def interpreter_class() -> Any:
     except ImportError as error:
         raise ImportError(
             "TFLite models run on ai-edge-litert, which is not installed: "
-            "pip install 'ood_keras[tflite]' (or pip install ai-edge-litert)"
+            "pip install ai-edge-litert"
         ) from error
     return Interpreter

@@ -101,7 +101,7 @@ def open_dataset(
     except ImportError as error:
         looked_for.append(
             "TensorFlow Datasets, which is not installed: "
-            f"pip install 'ood_keras[tfds]' ({error})"
+            f"pip install tensorflow-datasets importlib_resources ({error})"
         )
         raise base.not_found(request, looked_for) from error
     builder = _prepared(request, tfds, name, looked_for)

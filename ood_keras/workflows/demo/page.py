@@ -55,7 +55,7 @@ def serve(
     except ImportError as error:
         raise ImportError(
             "the page is served by NiceGUI, which is not installed. Run "
-            "pip install 'ood_keras[demo]'"
+            "pip install nicegui"
         ) from error
     _check_free(hosts[0], port)
     demo, turns = demo_answers.Demo(model), demo_turns.Turns()
