@@ -184,7 +184,7 @@ AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def check_augmentation(name):
+def check_augmentation(name: object) -> None:
     """Raises a ValueError that lists the augmentations unless `name` is one."""
     if not isinstance(name, str) or name not in AUGMENTATIONS:
         raise ValueError(

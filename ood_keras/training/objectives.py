@@ -65,7 +65,7 @@ def get(name: str) -> type["Objective"]:
     Raises:
         ValueError: there is none of this name; the message lists those there are.
     """
-    if name not in _OBJECTIVES:
+    if not isinstance(name, str) or name not in _OBJECTIVES:
         raise ValueError(
             f"`loss` must be one of {', '.join(map(repr, _OBJECTIVES))}. "
             f"Received: loss={name!r}"

@@ -104,7 +104,7 @@ def test_fitting_forgets(detector):
 
 
 def test_weights_of_layers_forget_the_scores_of_before(trained, data):
-    layers = [trained[3].layers[1].name, "features"]
+    layers = [layer.name for layer in trained[3].layers if layer.weights]
     detector = detectors.get("mahalanobis", layers=layers).fit(trained[3], data.train)
     detector.score(data.known)
     detector.weigh_layers(data.known, data.unknown)

@@ -59,8 +59,8 @@ def _other_weights(exported, monkeypatch):
 def _other_labels(exported, monkeypatch):
     save = serving.save
 
-    def wrong(folder, detector, threshold, class_names, image_shape):
-        save(folder, detector, threshold, class_names[::-1], image_shape)
+    def wrong(folder, detector, threshold, class_names, *others):
+        save(folder, detector, threshold, class_names[::-1], *others)
 
     monkeypatch.setattr(serving, "save", wrong)
 

@@ -599,7 +599,8 @@ def test_every_family_has_all_cells(families):
                     scores[f"known/{method}"], scores[f"unknown/{source}/{method}"]
                 )
                 seen = source == "glyphs" and method == "prior_network"
-                assert row == {"seen": seen, **cells}
+                # A detector's rows say more than those of other families.
+                assert {"seen": seen, **cells}.items() <= row.items()
             found[method] = scores, result["known"]["accuracy"]
         # Progress, for the log.
         history = (folder / run.name / "history.csv").read_text().splitlines()

@@ -704,10 +704,17 @@ def test_the_background_of_a_run_is_that_of_its_measuring(
     # Whose fingerprints are compared with those of the training.
     new = transparent_pictures(tmp_path / "new", "ab", seed=1)
     data = run_data.load_run_data(run_dir, [new])
-    for spec, split in ((known, data.known.test), (new, data.tests[new])):
-        expected = pipelines.load(spec, background=level).test.images
-        np.testing.assert_array_equal(split.images, expected)
-        assert (expected != pipelines.load(spec, background=100).test.images).any()
+    of_known, of_new = (
+        {grey: pipelines.load(spec, background=grey) for grey in (level, 100)}
+        for spec in (known, new)
+    )
+    for split, expected, other in (
+        (data.known.test, of_known[level].test, of_known[100].test),
+        # What is only tested on is tested on as a whole.
+        (data.tests[new], of_new[level].whole_test(), of_new[100].whole_test()),
+    ):
+        np.testing.assert_array_equal(split.images, expected.images)
+        assert (expected.images != other.images).any()
     assert data.known.background == level
 
 
