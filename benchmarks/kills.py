@@ -155,8 +155,9 @@ def fit(phase, folder):
     data = pipelines.Interleave(
         known.train, [unknown.train], known.num_classes, batch_size=96, seed=SEED
     )
-    model = RECIPE.build_model(known.image_shape, known.num_classes)
-    RECIPE.compile(model, known.num_classes, data.steps_per_epoch)
+    objective = RECIPE.objective
+    model = objective.build_model(known.image_shape, known.num_classes)
+    objective.compile(model, known.num_classes, data.steps_per_epoch)
     phase.watch(run.Run, "run_epoch", "within an epoch")
     training.fit(
         model,
@@ -222,14 +223,14 @@ def export(phase, folder):
 
 def convert(phase, folder):
     import ood_keras.export as exporting
-    from ood_keras.export import onnx, tflite
+    from ood_keras.export import onnx_conversion, tflite_conversion
     from ood_keras.workflows import conversion
 
     phase.watch_files()
-    phase.watch(sys.modules[tflite.__module__], "_converted", "converting to TFLite")
-    phase.watch(sys.modules[tflite.__module__], "_integer", "converting to int8")
-    phase.watch(sys.modules[tflite.__module__], "_store", "writing a TFLite file")
-    phase.watch(sys.modules[onnx.__module__], "_converted", "converting to ONNX")
+    phase.watch(tflite_conversion._Served, "convert", "converting to TFLite")
+    phase.watch(tflite_conversion, "_integer", "converting to int8")
+    phase.watch(tflite_conversion, "_store", "writing a TFLite file")
+    phase.watch(onnx_conversion, "_converted", "converting to ONNX")
     phase.watch(exporting, "tflite", "comparing TFLite files")
     phase.watch(exporting, "onnx", "comparing the ONNX file")
     conversion.convert(
@@ -798,8 +799,8 @@ def prepare_all(sandbox):
     return {name: copy(source) for name, source in sources.items()}
 
 
-def run(scenarios, kills, seed, say, jobs=1):
-    """Returns the results of some scenarios, a dict for JSON."""
+def run(scenarios, kills, seed, say, jobs=1, write=lambda results: None):
+    """Returns the results of some scenarios, for JSON; `write` gets those so far."""
     # One core for each process, so that those beside it do not slow it down.
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")
@@ -823,6 +824,7 @@ def run(scenarios, kills, seed, say, jobs=1):
                 function = {"two": two_at_once, "full_disk": full_disk}[name]
                 results[name] = function(sandbox, kills, generator, say, prepared)
             say(f"{name}: {time.monotonic() - started:.0f} s")
+            write(results)
     return results
 
 
@@ -850,22 +852,28 @@ def main():
             f"{','.join(SCENARIOS)}"
         )
     started = time.monotonic()
+
+    def summarise(results):
+        return {
+            "kills_per_scenario": arguments.kills,
+            "seed": arguments.seed,
+            "minutes": round((time.monotonic() - started) / 60, 1),
+            "scenarios": results,
+        }
+
+    def write(results):
+        if arguments.output:
+            files.write_json(arguments.output, summarise(results))
+
     results = run(
         scenarios,
         arguments.kills,
         arguments.seed,
         lambda line: print(line, flush=True),
         arguments.jobs,
+        write,
     )
-    result = {
-        "kills_per_scenario": arguments.kills,
-        "seed": arguments.seed,
-        "minutes": round((time.monotonic() - started) / 60, 1),
-        "scenarios": results,
-    }
-    print(json.dumps(result, indent=2))
-    if arguments.output:
-        files.write_json(arguments.output, result)
+    print(json.dumps(summarise(results), indent=2))
     parts = [
         part
         for name, found in results.items()

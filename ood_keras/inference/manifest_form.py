@@ -136,7 +136,7 @@ def _finite(text: str) -> float:
 
 _text = _is(_is_text, "a text")
 _any_dict = _is(lambda v: isinstance(v, dict), "an object {...}")
-_fraction = _is(lambda v: _is_number(v) and 0 < v < 1, "a number between 0 and 1")
+_fraction = _is(lambda v: _is_number(v) and 0 <= v <= 1, "a number from 0 to 1")
 _threshold = _record(
     {
         "value": _is(_is_float32, "a number that float32 holds"),
