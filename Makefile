@@ -23,6 +23,13 @@ test: install lint
 kernels: install
 	$(BIN)/python tests/kernels.py
 
+# What most mistakes are found by, in about a minute on two quiet cores.
+QUICK := tests/packaging_test.py tests/conventions_test.py tests/types tests/metrics \
+    tests/calibration tests/losses tests/layers tests/detectors/saving_test.py \
+    tests/pipelines/roles_test.py tests/pipelines/split_test.py
+quick: install lint types
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(QUICK)
+
 # Minutes each: real data sets, whole trainings.
 slow: install
 	$(BIN)/python -m pytest -m slow

@@ -2,7 +2,9 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -28,7 +30,7 @@ def reexport(model: Path, output: Path) -> pathlib.Path:
             has learnt from features and so is not in its configuration.
         ParityError: the new version decides otherwise than the old one.
     """
-    old = export.load(locate(model))
+    old = export.Predictor(locate(model))
     manifest = old.manifest
     network = _network(old)
     detector = detectors.get(
@@ -57,11 +59,11 @@ def reexport(model: Path, output: Path) -> pathlib.Path:
     return path
 
 
-def _network(old):
+def _network(old: export.Predictor) -> keras.Model:
     """The Keras model of an exported one, with its weights."""
     training = old.manifest["training"] or {}
     fields = {field.name for field in dataclasses.fields(recipes.Recipe)}
-    settings = {
+    settings: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in training.get("recipe", {}).items()
     }

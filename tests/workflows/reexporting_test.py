@@ -36,7 +36,7 @@ def test_a_shipped_model_is_exported_again(tmp_path):
 def test_a_model_of_no_recipe_is_refused(tmp_path, monkeypatch):
     model = export.load("mnist")
     model.manifest["training"] = None
-    monkeypatch.setattr(export, "load", lambda path: model)
+    monkeypatch.setattr(export, "Predictor", lambda path: model)
     with pytest.raises(ValueError, match="made by a recipe"):
         reexporting.reexport("mnist", tmp_path / "mnist")
     assert not (tmp_path / "mnist").exists()
