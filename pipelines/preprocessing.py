@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from ood_keras.pipelines.rendering import random_rendering
 from ood_keras.types import Tensor
 
 
@@ -178,6 +179,7 @@ def _transformed(images: Tensor, transforms: Tensor, interpolation: str) -> Tens
 
 AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {
     "random_affine": random_affine,
+    "random_rendering": random_rendering,
     "random_shift": random_shift,
     "random_shift_flip": random_shift_flip,
     "random_shift_flip_erase": random_shift_flip_erase,

@@ -1,6 +1,6 @@
 """Model and detectors times data sets: metrics, scores, figures and a report."""
 
-from ood_keras.evaluation import figures, robustness
+from ood_keras.evaluation import figures, renderings, robustness
 from ood_keras.evaluation.evaluate import evaluate
 from ood_keras.evaluation.examples import load_examples, record_examples
 from ood_keras.evaluation.report import Report
@@ -15,6 +15,7 @@ __all__ = [
     "format_table",
     "load_examples",
     "record_examples",
+    "renderings",
     "robustness",
     "select_detector",
     "tune_mahalanobis",

@@ -1,0 +1,86 @@
+"""The suite of renderings: deterministic, graded, in range."""
+
+import numpy as np
+import pytest
+
+from ood_keras import pipelines
+from ood_keras.evaluation import renderings
+
+
+@pytest.fixture(scope="module")
+def drawings():
+    return pipelines.load("glyphs").test.images[:12].astype(np.float32) / 255
+
+
+@pytest.mark.parametrize("name", renderings.names())
+def test_a_rendering_is_deterministic_in_range_and_graded(name, drawings):
+    rendering = renderings._RENDERINGS[name]
+    colour = np.repeat(drawings, 3, axis=-1) * np.float32([1.0, 0.8, 0.6])
+    for images in (drawings, colour):
+        before = images.copy()
+        distances = []
+        for strength in rendering.strengths:
+            rendered = rendering(images, strength)
+            np.testing.assert_array_equal(rendered, rendering(images, strength))
+            assert rendered.shape == images.shape and rendered.dtype == np.float32
+            assert rendered.min() >= 0 and rendered.max() <= 1
+            distances.append(np.abs(rendered - images).mean())
+        np.testing.assert_array_equal(images, before)
+        if images is colour or name != "warm":
+            assert distances[0] > 0 and distances == sorted(distances)
+
+
+def test_each_image_is_rendered_alone(drawings):
+    """JPEG packs pictures side by side; a neighbour must not show."""
+    for step in renderings.suite("drawing"):
+        if step.rendering.name != "noise":
+            alone = np.concatenate([step(drawings[i : i + 1]) for i in range(12)])
+            np.testing.assert_allclose(step(drawings), alone, atol=1e-6)
+
+
+def test_resampling_to_the_same_size_changes_nothing(drawings):
+    for name in ("nearest", "bilinear", "bicubic"):
+        same = renderings._resize(drawings, (28, 28), name)
+        np.testing.assert_allclose(same, drawings, atol=1e-6)
+
+
+def test_the_short_suite_has_the_strongest_mild_step_of_each():
+    short = renderings.suite("drawing", short=True)
+    assert all(step.mild for step in short)
+    assert len({step.rendering.name for step in short}) == len(short)
+    blur = next(step for step in short if step.rendering.name == "blur")
+    assert (blur.strength, blur.name, blur.title) == (
+        0.8,
+        "blur=0.8",
+        "blur, sigma 0.8 px",
+    )
+    photo = {step.rendering.name for step in renderings.suite("photo")}
+    assert "warm" in photo and not {"thicker", "thinner", "binary"} & photo
+
+
+def test_kinds_of_pictures():
+    generator = np.random.default_rng(0)
+    assert renderings.kind_of(pipelines.load("glyphs").test.images[:50]) == "drawing"
+    grey = generator.integers(0, 256, (9, 28, 28, 1), np.uint8)
+    assert renderings.kind_of(grey) == "photo"
+    assert renderings.kind_of(np.zeros((2, 8, 8, 3), np.uint8)) == "photo"
+    with pytest.raises(ValueError, match="'drawing' or 'photo'"):
+        renderings.suite("picture")
+
+
+def test_one_of_ones_own_is_registered(monkeypatch):
+    monkeypatch.setattr(renderings, "_RENDERINGS", dict(renderings._RENDERINGS))
+    mine = renderings.Rendering(
+        "mirror", "mirrored {}", (1.0,), 0, lambda x, _: x[:, :, ::-1]
+    )
+    assert renderings.register(mine) is mine
+    assert "mirror" in renderings.names()
+    with pytest.raises(ValueError, match="'mirror' already"):
+        renderings.register(
+            renderings.Rendering("mirror", "", (2.0,), 0, lambda x, _: x)
+        )
+    with pytest.raises(TypeError, match="Rendering"):
+        renderings.register("mirror")
+    cut = renderings.Rendering("cut", "cut", (1.0,), 0, lambda x, _: x[:, 1:])
+    with pytest.raises(ValueError, match="must keep the shape"):
+        cut(np.zeros((1, 4, 4, 1), np.float32), 1.0)

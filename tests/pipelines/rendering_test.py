@@ -1,0 +1,58 @@
+"""Random renderings keep what an image shows, and are the same again."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ood_keras import pipelines
+from ood_keras.pipelines.rendering import random_rendering
+
+
+@pytest.fixture(scope="module")
+def letters():
+    return pipelines.load("glyphs").test.take(64, seed=1)
+
+
+@pytest.fixture(scope="module")
+def images(letters):
+    return letters.images.astype(np.float32) / 255
+
+
+def test_it_is_stateless_and_in_range(images):
+    first = random_rendering(images, [1, 2]).numpy()
+    np.testing.assert_array_equal(first, random_rendering(images, [1, 2]))
+    assert (first != random_rendering(images, [1, 3]).numpy()).any(axis=(1, 2, 3)).all()
+    assert first.shape == images.shape and first.dtype == np.float32
+    assert first.min() >= 0 and first.max() <= 1 and np.isfinite(first).all()
+
+
+def test_every_image_is_rendered_in_its_own_way(images):
+    alike = np.repeat(images[:1], 64, axis=0)
+    assert len(np.unique(random_rendering(alike, [4, 5]).numpy(), axis=0)) > 55
+
+
+def test_without_strength_only_sampling_is_left(images):
+    """What is left is what no strength scales: reduced and enlarged again."""
+    rendered = random_rendering(images, [1, 2], strength=1e-6).numpy()
+    changed = np.abs(rendered - images).mean(axis=(1, 2, 3))
+    assert np.median(changed) < 0.02
+
+
+def test_a_letter_stays_most_like_its_own_kind(letters, images):
+    rendered = random_rendering(images, [7, 8]).numpy().reshape(64, -1)
+    plain = images.reshape(64, -1)
+    likeness = np.corrcoef(rendered, plain)[:64, 64:]
+    found = letters.labels[likeness.argmax(axis=1)]
+    # By chance it would be one in twenty; moved and turned strokes overlap little.
+    assert np.mean(found == letters.labels) > 0.25
+
+
+def test_it_runs_in_a_dataset_and_on_colour():
+    generator = np.random.default_rng(0)
+    colour = generator.uniform(size=(4, 20, 24, 3)).astype(np.float32)
+    dataset = tf.data.Dataset.from_tensors(colour).map(
+        lambda batch: random_rendering(batch, [1, 2])
+    )
+    (rendered,) = list(dataset)
+    assert rendered.shape == (4, 20, 24, 3)
+    np.testing.assert_allclose(rendered, random_rendering(colour, [1, 2]), atol=1e-5)
