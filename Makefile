@@ -23,7 +23,7 @@ test: install lint
 kernels: install
 	$(BIN)/python tests/kernels.py
 
-# What most mistakes are found by, in about a minute on two quiet cores.
+# What most mistakes are found by, in a minute or two.
 QUICK := tests/packaging_test.py tests/conventions_test.py tests/types tests/metrics \
     tests/calibration tests/losses tests/layers tests/detectors/saving_test.py \
     tests/pipelines/roles_test.py tests/pipelines/split_test.py
