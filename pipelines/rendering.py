@@ -36,20 +36,7 @@ def random_rendering(images: Tensor, seed: Tensor, *, strength: float = 1.0) -> 
     TensorShape([2, 28, 28, 1])
     """
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, len(_CHANGES)))
-    for change, change_seed, share in zip(
-        (
-            _move,
-            _change_pen,
-            _soften,
-            _bend_tones,
-            _sharpen_tones,
-            _scale_tones,
-            _noise,
-        ),
-        seeds,
-        (3 / 4, 1 / 2, 1 / 2, 1 / 2, 1 / 3, 1 / 3, 1 / 5),
-        strict=True,
-    ):
+    for (change, share), change_seed in zip(_CHANGES, seeds, strict=True):
         draws_seed, chosen_seed = tf.unstack(
             tf.random.experimental.stateless_split(change_seed, 2)
         )

@@ -15,8 +15,8 @@ from matplotlib import cbook, text
 
 from ood_keras import calibration, detectors, evaluation, export, names
 from ood_keras.evaluation import figures, style
-from ood_keras.export import model_card
 from ood_keras.inference import batch_scoring
+from ood_keras.metrics import measures
 
 NASTY = [
     "$x^{$",
@@ -247,7 +247,7 @@ def exported(model, tmp_path_factory):
     detector = detectors.get("energy", num_classes=NUM).fit(model)
     images = pictures(40)
     threshold = calibration.quantile(detector.score(images), 0.9)
-    rows = {key: 0.5 for key in model_card.METRICS}
+    rows = {key: 0.5 for key in measures.names()}
     unknown = {name: {"seen": False, **rows} for name in NASTY}
     folder = tmp_path_factory.mktemp("names")
     return export.saved_model(
@@ -297,7 +297,7 @@ def test_the_card_shows_any_name(exported):
     assert r"\$x^{\$" in card and r"\<b\>" in card and r"\&lt;" in card
     tables = [line for line in card.splitlines() if line.startswith("| ")]
     bars = [len(re.findall(r"(?<!\\)\|", line)) for line in tables]
-    assert set(bars) <= {3, 4, 5, 9, 3 + len(model_card.METRICS), 6}
+    assert set(bars) <= {3, 4, 5, 9, 3 + len(measures.names()), 6}
     for line in tables:
         assert line.endswith("|")
 

@@ -189,9 +189,9 @@ def test_no_data_dir_is_said(library, offline):
         pipelines.load("mnist")
 
 
-def test_without_the_package_the_extra_is_named(monkeypatch, tmp_path):
+def test_without_the_package_the_install_line_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(DataNotFoundError, match=r"pip install 'ood_keras\[tfds\]'"):
+    with pytest.raises(DataNotFoundError, match="pip install tensorflow-datasets"):
         pipelines.load("mnist", data_dir=tmp_path)
 
 
