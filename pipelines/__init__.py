@@ -1,6 +1,7 @@
 """Data in, tensors out: sources, splits, and the mixture of known and unknown."""
 
 from ood_keras.pipelines import preprocessing
+from ood_keras.pipelines.augment_once import augment_once
 from ood_keras.pipelines.class_weight import weigh_classes
 from ood_keras.pipelines.interleave import Interleave, interleave
 from ood_keras.pipelines.roles import check_known, check_roles
@@ -19,6 +20,7 @@ __all__ = [
     "Interleave",
     "Source",
     "Split",
+    "augment_once",
     "check_known",
     "check_roles",
     "interleave",

@@ -139,7 +139,9 @@ class Interleave:
         self._num_known = len(known)
         self._class_names = list(known.class_names)
         self._sizes, self._quotas = sizes, quotas
-        self._augment = _augmentation(augment)
+        self._augment = None
+        if augment is not None:
+            self._augment = preprocessing.get_augmentation(augment)
         images = np.concatenate([split.images for split in [known, *unknown]])
         labels = np.concatenate([known.labels, np.full(sum(sizes), UNKNOWN, np.int32)])
         # In main memory also where there is a GPU: batches are gathered on the CPU.
@@ -386,15 +388,6 @@ def _fold_in(seed: Tensor, number: Tensor) -> Tensor:
 
 def _generator(*words: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
-
-
-def _augmentation(
-    augment: str | Callable[[Tensor, Tensor], Tensor] | None,
-) -> Callable[[Tensor, Tensor], Tensor] | None:
-    if augment is None or callable(augment):
-        return augment
-    preprocessing.check_augmentation(augment)
-    return preprocessing.AUGMENTATIONS[augment]
 
 
 def _name_of(augment: str | Callable[[Tensor, Tensor], Tensor] | None) -> str | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from ood_keras.pipelines.rendering import random_rendering
+from ood_keras.pipelines.rendering import random_photo_rendering, random_rendering
 from ood_keras.types import Tensor
 
 
@@ -179,6 +179,7 @@ def _transformed(images: Tensor, transforms: Tensor, interpolation: str) -> Tens
 
 AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {
     "random_affine": random_affine,
+    "random_photo_rendering": random_photo_rendering,
     "random_rendering": random_rendering,
     "random_shift": random_shift,
     "random_shift_flip": random_shift_flip,
@@ -192,3 +193,17 @@ def check_augmentation(name: object) -> None:
         raise ValueError(
             f"unknown augmentation {name!r}; there are: {', '.join(AUGMENTATIONS)}"
         )
+
+
+def get_augmentation(
+    augment: str | Callable[[Tensor, Tensor], Tensor],
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Returns the augmentation of a name; a function is one already.
+
+    Raises:
+        ValueError: there is none of this name; the message lists those there are.
+    """
+    if callable(augment):
+        return augment
+    check_augmentation(augment)
+    return AUGMENTATIONS[augment]

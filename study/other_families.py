@@ -72,8 +72,8 @@ def evaluate(
     sets = {
         "known": known_test,
         **{f"unknown/{spec}": test.dataset() for spec, test in data.tests.items()},
-        "validation/known": data.known_validation.dataset(),
-        "validation/unknown": data.unknown_validation,
+        "validation/known": data.judging["known"],
+        "validation/unknown": data.judging["unknown"],
     }
     scores: dict[str, np.ndarray] = {}
     configs: dict[str, Json] = {}
@@ -106,7 +106,7 @@ def evaluate(
 
 
 def _temperature_scaling(model, data):
-    return baselines.TemperatureScaling().fit(model, data.known_validation.dataset())
+    return baselines.TemperatureScaling().fit(model, data.judging["known"])
 
 
 def _learned_confidence(model, data):
@@ -118,7 +118,7 @@ def _one_class_svm(model, data):
     return baselines.OneClassSVM(seed=data.settings["seed"]).fit(
         model,
         data.known.train.dataset(),
-        validation=(data.known_validation.dataset(), data.unknown_validation),
+        validation=(data.judging["known"], data.judging["unknown"]),
     )
 
 

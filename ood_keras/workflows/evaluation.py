@@ -103,10 +103,7 @@ def _evaluate(
             "scores with them, and `ood-study` measures that"
         )
     model = keras.models.load_model(run_dir / "model.keras")
-    judging = {
-        "known": data.known_validation.dataset(),
-        "unknown": data.unknown_validation,
-    }
+    judging = data.judging
     if detectors is None:
         detectors = usual_detectors([settings["recipe"]])
     fitted = {

@@ -29,7 +29,8 @@ class RunData:
         settings: What `train` recorded, and the seed.
         known: The known source.
         known_validation: Its validation split.
-        unknown_validation: One dataset, the validation images of `judges`.
+        judging: `{"known": ..., "unknown": ...}`, the validation images of the known
+            source and of `judges` as datasets, in the renderings of the recipe.
         judges: Specs of the sources whose validation images select and tune.
         tests: `{spec: test split}` of the unknown sources.
         seen: Those of them that training was shown.
@@ -39,7 +40,7 @@ class RunData:
     settings: Json
     known: pipelines.Source
     known_validation: pipelines.Split
-    unknown_validation: Dataset
+    judging: dict[str, Dataset | None]
     judges: list[str]
     tests: dict[str, pipelines.Split]
     seen: list[str]
@@ -115,7 +116,9 @@ def load_run_data(
         settings=settings,
         known=known_source,
         known_validation=known_validation,
-        unknown_validation=concatenate(unknown_validation),
+        judging=render_validation(
+            recipes.Recipe(**settings["recipe"]), known_validation, unknown_validation
+        ),
         judges=judges,
         tests=tests,
         seen=find_seen(unknown, exposed),
@@ -253,6 +256,30 @@ def take_validation(
         count = before["images"] if before else share
         taken.append(split.take(min(count, len(split))))
     return known_source.validation, taken
+
+
+def render_validation(
+    recipe: recipes.Recipe,
+    known: pipelines.Split,
+    unknown: Sequence[pipelines.Split],
+) -> dict[str, Dataset | None]:
+    """Returns the validation images that choose, as the recipe has them rendered.
+
+    Args:
+        recipe: What is trained; its `validation_augment` renders.
+        known: The known validation split.
+        unknown: The splits of unknown validation images.
+
+    Returns:
+        `{"known": ..., "unknown": ...}`, datasets of batches; "unknown" is `None` if
+        there are none.
+    """
+    augmentation = recipe.validation_augment
+    if augmentation is not None:
+        known, *unknown = (
+            pipelines.augment_once(split, augmentation) for split in (known, *unknown)
+        )
+    return {"known": known.dataset(), "unknown": concatenate(unknown)}
 
 
 def concatenate(splits: Sequence[pipelines.Split]) -> Dataset | None:

@@ -10,10 +10,10 @@ from ood_keras.image_files import BACKGROUND
 from ood_keras.training import recipes, run_directory
 from ood_keras.types import Dataset, ImageShape, Json, Path
 from ood_keras.workflows.run_data import (
-    concatenate,
     draw_exposure,
     fingerprint,
     load_unknown,
+    render_validation,
     take_validation,
 )
 
@@ -95,6 +95,7 @@ def train(
         unknown_per_epoch=recipe.unknown_per_epoch if unknown_train else None,
         augment=recipe.augment,
     )
+    judging = render_validation(recipe, known_validation, unknown_validation)
     model = objective.build_model(known_source.image_shape, num_classes)
     objective.compile(model, num_classes, data.steps_per_epoch)
     return training.fit(
@@ -103,7 +104,7 @@ def train(
         epochs=recipe.epochs,
         run_dir=run_dir,
         validation=objective.build_validation(
-            model, known_validation.dataset(), concatenate(unknown_validation)
+            model, judging["known"], judging["unknown"]
         ),
         num_classes=num_classes,
         seed=seed,
@@ -115,7 +116,7 @@ def train(
             "image_shape": list(known_source.image_shape),
             **_background_setting(known_source),
             "class_names": list(known_source.class_names),
-            "recipe": dataclasses.asdict(recipe),
+            "recipe": recipe.to_json(),
             "data": fingerprint(
                 [known_train, known_validation, *unknown_train, *unknown_validation]
             ),
