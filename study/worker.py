@@ -58,6 +58,7 @@ def work(
             tune=True,
             # What the pictures of the training show.
             selected_detector=detectors[0],
+            renderings="none",
             **measure,
         )
         configs = {detector: _saved_config(run_dir, detector) for detector in detectors}

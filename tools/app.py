@@ -92,6 +92,7 @@ def run(
         sys.exit(0)
     try:
         positional = flag_values(argv)[1:]
+        _check_given_once(flag_values)
     except flags.Error as error:
         print(f"{name}: {error}\nTry {name} --help", file=sys.stderr)
         sys.exit(2)
@@ -109,6 +110,18 @@ def run(
             traceback.print_exc()
         print(f"{name}: error: {str(error) or repr(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _check_given_once(flag_values: flags.FlagValues) -> None:
+    """Raises if a flag of one value was given again: absl would drop the first."""
+    for name in sorted(flag_values):
+        flag = flag_values[name]
+        if flag.present > 1 and not isinstance(flag, flags.MultiFlag):
+            raise flags.IllegalFlagValueError(
+                f"--{name} was given {flag.present} times and only the last would "
+                f"count. Give it once; several values, where it takes them, are "
+                "separated by commas"
+            )
 
 
 def show_warnings(name: str) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 
 from ood_keras import files, names
 from ood_keras.calibration import Threshold
-from ood_keras.evaluation import examples, figures, page
+from ood_keras.evaluation import examples, figures, page, rendering_figures
 from ood_keras.evaluation.scoring import Scored
 from ood_keras.evaluation.table import format_table
+from ood_keras.evaluation.under_renderings import UnderRenderings, describe
 from ood_keras.types import Json, Path
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Report:
             the former, `ood-export` takes the same unless told otherwise.
         class_names: Names of the known classes, or `None`.
         protocol: What the caller said about the run.
+        under_renderings: What was measured of test images in other renderings, or
+            `None`.
     """
 
     metrics: Json
@@ -46,9 +49,17 @@ class Report:
     thresholds: dict[str, Threshold]
     class_names: Sequence[str] | None = None
     protocol: Json = dataclasses.field(default_factory=dict)
+    under_renderings: UnderRenderings | None = None
 
     def __str__(self) -> str:
-        return format_table(self.metrics)
+        return "\n\n".join([format_table(self.metrics), *self.rendering_sentences()])
+
+    def rendering_sentences(self) -> list[str]:
+        """What renderings do to the selected detector; `[]` if not measured."""
+        if self.under_renderings is None:
+            return []
+        selected = self.metrics["selected_detector"]
+        return describe(self.metrics["renderings"]["detectors"][selected])
 
     @property
     def threshold(self) -> Threshold:
@@ -65,6 +76,7 @@ class Report:
           int32, the known class with the largest logit.
         * `confidence/known`, `confidence/unknown/SOURCE`: float32, the largest
           probability of a known class.
+        * What `UnderRenderings.arrays` lists, if renderings were measured.
 
         Every array has the order of its data set. SOURCE may hold slashes. In the file,
         names are as `ood_keras.names.valid` writes them.
@@ -78,6 +90,8 @@ class Report:
             arrays |= {f"{name}/{key}": scores for key, scores in data.scores.items()}
         for role, scores in self.validation.items():
             arrays |= {f"validation/{role}/{key}": v for key, v in scores.items()}
+        if self.under_renderings is not None:
+            arrays |= self.under_renderings.arrays
         return arrays
 
     def figures(self) -> "dict[str, Figure]":
@@ -92,7 +106,7 @@ class Report:
         unknown_features = {
             source: data.sample["features"] for source, data in self.unknown.items()
         }
-        return {
+        drawn = {
             "roc": figures.roc(known_scores, unknown_scores, seen=seen),
             "density": figures.density(
                 known_scores,
@@ -126,6 +140,12 @@ class Report:
                 class_names=self.class_names,
             ),
         }
+        if self.under_renderings is not None:
+            drawn["renderings"] = rendering_figures.accepted(
+                self.metrics["renderings"]["detectors"][selected],
+                self.under_renderings.pictures,
+            )
+        return drawn
 
     def save(self, run_dir: Path) -> None:
         """Writes the report into a folder, each file whole or not at all.

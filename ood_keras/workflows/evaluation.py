@@ -36,6 +36,7 @@ def evaluate(
     tune: bool = False,
     selected_detector: str | None = None,
     further_metrics: Sequence[str] = (),
+    renderings: "evaluation.under_renderings.Extent" = "short",
 ) -> "evaluation.Report":
     """Measures the run's model on test images and writes the result into the run.
 
@@ -61,6 +62,8 @@ def evaluate(
             already.
         further_metrics: Names of metrics to report beside the built-in ones; see
             `metrics.register`.
+        renderings: How much to measure of test images in other renderings: "none",
+            "short" or "full", see `evaluation.under_renderings`.
 
     Returns:
         The `evaluation.Report`; to its metrics, `metrics.json` adds "data", the
@@ -84,6 +87,7 @@ def evaluate(
             tune,
             selected_detector,
             further_metrics,
+            renderings,
         )
 
 
@@ -94,6 +98,7 @@ def _evaluate(
     tune: bool,
     selected_detector: str | None,
     further_metrics: Sequence[str],
+    renderings: "evaluation.under_renderings.Extent",
 ) -> "evaluation.Report":
     settings, known_source = data.settings, data.known
     if recipes.Recipe(**settings["recipe"]).objective.score is None:
@@ -110,7 +115,8 @@ def _evaluate(
         name: fit_detector(
             name,
             model,
-            known_source,
+            data.fitting,
+            known_source.num_classes,
             judging if tune else None,
             objectosphere_on=objectosphere_on(settings["recipe"]),
         )
@@ -132,6 +138,7 @@ def _evaluate(
             "trained with unknowns from": ", ".join(settings["unknown"]) or "nowhere",
             "selected with unknowns from": ", ".join(data.judges),
         },
+        renderings=renderings,
     )
     report.metrics["data"] = data.fingerprints
     # The last to be written, since `export` takes a run that has it for one that has
@@ -172,7 +179,8 @@ def objectosphere_on(recipe: Json) -> Literal["softmax", "product"]:
 def fit_detector(
     name: str,
     model: keras.Model,
-    known_source: pipelines.Source,
+    data: Images,
+    num_classes: int,
     judging: Mapping[str, Images] | None = None,
     *,
     objectosphere_on: Literal["softmax", "product"] = "softmax",
@@ -182,12 +190,12 @@ def fit_detector(
     Args:
         name: A name of `detectors.names()`.
         model: The classifier.
-        known_source: The source whose training images to fit on.
+        data: Known training images with labels, to fit on.
+        num_classes: N, the number of known classes.
         judging: `{"known", "unknown"}`, the validation data that "odin" and
             "mahalanobis" are tuned on, or `None`.
         objectosphere_on: The argument `on` of "objectosphere".
     """
-    num_classes, data = known_source.num_classes, known_source.train.dataset()
     if name == "objectosphere":
         return detector_room.get(
             name, num_classes=num_classes, on=objectosphere_on

@@ -9,6 +9,7 @@ import numpy as np
 from ood_keras import calibration, npz
 from ood_keras import detectors as detector_room
 from ood_keras import export as exporting
+from ood_keras.evaluation import under_renderings
 from ood_keras.names import valid
 from ood_keras.pipelines.sources.licences import licence
 from ood_keras.training import run_directory
@@ -56,6 +57,9 @@ def export(
     threshold = calibration.choose(scores[key], target_acceptance, method)
     sources = metrics["detectors"][name]["unknown"]
     at_threshold = _at_threshold(scores, sources, name, threshold)
+    if "renderings" in metrics:
+        rendered = under_renderings.restore(metrics["renderings"], scores, [name])
+        at_threshold["renderings"] = rendered.at({name: threshold})
     examples = _known_examples(run_dir, scores, name) if known_examples else None
     model = keras.models.load_model(run_dir / "model.keras")
     path = exporting.saved_model(

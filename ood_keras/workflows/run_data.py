@@ -28,6 +28,8 @@ class RunData:
     Attributes:
         settings: What `train` recorded, and the seed.
         known: The known source.
+        fitting: Its training images as one dataset, in the renderings of the recipe,
+            for detectors to learn from.
         known_validation: Its validation split.
         judging: `{"known": ..., "unknown": ...}`, the validation images of the known
             source and of `judges` as datasets, in the renderings of the recipe.
@@ -39,6 +41,7 @@ class RunData:
 
     settings: Json
     known: pipelines.Source
+    fitting: Dataset
     known_validation: pipelines.Split
     judging: dict[str, Dataset | None]
     judges: list[str]
@@ -112,13 +115,13 @@ def load_run_data(
         [known_source.train, known_validation, *unknown_train, *unknown_validation],
         [known_source.train, *unknown_train],
     )
+    recipe = recipes.Recipe(**settings["recipe"])
     return RunData(
         settings=settings,
         known=known_source,
+        fitting=render(recipe, [known_source.train])[0].dataset(),
         known_validation=known_validation,
-        judging=render_validation(
-            recipes.Recipe(**settings["recipe"]), known_validation, unknown_validation
-        ),
+        judging=render_validation(recipe, known_validation, unknown_validation),
         judges=judges,
         tests=tests,
         seen=find_seen(unknown, exposed),
@@ -274,12 +277,18 @@ def render_validation(
         `{"known": ..., "unknown": ...}`, datasets of batches; "unknown" is `None` if
         there are none.
     """
-    augmentation = recipe.validation_augment
-    if augmentation is not None:
-        known, *unknown = (
-            pipelines.augment_once(split, augmentation) for split in (known, *unknown)
-        )
+    known, *unknown = render(recipe, [known, *unknown])
     return {"known": known.dataset(), "unknown": concatenate(unknown)}
+
+
+def render(
+    recipe: recipes.Recipe, splits: Sequence[pipelines.Split]
+) -> list[pipelines.Split]:
+    """Returns splits in the renderings that a recipe chooses by, or as they are."""
+    augmentation = recipe.validation_augment
+    if augmentation is None:
+        return list(splits)
+    return [pipelines.augment_once(split, augmentation) for split in splits]
 
 
 def concatenate(splits: Sequence[pipelines.Split]) -> Dataset | None:

@@ -50,6 +50,24 @@ def test_split_specs(text, specs):
     assert app.split_specs(text) == specs
 
 
+def test_a_flag_given_twice_is_not_half_dropped(capsys):
+    """absl takes the last value and says nothing of the first."""
+    arguments = "--known=mnist --unknown=kmnist --unknown=synthetic --run_dir=x"
+    with pytest.raises(SystemExit) as stop:
+        app.run("ood-train", "", train._FLAGS, print, ["x", *arguments.split()])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "--unknown was given 2 times" in error and "commas" in error
+    train._FLAGS.unparse_flags()
+
+
+def test_a_flag_that_may_be_repeated_is(capsys):
+    values = app.new_flags()
+    several = flags.DEFINE_multi_string("override", [], "", flag_values=values)
+    app.run("x", "", values, print, ["x", "--override=a=1", "--override=b=2"])
+    assert several.value == ["a=1", "b=2"]
+
+
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.__name__)
 def test_help_names_every_flag_and_loads_nothing_heavy(tool):
     code = (

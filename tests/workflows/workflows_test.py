@@ -80,7 +80,9 @@ def test_metrics_follow_the_design(run_dir):
 def test_distances_are_added_to_the_unknown_s_probability(run_dir):
     known = pipelines.load("digits")
     model = keras.models.load_model(run_dir / "model.keras")
-    fitted = measuring.fit_detector("probability_and_distances", model, known)
+    fitted = measuring.fit_detector(
+        "probability_and_distances", model, known.train.dataset(), known.num_classes
+    )
     first, second = fitted.detectors
     assert first.name == "unknown_probability"
     stages = [f"stage_{stage}" for stage in (1, 2, 3, 4)]
@@ -159,7 +161,65 @@ def test_report_and_card_and_manifest_have_one_threshold(run_dir, exported):
         )
 
 
-def test_the_model_card_tells_what_the_exported_model_does(exported):
+def test_the_model_card_tells_what_renderings_do_at_its_own_threshold(
+    run_dir, exported, tmp_path
+):
+    path, threshold = workflows.export(
+        run_dir=run_dir, output=tmp_path / "m", target_acceptance=0.8
+    )
+    assert threshold.value != exported[1].value
+    found = exporting.load(path).manifest
+    name = found["detector"]["name"]
+    with np.load(run_dir / "scores.npz", allow_pickle=False) as scores:
+        known = scores[f"renderings/known/{name}"]
+    measured = found["at_threshold"]["renderings"]["detectors"][name]
+    card = (path / "MODEL_CARD.md").read_text()
+    for place, row in enumerate(measured["steps"]):
+        accepted = np.mean(known[place] <= threshold.value)
+        assert row["known"]["accepted"] == pytest.approx(accepted)
+        line = f"| {row['title']} | {100 * accepted:.2f} | "
+        assert line in card.replace("\\", "")
+
+
+def test_a_recipe_that_judges_in_renderings_does_so_everywhere(tmp_path):
+    """Epoch, detector and threshold: the same rendered validation images."""
+    recipe = recipes.get(
+        "demo",
+        epochs=1,
+        augment="random_rendering",
+        validation_augment="random_rendering",
+    )
+    workflows.train(
+        known="digits", unknown=["synthetic"], run_dir=tmp_path, recipe=recipe
+    )
+    report = workflows.evaluate(run_dir=tmp_path, unknown=["glyphs"], renderings="none")
+    assert "renderings" not in report.metrics
+    data = run_data.load_run_data(tmp_path, ["glyphs"])
+    rendered = pipelines.augment_once(data.known_validation, "random_rendering")
+    np.testing.assert_array_equal(
+        np.concatenate([images for images, _ in data.judging["known"]]),
+        rendered.images / np.float32(255),
+    )
+    model = keras.models.load_model(tmp_path / "model.keras")
+    detector = measuring.fit_detector("msp", model, data.fitting, 10)
+    np.testing.assert_allclose(
+        report.validation["known"]["msp"],
+        detector.score(rendered.dataset()),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    (row,) = csv.DictReader((tmp_path / "history.csv").open())
+    logits = model.predict(rendered.dataset(), verbose=0)[:, :10]
+    right = np.mean(logits.argmax(axis=1) == rendered.labels)
+    assert float(row["val_known_accuracy"]) == pytest.approx(right)
+    # The images that travel with the export are as they were.
+    with np.load(tmp_path / "known_images.npz") as known:
+        assert {image.tobytes() for image in known["images"]} <= {
+            image.tobytes() for image in data.known_validation.images
+        }
+
+
+def test_the_model_card_tells_what_the_exported_the_exported_model_does(exported):
     path, _ = exported
     predictor = exporting.load(path)
     content = predictor.manifest
@@ -602,7 +662,7 @@ def test_another_number_of_judges_gets_the_same_images_again(begin, tmp_path):
         (judges[2:], [2600]),
     ):
         data = run_data.load_run_data(tmp_path / "run", ["glyphs"], None, chosen)
-        images = [len(labels) for _, labels in data.unknown_validation]
+        images = [len(labels) for _, labels in data.judging["unknown"]]
         assert sum(images) == sum(counts)
         assert data.settings["data"] == settings["data"]
 
