@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from ood_keras import files, metrics
+from ood_keras import files
 from ood_keras.types import Json, Path
 
 METRICS, RUNS, STUDY = "metrics.csv", "runs.csv", "study.json"
@@ -109,7 +109,9 @@ def _read_rows(path: pathlib.Path, parse: Any) -> list[Json]:
         for row in reader:
             try:
                 if None in row or None in row.values():
-                    raise ValueError(f"there are {len(reader.fieldnames or ())} columns")
+                    raise ValueError(
+                        f"there are {len(reader.fieldnames or ())} columns"
+                    )
                 rows.append(parse(row))
             except (KeyError, ValueError) as error:
                 raise ValueError(

@@ -9,7 +9,8 @@ import numpy as np
 from ood_keras import evaluation, files
 from ood_keras.evaluation import examples, figures, style
 from ood_keras.study import table1_misses
-from ood_keras.study.table1_page import OURS, Study
+from ood_keras.study.study_results import StudyResults
+from ood_keras.study.table1_page import OURS
 from ood_keras.types import Json
 
 
@@ -23,7 +24,7 @@ def draw(folder: pathlib.Path, images: pathlib.Path) -> list[pathlib.Path]:
     Returns:
         The paths that were written.
     """
-    study = Study.read(folder)
+    study = StudyResults.read(folder)
     written = []
 
     def save(name, figure):
@@ -52,12 +53,12 @@ def draw(folder: pathlib.Path, images: pathlib.Path) -> list[pathlib.Path]:
     return written
 
 
-def _without_block(study: Study) -> str | None:
+def _without_block(study: StudyResults) -> str | None:
     """The ablation in which only the block is gone, or `None`."""
     return _method_with(study, {"block": "none"})
 
 
-def _method_with(study: Study, changes: Json) -> str | None:
+def _method_with(study: StudyResults, changes: Json) -> str | None:
     for method in study.methods("ablation"):
         training = study.summary["trainings"][study.training(method)]
         if training["changes"] == changes:
@@ -65,7 +66,7 @@ def _method_with(study: Study, changes: Json) -> str | None:
     return None
 
 
-def _of_method(study: Study, known: str, method: str) -> dict[str, Any]:
+def _of_method(study: StudyResults, known: str, method: str) -> dict[str, Any]:
     """`{name: Figure}` of seed 0 of one method; empty without its scores."""
     run_dir = _run_dir(study, known, method)
     if run_dir is None or not (run_dir / "scores.npz").is_file():
@@ -105,7 +106,7 @@ def _of_method(study: Study, known: str, method: str) -> dict[str, Any]:
     return drawn
 
 
-def _mistakes(study: Study, known: str, method: str) -> Any:
+def _mistakes(study: StudyResults, known: str, method: str) -> Any:
     """Seed 0's worst rejected and accepted images, or `None` without its examples."""
     is_first = method == study.first_method(study.training(method))
     name = "examples" if is_first else f"examples_{method}"
@@ -123,7 +124,7 @@ def _mistakes(study: Study, known: str, method: str) -> Any:
     )
 
 
-def _run_dir(study: Study, known: str, method: str) -> pathlib.Path | None:
+def _run_dir(study: StudyResults, known: str, method: str) -> pathlib.Path | None:
     """The folder of seed 0, or `None` if that is not among the results.
 
     A run of another recipe than the grid's has a folder, but no place in the tables.
@@ -139,7 +140,7 @@ def _examples(run_dir: pathlib.Path | None, name: str = "examples") -> Json | No
     return evaluation.load_examples(run_dir / f"{name}.npz")
 
 
-def _two_dimensional(study: Study, known: str) -> dict[str, tuple]:
+def _two_dimensional(study: StudyResults, known: str) -> dict[str, tuple]:
     """The networks with two features, by what stands in the block's place."""
     networks = {}
     for block, title in style.BLOCKS.items():
@@ -159,7 +160,9 @@ def _two_dimensional(study: Study, known: str) -> dict[str, tuple]:
     return networks
 
 
-def _shown_in_training(study: Study, known: str, method: str, unknown: Json) -> Json:
+def _shown_in_training(
+    study: StudyResults, known: str, method: str, unknown: Json
+) -> Json:
     """Features of the sources that the paper draws: those that training had seen.
 
     Of all sources if it had seen none.
@@ -172,7 +175,7 @@ def _shown_in_training(study: Study, known: str, method: str, unknown: Json) -> 
     return seen or {source: data["features"] for source, data in unknown.items()}
 
 
-def _paper_curves(study: Study) -> dict[str, tuple]:
+def _paper_curves(study: StudyResults) -> dict[str, tuple]:
     """Validation FPR95 and error of the paper's recipe, epoch by epoch."""
     curves = {}
     for known in study.summary["results"]:
