@@ -53,10 +53,10 @@ def _look_up(run: "Run", output_dir: Path) -> tuple[Any, Any, Any]:
         # It may be being measured again.
         failed = (folder / "failure.json").is_file()
         return ("failed" if failed else "missing"), None, None
-    return _compared(run, record), record, result
+    return _judge(run, record), record, result
 
 
-def _compared(run: "Run", record: Json) -> Literal["finished", "changed", "partial"]:
+def _judge(run: "Run", record: Json) -> Literal["finished", "changed", "partial"]:
     """The status of a run that was measured, by its `run.json`."""
     found, wanted = dict(record), run.job()
     # A field that came later had its default before.

@@ -37,7 +37,7 @@ def pages() -> dict[pathlib.Path, str]:
     from ood_keras.study import robustness_page, summary, table1_page
 
     readme = pathlib.Path("README.md")
-    written = {readme: quoted(readme.read_text())}
+    written = {readme: insert_results(readme.read_text())}
     if summary.is_written(_TABLE1):
         written |= {
             pathlib.Path("docs/results.md"): table1_page.results_page(_TABLE1, _IMAGES),
@@ -51,7 +51,7 @@ def pages() -> dict[pathlib.Path, str]:
     return written
 
 
-def quoted(page: str) -> str:
+def insert_results(page: str) -> str:
     """Returns the text of a page with the results in their places.
 
     Args:
