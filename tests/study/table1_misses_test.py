@@ -19,7 +19,8 @@ def study(tmp_path):
 def write_section(study, images):
     picture = functools.partial(markdown.show_picture, images)
     misses = table1_misses.find(study)
-    return markdown.render("misses", misses=misses, picture=picture).splitlines()
+    text = markdown.render("misses", misses=misses, picture=picture)
+    return [*text.splitlines(), ""]
 
 
 def section(lines, title):
@@ -58,7 +59,7 @@ def test_nothing_missed_and_nothing_measured_are_told_apart(study, tmp_path):
     lines = write_section(study, tmp_path)
     assert "Every cell that was measured is met." in section(lines, "mnist: Ours")
     study.summary["results"] = {}
-    assert write_section(study, tmp_path) == [""]
+    assert write_section(study, tmp_path) == ["", ""]
 
 
 def test_pictures_of_the_mistakes_are_shown(study, tmp_path):
