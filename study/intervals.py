@@ -27,10 +27,12 @@ def measure(scores: Arrays, method: str, unknown: str) -> list[float] | None:
     Returns:
         Fractions; `None` where the scores of either set are missing.
     """
-    names = f"known/{method}", f"unknown/{unknown}/{method}"
-    if any(name not in scores for name in names):
+    known_scores = scores.get(f"known/{method}")
+    unknown_scores = scores.get(f"unknown/{unknown}/{method}")
+    if known_scores is None or unknown_scores is None:
         return None
-    return [*metrics.auroc_interval(*(scores[name] for name in names))[1:]]
+    interval = metrics.auroc_interval(known_scores, unknown_scores)
+    return [interval.low, interval.high]
 
 
 def add(folder: Path) -> tuple[int, int]:

@@ -43,7 +43,8 @@ def listen(
     model: Any, layers: Iterable[keras.layers.Layer], images: Tensor
 ) -> tuple[dict[keras.layers.Layer, tuple[Any, Any]], Any]:
     """Runs the model; returns `{layer: (input, output)}` in order, and its output."""
-    calls, here = {}, threading.get_ident()
+    calls: dict[keras.layers.Layer, tuple[Any, Any]] = {}
+    here = threading.get_ident()
 
     def listener(layer, call):
         def listening(*args, **kwargs):
