@@ -107,7 +107,7 @@ def _execute(
     }
     with open(log, "a+", encoding="utf-8", errors="replace") as file:
         # The worker inherits the lock: a run is held as long as anyone is at it.
-        if not _locked(file):
+        if not _lock(file):
             return BlockingIOError(f"{run.name} is held by another process")
         if study_summary.status(run, output_dir) == "finished":
             return FileExistsError(f"{run.name} was finished by another process")
@@ -135,7 +135,7 @@ def _execute(
         return error
 
 
-def _locked(file: IO) -> bool:
+def _lock(file: IO) -> bool:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         if files.lock(file.fileno()):

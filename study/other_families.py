@@ -22,7 +22,7 @@ from ood_keras.workflows import run_data
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
+class Measurement:
     """What `evaluate` returns, as much of an `evaluation.Report` as there is.
 
     Attributes:
@@ -48,7 +48,7 @@ def evaluate(
     methods: Sequence[str],
     data_dir: Path | None = None,
     validation_unknown: Sequence[str] | None = None,
-) -> Measured:
+) -> Measurement:
     """Fits methods to the model of a run and measures them on test images.
 
     What they learn, they learn from known training images; what they are tuned on are
@@ -63,7 +63,7 @@ def evaluate(
             in place of those that the run was trained with.
 
     Returns:
-        A `Measured`.
+        A `Measurement`.
     """
     run_dir = pathlib.Path(run_dir)
     data = run_data.load_run_data(run_dir, unknown, data_dir, validation_unknown)
@@ -79,7 +79,7 @@ def evaluate(
     configs: dict[str, Json] = {}
     for name in methods:
         started = time.monotonic()
-        fitted, configs[name] = _fitted(name, model, data)
+        fitted, configs[name] = _fit(name, model, data)
         scores |= {f"{part}/{name}": fitted.score(sets[part]) for part in sets}
         seconds = time.monotonic() - started
         print(f"{name}: fitted and scored in {seconds:.0f} s", flush=True)
@@ -94,7 +94,7 @@ def evaluate(
         _, _, logits, labels = read_classifier(model, known_test)
         scores["predictions/known"] = logits.argmax(axis=1).astype(np.int32)
         accuracy = float(np.mean(scores["predictions/known"] == labels))
-    metrics = common.measured(
+    metrics = common.measure(
         data.settings["known"],
         accuracy,
         of("known"),
@@ -102,7 +102,7 @@ def evaluate(
         seen=data.seen,
         selected_detector=selected,
     )
-    return Measured({**metrics, "data": data.fingerprints}, scores, configs)
+    return Measurement({**metrics, "data": data.fingerprints}, scores, configs)
 
 
 def _temperature_scaling(model, data):
@@ -150,7 +150,7 @@ _BASELINES = {
 NAMES = tuple(_BASELINES)
 
 
-def _fitted(name, model, data):
+def _fit(name, model, data):
     """Returns `(fitted method, its settings as tuned)`."""
     if name not in _BASELINES:
         detector = detector_room.get(name, num_classes=data.known.num_classes)

@@ -61,7 +61,7 @@ def work(
             renderings="none",
             **measure,
         )
-        configs = {detector: _saved_config(run_dir, detector) for detector in detectors}
+        configs = {detector: _read_config(run_dir, detector) for detector in detectors}
     print(report, flush=True)
     method_of = {detector: method for method, detector in job["methods"].items()}
     run = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
@@ -86,12 +86,12 @@ def work(
             **job,
             "methods": methods,
             "run": run,
-            "machine": _machine(),
+            "machine": _describe_machine(),
             "minutes": {name: round(value, 2) for name, value in minutes.items()},
         },
     )
     with files.atomic_file(output_dir / "scores.npz") as path:
-        scores = _scores(report.scores, method_of)
+        scores = _select_scores(report.scores, method_of)
         files.write_arrays(path, scores, compressed=True)
     if job["seed"] == 0 and isinstance(report, evaluation.Report):
         for method, detector in job["methods"].items():
@@ -113,12 +113,12 @@ def work(
     )
 
 
-def _saved_config(run_dir: pathlib.Path, detector: str) -> dict[str, Any]:
+def _read_config(run_dir: pathlib.Path, detector: str) -> dict[str, Any]:
     saved = json.loads((run_dir / "detectors" / f"{detector}.json").read_text())
     return saved["config"]
 
 
-def _scores(scores: dict[str, Any], method_of: dict[str, str]) -> dict[str, Any]:
+def _select_scores(scores: dict[str, Any], method_of: dict[str, str]) -> dict[str, Any]:
     """The arrays to keep of `Report.scores`, by the names of the methods."""
     # Without a classifier there are no predictions.
     names = {"labels/known", "predictions/known"} & set(scores)
@@ -130,7 +130,7 @@ def _scores(scores: dict[str, Any], method_of: dict[str, str]) -> dict[str, Any]
     return kept
 
 
-def _machine() -> dict[str, Any]:
+def _describe_machine() -> dict[str, Any]:
     from ood_keras import machine
 
     return {

@@ -34,11 +34,11 @@ def pages() -> dict[pathlib.Path, str]:
 
     Paths are relative to the repository's root, which is the working directory.
     """
-    from ood_keras.study import robustness_page, table1_page
+    from ood_keras.study import robustness_page, summary, table1_page
 
     readme = pathlib.Path("README.md")
-    written = {readme: quoted(readme.read_text())}
-    if (_TABLE1 / "summary.json").is_file():
+    written = {readme: insert_results(readme.read_text())}
+    if summary.is_written(_TABLE1):
         written |= {
             pathlib.Path("docs/results.md"): table1_page.results_page(_TABLE1, _IMAGES),
             pathlib.Path("docs/published_table.md"): table1_page.published_page(
@@ -51,7 +51,7 @@ def pages() -> dict[pathlib.Path, str]:
     return written
 
 
-def quoted(page: str) -> str:
+def insert_results(page: str) -> str:
     """Returns the text of a page with the results in their places.
 
     Args:
@@ -74,12 +74,12 @@ def quoted(page: str) -> str:
 
 
 def _lines(folder: pathlib.Path) -> str:
-    from ood_keras.study import table1_page
+    from ood_keras.study import summary, table1_page
 
-    if (folder / "summary.json").is_file():
+    if summary.is_written(folder):
         return table1_page.quote(folder)
     raise ValueError(
-        f"{folder} holds no results: expected summary.json of a study. Run this in the "
+        f"{folder} holds no results: expected study.json of a study. Run this in the "
         "repository's root, or correct the page's marker"
     )
 
@@ -88,8 +88,9 @@ def _write(positional: list[str]) -> None:
     if positional:
         raise ValueError(f"write_results takes flags only; received: {positional}")
     from ood_keras.files import write_text
+    from ood_keras.study import summary
 
-    if _PICTURES.value and (_TABLE1 / "summary.json").is_file():
+    if _PICTURES.value and summary.is_written(_TABLE1):
         from ood_keras.study import table1_pictures
 
         for path in table1_pictures.draw(_TABLE1, _IMAGES):

@@ -127,7 +127,7 @@ def evaluate(
             )
             for name, data in unknown.items()
         }
-    metrics = common.measured(
+    metrics = common.measure(
         source,
         float(np.mean(scored.predictions == scored.labels)),
         {name: scored.scores[name] for name in detectors},

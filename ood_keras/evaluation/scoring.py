@@ -128,7 +128,7 @@ class Scorer:
             num_images += len(images)
         if not num_images:
             raise ValueError(f"{name} has no images; give it at least one")
-        scores = _joined(all_scores)
+        scores = _join(all_scores)
         for scorer, values in scores.items():
             if np.isnan(values).any():
                 raise ValueError(
@@ -143,7 +143,7 @@ class Scorer:
             examples={scorer: kept.rows for scorer, kept in examples.items()}
             if detector is not None
             else {},
-            **_joined(all_summaries),
+            **_join(all_summaries),
         )
 
 
@@ -160,7 +160,7 @@ def _summary(outputs, num_classes):
     }
 
 
-def _joined(parts):
+def _join(parts):
     if not parts:
         return {}
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

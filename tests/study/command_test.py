@@ -165,7 +165,7 @@ def test_a_run_that_another_process_holds_is_left_to_it(tmp_path, monkeypatch):
     log = tmp_path / "runs" / "digits" / "ours" / "seed_0.log"
     log.parent.mkdir(parents=True)
     with log.open("a") as file:
-        assert study_engine._locked(file)
+        assert study_engine._lock(file)
         failed, lines = run_study(study, tmp_path)
     assert not failed
     assert "left to another process" in lines[1]
