@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _ROW_INCHES = 0.3
 
 
-@style.styled
+@style.use_style
 def accepted(measured: Json, pictures: np.ndarray) -> "Figure":
     """Draws the shares of known and unknown images accepted, one row a rendering.
 
@@ -50,7 +50,7 @@ def accepted(measured: Json, pictures: np.ndarray) -> "Figure":
     strip.tick_params(axis="y", length=0)
     strip.spines[:].set_visible(False)
     sources = list(rows[0]["unknown"])
-    shown = style.shown(sources)
+    shown = style.shorten(sources)
     for index, (source, title) in enumerate(zip(sources, shown, strict=True)):
         shares = [1 - row["unknown"][source]["rejected"] for row in rows]
         panel.plot(
@@ -80,7 +80,7 @@ def accepted(measured: Json, pictures: np.ndarray) -> "Figure":
     return figure
 
 
-@style.styled
+@style.use_style
 def curves(networks: Mapping[str, Json]) -> "Figure":
     """Draws how acceptance and accuracy of known images fall with the strength.
 
@@ -112,7 +112,7 @@ def curves(networks: Mapping[str, Json]) -> "Figure":
         places = np.arange(len(names) + 1)
         mild = 0
         for index, (title, measured) in enumerate(
-            zip(style.shown(networks), networks.values(), strict=True)
+            zip(style.shorten(networks), networks.values(), strict=True)
         ):
             rows = {row["name"]: row for row in measured["steps"]}
             chosen = [measured["steps"][0], *(rows[name] for name in names)]
