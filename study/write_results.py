@@ -5,7 +5,8 @@
 Run it in the root of the repository after results/ has changed. It writes the lines
 between <!-- results: FOLDER --> and <!-- end --> of README.md, docs/results.md,
 docs/published_table.md and docs/reading_results.md from results/table1, and
-docs/robustness.md from results/robustness; with --pictures, docs/images/results_*.png
+docs/robustness.md from results/robustness and docs/renderings.md from
+results/renderings; with --pictures, docs/images/results_*.png
 too. With --check, it only fails if a page says something else than the results.
 """
 
@@ -25,6 +26,7 @@ _PICTURES = flags.DEFINE_bool(
 )
 _TABLE1 = pathlib.Path("results/table1")
 _ROBUSTNESS = pathlib.Path("results/robustness")
+_RENDERINGS = pathlib.Path("results/renderings")
 _IMAGES = pathlib.Path("docs/images")
 _QUOTE = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -34,7 +36,12 @@ def pages() -> dict[pathlib.Path, str]:
 
     Paths are relative to the repository's root, which is the working directory.
     """
-    from ood_keras.study import robustness_page, summary, table1_page
+    from ood_keras.study import (
+        renderings_page,
+        robustness_page,
+        summary,
+        table1_page,
+    )
 
     readme = pathlib.Path("README.md")
     written = {readme: insert_results(readme.read_text())}
@@ -48,6 +55,8 @@ def pages() -> dict[pathlib.Path, str]:
         }
     if any(_ROBUSTNESS.glob("*/robustness.json")):
         written[pathlib.Path("docs/robustness.md")] = robustness_page.page(_ROBUSTNESS)
+    if any(_RENDERINGS.glob("*/renderings.json")):
+        written[pathlib.Path("docs/renderings.md")] = renderings_page.page(_RENDERINGS)
     return written
 
 

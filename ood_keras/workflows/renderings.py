@@ -3,13 +3,19 @@
 import pathlib
 from collections.abc import Sequence
 
+import numpy as np
+
 from ood_keras import calibration, pipelines
 from ood_keras import export as exporting
 from ood_keras.evaluation import page, rendering_figures, under_renderings
 from ood_keras.files import atomic_file, write_json
 from ood_keras.inference.shipped_models import locate
+from ood_keras.metrics import RankedScores
 from ood_keras.types import Json, Path
 from ood_keras.workflows import run_data
+
+# A table of more would not be read.
+_MAX_CLASSES = 100
 
 
 def measure_renderings(
@@ -37,7 +43,9 @@ def measure_renderings(
 
     Returns:
         The content of `renderings.json`: what `UnderRenderings.at` returns, with
-        "model", "seen", "data" and "versions".
+        "model", "seen", "data", "versions" and "classes", `{SOURCE: {CLASS: {"images",
+        "accepted", "auroc"}}}` of all untouched test images: some unknown classes look
+        like known ones.
 
     Raises:
         ValueError: the manifest does not say what the model was trained on, and `known`
@@ -77,6 +85,7 @@ def measure_renderings(
             "seed": training.get("seed"),
             "unknown": training.get("unknown", []),
         },
+        "classes": _measure_classes(predictor, threshold, source.test, tests),
         "seen": run_data.find_seen(unknown, training.get("unknown", [])),
         "data": run_data.fingerprint([source.test, *tests.values()]),
         "versions": page.versions(),
@@ -91,3 +100,28 @@ def measure_renderings(
             figure.savefig(path)
     write_json(output / "renderings.json", result)
     return result
+
+
+def _measure_classes(predictor, threshold, known, tests):
+    """What becomes of each class of the unknown sources that have classes."""
+    named = {
+        spec: split
+        for spec, split in tests.items()
+        if 1 < split.num_classes <= _MAX_CLASSES and np.all(split.labels >= 0)
+    }
+    if not named:
+        return {}
+    known_scores = predictor.predict(known.dataset())["ood_score"]
+    measured = {}
+    for spec, split in named.items():
+        scores = predictor.predict(split.dataset())["ood_score"]
+        measured[spec] = {}
+        for label, name in enumerate(split.class_names):
+            of_class = scores[split.labels == label]
+            if len(of_class):
+                measured[spec][name] = {
+                    "images": len(of_class),
+                    "accepted": float(threshold.accepts(of_class).mean()),
+                    "auroc": RankedScores(known_scores, of_class).measure("auroc"),
+                }
+    return measured
