@@ -2,12 +2,14 @@
 
 import tensorflow as tf
 
+from ood_keras.pipelines import augmentations
 from ood_keras.types import Tensor
 
 # Of the Gaussian kernel: of the widest, with sigma 1, 1 % lies further out.
 _RADIUS = 2
 
 
+@augmentations.register
 def random_rendering(images: Tensor, seed: Tensor, *, strength: float = 1.0) -> Tensor:
     """Renders each image in another way that keeps what it shows.
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from ood_keras.conventions import check_count, check_number
-from ood_keras.pipelines import preprocessing
+from ood_keras.pipelines import augmentations
 from ood_keras.training import objectives
 
 _COUNTS = (
@@ -71,7 +71,7 @@ class Recipe:
         weight_decay: Decoupled weight decay of the optimizer.
         schedule: "constant", or "cosine": a linear warm-up over half an epoch, then
             down to 0 along a cosine at the last step.
-        augment: Name of an augmentation of `ood_keras.pipelines.preprocessing`, or
+        augment: Name of an augmentation, see `pipelines.augmentations.names`, or
             `None`.
     """
 
@@ -112,7 +112,7 @@ class Recipe:
                     f"Received: {field}={getattr(self, field)!r}"
                 )
         if self.augment is not None:
-            preprocessing.check_augmentation(self.augment)
+            augmentations.get(self.augment)  # It refuses what is none.
         for field, value in list(vars(self).items()):
             if value is None and field in OPTIONAL:
                 continue

@@ -3,13 +3,11 @@
 import pathlib
 from collections.abc import Sequence
 
-import keras
-
 from ood_keras import calibration, pipelines
 from ood_keras.evaluation import figures, page, robustness, style
 from ood_keras.files import atomic_file, write_json
 from ood_keras.types import Json, Path
-from ood_keras.workflows import evaluation, run_data
+from ood_keras.workflows import evaluation, run_data, run_record
 
 _DETECTORS = ("unknown_probability", "msp", "energy")
 
@@ -93,7 +91,7 @@ def measure_robustness(
         detectors = evaluation.usual_detectors(trained, _DETECTORS)
     measured = {}
     for run_dir, title in titles.items():
-        model = keras.models.load_model(pathlib.Path(run_dir) / "model.keras")
+        model = run_record.load_model(run_dir)
         objectosphere_on = evaluation.objectosphere_on(settings[run_dir]["recipe"])
         fitted = {
             name: evaluation.fit_detector(
