@@ -116,7 +116,7 @@ def _study(positional: list[str]) -> None:
         runs_dir=_RUNS_DIR.value or f"runs/{study.name}",
         only=_ONLY.value,
         seeds=seeds,
-        plugins=_FLAGS["plugin"].value,
+        plugins=_FLAGS["plugin"].value or (),
         study_file=study_file,
     )
     if failed:
