@@ -13,7 +13,7 @@ from ood_keras.types import Path
 
 
 class UnknownNameError(ValueError):
-    """Nothing is registered under a name; says how that of one's own becomes known.
+    """Nothing is registered under a name; says how a name of one's own becomes known.
 
     Args:
         message: What the name is and which names there are.

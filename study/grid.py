@@ -234,7 +234,7 @@ class Study:
 
     @property
     def methods(self) -> dict[str, tuple[Method, Training]]:
-        """`{name: (method, training)}`, in the order of a table."""
+        """Each method with its training, by name, in the order of a table."""
         return {
             method.name: (method, training)
             for training in self.trainings
