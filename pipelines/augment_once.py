@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from ood_keras.pipelines import preprocessing
+from ood_keras.pipelines import augmentations, preprocessing
 from ood_keras.pipelines.split import Split
 from ood_keras.types import Tensor
 
@@ -26,7 +26,7 @@ def augment_once(
 
     Args:
         split: The images, known or unknown.
-        augment: Name of an augmentation of `preprocessing.AUGMENTATIONS`, or such a
+        augment: Name of an augmentation, see `augmentations.names`, or such a
             function, of a float32 batch in [0, 1] and an int32 seed `(2,)`.
         seed: Decides the changes.
 
@@ -42,7 +42,7 @@ def augment_once(
     >>> len(rendered) == len(known.validation)
     True
     """
-    function = preprocessing.get_augmentation(augment)
+    function = augmentations.get(augment) if isinstance(augment, str) else augment
 
     @tf.function(
         input_signature=[

@@ -2,12 +2,14 @@
 
 import tensorflow as tf
 
+from ood_keras.pipelines import augmentations
 from ood_keras.types import Tensor
 
 # Of the Gaussian kernel: of the widest, with sigma 1, 1 % lies further out.
 _RADIUS = 2
 
 
+@augmentations.register
 def random_rendering(images: Tensor, seed: Tensor, *, strength: float = 1.0) -> Tensor:
     """Renders each drawing in another way that keeps what it shows.
 
@@ -39,6 +41,7 @@ def random_rendering(images: Tensor, seed: Tensor, *, strength: float = 1.0) -> 
     return _render(images, seed, strength, _OF_DRAWINGS)
 
 
+@augmentations.register
 def random_photo_rendering(
     images: Tensor, seed: Tensor, *, strength: float = 1.0
 ) -> Tensor:

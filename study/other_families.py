@@ -9,7 +9,6 @@ import pathlib
 import time
 from collections.abc import Sequence
 
-import keras
 import numpy as np
 
 from ood_keras import detectors as detector_room
@@ -18,7 +17,7 @@ from ood_keras.evaluation import common, selection
 from ood_keras.training import baselines
 from ood_keras.training.baselines.base import read_classifier
 from ood_keras.types import Json, Path
-from ood_keras.workflows import run_data
+from ood_keras.workflows import run_data, run_record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +66,7 @@ def evaluate(
     """
     run_dir = pathlib.Path(run_dir)
     data = run_data.load_run_data(run_dir, unknown, data_dir, validation_unknown)
-    model = keras.models.load_model(run_dir / "model.keras")
+    model = run_record.load_model(run_dir)
     known_test = data.known.test.dataset()
     sets = {
         "known": known_test,

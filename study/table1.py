@@ -345,6 +345,7 @@ _FIRST = (
 
 TABLE1 = Study(
     name="table1",
+    against_paper=True,
     known=(_MNIST, _FASHION_MNIST),
     trainings=(*_MAIN, *_ABLATION, *_LONGER, _PAPER, *_FAMILIES),
     order=(

@@ -140,6 +140,15 @@ def _describe_machine() -> dict[str, Any]:
     }
 
 
+def _prepare(plugins: list[str], study_file: str | None) -> None:
+    """Imports what registers the names of the job."""
+    from ood_keras import plugins as plugin_room
+
+    plugin_room.load(plugins)
+    if study_file is not None:
+        plugin_room.run_file(study_file)
+
+
 def _end_with_the_study() -> None:
     while os.read(0, 1):
         pass
@@ -152,6 +161,7 @@ def main() -> None:
     threading.Thread(target=_end_with_the_study, daemon=True).start()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
+        _prepare(**request.pop("prepare"))
         work(**request)
     except Exception as error:
         import traceback

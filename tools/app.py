@@ -26,8 +26,9 @@ def new_flags() -> flags.FlagValues:
     flags.DEFINE_list(
         "plugin",
         [],
-        "Python modules of your own that register detectors, metrics, training methods "
-        "or threshold methods, by name; see docs/extend.md.",
+        "Python modules of your own, by name, that register detectors, metrics, data "
+        "sources, augmentations, training methods or threshold methods; see "
+        "docs/extend.md.",
         flag_values=values,
     )
     return values

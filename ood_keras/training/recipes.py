@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from ood_keras.conventions import check_count, check_number
-from ood_keras.pipelines import preprocessing
+from ood_keras.pipelines import augmentations
 from ood_keras.training import objectives
 from ood_keras.types import Json
 
@@ -72,7 +72,7 @@ class Recipe:
         weight_decay: Decoupled weight decay of the optimizer.
         schedule: "constant", or "cosine": a linear warm-up over half an epoch, then
             down to 0 along a cosine at the last step.
-        augment: Name of an augmentation of `ood_keras.pipelines.preprocessing`, or
+        augment: Name of an augmentation, see `pipelines.augmentations.names`, or
             `None`.
         validation_augment: Name of an augmentation that validation images pass through
             once, known and unknown alike, before they choose epoch, detector and
@@ -118,7 +118,7 @@ class Recipe:
                 )
         for augmentation in (self.augment, self.validation_augment):
             if augmentation is not None:
-                preprocessing.check_augmentation(augmentation)
+                augmentations.get(augmentation)  # It refuses what is none.
         for field, value in list(vars(self).items()):
             if value is None and field in OPTIONAL:
                 continue

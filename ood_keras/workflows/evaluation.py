@@ -13,6 +13,7 @@ from ood_keras.files import atomic_file, write_arrays
 from ood_keras.metrics import measures
 from ood_keras.training import recipes, run_directory
 from ood_keras.types import Images, Json, Path
+from ood_keras.workflows import run_record
 from ood_keras.workflows.run_data import (
     KNOWN_IMAGES,
     RunData,
@@ -77,6 +78,8 @@ def evaluate(
     """
     # A name that is not known is said before anything is read.
     measures.chosen(further_metrics)
+    for name in detectors or ():
+        detector_room.get(name)
     run_dir = pathlib.Path(run_dir)
     read_settings(run_dir)  # Before a folder that is no run gets a lock.
     with run_directory.held(run_dir, "evaluating"):
@@ -107,7 +110,7 @@ def _evaluate(
             "autoencoders of a likelihood ratio; `training.baselines.LikelihoodRatio` "
             "scores with them, and `ood-study` measures that"
         )
-    model = keras.models.load_model(run_dir / "model.keras")
+    model = run_record.load_model(run_dir)
     judging = data.judging
     if detectors is None:
         detectors = usual_detectors([settings["recipe"]])

@@ -3,7 +3,6 @@
 import json
 import pathlib
 
-import keras
 import numpy as np
 
 from ood_keras import calibration, npz
@@ -14,6 +13,7 @@ from ood_keras.names import valid
 from ood_keras.pipelines.sources.licences import licence
 from ood_keras.training import run_directory
 from ood_keras.types import Json, Path
+from ood_keras.workflows import run_record
 from ood_keras.workflows.run_data import KNOWN_IMAGES, NUM_TRIED, read_settings
 from ood_keras.workflows.samples import read_samples
 
@@ -61,7 +61,7 @@ def export(
         rendered = under_renderings.restore(metrics["renderings"], scores, [name])
         at_threshold["renderings"] = rendered.at({name: threshold})
     examples = _known_examples(run_dir, scores, name) if known_examples else None
-    model = keras.models.load_model(run_dir / "model.keras")
+    model = run_record.load_model(run_dir)
     path = exporting.saved_model(
         model,
         detector_room.load(run_dir / "detectors" / f"{name}.json", model),

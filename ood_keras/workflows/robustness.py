@@ -3,8 +3,6 @@
 import pathlib
 from collections.abc import Sequence
 
-import keras
-
 from ood_keras import calibration, pipelines
 from ood_keras.evaluation import (
     figures,
@@ -17,7 +15,7 @@ from ood_keras.evaluation import (
 from ood_keras.files import atomic_file, write_json
 from ood_keras.training import recipes
 from ood_keras.types import Json, Path
-from ood_keras.workflows import evaluation, run_data
+from ood_keras.workflows import evaluation, run_data, run_record
 
 _DETECTORS = ("unknown_probability", "msp", "energy")
 
@@ -108,7 +106,7 @@ def measure_robustness(
         detectors = evaluation.usual_detectors(trained, _DETECTORS)
     measured, rendered = {}, {}
     for run_dir, title in titles.items():
-        model = keras.models.load_model(pathlib.Path(run_dir) / "model.keras")
+        model = run_record.load_model(run_dir)
         trained_with = settings[run_dir]["recipe"]
         objectosphere_on = evaluation.objectosphere_on(trained_with)
         recipe = recipes.Recipe(**trained_with)
