@@ -96,7 +96,8 @@ def evaluate(
     scorer = Scorer(detectors)
     validation: dict[str, dict[str, np.ndarray]]
     validation_metrics: dict[str, dict[str, float]]
-    validation, validation_metrics = {}, {}
+    validation_predictions: dict[str, np.ndarray]
+    validation, validation_metrics, validation_predictions = {}, {}, {}
     selected = selected_detector or next(iter(detectors))
     with common.progress_bar(1 + len(unknown) + 2 * has_validation, progress) as walk:
         if has_validation:
@@ -105,7 +106,9 @@ def evaluate(
                 ("unknown", validation_unknown),
             ):
                 name = f"the {role} validation data"
-                validation[role] = scorer.score(walk(data, name), name).scores
+                judged = scorer.score(walk(data, name), name)
+                validation[role] = judged.scores
+                validation_predictions[role] = judged.predictions
             best, validation_metrics = selection.best(
                 validation["known"], validation["unknown"], further_metrics
             )
@@ -133,6 +136,7 @@ def evaluate(
         unknown=scored_unknown,
         validation=validation,
         validation_metrics=validation_metrics,
+        validation_predictions=validation_predictions,
         thresholds={
             name: calibration.choose(scores)
             for name, scores in validation.get("known", scored.scores).items()
