@@ -17,6 +17,8 @@ from ood_keras.export import promise
 from ood_keras.inference import manifest, manifest_form
 from ood_keras.workflows.demo.answers import Demo
 
+pytestmark = pytest.mark.usefixtures("compared_in_this_process")
+
 CLASS_NAMES = ["zero", "eins", "two"]
 
 

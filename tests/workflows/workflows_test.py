@@ -116,7 +116,8 @@ def test_objectosphere_reads_what_a_loss_was_on(changes, on):
 
 def test_evaluate_goes_by_what_the_loss_was(tmp_path):
     changes = {"loss": "entropic_open_set", "objectosphere_on": "features"}
-    recipe = recipes.get("demo", epochs=1, gamma=50.0, **changes)
+    small = {"filters": (4, 4), "hidden_size": 8, "synthetic_images": 200}
+    recipe = recipes.get("demo", epochs=1, gamma=50.0, **changes, **small)
     workflows.train(
         known="digits", unknown=["synthetic"], run_dir=tmp_path, recipe=recipe
     )
