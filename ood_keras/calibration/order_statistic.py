@@ -24,7 +24,8 @@ def above_kth_smallest(scores: np.ndarray, k: int) -> float:
             "Choose another detector, or find out why known images score infinite"
         )
     scores = as_float32(scores)
-    narrow = as_float32(value)  # Rounding keeps the order, so this is the k-th too.
+    # Rounding keeps the order, so this is the k-th too.
+    narrow = float(as_float32(value))
     if np.isinf(narrow):
         raise ValueError(
             f"the threshold would be {value}, beyond what float32 holds, and scores "

@@ -207,20 +207,20 @@ def to_try(
     """
     memory = getattr(detector, "memory", None)
     found = memory and memory.of_threshold(threshold)
-    some = sample_images is not None and len(sample_images) > 0
+    some = np.zeros(0) if sample_images is None else np.asarray(sample_images)
     # Whether thresholds of classes were chosen on them, scores alone do not tell.
-    if found and not (some and isinstance(threshold, ClassThresholds)):
+    if found and not (len(some) and isinstance(threshold, ClassThresholds)):
         _check_range(found, allowed=_OUT_OF_RANGE)
         return _of_memory(threshold, "calibration images", found)
-    if some:
-        rows = np.linspace(0, len(sample_images) - 1, MOST_IMAGES).astype(int)
-        images = np.asarray(sample_images, np.float32)[np.unique(rows)]
+    if len(some):
+        rows = np.linspace(0, len(some) - 1, MOST_IMAGES).astype(int)
+        images = some[np.unique(rows)].astype(np.float32)
         return Promise(
             threshold=threshold,
             origin="sample_images",
             images=images,
             scores=None,
-            of=len(sample_images),
+            of=len(some),
             pixel_range=(float(images.min()), float(images.max())),
         )
     found = memory and memory.of_all()

@@ -178,6 +178,17 @@ def test_formats_that_hold_one_threshold_refuse(case, tmp_path, convert):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("opens", [export.TFLitePredictor, export.ONNXPredictor])
+def test_a_converted_model_with_thresholds_of_classes_is_refused(
+    case, tmp_path, opens, monkeypatch
+):
+    file = "model.tflite" if opens is export.TFLitePredictor else "model.onnx"
+    content = {**manifest.read(case.path), "files": {file: {}}}
+    monkeypatch.setattr(manifest, "read", lambda folder: content)
+    with pytest.raises(ValueError, match=r"threshold for each class.*convert the"):
+        opens(tmp_path / file)
+
+
 def test_the_demo_page_refuses(case):
     with pytest.raises(ValueError, match="the page shows one threshold"):
         Demo(case.path)
