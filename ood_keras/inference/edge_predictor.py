@@ -43,8 +43,8 @@ class EdgePredictor:
         threshold = answers.own_threshold(self.manifest)
         if isinstance(threshold, tuple):
             raise ValueError(
-                f"the manifest in {self._folder} has a threshold for each class, which a "
-                "converted model does not decide by; convert the model again"
+                f"the manifest in {self._folder} has a threshold for each class, which "
+                "a converted model does not decide by; convert the model again"
             )
         self.threshold: float = threshold
         self.operating_points = answers.operating_points(self.manifest)
