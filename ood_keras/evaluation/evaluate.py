@@ -8,7 +8,7 @@ import numpy as np
 from ood_keras import calibration
 from ood_keras.evaluation import common, selection, under_renderings
 from ood_keras.evaluation.report import Report
-from ood_keras.evaluation.scoring import Scorer
+from ood_keras.evaluation.scoring import Scored, Scorer
 from ood_keras.metrics import measures
 from ood_keras.types import Images, Json
 
@@ -105,6 +105,7 @@ def evaluate(
     scorer = Scorer(detectors)
     validation: dict[str, dict[str, np.ndarray]]
     validation_metrics: dict[str, dict[str, float]]
+    judged: dict[str, Scored] = {}
     validation, validation_metrics = {}, {}
     selected = selected_detector or next(iter(detectors))
     with common.progress_bar(1 + len(unknown) + 2 * has_validation, progress) as walk:
@@ -114,7 +115,8 @@ def evaluate(
                 ("unknown", validation_unknown),
             ):
                 name = f"the {role} validation data"
-                validation[role] = scorer.score(walk(data, name), name).scores
+                judged[role] = scorer.score(walk(data, name), name)
+                validation[role] = judged[role].scores
             best, validation_metrics = selection.best(
                 validation["known"], validation["unknown"], further_metrics
             )
@@ -156,6 +158,9 @@ def evaluate(
         unknown=scored_unknown,
         validation=validation,
         validation_metrics=validation_metrics,
+        validation_predictions={
+            role: scored.predictions_of[selected] for role, scored in judged.items()
+        },
         thresholds=thresholds,
         under_renderings=rendered,
         class_names=class_names,

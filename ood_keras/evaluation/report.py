@@ -31,6 +31,8 @@ class Report:
         known: What was kept of the known test images.
         unknown: `{source: Scored}`, what was kept of the unknown test images.
         validation: `{"known": {detector: ood_score}, "unknown": {...}}`, or empty.
+        validation_predictions: `{"known": classes, "unknown": classes}`, the known
+            class with the largest logit; or empty.
         validation_metrics: `{detector: metrics}` on validation data, or empty.
         thresholds: `{detector: Threshold}`, chosen by `calibration.choose` on the known
             validation images, or on the known test images if there are no others. With
@@ -47,6 +49,9 @@ class Report:
     validation: dict[str, dict[str, np.ndarray]]
     validation_metrics: dict[str, dict[str, float]]
     thresholds: dict[str, Threshold]
+    validation_predictions: dict[str, np.ndarray] = dataclasses.field(
+        default_factory=dict
+    )
     class_names: Sequence[str] | None = None
     protocol: Json = dataclasses.field(default_factory=dict)
     under_renderings: UnderRenderings | None = None
@@ -72,8 +77,9 @@ class Report:
 
         * `known/DETECTOR`, `unknown/SOURCE/DETECTOR`, `validation/known/DETECTOR`,
           `validation/unknown/DETECTOR`: `ood_score`, float32.
-        * `labels/known`: int32; `predictions/known`, `predictions/unknown/SOURCE`:
-          int32, the known class with the largest logit.
+        * `labels/known`: int32; `predictions/known`, `predictions/unknown/SOURCE`,
+          `predictions/validation/known`, `predictions/validation/unknown`: int32, the
+          known class with the largest logit.
         * `confidence/known`, `confidence/unknown/SOURCE`: float32, the largest
           probability of a known class.
         * What `UnderRenderings.arrays` lists, if renderings were measured.
@@ -92,6 +98,8 @@ class Report:
             arrays |= {f"validation/{role}/{key}": v for key, v in scores.items()}
         if self.under_renderings is not None:
             arrays |= self.under_renderings.arrays
+        for role, classes in self.validation_predictions.items():
+            arrays[f"predictions/validation/{role}"] = classes.astype(np.int32)
         return arrays
 
     def figures(self) -> "dict[str, Figure]":

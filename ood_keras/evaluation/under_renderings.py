@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from ood_keras import batches
+from ood_keras.calibration import any_threshold
+from ood_keras.conventions import accepts
 from ood_keras.detectors.statistics import Smallest
 from ood_keras.evaluation import common, renderings
 from ood_keras.evaluation.scoring import Scorer
@@ -16,7 +18,6 @@ from ood_keras.names import valid
 from ood_keras.types import Images, Json
 
 if TYPE_CHECKING:
-    from ood_keras.calibration import Threshold
     from ood_keras.detectors import Detector
     from ood_keras.inference import Predictor
 
@@ -56,6 +57,7 @@ class UnderRenderings:
         labels: int `(num_known,)`.
         predictions: int `(num_steps, num_known)`, the known class with the largest
             logit.
+        unknown_predictions: `{source: int (num_steps, num_unknown)}`, the same.
         known_scores: `{detector: ood_score (num_steps, num_known)}`.
         unknown_scores: `{detector: {source: ood_score (num_steps, num_unknown)}}`.
         pictures: `(num_steps, k, H, W, C)`, some known images in each rendering, or
@@ -67,6 +69,7 @@ class UnderRenderings:
     source: str
     labels: np.ndarray
     predictions: np.ndarray
+    unknown_predictions: dict[str, np.ndarray]
     known_scores: dict[str, np.ndarray]
     unknown_scores: dict[str, dict[str, np.ndarray]]
     pictures: np.ndarray | None = None
@@ -78,13 +81,15 @@ class UnderRenderings:
             f"{_PREFIX}labels": self.labels.astype(np.int32),
             f"{_PREFIX}predictions": self.predictions.astype(np.int32),
         }
+        for source, classes in self.unknown_predictions.items():
+            arrays[f"{_PREFIX}predictions/{source}"] = classes.astype(np.int32)
         for detector, scores in self.known_scores.items():
             arrays[f"{_PREFIX}known/{detector}"] = scores
             for source, others in self.unknown_scores[detector].items():
                 arrays[f"{_PREFIX}unknown/{source}/{detector}"] = others
         return arrays
 
-    def at(self, thresholds: "Mapping[str, Threshold]") -> Json:
+    def at(self, thresholds: Mapping[str, any_threshold.AnyThreshold]) -> Json:
         """What `metrics.json` holds of it, plain JSON values, all shares in [0, 1].
 
         `{"kind", "known": {"source", "images"}, "detectors": {NAME: {"threshold",
@@ -98,7 +103,7 @@ class UnderRenderings:
         of all renderings and the untouched images taken together (Yang et al. 2023).
 
         Args:
-            thresholds: `{detector: Threshold}`.
+            thresholds: `{detector: threshold}`, one threshold or one for each class.
         """
         return {
             "kind": self.kind,
@@ -109,9 +114,18 @@ class UnderRenderings:
             },
         }
 
-    def _of_detector(self, detector: str, threshold: "Threshold") -> Json:
+    def _of_detector(
+        self, detector: str, threshold: any_threshold.AnyThreshold
+    ) -> Json:
         known, unknown = self.known_scores[detector], self.unknown_scores[detector]
-        accepted = threshold.accepts(known)
+        accepted = accepts(known, any_threshold.limits(threshold, self.predictions))
+        accepted_of = {
+            source: accepts(
+                scores,
+                any_threshold.limits(threshold, self.unknown_predictions[source]),
+            )
+            for source, scores in unknown.items()
+        }
         right = self.predictions == self.labels
         rows = [
             {
@@ -124,7 +138,7 @@ class UnderRenderings:
                 "unknown": {
                     source: {
                         "images": scores.shape[1],
-                        "rejected": float(np.mean(~threshold.accepts(scores[place]))),
+                        "rejected": float(np.mean(~accepted_of[source][place])),
                         "auroc": _auroc(known[place], scores[place]),
                     }
                     for source, scores in unknown.items()
@@ -134,7 +148,7 @@ class UnderRenderings:
         ]
         mild = [place for place, step in enumerate(self.steps) if step.mild]
         return {
-            "threshold": threshold.value,
+            "threshold": any_threshold.numbers(threshold),
             "target_acceptance": threshold.target_acceptance,
             "steps": rows,
             "summary": {
@@ -174,6 +188,10 @@ def restore(
         source=metrics["known"]["source"],
         labels=arrays[f"{_PREFIX}labels"],
         predictions=arrays[f"{_PREFIX}predictions"],
+        unknown_predictions={
+            source: arrays[valid(f"{_PREFIX}predictions/{source}")]
+            for source in rows[0]["unknown"]
+        },
         known_scores={name: arrays[f"{_PREFIX}known/{name}"] for name in detectors},
         unknown_scores={
             name: {
@@ -230,9 +248,9 @@ def measure(
         common.check_fitted(detector, name)
     scorer, first = Scorer(detectors), next(iter(detectors))
 
-    def score(batches, name, is_known):
-        scored = scorer.score(batches, name, detector=first if is_known else None)
-        return scored.scores, scored.predictions
+    def score(batches, name):
+        scored = scorer.score(batches, name)
+        return scored.scores, scored.predictions_of[first]
 
     return _measure(
         score,
@@ -276,7 +294,7 @@ def measure_exported(
     common.check_sources(known, dict(unknown))
     detector = predictor.manifest["detector"]["name"]
 
-    def score(batches, name, is_known):
+    def score(batches, name):
         answers = [predictor.predict(images) for images, _ in batches]
         scores = np.concatenate([answer["ood_score"] for answer in answers])
         probabilities = np.concatenate([answer["probabilities"] for answer in answers])
@@ -295,7 +313,7 @@ def measure_exported(
 
 
 def _measure(score, known, unknown, *, num_classes, short, kind, num_images, progress):
-    """`score(batches, name, is_known)` returns `({detector: scores}, predictions)`."""
+    """`score(batches, name)` returns `({detector: scores}, predictions)`."""
     if num_images is None:
         num_images = NUM_IMAGES["short" if short else "full"]
     source, known_data = known
@@ -310,17 +328,19 @@ def _measure(score, known, unknown, *, num_classes, short, kind, num_images, pro
         **{Applied(step.name, step.title, step.mild): step for step in suite},
     }
     scored, predictions = [], []
+    predictions_unknown: dict[str, list[np.ndarray]] = {name: [] for name in others}
     scored_unknown: dict[str, list[dict[str, np.ndarray]]] = {
         name: [] for name in others
     }
     with _bar(len(renders), progress) as tell:
         for step, render in renders.items():
-            scores, predicted = score(_walk(images, labels, render), source, True)
+            scores, predicted = score(_walk(images, labels, render), source)
             scored.append(scores)
             predictions.append(predicted)
             for name, theirs in others.items():
-                scores, _ = score(_walk(theirs, None, render), name, False)
+                scores, predicted = score(_walk(theirs, None, render), name)
                 scored_unknown[name].append(scores)
+                predictions_unknown[name].append(predicted)
             tell(step.title)
     return UnderRenderings(
         kind=kind,
@@ -328,6 +348,9 @@ def _measure(score, known, unknown, *, num_classes, short, kind, num_images, pro
         source=source,
         labels=labels,
         predictions=np.stack(predictions),
+        unknown_predictions={
+            name: np.stack(theirs) for name, theirs in predictions_unknown.items()
+        },
         known_scores={
             detector: np.stack([one[detector] for one in scored])
             for detector in scored[0]

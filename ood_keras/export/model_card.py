@@ -38,6 +38,7 @@ def render(manifest: Json) -> str:
     unseen = {source: row for source, row in rows.items() if not row["seen"]}
     return environment.from_string(_TEMPLATE).render(
         manifest=manifest,
+        of_classes=manifest["threshold"].get("values"),
         recalibrated_from=manifest.get("recalibrated_from"),
         image=manifest["input"]["image"],
         known=_known(manifest),
@@ -185,7 +186,9 @@ rejects it as unknown: {% for name in manifest.class_names %}
 
 
 An image is accepted when its `ood_score` (higher means more likely unknown; detector
-{{ manifest.detector.name|code }}) is at most the threshold. Otherwise `class_id` is -1
+{{ manifest.detector.name|code }}) is at most the threshold{{
+" of the class that is most probable for it" if of_classes else "" -}}
+. Otherwise `class_id` is -1
 and `label` is {{ manifest.unknown_label|code }}.
 
 **Intended use.** Images of the kind that it was trained on
@@ -267,8 +270,20 @@ row.full_spectrum|percent }}{{ "." if loop.last else ";" }}
 {% endif %}
 ## Threshold
 
+{% if of_classes %}
+One for each predicted class, chosen by `{{ manifest.threshold.method }}`.
+{{ manifest.threshold.guarantee|plain }}
+
+| predicted class | threshold | images it was chosen on |
+| --- | ---: | ---: |
+{% for name in manifest.class_names %}
+| {{ name|cell }} | {{ of_classes[loop.index0] }} | {{
+"{:,}".format(manifest.threshold.num_calibration[loop.index0]) }} |
+{% endfor %}
+{% else %}
 {{ manifest.threshold.value }}, chosen by `{{ manifest.threshold.method }}`.
 {{ manifest.threshold.guarantee|plain }}
+{% endif %}
 {% if manifest.operating_points %}
 
 Other thresholds that it offers:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ood_keras import calibration, pipelines
 from ood_keras import export as exporting
+from ood_keras import pipelines
+from ood_keras.calibration import any_threshold
 from ood_keras.evaluation import page, rendering_figures, under_renderings
 from ood_keras.files import atomic_file, write_json
 from ood_keras.inference.shipped_models import locate
@@ -76,7 +77,7 @@ def measure_renderings(
         num_images=num_images,
     )
     name = manifest["detector"]["name"]
-    threshold = calibration.Threshold.from_dict(manifest["threshold"])
+    threshold = any_threshold.from_dict(manifest["threshold"])
     result = {
         **found.at({name: threshold}),
         "model": {
@@ -85,7 +86,7 @@ def measure_renderings(
             "seed": training.get("seed"),
             "unknown": training.get("unknown", []),
         },
-        "classes": _measure_classes(predictor, threshold, source.test, tests),
+        "classes": _measure_classes(predictor, source.test, tests),
         "seen": run_data.find_seen(unknown, training.get("unknown", [])),
         "data": run_data.fingerprint([source.test, *tests.values()]),
         "versions": page.versions(),
@@ -102,7 +103,7 @@ def measure_renderings(
     return result
 
 
-def _measure_classes(predictor, threshold, known, tests):
+def _measure_classes(predictor, known, tests):
     """What becomes of each class of the unknown sources that have classes."""
     named = {
         spec: split
@@ -114,14 +115,15 @@ def _measure_classes(predictor, threshold, known, tests):
     known_scores = predictor.predict(known.dataset())["ood_score"]
     measured = {}
     for spec, split in named.items():
-        scores = predictor.predict(split.dataset())["ood_score"]
+        answer = predictor.predict(split.dataset())
         measured[spec] = {}
         for label, name in enumerate(split.class_names):
-            of_class = scores[split.labels == label]
-            if len(of_class):
+            rows = split.labels == label
+            if rows.any():
+                ranked = RankedScores(known_scores, answer["ood_score"][rows])
                 measured[spec][name] = {
-                    "images": len(of_class),
-                    "accepted": float(threshold.accepts(of_class).mean()),
-                    "auroc": RankedScores(known_scores, of_class).measure("auroc"),
+                    "images": int(rows.sum()),
+                    "accepted": float(answer["accepted"][rows].mean()),
+                    "auroc": ranked.measure("auroc"),
                 }
     return measured

@@ -106,6 +106,28 @@ def test_full_spectrum_takes_the_scores_of_all_renderings_together(case, found):
     }
 
 
+def test_thresholds_of_classes_are_those_of_the_predicted_class(case, found, source):
+    detector = case[0]["energy"]
+    validation = source.validation
+    thresholds = calibration.conformal_per_class(
+        detector.score(validation.dataset()), validation.labels, 0.8
+    )
+    measured = found.at({"energy": thresholds, "msp": case[1]["msp"]})
+    rows = measured["detectors"]["energy"]["steps"]
+    limits = np.array(thresholds.values, np.float32)
+    for place, row in enumerate(rows):
+        for part, scores, classes in (
+            (row["known"]["accepted"], found.known_scores["energy"], found.predictions),
+            (
+                1 - row["unknown"]["glyphs/a"]["rejected"],
+                found.unknown_scores["energy"]["glyphs/a"],
+                found.unknown_predictions["glyphs/a"],
+            ),
+        ):
+            accepted = scores[place] <= limits[classes[place]]
+            assert part == pytest.approx(accepted.mean())
+
+
 def test_a_summary_is_of_the_mild_steps(case, data):
     fitted, thresholds = case
     one = {"energy": fitted["energy"]}

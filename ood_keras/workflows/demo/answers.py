@@ -83,6 +83,12 @@ class Demo:
                 f"{channels}"
             )
         manifest = self.model.manifest
+        if isinstance(self.model.threshold, tuple):
+            raise ValueError(
+                f"the page shows one threshold, and {model} has one for each class. "
+                "Ask it with ood-predict, or give a version with one threshold, as "
+                "ood-calibrate with another --method writes it"
+            )
         points = dict(manifest.get("operating_points", {}))
         if DEFAULT_POINT in points:  # Not to be taken for the model's own threshold.
             points[f"operating point {DEFAULT_POINT}"] = points.pop(DEFAULT_POINT)
