@@ -110,7 +110,7 @@ def test_thresholds_of_classes_are_those_of_the_predicted_class(case, found, sou
     detector = case[0]["energy"]
     validation = source.validation
     thresholds = calibration.conformal_per_class(
-        detector.score(validation.dataset()), validation.labels, 0.8
+        detector.score(validation.dataset()), validation.labels, 10, 0.8
     )
     measured = found.at({"energy": thresholds, "msp": case[1]["msp"]})
     rows = measured["detectors"]["energy"]["steps"]
