@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import ood_keras
 from ood_keras import detectors
-from ood_keras.detectors.compiled import compiled, over_batches
+from ood_keras.detectors.compiled import compile_function, over_batches
 
 GRAM = {"layers": list(network.INNER_LAYERS), "num_powers": 10}
 
@@ -63,7 +63,7 @@ class Ours:
 
     def load(self, weights):
         self.model = network.from_weights(weights)
-        self._logits = compiled(self.model)
+        self._logits = compile_function(self.model)
 
     def names(self):
         return list(DETECTORS)

@@ -64,7 +64,7 @@ class ASH(ActivationWrapper):
             "treatment": self.treatment,
         }
 
-    def _changed(self, features: Tensor) -> Tensor:
+    def _change(self, features: Tensor) -> Tensor:
         kept = largest_share(features, self.percentile)
         if self.treatment == "binarize":
             # Where fewer are positive, no zero is to be raised among the largest.

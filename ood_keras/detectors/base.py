@@ -11,7 +11,7 @@ from keras import ops
 from ood_keras import batches
 from ood_keras.conventions import UNKNOWN, check_num_classes
 from ood_keras.detectors import perturbation
-from ood_keras.detectors.compiled import compiled, over_batches
+from ood_keras.detectors.compiled import compile_function, over_batches
 from ood_keras.detectors.memory import Memory, class_names_of
 from ood_keras.detectors.network import Network, check_model, image_shape
 from ood_keras.types import Arrays, Images, Json, Outputs, Tensor
@@ -307,7 +307,7 @@ class Detector:
         """The compiled function from images to scores that belongs to this fit."""
         with _compiling:
             if self._scorer is None or self._scorer[0] is not network:
-                run = compiled(lambda images: self.call(images)["ood_score"])
+                run = compile_function(lambda images: self.call(images)["ood_score"])
                 self._scorer = network, run
             return self._scorer[1]
 

@@ -19,7 +19,7 @@ from ood_keras.types import Tensor
 _SLICE = 64
 
 
-def compiled(function: Callable[[Tensor], Any]) -> Callable[[np.ndarray], Any]:
+def compile_function(function: Callable[[Tensor], Any]) -> Callable[[np.ndarray], Any]:
     """Returns `function` compiled where the backend can: NumPy in, NumPy out.
 
     Under TensorFlow one graph is traced per image shape, with a free batch dimension,
@@ -83,7 +83,7 @@ def over_batches(
     On a CPU, slices run side by side, never more images at once than a batch has.
 
     Args:
-        run: What `compiled` returned; what it computes for an image must not depend on
+        run: What `compile_function` returned; what it computes for an image must not depend on
             the other images of a batch.
         batches: An iterable of float arrays `(batch, height, width, channels)`; empty
             ones are skipped.

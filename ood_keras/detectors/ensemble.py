@@ -12,8 +12,8 @@ from ood_keras.detectors.base import (
     known_images,
     no_known_image,
 )
-from ood_keras.detectors.compiled import compiled
-from ood_keras.detectors.network import pooled
+from ood_keras.detectors.compiled import compile_function
+from ood_keras.detectors.network import pool
 from ood_keras.detectors.registry import Description, build, register
 from ood_keras.detectors.statistics import spread_or_one
 from ood_keras.types import Arrays, Json, Outputs, Tensor
@@ -136,7 +136,7 @@ class Ensemble(Detector):
         """`outputs` with the features that a member reads."""
         if not self._has_own_features(member):
             return outputs
-        return {**outputs, "features": pooled(outputs["layers"][member._features_name])}
+        return {**outputs, "features": pool(outputs["layers"][member._features_name])}
 
     def _has_own_features(self, member):
         return member._features_name != self._features_name
@@ -166,7 +166,7 @@ class Ensemble(Detector):
         return super()._fit_network(network, data, validation, num_classes)
 
     def _fit(self, network, data, validation):
-        run = compiled(
+        run = compile_function(
             lambda images: ops.stack(
                 self._scores(network(images, self.layers), images), axis=-1
             )

@@ -35,7 +35,7 @@ class FDBD(Detector):
     def score_outputs(self, outputs: Outputs) -> Tensor:
         known, _ = output_scores.split(outputs["logits"], self.num_classes)
         gaps = ops.max(known, axis=-1, keepdims=True) - known
-        predicted = output_scores.predicted(outputs["logits"], self.num_classes)
+        predicted = output_scores.predict(outputs["logits"], self.num_classes)
         distances = gaps * ops.matmul(predicted, self._tensor("inverse_lengths"))
         mean = ops.sum(distances, axis=-1) / (self.num_classes - 1)
         spread = ops.norm(outputs["features"] - self._tensor("mean"), axis=-1)

@@ -162,7 +162,7 @@ class Gram(Detector):
         """Each layer's statistics `(batch, num_powers * channels)`; the prediction."""
         return {
             "statistics": [self._statistics(outputs["layers"][n]) for n in self.layers],
-            "predicted": output_scores.predicted(outputs["logits"], self.num_classes),
+            "predicted": output_scores.predict(outputs["logits"], self.num_classes),
         }
 
     def _statistics(self, maps):

@@ -15,8 +15,8 @@ from ood_keras.detectors.base import (
     check_layers,
     known_images,
 )
-from ood_keras.detectors.compiled import compiled
-from ood_keras.detectors.network import pooled
+from ood_keras.detectors.compiled import compile_function
+from ood_keras.detectors.network import pool
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ClassSums, spread_or_one
 from ood_keras.types import Images, Json, Outputs, Tensor
@@ -106,13 +106,13 @@ class Mahalanobis(Detector):
         self._check_fitted()
         outputs, distances = self._run(images)
         return {
-            "ood_score": self._weighted(distances),
+            "ood_score": self._weigh(distances),
             "logits": outputs["logits"],
             "features": outputs["features"],
         }
 
     def score_outputs(self, outputs: Outputs) -> Tensor:
-        return self._weighted(self._distances(outputs))
+        return self._weigh(self._distances(outputs))
 
     def weigh_layers(
         self, known: Images, unknown: Images, batch_size: int = 256
@@ -142,7 +142,7 @@ class Mahalanobis(Detector):
                 "a regression over the layers may be negative and has no logarithm; "
                 "leave out logarithm=True to weigh the layers"
             )
-        run = compiled(lambda images: ops.stack(self._run(images)[1], axis=-1))
+        run = compile_function(lambda images: ops.stack(self._run(images)[1], axis=-1))
         groups = []
         for name, walk in (
             ("known", known_images(known, batch_size)),
@@ -191,7 +191,7 @@ class Mahalanobis(Detector):
         """The features of each layer, `(batch, channels)`."""
         if self._layers is None:
             return [outputs["features"]]
-        return [pooled(outputs["layers"][name]) for name in self._layers]
+        return [pool(outputs["layers"][name]) for name in self._layers]
 
     def _distances(self, outputs):
         """The squared distance to the nearest class, `(batch,)`, for each layer."""
@@ -218,10 +218,10 @@ class Mahalanobis(Detector):
 
         if not self.changes_input:
             return run(images)
-        outputs, moved = perturbation.lowered(images, run, self.perturbation)
+        outputs, moved = perturbation.lower_scores(images, run, self.perturbation)
         return outputs, [run(image)[1][index] for index, image in enumerate(moved)]
 
-    def _weighted(self, distances):
+    def _weigh(self, distances):
         distance = sum(
             float(weight) * distance
             for weight, distance in zip(self.arrays["weights"], distances, strict=True)

@@ -113,12 +113,12 @@ class Memory:
         """Remembers a call that has come to its end, with the scores that it gave."""
         if not len(scores):
             return
-        call = watch.remembered(scores)
+        call = watch.remember(scores)
         with _adding:
             self._calls.append(call)
             self._num_images += call.num_images
             self._num_out_of_range += call.num_out_of_range
-            self._range = _joined(self._range, call.pixel_range)
+            self._range = _join_ranges(self._range, call.pixel_range)
             if len(call.images):
                 self._all.add(watch.keys, images=call.images, scores=call.image_scores)
             names = call.class_names
@@ -190,7 +190,7 @@ class Watch:
     def keys(self) -> np.ndarray:
         return self._kept.keys
 
-    def remembered(self, scores: np.ndarray) -> Remembered:
+    def remember(self, scores: np.ndarray) -> Remembered:
         """The `Remembered` of this call, whose scores were these."""
         rows = self._kept.rows
         images = rows.get("images", np.zeros((0, *self._shape), np.float32))
@@ -212,7 +212,7 @@ class Watch:
         self._num_out_of_range += len(images) - int(np.count_nonzero(inside))
         # NaN says nothing about the range.
         batch = np.fmin.reduce(lowest), np.fmax.reduce(highest)
-        self._range = _joined(self._range, batch)
+        self._range = _join_ranges(self._range, batch)
         if images.shape[1:] == self._shape:
             index = np.arange(self._count, self._count + len(images))
             keys = self._generator.random(len(images))
@@ -232,5 +232,5 @@ def class_names_of(data: Any) -> tuple[str, ...] | None:
     return tuple(names) if all(isinstance(name, str) for name in names) else None
 
 
-def _joined(left: tuple[Any, Any], right: tuple[Any, Any]) -> tuple[float, float]:
+def _join_ranges(left: tuple[Any, Any], right: tuple[Any, Any]) -> tuple[float, float]:
     return float(np.fmin(left[0], right[0])), float(np.fmax(left[1], right[1]))

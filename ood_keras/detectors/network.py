@@ -10,7 +10,7 @@ from keras import ops
 
 from ood_keras import batches
 from ood_keras.detectors import listening, logit_layers
-from ood_keras.detectors.compiled import compiled
+from ood_keras.detectors.compiled import compile_function
 from ood_keras.types import Images, ImageShape, Names, Outputs, Tensor
 
 
@@ -89,7 +89,7 @@ class Network:
                 calls, logit_layers.find_output(output)
             )
         else:
-            self._logits = self._executed(logits, calls, "logits")
+            self._logits = self._find_executed(logits, calls, "logits")
             logit_layers.check_no_sigmoid(self._logits)
             self._number = logit_layers.find_number(
                 self._logits, calls[self._logits][1]
@@ -100,7 +100,7 @@ class Network:
         self._classifier = logit_layers.find_classifier(calls, self._logits)
         self._features = None
         if features is not None:
-            self._features = self._executed(features, calls, "features")
+            self._features = self._find_executed(features, calls, "features")
         self._check_sealed(calls)
         outputs = self(images)
         logit_layers.check_numbers(outputs["logits"])
@@ -167,13 +167,13 @@ class Network:
 
     def _features_in(self, calls, logits):
         if self._features is not None:
-            return pooled(
+            return pool(
                 logit_layers.only_tensor(self._features, calls[self._features][1])
             )
         inputs, output = calls[self._classifier]
         if isinstance(output, dict) and "features" in output:
-            return pooled(output["features"])
-        return logits if _is_sealed(self._classifier) else pooled(inputs)
+            return pool(output["features"])
+        return logits if _is_sealed(self._classifier) else pool(inputs)
 
     def _check_sealed(self, calls):
         output = calls[self._classifier][1]
@@ -205,7 +205,7 @@ class Network:
         """
         key = (tuple(layers), read)
         if key not in self._compiled:
-            self._compiled[key] = compiled(
+            self._compiled[key] = compile_function(
                 lambda images: (read or (lambda outputs: outputs))(self(images, layers))
             )
         for images, labels in batches.iterate(data, batch_size):
@@ -278,7 +278,7 @@ class Network:
             )
         return self._layers[name]
 
-    def _executed(self, name, calls, argument):
+    def _find_executed(self, name, calls, argument):
         layer = self.layer(name)
         if layer not in calls:
             raise ValueError(
@@ -293,7 +293,7 @@ def _is_sealed(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, keras.layers.TFSMLayer)
 
 
-def pooled(tensor: Tensor) -> Tensor:
+def pool(tensor: Tensor) -> Tensor:
     """`tensor` as float32 `(batch, channels)`, averaged over the axes in between."""
     tensor = ops.cast(tensor, "float32")
     middle = tuple(range(1, len(tensor.shape) - 1))

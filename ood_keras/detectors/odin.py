@@ -79,7 +79,7 @@ class ODIN(Wrapper):
             outputs = self.network(images, self.layers)
             return outputs, [self.detector.score_outputs(outputs)]
 
-        outputs, (moved,) = perturbation.lowered(images, run, self.epsilon)
+        outputs, (moved,) = perturbation.lower_scores(images, run, self.epsilon)
         return {
             "ood_score": run(moved)[1][0],
             "logits": outputs["logits"],

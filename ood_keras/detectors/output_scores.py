@@ -138,7 +138,7 @@ def split(logits: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     return logits[:, :num_classes], logits[:, num_classes:]
 
 
-def predicted(logits: Tensor, num_classes: int) -> Tensor:
+def predict(logits: Tensor, num_classes: int) -> Tensor:
     """One-hot `(batch, N)` of the largest known logit; equal ones share the 1."""
     known = split(logits, num_classes)[0]
     largest = known == ops.max(known, axis=-1, keepdims=True)

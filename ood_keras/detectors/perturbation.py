@@ -8,7 +8,7 @@ import keras
 from ood_keras.types import Tensor
 
 
-def lowered(
+def lower_scores(
     images: Tensor, run: Callable[[Tensor], tuple[Any, list[Tensor]]], step: float
 ) -> tuple[Any, list[Tensor]]:
     """Moves images against the sign of the gradient of their scores.

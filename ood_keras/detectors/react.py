@@ -46,7 +46,7 @@ class ReAct(ActivationWrapper):
     def get_config(self) -> Json:
         return {**super().get_config(), "quantile": self.quantile}
 
-    def _changed(self, features: Tensor) -> Tensor:
+    def _change(self, features: Tensor) -> Tensor:
         return ops.minimum(features, self._tensor("limit"))
 
     def _fit(self, network, data, validation):

@@ -95,7 +95,7 @@ def load(path: Path, model: "keras.Model") -> "Detector":
     except Exception as error:
         # A configuration by hand can fail in any way, and so can a damaged archive.
         raise ValueError(
-            f"{path} cannot be read as a detector ({_said(error)}). Fit and save it "
+            f"{path} cannot be read as a detector ({_describe(error)}). Fit and save it "
             "again"
         ) from error
     # Only a model that does not say its input shape needs to be told.
@@ -166,7 +166,7 @@ _FIELDS = (
 )
 
 
-def _said(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     """What an error says, with its kind where that says more than the text."""
     text = str(error)
     if isinstance(error, (TypeError, ValueError)) and text:

@@ -47,7 +47,7 @@ class Scale(ActivationWrapper):
     def get_config(self) -> Json:
         return {**super().get_config(), "percentile": self.percentile}
 
-    def _changed(self, features: Tensor) -> Tensor:
+    def _change(self, features: Tensor) -> Tensor:
         left = largest_share(features, self.percentile) * features
         return features * stretch(features, left)
 

@@ -34,7 +34,7 @@ class SHE(Detector):
         products = ops.matmul(
             outputs["features"], ops.transpose(self._tensor("patterns"))
         )
-        predicted = output_scores.predicted(outputs["logits"], self.num_classes)
+        predicted = output_scores.predict(outputs["logits"], self.num_classes)
         return -ops.sum(predicted * products, axis=-1)
 
     def _fit(self, network, data, validation):

@@ -90,11 +90,11 @@ class ActivationWrapper(Wrapper):
             )
 
     def score_outputs(self, outputs: Outputs) -> Tensor:
-        features = self._changed(outputs["features"])
+        features = self._change(outputs["features"])
         logits = self._classify(features)
         return self.detector.score_outputs({"features": features, "logits": logits})
 
-    def _changed(self, features: Tensor) -> Tensor:
+    def _change(self, features: Tensor) -> Tensor:
         """The features `(batch, D)` to score instead."""
         return features
 

@@ -307,7 +307,7 @@ class Attack:
                 others = ops.where(is_true, -np.inf, logits)
                 return None, [true - ops.logsumexp(others, axis=-1)]
 
-            return perturbation.lowered(images, run, size)[1][0]
+            return perturbation.lower_scores(images, run, size)[1][0]
 
         self._compiled_step = step
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ood_keras.detectors.compiled import compiled
+from ood_keras.detectors.compiled import compile_function
 from ood_keras.detectors.statistics import Smallest
 from ood_keras.types import Batches
 
@@ -79,7 +79,7 @@ class Scorer:
             }
             return scores, [_summary(output, num_classes) for output in outputs]
 
-        self._run = compiled(run)
+        self._run = compile_function(run)
 
     def score(
         self,

@@ -63,7 +63,7 @@ def test_threads_share_one_graph():
         time.sleep(0.05)
         return 2 * images[:, 0, 0, 0]
 
-    run = compiled.compiled(double)
+    run = compiled.compile_function(double)
     found = np.concatenate(list(compiled.over_batches(run, batches_of(600, 256))))
     np.testing.assert_array_equal(found, 2 * np.arange(600))
     assert len(traces) == 1

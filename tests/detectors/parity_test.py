@@ -313,7 +313,7 @@ def test_odin_moves_images_by_gradients_of_gram(world, data):
         return outputs, [gram.score_outputs(outputs)]
 
     # Known images lie within its ranges, where it is constant.
-    _, (moved,) = perturbation.lowered(data.unknown, run, 0.01)
+    _, (moved,) = perturbation.lower_scores(data.unknown, run, 0.01)
     # Gradients that are NaN would leave the pixels where they are.
     assert np.mean(moved.numpy() != data.unknown) > 0.9
 

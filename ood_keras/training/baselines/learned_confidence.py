@@ -8,7 +8,7 @@ import scipy.special
 from keras import layers, ops
 
 from ood_keras.conventions import check_count
-from ood_keras.detectors.compiled import compiled
+from ood_keras.detectors.compiled import compile_function
 from ood_keras.training.baselines.base import Baseline, read_classifier
 from ood_keras.training.set_seed import set_seed
 from ood_keras.types import Images, Tensor
@@ -89,7 +89,7 @@ class LearnedConfidence(Baseline):
             epochs=self.epochs,
             verbose=0,
         )
-        self._scorer = compiled(
+        self._scorer = compile_function(
             lambda images: -self.head(network(images)["features"])[:, 0]  # type: ignore[misc]
         )
         return self

@@ -9,7 +9,7 @@ from keras import layers, ops
 
 from ood_keras import batches
 from ood_keras.conventions import UNKNOWN, check_count, check_fraction
-from ood_keras.detectors.compiled import compiled
+from ood_keras.detectors.compiled import compile_function
 from ood_keras.training.baselines.base import Baseline
 from ood_keras.training.set_seed import set_seed
 from ood_keras.types import Images, ImageShape, Json, Tensor
@@ -103,7 +103,7 @@ class LikelihoodRatio(Baseline):
             bounds = pair(images, training=False)
             return bounds["background"] - bounds["full"]
 
-        self._scorer = compiled(ratio)
+        self._scorer = compile_function(ratio)
         return self
 
 
@@ -192,7 +192,9 @@ class KnownBound:
     """
 
     def __init__(self, pair: AutoencoderPair, known: Images) -> None:
-        self._bound = compiled(lambda images: pair(images, training=False)["full"])
+        self._bound = compile_function(
+            lambda images: pair(images, training=False)["full"]
+        )
         self._known = known
 
     def measure(self) -> dict[str, float]:

@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ood_keras import batches, metrics
 from ood_keras.conventions import check_count, check_number
-from ood_keras.detectors.compiled import compiled
+from ood_keras.detectors.compiled import compile_function
 from ood_keras.training.baselines.base import Baseline, read_classifier
 from ood_keras.types import Images
 
@@ -94,7 +94,7 @@ class OneClassSVM(Baseline):
         network, features, _, _ = read_classifier(model, data)
         features = np.random.default_rng(self.seed).permutation(features)
         features = features[: self.max_images]
-        read = compiled(lambda images: network(images)["features"])
+        read = compile_function(lambda images: network(images)["features"])
         if self._given_gamma is not None:
             self.machine = self._machine(features, self._given_gamma)
         else:

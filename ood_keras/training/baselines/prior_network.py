@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from ood_keras.conventions import check_count, check_num_classes
-from ood_keras.detectors.compiled import compiled
+from ood_keras.detectors.compiled import compile_function
 from ood_keras.detectors.network import Network
 from ood_keras.losses.prior_network import (
     PriorNetwork as PriorNetworkLoss,
@@ -79,7 +79,7 @@ class PriorNetwork(Baseline):
     def scored(self, model: keras.Model) -> Self:
         """Scores with a model that was trained with `losses.PriorNetwork`."""
         network = Network(model)
-        self._scorer = compiled(
+        self._scorer = compile_function(
             lambda images: differential_entropy(network(images)["logits"])
         )
         return self
