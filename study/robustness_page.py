@@ -87,7 +87,7 @@ def _measure(network: Json) -> Json:
         "seen": seen,
         "has_unseen": any(source not in seen for source in rejected),
         "most_accepted_wrong": {
-            name: robustness.most_accepted_wrong(measured)
+            name: robustness.find_most_accepted_wrong(measured)
             for name, measured in detectors.items()
         },
         "paper": _compare_with_paper(detectors[first]["perturbations"], seen),

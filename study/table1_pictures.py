@@ -47,7 +47,7 @@ def draw(folder: pathlib.Path, images: pathlib.Path) -> list[pathlib.Path]:
                 save(f"{stem}_{method}_mistakes", figure)
         networks = _find_2d_features(study, known)
         if networks:
-            save(f"{stem}_features", figures.features_compared(networks))
+            save(f"{stem}_features", figures.compare_features(networks))
     curves = _read_paper_curves(study)
     if curves:
         # The method's title says whether training was cut short.

@@ -101,7 +101,7 @@ def _measure(positional: list[str]) -> None:
     )
     for title, network in result["networks"].items():
         for name, measured in network["detectors"].items():
-            worst = robustness.most_accepted_wrong(measured)
+            worst = robustness.find_most_accepted_wrong(measured)
             print(f"{title}, {name}: at most {100 * worst:.2f} % accepted and misread")
         for name, measured in network.get("renderings", {"detectors": {}})[
             "detectors"

@@ -78,7 +78,7 @@ def features_2d(
 
 
 @style.use_style
-def features_compared(
+def compare_features(
     networks: Mapping[str, tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]],
     *,
     class_names: Sequence[str] | None = None,

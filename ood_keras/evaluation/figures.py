@@ -6,7 +6,7 @@ backend and the user's style alone. Save one with `figure.savefig(path)`. Throug
 when `ood_score <= threshold`.
 """
 
-from ood_keras.evaluation.feature_figures import features_2d, features_compared, plane
+from ood_keras.evaluation.feature_figures import compare_features, features_2d, plane
 from ood_keras.evaluation.grid_figure import grid
 from ood_keras.evaluation.picture_figure import pictures
 from ood_keras.evaluation.robustness_figure import mean_auroc, robustness
@@ -19,9 +19,9 @@ from ood_keras.evaluation.score_figures import (
 from ood_keras.evaluation.training_figure import training_curve
 
 __all__ = [
+    "compare_features",
     "density",
     "features_2d",
-    "features_compared",
     "grid",
     "mean_auroc",
     "perturbed_density",

@@ -15,7 +15,7 @@ _ROW_INCHES = 0.3
 
 
 @style.use_style
-def accepted(measured: Json, pictures: np.ndarray) -> "Figure":
+def acceptance(measured: Json, pictures: np.ndarray) -> "Figure":
     """Draws the shares of known and unknown images accepted, one row a rendering.
 
     To the left, known images in each rendering, so that one sees what is asked.

@@ -149,7 +149,7 @@ class Report:
             ),
         }
         if self.under_renderings is not None:
-            drawn["renderings"] = rendering_figures.accepted(
+            drawn["renderings"] = rendering_figures.acceptance(
                 self.metrics["renderings"]["detectors"][selected],
                 self.under_renderings.pictures,
             )

@@ -73,10 +73,10 @@ class Robustness:
         return {
             "robustness": figures.robustness({"network": self.metrics}),
             "robustness_density": figures.perturbed_density(
-                _pictured(self.known_scores),
+                _select_pictured(self.known_scores),
                 np.concatenate(list(self.unknown_scores.values())),
                 threshold=measured["threshold"],
-                known_confidence=_pictured(self.known_confidence),
+                known_confidence=_select_pictured(self.known_confidence),
                 unknown_confidence=np.concatenate(
                     list(self.unknown_confidence.values())
                 ),
@@ -158,7 +158,7 @@ def evaluate(
     steps = [(name, s) for name, strengths in perturbations.items() for s in strengths]
     first_images: dict[tuple[str, float], np.ndarray] = {}
 
-    def changed(walk, name, strength):
+    def change(walk, name, strength):
         generator = np.random.default_rng(seed)
         for images, labels in walk(known_data, f"{source}, {name} {strength:g}"):
             common.check_labels(labels, detector.num_classes, source)
@@ -173,7 +173,7 @@ def evaluate(
             for name, data in unknown.items()
         }
         scored = {
-            step: scorer.score(changed(walk, *step), source, detector=first)
+            step: scorer.score(change(walk, *step), source, detector=first)
             for step in [("none", 0.0), *steps]
         }
     unknown_scores = {name: one.scores for name, one in unknown_scored.items()}
@@ -359,7 +359,7 @@ class Attack:
         return self._compiled_step(images, labels, np.float32(size)).numpy()
 
 
-def most_accepted_wrong(measured: Json) -> float:
+def find_most_accepted_wrong(measured: Json) -> float:
     """The largest share of known images that one perturbation gets accepted, misread.
 
     Args:
@@ -440,7 +440,7 @@ def _point(strength, scored, detector, threshold, unknown_scores):
     }
 
 
-def _pictured(known):
+def _select_pictured(known):
     """`{title: array}`: images as they are, and every perturbation at one strength.
 
     That of the paper where it was measured, else half way up.

@@ -92,7 +92,7 @@ def measure_renderings(
         "versions": page.versions(),
     }
     measured = result["detectors"][name]
-    pictures = {"renderings": rendering_figures.accepted(measured, found.pictures)}
+    pictures = {"renderings": rendering_figures.acceptance(measured, found.pictures)}
     if not short:
         pictures["rendering_curves"] = rendering_figures.curves({name: measured})
     output = pathlib.Path(output)

@@ -187,7 +187,7 @@ def measure_robustness(
             for title, (_, one) in rendered.items()
         }
         found, _ = next(iter(rendered.values()))
-        pictured["renderings"] = rendering_figures.accepted(
+        pictured["renderings"] = rendering_figures.acceptance(
             next(iter(shown.values())), found.pictures
         )
         if renderings == "full":

@@ -96,7 +96,7 @@ FIGURES = {
         {name: features(3) for name in NASTY},
         class_names=NASTY,
     ),
-    "features_compared": lambda: figures.features_compared(
+    "compare_features": lambda: figures.compare_features(
         {
             title: (features(), np.arange(2 * NUM) % NUM, {NASTY[7]: features(3)})
             for title in NASTY[:3]

@@ -157,7 +157,7 @@ def test_projected_features_are_drawn_under_what_they_are(features):
 
 def test_networks_are_compared_by_features_and_their_lengths(features):
     parts = tuple(features.values())
-    figure = figures.features_compared({"without": parts, "with": parts})
+    figure = figures.compare_features({"without": parts, "with": parts})
     assert len(figure.axes) == 4
     assert {"without", "with"} <= set(_texts(figure))
     lengths = figure.axes[2].patches[0].get_data()
@@ -171,14 +171,14 @@ def test_networks_are_compared_by_features_and_their_lengths(features):
         [[0, 0]],
     ]
     zeros = np.zeros((3, 2)), np.zeros(3, int), {"a": np.zeros((3, 2))}
-    assert _saved(figures.features_compared({"nothing": zeros}))
+    assert _saved(figures.compare_features({"nothing": zeros}))
 
 
 def test_compared_networks_name_their_unknown_if_it_is_one(features):
     def legend(*sources):
         rows = {source: np.zeros((2, 2)) for source in sources}
         parts = features["known_features"], features["known_labels"], rows
-        (found,) = figures.features_compared({"a": parts, "b": parts}).legends
+        (found,) = figures.compare_features({"a": parts, "b": parts}).legends
         return [text.get_text() for text in found.get_texts()]
 
     assert legend("letters")[1] == "unknown: letters"

@@ -52,15 +52,15 @@ def features(folder, training, name):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What `figures.features_compared` was given."""
+    """What `figures.compare_features` was given."""
     given = []
-    original = figures.features_compared
+    original = figures.compare_features
 
-    def features_compared(networks):
+    def compare_features(networks):
         given.append(networks)
         return original(networks)
 
-    monkeypatch.setattr(figures, "features_compared", features_compared)
+    monkeypatch.setattr(figures, "compare_features", compare_features)
     return given
 
 
