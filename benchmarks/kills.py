@@ -232,7 +232,7 @@ def convert(phase, folder):
     phase.watch(tflite_conversion._Served, "convert", "converting to TFLite")
     phase.watch(tflite_conversion, "_integer", "converting to int8")
     phase.watch(tflite_conversion, "_store", "writing a TFLite file")
-    phase.watch(onnx_conversion, "_converted", "converting to ONNX")
+    phase.watch(onnx_conversion, "_convert", "converting to ONNX")
     phase.watch(exporting, "tflite", "comparing TFLite files")
     phase.watch(exporting, "onnx", "comparing the ONNX file")
     conversion.convert(

@@ -11,7 +11,7 @@ import tensorflow as tf
 from ood_keras import batches, calibration, detectors, metrics
 from ood_keras.export import plain_graph
 from ood_keras.export.parity import ParityError
-from ood_keras.export.servable import described
+from ood_keras.export.servable import describe_thresholds
 from ood_keras.inference import answers as answering
 from ood_keras.inference import manifest
 from ood_keras.inference.predictor import Predictor
@@ -29,7 +29,7 @@ _ROUNDING = {"float16": 32 * 2.0**-10, "bfloat16": 32 * 2.0**-7, "float64": TOLE
 _MOST_LISTED = 100
 
 
-class Source:
+class ConversionSource:
     """The SavedModel that is converted, and what it says about the images.
 
     Making one is quick; `look` runs the SavedModel on all images, and is for when the
@@ -124,7 +124,7 @@ class Source:
         self._check_same_network()
         if self._target_acceptance is not None:
             scores = self._float32["known"]["ood_score"]
-            self.threshold, self.operating_points = self.recalibrated(scores)
+            self.threshold, self.operating_points = self.recalibrate(scores)
 
     def _in_float32(self) -> Callable[[np.ndarray], Answer]:
         """A function from images to what the SavedModel would answer in float32."""
@@ -162,7 +162,7 @@ class Source:
                     "network, or train it in float32"
                 )
 
-    def recalibrated(
+    def recalibrate(
         self, scores: np.ndarray
     ) -> tuple[calibration.Threshold, dict[str, calibration.Threshold]]:
         """Threshold and operating points for other `scores` of the known images.
@@ -175,8 +175,8 @@ class Source:
             repeats = _repeats(self.threshold)
             method = self.threshold.method if repeats else "conformal"
             return calibration.get(method)(scores, target), {}
-        return _repeated(self.threshold, scores), {
-            name: _repeated(point, scores)
+        return _repeat(self.threshold, scores), {
+            name: _repeat(point, scores)
             for name, point in points.items()
             if _repeats(point)
         }
@@ -226,7 +226,7 @@ class Source:
             **{key: self.manifest[key] for key in kept},
             "converted_to": name,
             "converted_from": {key: self.manifest[key] for key in made_from},
-            **described(threshold, operating_points),
+            **describe_thresholds(threshold, operating_points),
             "input": {**inputs, **self._files()},
             "output": {
                 key: output[key] for key in output if key not in ("features", "logits")
@@ -254,7 +254,7 @@ class Source:
             ParityError: the file does not decide by its own scores and threshold.
         """
         for answer in answers.values():
-            if not np.array_equal(self._decided(answer, threshold), answer["class_id"]):
+            if not np.array_equal(self._decide(answer, threshold), answer["class_id"]):
                 raise ParityError(
                     "the converted model does not decide by its own scores and "
                     "threshold; nothing was written. The runtime is broken"
@@ -262,8 +262,8 @@ class Source:
         report = {"threshold": threshold.value, **self.quality(answers)}
         for key, limit in (("before", self.threshold), ("after", threshold)):
             equal = {
-                name: self._decided(self.answers[name], self.threshold)
-                == self._decided(answer, limit)
+                name: self._decide(self.answers[name], self.threshold)
+                == self._decide(answer, limit)
                 for name, answer in answers.items()
             }
             report[f"equal_decisions_{key}"] = float(
@@ -303,7 +303,7 @@ class Source:
                 f"and not by rounding, for example {clear[0]}. Nothing was written"
             )
 
-    def _decided(self, answer: Answer, threshold: calibration.Threshold) -> np.ndarray:
+    def _decide(self, answer: Answer, threshold: calibration.Threshold) -> np.ndarray:
         """Class ids, or -1, for these scores under a `Threshold`."""
         names = self.manifest["class_names"]
         return answering.at_threshold(answer, threshold.value, names)["class_id"]
@@ -313,7 +313,7 @@ class Source:
         found = []
         for name, answer in answers.items():
             reference = references[name]
-            expected = self._decided(reference, self.threshold)
+            expected = self._decide(reference, self.threshold)
             scores = reference["ood_score"]
             best = np.sort(reference["probabilities"], axis=1)
             for row in np.flatnonzero(expected != answer["class_id"]):
@@ -387,7 +387,7 @@ def _repeats(threshold: calibration.Threshold) -> bool:
     )
 
 
-def _repeated(
+def _repeat(
     threshold: calibration.Threshold, scores: np.ndarray
 ) -> calibration.Threshold:
     return calibration.get(threshold.method)(scores, threshold.target_acceptance)

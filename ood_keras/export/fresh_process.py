@@ -129,7 +129,7 @@ def bad_input(
     bad[1], bad[3, 0, 0], bad[5, -1, -1] = np.nan, np.inf, -np.inf
     bad[7] = np.maximum(bad[7], 0.1) * 255
     mixed = model.run("serving_default", image=bad)
-    refused(mixed, [1, 3, 5, 7], "NaN, infinite or 0-255 pixels", failures)
+    check_refused(mixed, [1, 3, 5, 7], "NaN, infinite or 0-255 pixels", failures)
     for name in good:
         if not np.array_equal(mixed[name][::2], good[name][::2]):
             failures.append(f"bad images change the {name} of their neighbours")
@@ -168,11 +168,11 @@ def image_files(
         if not np.allclose(answer, direct[name], rtol=TOLERANCE, atol=TOLERANCE):
             failures.append(f"predict_bytes gives another {name} for the same pixels")
     junk_rows = range(len(contents), len(contents) + len(junk))
-    refused(answers, list(junk_rows), "undecodable bytes", failures)
+    check_refused(answers, list(junk_rows), "undecodable bytes", failures)
     return failures
 
 
-def accepted(
+def find_accepted(
     model: InSession | InPython, expected: dict[str, np.ndarray]
 ) -> dict[str, list[bool]]:
     """Which known images the model accepts, as pixels and, if it takes them, as files.
@@ -185,7 +185,7 @@ def accepted(
         model.run("serving_default", image=images[start : start + BATCH_SIZE])
         for start in batches
     ]
-    found["pixels"] = joined(answers)
+    found["pixels"] = join_accepted(answers)
     if images.shape[-1] in (1, 3):
         files = [tf.io.encode_png(image).numpy() for image in expected["known_pixels"]]
         answers = [
@@ -195,15 +195,15 @@ def accepted(
             )
             for start in batches
         ]
-        found["files"] = joined(answers)
+        found["files"] = join_accepted(answers)
     return found
 
 
-def joined(answers: list[dict[str, np.ndarray]]) -> list[bool]:
+def join_accepted(answers: list[dict[str, np.ndarray]]) -> list[bool]:
     return np.concatenate([answer["accepted"] for answer in answers]).tolist()
 
 
-def refused(
+def check_refused(
     answers: dict[str, np.ndarray], rows: list[int], what: str, failures: list[str]
 ) -> None:
     if (
@@ -234,7 +234,7 @@ def main(folder: str, expected_path: str, report_path: str) -> None:
                 failures += image_files(model, expected)
             # Once is enough: the loaders were compared.
             if "known_images" in expected and "accepted" not in report:
-                report["accepted"] = accepted(model, expected)
+                report["accepted"] = find_accepted(model, expected)
         except Exception as error:  # Whatever it is, the export must not succeed.
             failures = [f"{type(error).__name__}: {error}"]
         report["failures"] += [f"{loader.name}: {failure}" for failure in failures]

@@ -48,7 +48,7 @@ def adapt(
     """
     height, width, channels = image_shape
 
-    def laid(part):
+    def lay(part):
         if background is not None:
             part = tf.cond(
                 tf.shape(part)[-1] == 4,
@@ -59,7 +59,7 @@ def adapt(
 
     same = tf.reduce_all(tf.shape(pixels)[:2] == (height, width))
     image = tf.cond(
-        same, lambda: laid(pixels), lambda: resized(pixels, height, width, laid)
+        same, lambda: lay(pixels), lambda: resized(pixels, height, width, lay)
     )
     if channels == 1:
         red = image[..., :1]

@@ -30,7 +30,7 @@ __all__ = [
     "MAX_UNPACKED",
     "decode",
     "read",
-    "scaled",
+    "scale",
 ]
 
 # How files become pixels, for the manifest and for whoever prepares training images.
@@ -63,10 +63,10 @@ def decode(
     """
     pixels, readable = read(image_bytes, image_shape, background)
     readable = readable[:, tf.newaxis, tf.newaxis, tf.newaxis]
-    return tf.where(readable, scaled(pixels), float("nan"))
+    return tf.where(readable, scale(pixels), float("nan"))
 
 
-def scaled(pixels: Tensor) -> Tensor:
+def scale(pixels: Tensor) -> Tensor:
     """uint8 pixels to float32 in [0, 1]."""
     # TensorFlow makes a division by 255 a product, which in float32 is another number.
     return tf.cast(tf.cast(pixels, tf.float64) * (1 / 255), tf.float32)
@@ -125,7 +125,7 @@ def read(
         (~small, None, graph_pixels.resize_in_blocks),
     ):
 
-        def of_checked(index, resized=resized):
+        def adapt_checked(index, resized=resized):
             pixels = graph_pixels.decode_file(
                 files[index], transparent[index], background
             )
@@ -133,7 +133,7 @@ def read(
                 image_shape, resized, pixels, background
             )
 
-        decoded = decoded.concatenate(_map(_rows(chosen), of_checked, at_a_time))
+        decoded = decoded.concatenate(_map(_rows(chosen), adapt_checked, at_a_time))
     rows, images = _collect(decoded, (count, tf.zeros(image_shape, tf.uint8)))
     rows = rows[:, tf.newaxis]
     pixels = tf.scatter_nd(rows, images, (count, *image_shape))

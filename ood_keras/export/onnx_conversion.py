@@ -67,14 +67,14 @@ def onnx(
     """
     onnx_predictor.onnxruntime()
     converter = _converter()
-    source = edge.Source(
+    source = edge.ConversionSource(
         saved_model_path, "onnx", known_images, unknown_images, target_acceptance
     )
     with files.atomic_directory(output_dir) as folder:
         path = folder / onnx_predictor.FILE
-        graph, dtypes = _converted(source, converter)
+        graph, dtypes = _convert(source, converter)
         source.look(dtypes)
-        path.write_bytes(_described(graph, source))
+        path.write_bytes(_describe(graph, source))
         image = source.manifest["input"]["image"]
         inputs = {"image": image, "threshold": "float32 scalar: largest ood_score"}
         content = source.manifest_of_copy(
@@ -99,7 +99,7 @@ def onnx(
     return pathlib.Path(output_dir)
 
 
-def _converted(source, converter):
+def _convert(source, converter):
     """The graph in ONNX, and the types besides float32 that it was computed in.
 
     Raises:
@@ -126,7 +126,7 @@ def _converted(source, converter):
     return graph, dtypes
 
 
-def _described(graph, source):
+def _describe(graph, source):
     """The file, bytes, with what ONNX has no place for in its graph."""
     for name, value in {
         "class_names": json.dumps(source.manifest["class_names"], ensure_ascii=False),
@@ -174,7 +174,7 @@ def _check_operators(graph, source, failed):
         or not _has(defs, node.op_type, opsets[node.domain], node.domain)
     ]
     if unknown:
-        raise plain_graph.refused(source.path, "ONNX", unknown)
+        raise plain_graph.refusal(source.path, "ONNX", unknown)
 
 
 def _has(defs, operator, version, domain):
@@ -211,7 +211,7 @@ def _check_runs(graph, source):
             ) from error
         longest = max(named, key=lambda node: len(node.name))
         operators = [(longest.op_type, _name(graph.graph, longest))]
-        raise plain_graph.refused(source.path, "ONNX", operators) from error
+        raise plain_graph.refusal(source.path, "ONNX", operators) from error
 
 
 def _name(graph, node):

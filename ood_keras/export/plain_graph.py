@@ -48,9 +48,9 @@ def plain(
         ValueError: the function reads the bits of numbers that are no float32.
     """
     concrete = function.get_concrete_function()
-    frozen = _frozen(concrete)
+    frozen = _freeze(concrete)
     graph = frozen.graph.as_graph_def()
-    constants = _captured(concrete)
+    constants = _capture(concrete)
     _set_constants(graph, constants)
     specs = [
         tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.op.name)
@@ -107,7 +107,7 @@ def place(node: str) -> str:
     return f"layer {layer!r}, {node.rpartition('StatefulPartitionedCall/')[2]}"
 
 
-def refused(
+def refusal(
     path: Path, target: str, operators: Iterable[tuple[str, str]]
 ) -> ValueError:
     """The error for operators that a format does not have.
@@ -138,11 +138,11 @@ def nodes_of(
     function: tf.types.experimental.PolymorphicFunction, operators: Collection[str]
 ) -> list[tuple[str, str]]:
     """`[(operator, name)]` of the nodes of a `tf.function` that are such operators."""
-    graph = _frozen(function.get_concrete_function()).graph.as_graph_def()
+    graph = _freeze(function.get_concrete_function()).graph.as_graph_def()
     return [(node.op, node.name) for node in _nodes(graph) if node.op in operators]
 
 
-def _frozen(function):
+def _freeze(function):
     from tensorflow.python.framework import convert_to_constants
 
     try:
@@ -157,7 +157,7 @@ def _frozen(function):
         ) from error
 
 
-def _captured(function):
+def _capture(function):
     """The tensors, no variables, that a function holds: `{name of its input: array}`.
 
     A `Normalization` layer keeps its mean so. tf2onnx would ask the user for it.
@@ -433,7 +433,7 @@ def _replace_resizes(graph, specs):
     if not nodes:
         return []
     functions = []
-    for node, arguments in zip(nodes, _seen_by(graph, nodes, specs), strict=True):
+    for node, arguments in zip(nodes, _trace_inputs(graph, nodes, specs), strict=True):
         functions.append(_resizing(*_matrices(node, *arguments)))
         _call(node, functions[-1], node.input[:1])
         _add_to_library(graph, functions[-1])
@@ -456,7 +456,7 @@ def _resizing(rows, columns):
     return resize.get_concrete_function()
 
 
-def _seen_by(graph, nodes, specs):
+def _trace_inputs(graph, nodes, specs):
     """What each resizing node is given, the shape of the images in their place."""
     with tf.Graph().as_default() as known, tf.compat.v1.Session() as session:
         tf.graph_util.import_graph_def(graph, name="")

@@ -102,7 +102,7 @@ class Promise:
         if lost.sum() > share * expected.sum():
             changed = lost & ~np.isclose(live, scores, rtol=1e-2, atol=1e-2)
             raise PromiseError(
-                self._kept(expected, answers["pixels"])
+                self._describe_broken(expected, answers["pixels"])
                 + (
                     f" The model gives {changed.sum()} of them another score than "
                     "before: it was trained on, or otherwise changed, since. Fit the "
@@ -140,7 +140,7 @@ class Promise:
         if lost.sum() > _LOST_BY_ROUNDING * expected.sum() + 1:
             low, high = self.pixel_range
             raise PromiseError(
-                self._kept(expected, answers["files"], "as PNG files ")
+                self._describe_broken(expected, answers["files"], "as PNG files ")
                 + " Image files have 256 levels from 0 to 1, and these images, with "
                 f"pixels from {low:g} to {high:g}, lose what tells them apart. Were "
                 "they divided by 255 twice? Give the network, and the detector, pixels "
@@ -154,7 +154,7 @@ class Promise:
         )
         if lost.sum() > share * (expected & kept).sum():
             raise PromiseError(
-                self._kept(expected, answers["files"], "as PNG files ")
+                self._describe_broken(expected, answers["files"], "as PNG files ")
                 + " Nothing was exported"
             )
 
@@ -170,7 +170,9 @@ class Promise:
                 "it on the detector's scores of such images. Nothing was exported"
             )
 
-    def _kept(self, expected: np.ndarray, found: np.ndarray, way: str = "") -> str:
+    def _describe_broken(
+        self, expected: np.ndarray, found: np.ndarray, way: str = ""
+    ) -> str:
         return (
             "the exported model does not keep the promise of its threshold: of "
             f"{len(expected)} {self.origin} {expected.sum()} were accepted, and {way}"

@@ -15,7 +15,7 @@ from ood_keras.calibration.any_threshold import AnyThreshold
 from ood_keras.export import model_card, parity, promise
 from ood_keras.export.servable import (
     check_num_thresholds,
-    described,
+    describe_thresholds,
     output_contract,
 )
 from ood_keras.inference import manifest
@@ -68,7 +68,7 @@ def recalibrate(
     >>> export.recalibrate("saved_models/mnist/1", threshold)
     PosixPath('saved_models/mnist/2')
     """
-    thresholds = described(threshold, operating_points)
+    thresholds = describe_thresholds(threshold, operating_points)
     path = pathlib.Path(path)
     if path.name in ("", ".."):  # As in ".", whose parent is no other folder.
         path = path.resolve()

@@ -128,7 +128,7 @@ def saved_model(
     path = check_version(path)
     background = None if background is None else check_background(background)
     _check_parts(model, detector)
-    thresholds = described(threshold, operating_points, at_threshold)
+    thresholds = describe_thresholds(threshold, operating_points, at_threshold)
     check_num_thresholds(threshold, detector.num_classes)
     class_names = _class_names(class_names, detector, threshold)
     for name, value in {
@@ -230,7 +230,7 @@ def output_contract(threshold: AnyThreshold) -> Json:
     }
 
 
-def described(
+def describe_thresholds(
     threshold: AnyThreshold,
     operating_points: Mapping[str, Threshold] | None,
     at_threshold: Json | None = None,

@@ -172,7 +172,7 @@ def _answer_files(answer, contents, image_shape, background):
     rows = tf.concat([tf.where(kept)[:, 0], tf.where(~kept)[:1, 0]], axis=0)
     images = tf.where(
         tf.reshape(tf.gather(readable, rows), (-1, 1, 1, 1)),
-        image_bytes.scaled(tf.gather(pixels, rows)),
+        image_bytes.scale(tf.gather(pixels, rows)),
         float("nan"),
     )
     place = tf.where(kept, tf.cumsum(tf.cast(kept, tf.int32)), tf.size(rows)) - 1

@@ -87,7 +87,7 @@ def tflite(
     """
     formats = _check_formats(formats)
     tflite_predictor.interpreter_class()
-    source = edge.Source(
+    source = edge.ConversionSource(
         saved_model_path,
         "tflite",
         known_images,
@@ -112,7 +112,7 @@ def _write(folder, name, source, served, float32):
     """Writes one format into the new `folder`; returns its entry of the report."""
     content = {
         "float32": lambda: float32,
-        "float16": lambda: _halved(float32),
+        "float16": lambda: _halve(float32),
         "dynamic_range": lambda: served.convert(small=True),
         "int8": lambda: _integer(source),
     }[name]()
@@ -120,7 +120,7 @@ def _write(folder, name, source, served, float32):
     predictor = _store(folder, name, content, source, threshold, points)
     if name != "float32":
         scores = predictor.predict(source.known)["ood_score"]
-        threshold, points = source.recalibrated(scores)
+        threshold, points = source.recalibrate(scores)
         predictor = _store(folder, name, content, source, threshold, points)
     answers = source.ask(predictor.predict)
     if name == "float32":
@@ -166,13 +166,13 @@ class _Unproved(tflite_predictor.TFLitePredictor):
         pass
 
 
-def _halved(float32: bytes) -> bytes:
+def _halve(float32: bytes) -> bytes:
     flatbuffer = Flatbuffer(float32)
     flatbuffer.halve_weights()
     return flatbuffer.to_bytes()
 
 
-def _integer(source: edge.Source) -> bytes:
+def _integer(source: edge.ConversionSource) -> bytes:
     """The file that computes the network in 8 bits."""
     some = np.linspace(0, len(source.known) - 1, _MOST_REPRESENTATIVE).astype(int)
     pixels = np.rint(source.known[np.unique(some)] * 255).astype(np.uint8)
@@ -213,7 +213,7 @@ class _Served:
         dtypes: The floating-point types other than float32 that it computed in.
     """
 
-    def __init__(self, source: edge.Source, dtype: tf.DType) -> None:
+    def __init__(self, source: edge.ConversionSource, dtype: tf.DType) -> None:
         self._source = source
         self._module = tf.Module()
         self._module.model = model = tf.saved_model.load(str(source.path))
@@ -262,7 +262,7 @@ class _Served:
             operators = set(re.findall(r"\btf\.(\w+)", str(error)))
             nodes = plain_graph.nodes_of(self._serve, operators)
             if nodes:
-                refused = plain_graph.refused(path, "TFLite", nodes)
+                refused = plain_graph.refusal(path, "TFLite", nodes)
             else:
                 refused = ValueError(
                     f"TFLite's builtin operators cannot express {path} (detector "

@@ -413,5 +413,5 @@ def test_large_images_are_read_as_in_training(monkeypatch):
 
 def test_levels_are_those_of_a_division():
     levels = np.arange(256, dtype=np.uint8)
-    scaled = tf.function(image_bytes.scaled)(tf.constant(levels))
+    scaled = tf.function(image_bytes.scale)(tf.constant(levels))
     np.testing.assert_array_equal(scaled, levels.astype(np.float32) / np.float32(255))
