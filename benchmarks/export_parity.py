@@ -70,7 +70,7 @@ def live_answers(detector, threshold, images):
         class_id = np.where(accepts(score, threshold), known.argmax(axis=1), -1)
         return {"ood_score": score, "class_id": class_id}
 
-    return answers.joined([answer(batch) for batch in batches(images)])
+    return answers.join([answer(batch) for batch in batches(images)])
 
 
 def in_python(path, images):
@@ -79,9 +79,7 @@ def in_python(path, images):
     model = tf.saved_model.load(str(path))
     run = model.signatures["serving_default"]
     parts = [run(image=tf.constant(batch)) for batch in batches(images)]
-    return answers.joined(
-        [{key: v.numpy() for key, v in part.items()} for part in parts]
-    )
+    return answers.join([{key: v.numpy() for key, v in part.items()} for part in parts])
 
 
 def in_session(path, images):
@@ -93,7 +91,7 @@ def in_session(path, images):
         outputs = {name: tensor.name for name, tensor in signature.outputs.items()}
         feed = signature.inputs["image"].name
         parts = [session.run(outputs, {feed: batch}) for batch in batches(images)]
-    return answers.joined(parts)
+    return answers.join(parts)
 
 
 def in_cpp(path, images):

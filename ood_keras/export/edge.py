@@ -140,7 +140,7 @@ class ConversionSource:
         float32, _ = plain_graph.plain(serve, "tflite")
 
         def predict(images):
-            return answering.joined(
+            return answering.join(
                 [
                     {name: value.numpy() for name, value in float32(batch).items()}
                     for batch, _ in batches.iterate(images)

@@ -8,7 +8,7 @@ from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL, accepts
 from ood_keras.types import Answer, ImageShape, Json
 
 
-def joined(parts: Sequence[Answer]) -> Answer:
+def join(parts: Sequence[Answer]) -> Answer:
     """The answers for several batches as one."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -98,8 +98,8 @@ def score(
         listing = pathlib.Path(folder) / "listing.jsonl"
         inputs.write_listing(listing, paths)
         if left_out is not None:
-            left_out.update(inputs.left_out(listing))
-        for rows, _ in _scored(predictor, listing, (0, 0), threshold, options):
+            left_out.update(inputs.read_left_out(listing))
+        for rows, _ in _score_batches(predictor, listing, (0, 0), threshold, options):
             yield from rows
 
 
@@ -171,10 +171,12 @@ def score_to_file(
             state = partial.begin(settings, total, head)
         start, done = time.monotonic(), sum(state["counts"].values())
         position = tuple(state["position"])
-        batches = _scored(predictor, partial.listing, position, threshold, options)
+        batches = _score_batches(
+            predictor, partial.listing, position, threshold, options
+        )
         with _bar(progress, state["total"], done) as bar, partial.rows(state) as file:
             for rows, position in batches:
-                file.write(_encoded(output.suffix, rows, probabilities))
+                file.write(_encode(output.suffix, rows, probabilities))
                 for row in rows:
                     state["counts"][_outcome(row)] += 1
                 state["position"] = position
@@ -182,7 +184,7 @@ def score_to_file(
                 bar.update(len(rows))
             partial.save(state, file)
         seconds = max(time.monotonic() - start, 1e-9)
-        state["left_out"] = inputs.left_out(partial.listing)
+        state["left_out"] = inputs.read_left_out(partial.listing)
         partial.finish(state, probabilities)
     return _counts(state, (sum(state["counts"].values()) - done) / seconds)
 
@@ -199,7 +201,7 @@ def summary(counts: Json) -> str:
     return "\n".join(lines)
 
 
-def counted(rows: Iterable[Json], counts: Json) -> Iterator[Json]:
+def count_rows(rows: Iterable[Json], counts: Json) -> Iterator[Json]:
     """Yields the rows on, and adds them up in the dict `counts` as they pass."""
     start = time.monotonic()
     counts |= {"images": 0, "accepted": 0, "rejected": 0, "unreadable": 0}
@@ -253,7 +255,7 @@ def _check_first(
     inputs.check_shapes(paths, predictor.image_shape)
 
 
-def _scored(
+def _score_batches(
     predictor: "Predictor | TFLitePredictor | ONNXPredictor",
     listing: pathlib.Path,
     position: tuple[int, int],
@@ -265,7 +267,7 @@ def _scored(
     size = max(1, min(_BATCH_SIZE, _BATCH_BYTES // image_bytes))
     stream = inputs.items(listing, position, predictor.image_shape, **options)
     prepared = (
-        (batch, _prepared(predictor, batch)) for batch in inputs.batched(stream, size)
+        (batch, _prepare(predictor, batch)) for batch in inputs.group(stream, size)
     )
     for batch, contents in _ahead(prepared):
         rows = [_row_of_error(item, predictor) for item in batch]
@@ -280,7 +282,7 @@ def _scored(
         yield rows, batch[-1].position
 
 
-def _prepared(
+def _prepare(
     predictor: "Predictor | TFLitePredictor | ONNXPredictor", batch: list[inputs.Item]
 ) -> np.ndarray | list:
     """What the model is given for a batch: images, or a list of files to decode."""
@@ -343,7 +345,7 @@ def _head(suffix: str, class_names: Iterable[str], probabilities: bool) -> bytes
     return _csv_lines([[*COLUMNS, *columns]])
 
 
-def _encoded(suffix, rows, probabilities):
+def _encode(suffix, rows, probabilities):
     """The rows as the bytes of CSV or JSON lines."""
     keys = (*COLUMNS, "probabilities") if probabilities else COLUMNS
     rows = [
@@ -507,7 +509,7 @@ class _Partial:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise _explained(error, self._rows) from error
+            raise _explain(error, self._rows) from error
 
     def save_now_and_then(self, state: Json, file: IO[bytes]) -> None:
         if time.monotonic() - self._saved >= _SAVE_EVERY:
@@ -533,7 +535,7 @@ class _Partial:
     def remove(self) -> None:
         """Removes what is its own, the state last, and the folder if it is empty."""
         with contextlib.suppress(OSError):
-            counts = inputs.left_out_beside(self.listing)
+            counts = inputs.left_out_path(self.listing)
             for path in (self.listing, counts, self._rows, self._made, self._state):
                 for unfinished in self.folder.glob(f".{path.name}.*.tmp*"):
                     unfinished.unlink()
@@ -548,8 +550,8 @@ def _partial(output: pathlib.Path) -> Iterator[_Partial]:
     try:
         partial.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _explained(error, partial.folder) from error
-    with _locked(partial.folder, output):
+        raise _explain(error, partial.folder) from error
+    with _lock(partial.folder, output):
         try:
             yield partial
         finally:
@@ -558,7 +560,7 @@ def _partial(output: pathlib.Path) -> Iterator[_Partial]:
 
 
 @contextlib.contextmanager
-def _locked(folder: pathlib.Path, output: pathlib.Path) -> Iterator[None]:
+def _lock(folder: pathlib.Path, output: pathlib.Path) -> Iterator[None]:
     """Locks the folder, unless another process has or had it."""
     with contextlib.ExitStack() as held:
         try:
@@ -570,7 +572,7 @@ def _locked(folder: pathlib.Path, output: pathlib.Path) -> Iterator[None]:
         except (BlockingIOError, FileNotFoundError):
             ours = False
         except OSError as error:
-            raise _explained(error, folder) from error
+            raise _explain(error, folder) from error
         if not ours:
             raise BlockingIOError(
                 errno.EWOULDBLOCK,
@@ -579,7 +581,7 @@ def _locked(folder: pathlib.Path, output: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def _explained(error: OSError, path: pathlib.Path) -> OSError:
+def _explain(error: OSError, path: pathlib.Path) -> OSError:
     return OSError(
         error.errno,
         f"could not write {path}: {error.strerror}. Free space or choose a writable "

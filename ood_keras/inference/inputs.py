@@ -88,7 +88,7 @@ def write_listing(listing: Path, paths: Iterable[str]) -> int | None:
         paths: PNG, JPEG, IDX and TFRecord files, whatever they are called, the latter
             two packed by gzip or zlib or not; folders and globs; in this order. What
             lies in a folder, at any depth, or matches a glob is sorted by its name;
-            hidden files and those of other kinds are left out of it, see `left_out`,
+            hidden files and those of other kinds are left out of it, see `read_left_out`,
             and links to folders are not followed. A file that is named itself is
             listed in any case.
 
@@ -105,10 +105,10 @@ def write_listing(listing: Path, paths: Iterable[str]) -> int | None:
     # It counts only when all of it was written, so it need not be there whole or not.
     with open(listing, "w") as file:
         for path in paths:
-            lines = (json.dumps(entry) + "\n" for entry in _found(path, skipped))
+            lines = (json.dumps(entry) + "\n" for entry in _find(path, skipped))
             empty = True
             # Two `**` find a file more than once.
-            for line, _ in itertools.groupby(_sorted(lines)):
+            for line, _ in itertools.groupby(_sort(lines)):
                 empty = False
                 file.write(line)
                 count = _count(*json.loads(line))
@@ -121,16 +121,16 @@ def write_listing(listing: Path, paths: Iterable[str]) -> int | None:
                 )
         file.flush()
         os.fsync(file.fileno())
-    files.write_json(left_out_beside(listing), dict(skipped))
+    files.write_json(left_out_path(listing), dict(skipped))
     return total
 
 
-def left_out_beside(listing: Path) -> pathlib.Path:
+def left_out_path(listing: Path) -> pathlib.Path:
     """Returns the path of the file that counts what a listing leaves out."""
     return pathlib.Path(f"{os.fspath(listing)}.left_out")
 
 
-def left_out(listing: Path) -> dict[str, int]:
+def read_left_out(listing: Path) -> dict[str, int]:
     """Returns how many files of folders and globs a listing leaves out, and why.
 
     Args:
@@ -140,12 +140,12 @@ def left_out(listing: Path) -> dict[str, int]:
         `{".heic (HEIC)": 5, ".txt (no picture)": 1}`; hidden files, and what operating
         systems leave in folders, are not counted.
     """
-    path = left_out_beside(listing)
+    path = left_out_path(listing)
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def describe(counts: Mapping[str, int]) -> str:
-    """What `left_out` returns, as text.
+    """What `read_left_out` returns, as text.
 
     >>> describe({".heic (HEIC)": 5, ".txt (no picture)": 1})
     '6 other files: 5 .heic (HEIC), 1 .txt (no picture)'
@@ -233,7 +233,7 @@ def read_again(
     return next(contents)[0]
 
 
-def batched(stream: Iterable[Item], size: int) -> Iterator[list[Item]]:
+def group(stream: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """Yields lists of at most `size` items that can be scored together."""
     batch: list[Item] = []
     kinds: set[type] = set()
@@ -260,7 +260,7 @@ def _kind_and_bytes(content: bytes | np.ndarray | None) -> tuple[type | None, in
     return type(content), getattr(content, "nbytes", None) or len(content)
 
 
-def _found(path: str, skipped: collections.Counter) -> Iterator[tuple[str, str]]:
+def _find(path: str, skipped: collections.Counter) -> Iterator[tuple[str, str]]:
     """Yields `(path, kind)` for all that a path of the user leads to.
 
     Args:
@@ -396,7 +396,7 @@ def _head(path: str) -> bytes:
         return b""
 
 
-def _sorted(lines: Iterator[str]) -> Iterator[str]:
+def _sort(lines: Iterator[str]) -> Iterator[str]:
     """Yields strings in order, in constant memory: sorted pieces on disk, merged."""
     with contextlib.ExitStack() as stack:
         pieces: list[IO[str]] = []

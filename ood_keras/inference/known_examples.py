@@ -63,7 +63,7 @@ class KnownExamples:
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "labels", labels.astype(np.int32))
         for name in ("known_scores", "unknown_scores"):
-            object.__setattr__(self, name, _thinned(getattr(self, name)))
+            object.__setattr__(self, name, _thin(getattr(self, name)))
         if not len(self.known_scores):
             raise ValueError(
                 "`known_scores` holds no finite score; give those of the "
@@ -95,7 +95,7 @@ def read(folder: Path) -> KnownExamples | None:
         raise ValueError(f"the file {path} is not {what}: {error}") from error
 
 
-def _thinned(scores: np.ndarray) -> np.ndarray:
+def _thin(scores: np.ndarray) -> np.ndarray:
     scores = np.asarray(scores, np.float32)
     scores = np.sort(scores[np.isfinite(scores)])
     if len(scores) > _NUM_QUANTILES:

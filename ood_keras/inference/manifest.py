@@ -52,11 +52,11 @@ def write(
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
-        "files": {name: _measured(path) for name, path in _files(folder).items()},
+        "files": {name: _measure(path) for name, path in _files(folder).items()},
     }
     for name, text in {name: pages[name](content) for name in pages}.items():
         files.write_text(folder / name, text)
-        content["files"][name] = _measured(folder / name)
+        content["files"][name] = _measure(folder / name)
     content[_CHECKSUM] = _own_checksum(content)
     files.write_json(folder / NAME, content)
 
@@ -87,7 +87,7 @@ def read(folder: Path) -> Json:
         checksum, listed = content[_CHECKSUM], content["files"]
         newer = content["format"] > FORMAT
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _damaged(folder, [f"{NAME} cannot be read"]) from error
+        raise _damage_error(folder, [f"{NAME} cannot be read"]) from error
     if newer:
         raise ValueError(
             f"{folder} was exported by a newer ood_keras (format {content['format']}; "
@@ -95,7 +95,7 @@ def read(folder: Path) -> Json:
         )
     if checksum != _own_checksum(content):
         # Then what it says about the other files is worth nothing either.
-        raise _damaged(folder, [f"{NAME} was changed"])
+        raise _damage_error(folder, [f"{NAME} was changed"])
     problems = manifest_form.problems(content)
     if problems:
         raise ValueError(
@@ -116,7 +116,7 @@ def read(folder: Path) -> Json:
             problems.append(f"{name} was changed")
     problems += [f"{name} was added" for name in sorted(present.keys() - listed.keys())]
     if problems:
-        raise _damaged(folder, problems)
+        raise _damage_error(folder, problems)
     return content
 
 
@@ -143,7 +143,7 @@ def _files(folder: Path) -> dict[str, pathlib.Path]:
     return found
 
 
-def _measured(path: pathlib.Path) -> Json:
+def _measure(path: pathlib.Path) -> Json:
     return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 
@@ -194,7 +194,7 @@ def _some(sentences: list[str], most: int = 5) -> str:
     return "; ".join([*sentences[:most], *more])
 
 
-def _damaged(folder: pathlib.Path, problems: list[str]) -> ValueError:
+def _damage_error(folder: pathlib.Path, problems: list[str]) -> ValueError:
     return ValueError(
         f"{folder} is damaged or was changed after it was exported, and is not loaded: "
         f"{'; '.join(problems)}. Copy it again from its source, or export it again"

@@ -52,7 +52,7 @@ class ONNXPredictor(EdgePredictor):
         except Exception as error:  # The runtime has a class for every kind of it.
             raise ValueError(f"this ONNX model cannot be run: {error}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
-        manifest.check_alike(self._folder, dict(self._stated_and_found()))
+        manifest.check_alike(self._folder, dict(self._read_stated_and_found()))
 
     def predict(
         self,
@@ -88,16 +88,16 @@ class ONNXPredictor(EdgePredictor):
         ]
         if not parts:
             parts = [self._run(np.zeros((0, *self.image_shape), np.float32), limit)]
-        answer = answers.joined(parts)
+        answer = answers.join(parts)
         labels = answers.labels_of(answer["class_id"], self.class_names)
         return {**answer, "label": labels}
 
-    def _stated_and_found(self):
+    def _read_stated_and_found(self):
         """Yields what the manifest says and what the file is, see `check_alike`."""
         yield "format", (self.manifest.get("converted_to"), "onnx")
         inputs = {each.name: each for each in self._session.get_inputs()}
         yield "inputs", (["image", "threshold"], sorted(inputs))
-        yield "outputs", (self._expected(), sorted(self._outputs))
+        yield "outputs", (self._list_outputs(), sorted(self._outputs))
         yield "shape of images", (self.image_shape, _sizes(inputs["image"])[1:])
         type_ = inputs["image"].type.removeprefix("tensor(").removesuffix(")")
         stated = self.manifest["input"]["image"]["dtype"]
@@ -113,7 +113,7 @@ class ONNXPredictor(EdgePredictor):
             yield "threshold", (self.threshold, float(metadata["threshold"]))
 
     @staticmethod
-    def _expected() -> list[str]:
+    def _list_outputs() -> list[str]:
         return ["accepted", "class_id", "ood_score", "probabilities", "valid"]
 
     def _run(self, batch, limit):

@@ -53,7 +53,7 @@ class Predictor:
 
         # The functions of a loaded model live no longer than the model.
         self._model = tf.saved_model.load(str(self.path))
-        manifest.check_alike(self.path, dict(self._stated_and_found()))
+        manifest.check_alike(self.path, dict(self._read_stated_and_found()))
 
     def predict(
         self,
@@ -92,7 +92,7 @@ class Predictor:
             else:
                 limits = np.full(len(batch), threshold, np.float32)
                 parts.append(self._run("predict_at", image=batch, threshold=limits))
-        return answers.joined(parts)
+        return answers.join(parts)
 
     def predict_bytes(
         self,
@@ -119,7 +119,7 @@ class Predictor:
         answers.check_contents(contents, self.image_shape)
         batch_size = check_count("batch_size", batch_size)
         starts = range(0, max(1, len(contents)), batch_size)
-        answer = answers.joined(
+        answer = answers.join(
             [
                 self._run(
                     "predict_bytes",
@@ -145,7 +145,7 @@ class Predictor:
             A dict of float32 arrays: `features` `(num_images, D)` and `logits`
             `(num_images, K)`.
         """
-        return answers.joined(
+        return answers.join(
             [
                 self._run("features", image=batch)
                 for batch in self._batches(images, batch_size)
@@ -164,7 +164,7 @@ class Predictor:
                 answers.check_shape(array, self.image_shape)
             yield np.zeros((0, *self.image_shape), np.float32)
 
-    def _stated_and_found(self):
+    def _read_stated_and_found(self):
         """Yields what the manifest says and what the graph is, see `check_alike`."""
         found = self._model.signatures
         names = {"serving_default", "predict_at", "features"}

@@ -93,17 +93,17 @@ class TFLitePredictor(EdgePredictor):
                 for image in answers.check_shape(batch, self.image_shape)
             ]
         none = {name: value[:0] for name, value in self._invalid().items()}
-        answer = answers.joined([none, *parts])
+        answer = answers.join([none, *parts])
         if threshold is None:
             return answer
         threshold = answers.threshold_value(threshold, self.operating_points)
         return answers.at_threshold(answer, threshold, self.class_names)
 
     def _check_alike(self):
-        found = dict(self._stated_and_found(self._run.graph))
+        found = dict(self._read_stated_and_found(self._run.graph))
         manifest.check_alike(self._folder, found)
 
-    def _stated_and_found(self, graph):
+    def _read_stated_and_found(self, graph):
         """Yields what the manifest says and what the file is, see `check_alike`."""
         yield "format", (True, self.manifest.get("converted_to") in FORMATS)
         yield "outputs", (sorted(self._invalid()), sorted(graph["outputs"]))

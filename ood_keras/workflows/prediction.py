@@ -49,7 +49,7 @@ def table(
     left_out: dict[str, int] = {}
     drawn: dict[bool, list[Json]] = {True: [], False: []}
     rows = export.score(predictor, paths, left_out=left_out, **options)
-    rows = batch_scoring.counted(rows, counts)
+    rows = batch_scoring.count_rows(rows, counts)
     first = list(itertools.islice(rows, _NUM_MEASURED))
     width = max(5, *(len(_name(row)) for row in first))
     yield f"{'image':<{width}}  {'label':<12}  ood_score"

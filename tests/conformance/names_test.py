@@ -315,7 +315,7 @@ def test_rows_hold_any_name(suffix):
         for row, label in enumerate(NASTY)
     ]
     content = batch_scoring._head(suffix, NASTY, True)
-    content = (content + batch_scoring._encoded(suffix, rows, True)).decode()
+    content = (content + batch_scoring._encode(suffix, rows, True)).decode()
     if suffix == ".jsonl":
         lines = [json.loads(line) for line in content.splitlines()]
         assert [line["label"] for line in lines] == [names.valid(n) for n in NASTY]

@@ -851,5 +851,5 @@ def test_batches_end_at_bytes_and_at_another_kind():
 
     array = np.zeros(IMAGE_SHAPE, np.uint8)
     contents = [b"1", None, b"2", array, None, array, b"3", bytes(2**26), b"4", b"5"]
-    sizes = [len(batch) for batch in inputs.batched(stream(*contents), 2)]
+    sizes = [len(batch) for batch in inputs.group(stream(*contents), 2)]
     assert sizes == [2, 1, 2, 1, 1, 1, 2]

@@ -60,7 +60,7 @@ def rewrite(folder, content):
     content = {**content}
     if isinstance(content.get("files"), dict):
         content["files"] = {
-            name: manifest._measured(path)
+            name: manifest._measure(path)
             for name, path in manifest._files(folder).items()
         }
     content["manifest_sha256"] = manifest._own_checksum(content)
