@@ -79,7 +79,7 @@ def surplus(height, width, packed):
 
 def pairs(image_shape):
     """`{name: (hostile, honest)}`: of like sizes, the bytes of files."""
-    from ood_keras.image_files import most_packed
+    from ood_keras.image_files import max_packed_bytes
 
     generator = np.random.default_rng(0)
     height, width, channels = image_shape
@@ -112,7 +112,7 @@ def pairs(image_shape):
             honest,
         ),
         "PNG of 600 x 600, all that it may hold behind its last row": (
-            surplus(600, 600, most_packed(600 * 1801, 600) - 9000),
+            surplus(600, 600, max_packed_bytes(600 * 1801, 600) - 9000),
             encoded(generator.integers(0, 256, (600, 600, 3)).astype(np.uint8)),
         ),
         "PNG of 40,000 empty text chunks": (

@@ -69,7 +69,7 @@ def is_clutter(name: str) -> bool:
     return name.startswith(".") or name.casefold() in CLUTTER
 
 
-def unpacked(
+def unpack(
     file: IO[bytes], is_plain: Callable[[bytes], bool] | None = None
 ) -> "Stream":
     """Returns a stream of a file's content, unpacked if its bytes are gzip or zlib.

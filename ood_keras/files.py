@@ -61,7 +61,7 @@ def lock(descriptor: int, *, wait: bool = False) -> bool:
 
 
 @contextlib.contextmanager
-def locked_folder(path: "Path", *, wait: bool = False) -> Iterator[int | None]:
+def lock_folder(path: "Path", *, wait: bool = False) -> Iterator[int | None]:
     """Locks a folder for this process alone, as far as folders can be locked there.
 
     Args:
@@ -109,7 +109,7 @@ def atomic_file(path: "Path") -> Iterator[pathlib.Path]:
         _flush(temporary)
         os.replace(temporary, path)
     except Exception as error:
-        explained = _explained(error, path)
+        explained = _explain(error, path)
         if explained is None:
             raise
         raise explained from error
@@ -133,24 +133,24 @@ def atomic_directory(path: "Path") -> Iterator[pathlib.Path]:
     """
     path = pathlib.Path(path)
     if path.exists():
-        raise _taken(path)
+        raise _exists_error(path)
     temporary = held = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_unfinished(path)
-        temporary, held = _locked_directory(path)
+        temporary, held = _make_locked_directory(path)
         temporary.chmod(0o755)
         yield temporary
         if path.exists():  # An empty folder would be replaced.
-            raise _taken(path)
+            raise _exists_error(path)
         try:
             os.replace(temporary, path)
         except OSError as error:
-            raise (_taken(path) if path.exists() else error) from error
+            raise (_exists_error(path) if path.exists() else error) from error
     except (FileExistsError, BlockingIOError):
         raise
     except Exception as error:
-        explained = _explained(error, path)
+        explained = _explain(error, path)
         if explained is None:
             raise
         raise explained from error
@@ -225,7 +225,9 @@ def check_clock() -> None:
         )
 
 
-def _locked_directory(path: pathlib.Path) -> tuple[pathlib.Path, contextlib.ExitStack]:
+def _make_locked_directory(
+    path: pathlib.Path,
+) -> tuple[pathlib.Path, contextlib.ExitStack]:
     """Makes a temporary folder beside `path`; returns it and what closes its lock."""
     while True:
         temporary = pathlib.Path(
@@ -236,7 +238,7 @@ def _locked_directory(path: pathlib.Path) -> tuple[pathlib.Path, contextlib.Exit
         # Until it is locked, another process may take it for a leftover.
         with contextlib.suppress(FileNotFoundError):
             held = contextlib.ExitStack()
-            held.enter_context(locked_folder(temporary, wait=True))
+            held.enter_context(lock_folder(temporary, wait=True))
             if temporary.exists():
                 return temporary, held
             held.close()
@@ -271,7 +273,7 @@ def _remove_unfinished(path: pathlib.Path) -> None:
             )
 
 
-def _taken(path: pathlib.Path) -> FileExistsError:
+def _exists_error(path: pathlib.Path) -> FileExistsError:
     return FileExistsError(
         f"{path} exists already and is never overwritten. Choose another folder "
         "(for an exported model: the next version number), or remove it first."
@@ -283,7 +285,7 @@ def _flush(path: pathlib.Path) -> None:
         os.fsync(file.fileno())
 
 
-def _explained(error, path):
+def _explain(error, path):
     """What to raise in place of an error if a disk is at fault, naming `path`.
 
     TensorFlow, for one, has errors of its own for a full disk.

@@ -26,7 +26,7 @@ PNG:
   length that its colour type asks for (for a palette 1 to as many bytes as it has
   colours, and the bits can name);
 * the zlib stream of the IDAT chunks is whole, with its checksum, and holds exactly the
-  rows that IHDR declares; it is not longer than `most_packed` of them, and not too
+  rows that IHDR declares; it is not longer than `max_packed_bytes` of them, and not too
   short to hold them (deflate packs 1,032 bytes into one at best);
 * 16 bits become the upper 8; a colour of the palette that does not exist is black.
 
@@ -146,7 +146,7 @@ def read(content: bytes, background: int | None = BACKGROUND) -> np.ndarray:
     if content.startswith(JPEG):
         return _read_jpeg(content)
     if not content:
-        raise _damaged("it is empty")
+        raise _damage_error("it is empty")
     raise Refused(
         "is no readable picture: neither PNG nor JPEG. Convert it, or remove it"
     )
@@ -206,7 +206,7 @@ def most_parts(num_bytes: int) -> int:
     return MAX_PARTS + num_bytes // PART_BYTES
 
 
-def most_packed(num_bytes: int, height: int) -> int:
+def max_packed_bytes(num_bytes: int, height: int) -> int:
     """How long the zlib stream of so many bytes of rows may be.
 
     No encoder takes more: fixed Huffman codes are nine bits for eight, and rows that
@@ -233,30 +233,30 @@ def _read_png(content: bytes, background: int | None) -> np.ndarray:
 def _walk_png(content):
     """The `_Png` that a file is, after all checks but those of the rows."""
     if content[8:16] != b"\0\0\0\rIHDR":
-        raise _damaged("a PNG file starts with the chunk IHDR of 13 bytes")
+        raise _damage_error("a PNG file starts with the chunk IHDR of 13 bytes")
     view, position = memoryview(content), len(PNG)
     found = {b"IHDR": [], b"PLTE": [], b"tRNS": [], b"IDAT": []}
     last, most = b"", most_parts(len(content))
     for _ in range(most):
         if len(content) < position + 12:
-            raise _damaged("truncated, it has no chunk IEND")
+            raise _damage_error("truncated, it has no chunk IEND")
         length, kind = struct.unpack_from(">I4s", content, position)
         end = position + 12 + length
         if len(content) < end:
-            raise _damaged(f"truncated in its chunk {_shown(kind)}")
+            raise _damage_error(f"truncated in its chunk {_show(kind)}")
         if not (kind.isascii() and kind.isalpha()):
-            raise _damaged(f"a chunk is called {kind!r}")
+            raise _damage_error(f"a chunk is called {kind!r}")
         if kind in found or kind == b"IEND":
             (checksum,) = struct.unpack_from(">I", content, end - 4)
             if zlib.crc32(view[position + 4 : end - 4]) != checksum:
-                raise _damaged(f"the checksum of its chunk {_shown(kind)} is wrong")
+                raise _damage_error(f"the checksum of its chunk {_show(kind)} is wrong")
             if kind == b"IEND":
                 break
             _check_place(kind, last, found)
             found[kind].append(view[position + 8 : end - 4])
         elif kind[0] & 0x20 == 0:
             raise Refused(
-                f"needs the chunk {_shown(kind)}, which is not of the PNG standard. "
+                f"needs the chunk {_show(kind)}, which is not of the PNG standard. "
                 "Save it again as a plain PNG, or remove it"
             )
         last, position = kind, end
@@ -265,23 +265,23 @@ def _walk_png(content):
             f"has more than {most} chunks, the most for a file of {len(content)} "
             "bytes. Save it again, or remove it"
         )
-    return _checked_png(found)
+    return _check_png(found)
 
 
 def _check_place(kind, last, found):
     """Raises if a chunk may not stand where it does."""
     if kind == b"IDAT":
         if found[kind] and last != kind:
-            raise _damaged("another chunk stands among its IDAT chunks")
+            raise _damage_error("another chunk stands among its IDAT chunks")
     elif found[kind]:
-        raise _damaged(f"it has two {_shown(kind)} chunks")
+        raise _damage_error(f"it has two {_show(kind)} chunks")
     elif found[b"IDAT"]:
-        raise _damaged(f"its chunk {_shown(kind)} stands behind the pixels")
+        raise _damage_error(f"its chunk {_show(kind)} stands behind the pixels")
     elif kind == b"PLTE" and found[b"tRNS"]:
-        raise _damaged("its chunk tRNS stands before the palette")
+        raise _damage_error("its chunk tRNS stands before the palette")
 
 
-def _checked_png(found):
+def _check_png(found):
     """The `_Png` of the content of its chunks."""
     (header,) = found[b"IHDR"]
     width, height, bits, colour, packing, filtering, laced = struct.unpack(
@@ -293,7 +293,7 @@ def _checked_png(found):
         or (packing, filtering) != (0, 0)
         or laced not in PNG_PASSES
     ):
-        raise _damaged(
+        raise _damage_error(
             f"{bits} bits, colour type {colour}, compression {packing}, filter "
             f"{filtering} and interlace {laced} do not go together in a PNG file"
         )
@@ -301,15 +301,15 @@ def _checked_png(found):
         bytes(found[kind][0]) if found[kind] else None for kind in (b"PLTE", b"tRNS")
     )
     if colour == 3 and palette is None:
-        raise _damaged("it has no palette")
+        raise _damage_error("it has no palette")
     colours = len(palette) // 3 if palette is not None else 0
     if palette == b"" or (colour == 3 and (len(palette) % 3 or colours > 256)):
-        raise _damaged(f"its palette has {len(palette)} bytes")
+        raise _damage_error(f"its palette has {len(palette)} bytes")
     if transparency is not None:
         most = min(colours, 2**bits)
         expected = {0: (2,), 2: (6,), 3: range(1, most + 1)}.get(colour, ())
         if len(transparency) not in expected:
-            raise _damaged(
+            raise _damage_error(
                 f"its chunk tRNS has {len(transparency)} bytes, for colour type "
                 f"{colour}" + f" of {colours} colours" * (colour == 3)
             )
@@ -329,8 +329,8 @@ def _check_rows(png: _Png) -> None:
             bits = columns * png.bits * PNG_SAMPLES[png.colour]
             size += rows * (1 + -(-bits // 8))
     if len(png.packed) * DEFLATE_RATIO < size:
-        raise _damaged("pixels are missing")
-    if len(png.packed) > most_packed(size, png.height):
+        raise _damage_error("pixels are missing")
+    if len(png.packed) > max_packed_bytes(size, png.height):
         raise Refused(
             f"has {len(png.packed)} bytes of compressed pixels for {size} bytes of "
             "pixels. Save it again, or remove it"
@@ -345,13 +345,13 @@ def _check_rows(png: _Png) -> None:
                 found += len(unpacking.decompress(rest, 16 * _SLICE))
                 rest = unpacking.unconsumed_tail
     except zlib.error as error:
-        raise _damaged(f"its pixels cannot be unpacked ({error})") from None
+        raise _damage_error(f"its pixels cannot be unpacked ({error})") from None
     if found > size:
-        raise _damaged("there is more behind its last row")
+        raise _damage_error("there is more behind its last row")
     if found < size:
-        raise _damaged("pixels are missing")
+        raise _damage_error("pixels are missing")
     if not unpacking.eof:
-        raise _damaged("the end and the checksum of its pixels are missing")
+        raise _damage_error("the end and the checksum of its pixels are missing")
 
 
 def _of_palette(png, background):
@@ -436,7 +436,7 @@ def _walk_jpeg(content):
     for _ in range(most):
         marker = _MARKER.search(content, position)
         if marker is None:
-            raise _damaged("truncated, it has no end marker")
+            raise _damage_error("truncated, it has no end marker")
         start, kind = marker.start(), content[marker.start() + 1]
         if scans:
             kept.append(view[position:start])
@@ -446,7 +446,7 @@ def _walk_jpeg(content):
         _check_segment(kind, frame, scans)
         end = position + int.from_bytes(view[position : position + 2], "big")
         if end < position + 2 or len(content) < end:
-            raise _damaged("truncated in a segment")
+            raise _damage_error("truncated in a segment")
         if kind in JPEG_FRAMES:
             frame = kind, content[position + 2 : end]
             _check_frame(frame[1], len(content))
@@ -465,7 +465,7 @@ def _walk_jpeg(content):
             "bytes. Save it again, or remove it"
         )
     if not scans:
-        raise _damaged("it holds no pixels")
+        raise _damage_error("it holds no pixels")
     _check_scans(*frame, scans)
     return b"".join([*kept, b"\xff\xd9"])
 
@@ -473,10 +473,10 @@ def _walk_jpeg(content):
 def _check_segment(kind: int, frame: tuple[int, bytes] | None, scans: list) -> None:
     if kind in JPEG_FRAMES:
         if frame or scans:
-            raise _damaged("it states its size twice")
+            raise _damage_error("it states its size twice")
     elif kind == 0xDA:
         if not frame:
-            raise _damaged("its pixels come before its size")
+            raise _damage_error("its pixels come before its size")
     elif kind not in JPEG_SEGMENTS:
         raise Refused(
             f"has the marker 0xFF{kind:02X}: it is damaged, or no baseline or "
@@ -486,7 +486,7 @@ def _check_segment(kind: int, frame: tuple[int, bytes] | None, scans: list) -> N
 
 def _check_frame(frame: bytes, num_bytes: int) -> None:
     if len(frame) < 6:
-        raise _damaged("its frame header is too short")
+        raise _damage_error("its frame header is too short")
     bits, height, width, components = struct.unpack_from(">BHHB", frame)
     if bits != 8 or components not in (1, 3, 4):
         raise Refused(
@@ -494,12 +494,12 @@ def _check_frame(frame: bytes, num_bytes: int) -> None:
             "Convert it"
         )
     if len(frame) != 6 + 3 * components:
-        raise _damaged("its frame header has the wrong length")
+        raise _damage_error("its frame header has the wrong length")
     if len(set(frame[6::3])) < components:
-        raise _damaged("two of its components have one name")
+        raise _damage_error("two of its components have one name")
     check_size(width, height)
     if width * height > JPEG_PIXELS_A_BYTE * num_bytes:
-        raise _damaged(f"{num_bytes} bytes cannot hold {width}x{height} pixels")
+        raise _damage_error(f"{num_bytes} bytes cannot hold {width}x{height} pixels")
 
 
 def _check_scans(kind: int, frame: bytes, scans: list[bytes]) -> None:
@@ -509,13 +509,13 @@ def _check_scans(kind: int, frame: bytes, scans: list[bytes]) -> None:
     for scan in scans:
         count = scan[0] if scan else 0
         if not 1 <= count <= 4 or len(scan) != 4 + 2 * count:
-            raise _damaged("the header of a scan has the wrong length")
+            raise _damage_error("the header of a scan has the wrong length")
         first, last, bits = scan[-3:]
         rows = [name in scan[1:-3:2] for name in names]
         # In full, or, where scans are out of order, again only in part.
         complete[rows, first : last + 1] = bits & 15 == 0
     if kind == 0xC2 and not complete.all():
-        raise _damaged("scans are missing")
+        raise _damage_error("scans are missing")
 
 
 def _changes_pixels(kind: int, content: bytes, position: int, end: int) -> bool:
@@ -539,14 +539,14 @@ def _by_pillow(open_file, content, load):
         raise
     # Pillow's decoders raise many types on broken content; each means the same to us.
     except Exception as error:
-        raise _damaged(f"{type(error).__name__}: {error}") from error
+        raise _damage_error(f"{type(error).__name__}: {error}") from error
 
 
-def _damaged(what: str) -> Refused:
+def _damage_error(what: str) -> Refused:
     return Refused(
         f"is no readable picture: {what}. Fetch or save it again, or remove it"
     )
 
 
-def _shown(kind: bytes) -> str:
+def _show(kind: bytes) -> str:
     return kind.decode("latin-1")

@@ -49,7 +49,7 @@ def on_page(value: Any) -> Any:
     return type(value)(valid(value)) if hasattr(value, "__html__") else one_line(value)
 
 
-def shortened(
+def shorten(
     names: Iterable[Any], width: int, clean: Callable[[str], str] = one_line
 ) -> list[str]:
     """The names on one line and no longer than `width`, and still different.
@@ -67,7 +67,7 @@ def shortened(
 
     Example:
 
-    >>> shortened(["cat", "folder:/data/pictures/of/cats"], 15)
+    >>> shorten(["cat", "folder:/data/pictures/of/cats"], 15)
     ['cat', 'folder:…of/cats']
     """
     names = [str(name) for name in names]

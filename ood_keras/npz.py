@@ -50,7 +50,7 @@ def read(
         with warnings.catch_warnings(), zipfile.ZipFile(file) as archive:
             # Of the compatibility of headers that Python 2 wrote.
             warnings.simplefilter("ignore", UserWarning)
-            members = _checked_members(archive, max_bytes)
+            members = _check_members(archive, max_bytes)
             arrays = {
                 name: _read_member(archive, member) for name, member in members.items()
             }
@@ -83,7 +83,7 @@ def read(
     return arrays
 
 
-def _checked_members(
+def _check_members(
     archive: zipfile.ZipFile, max_bytes: int
 ) -> dict[str, zipfile.ZipInfo]:
     """`{name: ZipInfo}` of the arrays; an error if together they are too large."""

@@ -272,7 +272,7 @@ def write(study: "Study", output_dir: Path) -> Json:
     output_dir = pathlib.Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     # Of two processes, the one that writes last is the one that looked last.
-    with files.locked_folder(output_dir, wait=True):
+    with files.lock_folder(output_dir, wait=True):
         found = collect(study, output_dir)
         summary = combine(found)
         found.write(output_dir)

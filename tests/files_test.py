@@ -284,10 +284,10 @@ def test_a_lock_ends_with_the_descriptor_and_holds_every_other_one_up(tmp_path):
         first.close()
         assert files.lock(second.fileno())
     assert path.read_text() == "what an earlier process left"
-    again = files.locked_folder(tmp_path)
-    with files.locked_folder(tmp_path), pytest.raises(BlockingIOError, match="locked"):
+    again = files.lock_folder(tmp_path)
+    with files.lock_folder(tmp_path), pytest.raises(BlockingIOError, match="locked"):
         again.__enter__()
-    with files.locked_folder(tmp_path):
+    with files.lock_folder(tmp_path):
         pass
 
 

@@ -82,7 +82,7 @@ def evaluate(
     """
     num_classes = _check_detectors(detectors, selected_detector)
     common.check_sources(known, unknown)
-    measures.chosen(further_metrics)
+    measures.choose(further_metrics)
     if renderings not in under_renderings.EXTENTS:
         raise ValueError(
             f"`renderings` must be one of {', '.join(under_renderings.EXTENTS)}. "

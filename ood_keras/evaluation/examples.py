@@ -12,7 +12,7 @@ import numpy as np
 from ood_keras import files, npz
 from ood_keras.conventions import accepts, percent
 from ood_keras.evaluation import figures
-from ood_keras.names import shortened, valid
+from ood_keras.names import shorten, valid
 from ood_keras.types import Path
 
 if TYPE_CHECKING:
@@ -145,8 +145,8 @@ def mistake_rows(
     """
 
     # As much as there is room for under an image.
-    short = shortened(class_names, 18) if class_names else None
-    titles = dict(zip(mistakes, shortened(mistakes, 60), strict=True))
+    short = shorten(class_names, 18) if class_names else None
+    titles = dict(zip(mistakes, shorten(mistakes, 60), strict=True))
 
     def name(label):
         return short[label] if short else str(label)

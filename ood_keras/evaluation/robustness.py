@@ -14,7 +14,7 @@ from ood_keras.detectors import perturbation
 from ood_keras.evaluation import common, figures, style
 from ood_keras.evaluation.scoring import Scorer
 from ood_keras.metrics import evaluate_scores
-from ood_keras.names import shortened
+from ood_keras.names import shorten
 from ood_keras.types import Images, Json, Path
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def evaluate(
         }
     unknown_scores = {name: one.scores for name, one in unknown_scored.items()}
     if class_names:
-        class_names = shortened(class_names, 18)
+        class_names = shorten(class_names, 18)
     by_strength, pictures = {}, {}
     for name, strengths in perturbations.items():
         row = {0.0: scored["none", 0.0]}

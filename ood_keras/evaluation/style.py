@@ -136,7 +136,7 @@ def shorten(texts: Iterable[str], width: int = 28) -> list[str]:
     Returns:
         A list of texts for Matplotlib.
     """
-    short = names.shortened(
+    short = names.shorten(
         texts, width, lambda text: _replace_undrawable(names.one_line(text)) or MISSING
     )
     return [_embed(text.replace("$", r"\$")) for text in short]

@@ -17,7 +17,7 @@ from ood_keras.image_files import (
     PNG_BITS,
     PNG_PASSES,
     PNG_SAMPLES,
-    most_packed,
+    max_packed_bytes,
     most_parts,
 )
 from ood_keras.types import ImageShape, Tensor
@@ -111,7 +111,7 @@ def _plain_size(image_shape):
 
 def _may_hold(packed, size, height):
     """Whether a zlib stream of `packed` bytes may be that of `size` bytes of rows."""
-    return (packed * DEFLATE_RATIO >= size) & (packed <= most_packed(size, height))
+    return (packed * DEFLATE_RATIO >= size) & (packed <= max_packed_bytes(size, height))
 
 
 def read_plain(content: Tensor, image_shape: ImageShape) -> Tensor:

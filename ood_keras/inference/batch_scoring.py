@@ -564,7 +564,7 @@ def _lock(folder: pathlib.Path, output: pathlib.Path) -> Iterator[None]:
     """Locks the folder, unless another process has or had it."""
     with contextlib.ExitStack() as held:
         try:
-            descriptor = held.enter_context(files.locked_folder(folder))
+            descriptor = held.enter_context(files.lock_folder(folder))
             # Else the other one ended in this moment, and removed it.
             ours = descriptor is None or os.path.samestat(
                 os.fstat(descriptor), os.stat(folder)

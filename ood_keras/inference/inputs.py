@@ -496,7 +496,7 @@ def _open(path: str, unpack: bool = True) -> Iterator[Stream]:
     with open(path, "rb", opener=_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("it is no regular file")
-        yield file_content.unpacked(file, tfrecords.begins) if unpack else file
+        yield file_content.unpack(file, tfrecords.begins) if unpack else file
 
 
 def _without_waiting(path: str, flags: int) -> int:

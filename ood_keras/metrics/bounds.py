@@ -39,7 +39,7 @@ def aupr_in(curve: formulas.Curve) -> tuple[float, float]:
 
 def aupr_out(curve: formulas.Curve) -> tuple[float, float]:
     """As `aupr_in`, from the other end."""
-    return aupr_in(curve.mirrored())
+    return aupr_in(curve.mirror())
 
 
 def detection_error(curve: formulas.Curve) -> tuple[float, float]:
@@ -64,4 +64,4 @@ def fpr_known_positive(curve: formulas.Curve, tpr: float) -> tuple[float, float]
 
 def fpr_unknown_positive(curve: formulas.Curve, tpr: float) -> tuple[float, float]:
     """As `fpr_known_positive`, from the other end."""
-    return fpr_known_positive(curve.mirrored(), tpr)
+    return fpr_known_positive(curve.mirror(), tpr)

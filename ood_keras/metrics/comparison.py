@@ -12,7 +12,7 @@ from ood_keras.metrics.intervals import (
     agreement_interval,
     check_at_least_two,
     placements,
-    resampled_curves,
+    resample_curves,
 )
 from ood_keras.metrics.ranked_scores import RankedScores, check_scores
 from ood_keras.types import Scores
@@ -139,7 +139,7 @@ def compare_scores(
     pairs = _check_pairs(first, second, "the bootstrap")
     draws = [
         float(formula(np, curves[0]) - formula(np, curves[1]))
-        for curves in resampled_curves(pairs, num_resamples, seed)
+        for curves in resample_curves(pairs, num_resamples, seed)
     ]
     values = [RankedScores(*pair).measure(metric) for pair in pairs]
     low, high = np.quantile(draws, [tail, 1 - tail])

@@ -51,7 +51,7 @@ class Curve(NamedTuple):
             return self
         return Curve(*(np.asarray(count, np.float64) for count in self))
 
-    def mirrored(self) -> "Curve":
+    def mirror(self) -> "Curve":
         """The curve walked down from the top, with unknown images as the positives."""
         return Curve(
             known=self.unknown,
@@ -78,7 +78,7 @@ def aupr_in(xp: ModuleType, curve: Curve) -> Tensor:
 
 def aupr_out(xp: ModuleType, curve: Curve) -> Tensor:
     """Average precision, unknown positive."""
-    return aupr_in(xp, curve.mirrored())
+    return aupr_in(xp, curve.mirror())
 
 
 def detection_error(xp: ModuleType, curve: Curve) -> Tensor:
@@ -103,7 +103,7 @@ def fpr_known_positive(xp: ModuleType, curve: Curve, tpr: float) -> Tensor:
 
 def fpr_unknown_positive(xp: ModuleType, curve: Curve, tpr: float) -> Tensor:
     """Fraction of known rejected at the first point that rejects `tpr` of unknown."""
-    return fpr_known_positive(xp, curve.mirrored(), tpr)
+    return fpr_known_positive(xp, curve.mirror(), tpr)
 
 
 def smallest_count(total: int, fraction: float) -> int:

@@ -111,7 +111,7 @@ def bootstrap_intervals(
     check_at_least_two(ranked.num_known, ranked.num_unknown, "the bootstrap")
     draws = [
         [measure.formula(np, curve) for measure in measures.BUILT_IN.values()]  # type: ignore[misc]
-        for (curve,) in resampled_curves([pair], num_resamples, seed)
+        for (curve,) in resample_curves([pair], num_resamples, seed)
     ]
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
     values = ranked.evaluate()
@@ -131,7 +131,7 @@ def placements(curve: formulas.Curve) -> tuple[np.ndarray, np.ndarray]:
     return above, below
 
 
-def resampled_curves(
+def resample_curves(
     pairs: Sequence[tuple[Scores, Scores]], num_resamples: int, seed: int
 ) -> Iterator[list[formulas.Curve]]:
     """Yields the `Curve`s of detectors on images drawn with replacement.

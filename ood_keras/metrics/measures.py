@@ -234,7 +234,7 @@ def names() -> list[str]:
     return list(_ALL)
 
 
-def chosen(further: Iterable[str] = ()) -> dict[str, Measure]:
+def choose(further: Iterable[str] = ()) -> dict[str, Measure]:
     """Returns the built-in metrics and those named, by name."""
     if isinstance(further, str):
         raise ValueError(f"expected a list of names of metrics. Received: {further!r}")

@@ -83,7 +83,7 @@ class RankedScores:
 
     def evaluate(self, further: Names = ()) -> dict[str, float]:
         """All metrics, see `ood_keras.metrics.evaluate_scores`."""
-        return self._measure(measures.chosen(further))
+        return self._measure(measures.choose(further))
 
     def measure(self, name: str) -> float:
         """One metric by its name; an unknown name lists the known."""
@@ -182,7 +182,7 @@ def _group(known, unknown):
     """
     size = len(known) + len(unknown)
     count_type = np.int32 if size < 2**31 else np.int64
-    block_of = _sorted(known, unknown)
+    block_of = _sort(known, unknown)
     thresholds, known_accepted, unknown_accepted = [], [], []
     num_unknown = 0
     for start, stop in _blocks(size):
@@ -200,7 +200,7 @@ def _group(known, unknown):
     return tuple(map(np.concatenate, (thresholds, known_accepted, unknown_accepted)))
 
 
-def _sorted(known, unknown):
+def _sort(known, unknown):
     """A function of `(start, stop)`: these of all scores in order, and which unknown.
 
     Float32 scores are sorted as one array of integers: the bits of the score in an

@@ -77,7 +77,7 @@ def evaluate(
             run.
     """
     # A name that is not known is said before anything is read.
-    measures.chosen(further_metrics)
+    measures.choose(further_metrics)
     for name in detectors or ():
         detector_room.get(name)
     run_dir = pathlib.Path(run_dir)

@@ -10,7 +10,7 @@ import numpy as np
 from ood_keras import export
 from ood_keras.files import atomic_file
 from ood_keras.inference import batch_scoring, ground, inputs
-from ood_keras.names import printable, shortened
+from ood_keras.names import printable, shorten
 from ood_keras.types import ImageShape, Json, Path
 
 # The table's first column is as wide as the longest of so many names needs.
@@ -101,7 +101,7 @@ def _draw(path, drawn, predictor, options):
             images.append(_image(row, predictor.image_shape, options))
             label = row["label"] if accepted else "unknown"
             score = "none" if row["ood_score"] is None else f"{row['ood_score']:.1f}"
-            (label,) = shortened([label], 18)
+            (label,) = shorten([label], 18)
             captions.append(f"{label}\nscore {score}")
         parts[title] = images, captions
     with atomic_file(path) as temporary:

@@ -259,7 +259,7 @@ def read(path: IdxPath) -> np.ndarray:
     path = path if isinstance(path, zipfile.Path) else pathlib.Path(path)
     try:
         with path.open("rb") as packed:
-            file = file_content.unpacked(packed, idx_header.begins)
+            file = file_content.unpack(packed, idx_header.begins)
             if file is packed and path.name.endswith(".gz"):
                 _check_no_gzip(packed)
             return _parse(file, path)

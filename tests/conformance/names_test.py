@@ -163,9 +163,9 @@ def test_short_names_stay_different_and_are_the_names_where_they_fit():
     assert short[7] != short[8]
     assert style.shorten(["cat", "Katze", "猫"]) == ["cat", "Katze", style.MISSING]
     long = ["folder:/data/pictures/train/cats", "folder:/data/pictures/train/dogs"]
-    assert [one[-4:] for one in names.shortened(long, 20)] == ["cats", "dogs"]
+    assert [one[-4:] for one in names.shorten(long, 20)] == ["cats", "dogs"]
     # A name given twice is one name.
-    assert names.shortened(["a", "a"], 20) == ["a", "a"]
+    assert names.shorten(["a", "a"], 20) == ["a", "a"]
 
 
 @pytest.fixture(scope="module")

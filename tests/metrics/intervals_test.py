@@ -83,11 +83,11 @@ def test_bootstrap_agrees_with_delong_and_with_the_metrics():
 
 def test_bootstrap_draws_images_with_replacement():
     """A draw's metrics are those of the drawn images, sorted anew."""
-    from ood_keras.metrics.intervals import resampled_curves
+    from ood_keras.metrics.intervals import resample_curves
 
     pairs = detectors()
     rng = np.random.default_rng(3)
-    for curves in resampled_curves(pairs, 5, seed=3):
+    for curves in resample_curves(pairs, 5, seed=3):
         known_draw = rng.integers(0, 40, 40)
         unknown_draw = rng.integers(0, 30, 30)
         for (known, unknown), curve in zip(pairs, curves, strict=True):
