@@ -122,14 +122,14 @@ def _one_class_svm(model, data):
 
 
 def _prior_network(model, data):
-    return baselines.PriorNetwork(data.known.num_classes).scored(model)
+    return baselines.PriorNetwork(data.known.num_classes).use_trained(model)
 
 
 def _likelihood_ratio(pair, data):
     baseline = baselines.LikelihoodRatio(
         pair.mutation_rate, pair.latent_size, pair.hidden_size
     )
-    return baseline.scored(pair)
+    return baseline.use_trained(pair)
 
 
 # How each is fitted, and which of its attributes `run.json` keeps.

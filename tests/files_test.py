@@ -307,7 +307,7 @@ with files.atomic_directory(folder / "1") as temporary:
     (temporary / "a").write_text("a")
 files.write_text(folder / "b", "b")
 try:
-    with run_directory.opened(folder / "run", {}):
+    with run_directory.open_run(folder / "run", {}):
         pass
 except OSError as error:
     print(error)

@@ -131,7 +131,7 @@ def fit(
     }
     if hasattr(data, "get_config"):
         run["data"] = data.get_config()
-    with run_directory.opened(run_dir, run) as folder:
+    with run_directory.open_run(run_dir, run) as folder:
         training = Run(model, data, folder, epochs, checkpoint_every, progress)
         training.resume()
         while training.epoch < epochs:

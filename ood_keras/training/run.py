@@ -103,7 +103,7 @@ class Run:
         }
         _check_loss(row["loss"], self.epoch)
         measured = validator.measure()
-        row["seconds"] = round(callback.elapsed(), 3)
+        row["seconds"] = round(callback.count_seconds(), 3)
         row |= {f"val_{name}": float(value) for name, value in measured.items()}
         _check_measured(row)
         self.history.append(row)
@@ -123,7 +123,7 @@ class Run:
         if self.restored is not None:
             self.restore()
         for variable, array in zip(self.model.weights, self.best_weights, strict=True):
-            variable.assign(_typed(array, variable))
+            variable.assign(_restore_type(array, variable))
         if not was_complete:
             files.check_clock()
             with files.atomic_file(path) as temporary:
@@ -174,7 +174,7 @@ class Run:
                 "another run_dir"
             )
         for name, variable in variables.items():
-            variable.assign(_typed(stored[name], variable))
+            variable.assign(_restore_type(stored[name], variable))
         self.restored = None
 
     def say(self, text: str) -> None:
@@ -207,7 +207,7 @@ class _Bookkeeping(keras.callbacks.Callback):
         self.saved = time.monotonic()
         self.bar: Any = None
 
-    def elapsed(self) -> float:
+    def count_seconds(self) -> float:
         """Seconds spent in this epoch, those before a resume included."""
         return time.monotonic() - self.started
 
@@ -239,7 +239,7 @@ class _Bookkeeping(keras.callbacks.Callback):
         run.step = step
         if step < steps and time.monotonic() - self.saved >= run.checkpoint_every:
             _check_loss(float(logs["loss"]), run.epoch)
-            run.seconds = self.elapsed()
+            run.seconds = self.count_seconds()
             run.save()
             self.saved = time.monotonic()
 
@@ -286,7 +286,7 @@ def _exactly(dataset: tf.data.Dataset, count: int, name: str) -> tf.data.Dataset
     return dataset
 
 
-def _typed(array: np.ndarray, variable: keras.Variable) -> np.ndarray:
+def _restore_type(array: np.ndarray, variable: keras.Variable) -> np.ndarray:
     """A saved array as the type of its variable."""
     # NumPy saves bfloat16 as two nameless bytes.
     return array.view(variable.dtype) if array.dtype.kind == "V" else array

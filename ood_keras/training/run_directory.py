@@ -29,7 +29,7 @@ _short.maxstring = 80
 
 
 @contextlib.contextmanager
-def opened(run_dir: Path, run: Json) -> Iterator[pathlib.Path]:
+def open_run(run_dir: Path, run: Json) -> Iterator[pathlib.Path]:
     """Holds `run_dir` for this process alone, as the folder of the run `run`.
 
     A new or empty folder gets `run.json`; a folder that has one must hold the same run.
@@ -56,7 +56,7 @@ def opened(run_dir: Path, run: Json) -> Iterator[pathlib.Path]:
             f"{folder} is not empty and is no run: it has no {_RUN}, but "
             f"{sorted(strangers)[:3]}. Choose a new or empty folder as run_dir"
         )
-    with held(folder):
+    with hold(folder):
         if (folder / _RUN).exists():
             _check_same(folder, run)
         else:
@@ -65,7 +65,7 @@ def opened(run_dir: Path, run: Json) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def held(run_dir: Path, doing: str = "training") -> Iterator[pathlib.Path]:
+def hold(run_dir: Path, doing: str = "training") -> Iterator[pathlib.Path]:
     """Holds `run_dir` for this process alone, and removes what killed ones left there.
 
     Args:
@@ -172,7 +172,7 @@ def read(run_dir: Path) -> Json:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is not what `opened` wrote, as after an edit by hand.
+        ValueError: it is not what `open_run` wrote, as after an edit by hand.
     """
     path = pathlib.Path(run_dir) / _RUN
     try:

@@ -82,7 +82,7 @@ def evaluate(
         detector_room.get(name)
     run_dir = pathlib.Path(run_dir)
     read_settings(run_dir)  # Before a folder that is no run gets a lock.
-    with run_directory.held(run_dir, "evaluating"):
+    with run_directory.hold(run_dir, "evaluating"):
         return _evaluate(
             run_dir,
             load_run_data(run_dir, unknown, data_dir, validation_unknown),

@@ -303,8 +303,8 @@ def test_a_stopped_likelihood_ratio_ends_as_if_it_had_not_been(tmp_path, capsys)
     assert losses[0] != min(losses)
     loaded = keras.models.load_model(tmp_path / "stopped" / "model.keras")
     assert loaded.get_config() == again.get_config()
-    expected = baselines.LikelihoodRatio().scored(pair).score(images)
-    result = baselines.LikelihoodRatio().scored(loaded).score(images)
+    expected = baselines.LikelihoodRatio().use_trained(pair).score(images)
+    result = baselines.LikelihoodRatio().use_trained(loaded).score(images)
     np.testing.assert_array_equal(result, expected)
 
 
@@ -318,7 +318,7 @@ def test_differential_entropy_equals_scipy():
 
 def test_a_prior_network_trained_elsewhere_is_scored_alike():
     trained = network()
-    baseline = baselines.PriorNetwork(NUM_CLASSES).scored(trained)
+    baseline = baselines.PriorNetwork(NUM_CLASSES).use_trained(trained)
     images = unknown_images(9, seed=0)
     expected = prior_network.differential_entropy(trained(images))
     np.testing.assert_allclose(baseline.score(images), expected, rtol=1e-4, atol=1e-5)

@@ -399,15 +399,15 @@ def test_refuses_a_second_process(tmp_path):
 
 
 def test_says_which_process_trains_and_a_lock_left_behind_holds_nobody_up(tmp_path):
-    with run_directory.opened(tmp_path, {"a": 1}):
+    with run_directory.open_run(tmp_path, {"a": 1}):
         holder = f"process {os.getpid()} on {platform.node()}"
         with (
             pytest.raises(BlockingIOError, match=re.escape(f"{tmp_path} ({holder})")),
-            run_directory.opened(tmp_path, {"a": 1}),
+            run_directory.open_run(tmp_path, {"a": 1}),
         ):
             pass
     (tmp_path / ".lock").write_text("process 1 on a machine that is gone, " * 99)
-    with run_directory.opened(tmp_path, {"a": 1}):
+    with run_directory.open_run(tmp_path, {"a": 1}):
         assert (tmp_path / ".lock").read_text() == f"training: {holder}\n"
 
 
@@ -438,7 +438,7 @@ def test_a_disk_without_locks_is_an_error_that_helps(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "lock", none)
     with (
         pytest.raises(OSError, match=r"cannot be locked .* on a disk that has locks"),
-        run_directory.opened(tmp_path, {}),
+        run_directory.open_run(tmp_path, {}),
     ):
         pass
 

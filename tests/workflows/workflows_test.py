@@ -550,7 +550,7 @@ EDITS = {
 def test_a_run_json_edited_by_hand_is_an_error_that_helps(edited, change, message):
     unedited = run_directory.read(edited(lambda run: None))
     unedited.pop("versions")
-    with run_directory.opened(edited(lambda run: None), unedited):
+    with run_directory.open_run(edited(lambda run: None), unedited):
         pass
     run_dir = edited(change)
     before = sorted(run_dir.iterdir())
@@ -561,7 +561,7 @@ def test_a_run_json_edited_by_hand_is_an_error_that_helps(edited, change, messag
         with pytest.raises(ValueError, match=rf"run\.json .*{message}"):
             job()
     assert sorted(run_dir.iterdir()) == before
-    opened = run_directory.opened(run_dir, unedited)
+    opened = run_directory.open_run(run_dir, unedited)
     with pytest.raises(ValueError, match=r"run.json of a run|holds another run"):
         opened.__enter__()
 
@@ -604,12 +604,12 @@ def test_a_run_json_that_contradicts_its_data_is_refused(edited, change, message
 def test_only_one_process_evaluates_a_run(run_dir):
     before = (run_dir / "metrics.json").read_bytes()
     with (
-        run_directory.held(run_dir, "evaluating"),
+        run_directory.hold(run_dir, "evaluating"),
         pytest.raises(BlockingIOError, match="another process is evaluating in"),
     ):
         workflows.evaluate(run_dir=run_dir, unknown=["glyphs"])
     with (
-        run_directory.held(run_dir, "evaluating"),
+        run_directory.hold(run_dir, "evaluating"),
         pytest.raises(BlockingIOError, match="another process is evaluating in"),
     ):
         workflows.train(

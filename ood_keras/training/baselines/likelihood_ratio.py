@@ -29,7 +29,7 @@ class LikelihoodRatio(Baseline):
     each at the mean of the latent variable, so that scores are not random.
 
     `fit` trains at once. For a run that goes on after a kill, give `build(image_shape)`
-    to `training.fit`, with `KnownBound` as its validation, and the result to `scored`.
+    to `training.fit`, with `KnownBound` as its validation, and the result to `use_trained`.
 
     Args:
         mutation_rate: Fraction in (0, 1). Defaults to `0.2`; the paper finds 0.1 to 0.2
@@ -43,7 +43,7 @@ class LikelihoodRatio(Baseline):
         seed: Decides everything random.
 
     Attributes:
-        pair: The trained `AutoencoderPair`, known after `fit` or `scored`.
+        pair: The trained `AutoencoderPair`, known after `fit` or `use_trained`.
 
     Example:
 
@@ -87,7 +87,7 @@ class LikelihoodRatio(Baseline):
         pair = self.build(images.shape[1:])
         pair.compile(keras.optimizers.Adam(self.learning_rate), jit_compile=False)
         pair.fit(images, batch_size=self.batch_size, epochs=self.epochs, verbose=0)
-        return self.scored(pair)
+        return self.use_trained(pair)
 
     def build(self, image_shape: ImageShape) -> "AutoencoderPair":
         """An untrained `AutoencoderPair` for images `(height, width, channels)`."""
@@ -95,7 +95,7 @@ class LikelihoodRatio(Baseline):
             image_shape, self.latent_size, self.hidden_size, self.mutation_rate
         )
 
-    def scored(self, pair: "AutoencoderPair") -> Self:
+    def use_trained(self, pair: "AutoencoderPair") -> Self:
         """Scores with a pair that is trained already; returns the object itself."""
         self.pair = pair
 

@@ -23,7 +23,7 @@ class PriorNetwork(Baseline):
 
     Malinin and Gales, "Predictive Uncertainty Estimation via Prior Networks" (NeurIPS
     2018). A network that was trained with that loss already, by `training.fit` for
-    example, is scored with `scored`.
+    example, is scored with `use_trained`.
 
     Args:
         num_classes: Integer N >= 2.
@@ -74,9 +74,9 @@ class PriorNetwork(Baseline):
             keras.optimizers.Adam(self.learning_rate), self.loss, jit_compile=False
         )
         model.fit(data, epochs=self.epochs, shuffle=False, verbose=0)
-        return self.scored(model)
+        return self.use_trained(model)
 
-    def scored(self, model: keras.Model) -> Self:
+    def use_trained(self, model: keras.Model) -> Self:
         """Scores with a model that was trained with `losses.PriorNetwork`."""
         network = Network(model)
         self._scorer = compile_function(
