@@ -70,9 +70,9 @@ def export(
     )
     run_dir = pathlib.Path(run_dir)
     settings = read_settings(run_dir)
-    metrics = json.loads(_evaluated(run_dir, "metrics.json").read_text())
+    metrics = json.loads(_find_evaluated(run_dir, "metrics.json").read_text())
     name = detector or metrics["selected_detector"]
-    scores = npz.read(_evaluated(run_dir, "scores.npz"), "the scores of a run")
+    scores = npz.read(_find_evaluated(run_dir, "scores.npz"), "the scores of a run")
     key = f"validation/known/{name}"
     if key not in scores:
         raise ValueError(
@@ -184,7 +184,7 @@ def _training(run_dir: pathlib.Path, detector_chosen: bool) -> Json:
     }
 
 
-def _evaluated(run_dir: pathlib.Path, name: str) -> pathlib.Path:
+def _find_evaluated(run_dir: pathlib.Path, name: str) -> pathlib.Path:
     path = run_dir / name
     if not path.is_file():
         raise FileNotFoundError(

@@ -58,7 +58,7 @@ def table(
         if row["valid"] and len(same) < _MAX_DRAWN:
             same.append(row)
         label = printable(row["label"])
-        yield f"{_name(row):<{width}}  {label:<12}  {_shown(row)}"
+        yield f"{_name(row):<{width}}  {label:<12}  {_show(row)}"
     yield from batch_scoring.summary(counts | {"left_out": left_out}).splitlines()
     hint = _describe_negative(predictor, drawn[False], options)
     if hint is not None:
@@ -81,7 +81,7 @@ def _name(row: Json) -> str:
     return printable(row["path"]) + number
 
 
-def _shown(row: Json) -> str:
+def _show(row: Json) -> str:
     if row["error"] == batch_scoring.UNDECODABLE:
         return "no readable image"
     if row["error"] is not None:

@@ -58,7 +58,7 @@ def train(
     changes = parse_overrides(overrides)
     is_chosen_by_data = False
     if recipe is None:
-        recipe = _recorded_recipe(run_dir)
+        recipe = _read_recorded_recipe(run_dir)
         is_chosen_by_data = recipe is None
         recipe = recipe or _FOR_DRAWINGS
     if not isinstance(recipe, recipes.Recipe):
@@ -81,7 +81,7 @@ def train(
         known,
         data_dir=data_dir,
         image_shape=image_shape,
-        background=_recorded_background(run_dir, background),
+        background=_read_recorded_background(run_dir, background),
     )
     if is_chosen_by_data:
         kind = renderings.kind_of(known_source.train.images[:1000])
@@ -131,7 +131,7 @@ def train(
         settings={
             "known": known,
             "unknown": list(unknown),
-            "data_dir": _recorded_data_dir(run_dir, data_dir),
+            "data_dir": _read_recorded_data_dir(run_dir, data_dir),
             "image_shape": list(known_source.image_shape),
             **_background_setting(known_source),
             "class_names": list(known_source.class_names),
@@ -146,7 +146,7 @@ def train(
 _FOR_DRAWINGS, _FOR_PHOTOS = "robust", "robust_wide"
 
 
-def _recorded_recipe(run_dir: Path) -> str | None:
+def _read_recorded_recipe(run_dir: Path) -> str | None:
     """The name of the recipe of a run that is resumed, or `None`."""
     path = pathlib.Path(run_dir) / "run.json"
     if not path.is_file():
@@ -196,7 +196,7 @@ def parse_overrides(overrides: Iterable[str]) -> Json:
     return parsed
 
 
-def _recorded_data_dir(run_dir: Path, data_dir: Path | None) -> str | None:
+def _read_recorded_data_dir(run_dir: Path, data_dir: Path | None) -> str | None:
     """Returns the data folder to record; a resumed run keeps the one it has.
 
     The same data may lie elsewhere by then: the fingerprints tell whether it is.
@@ -207,7 +207,7 @@ def _recorded_data_dir(run_dir: Path, data_dir: Path | None) -> str | None:
     return None if data_dir is None else str(data_dir)
 
 
-def _recorded_background(
+def _read_recorded_background(
     run_dir: Path, background: int | str | None
 ) -> int | str | None:
     """Returns the background to read with: that of a run which is resumed.

@@ -184,33 +184,33 @@ def _paper(content: bytes | str) -> np.ndarray:
     if isinstance(content, str):
         content = _from_base64(content)
     if not isinstance(content, bytes):
-        raise _refused(f"a value of type {type(content).__name__}")
+        raise _refusal(f"a value of type {type(content).__name__}")
     if len(content) > MAX_DRAWING_BYTES:
-        raise _refused(f"{len(content):,} bytes")
+        raise _refusal(f"{len(content):,} bytes")
     # Before anything of it is unpacked.
     if not content.startswith(image_files.PNG) or content[12:16] != b"IHDR":
-        raise _refused("another kind of file")
+        raise _refusal("another kind of file")
     if len(content) < 24:
-        raise _refused("a file that is cut off")
+        raise _refusal("a file that is cut off")
     width, height = struct.unpack(">II", content[16:24])
     if (width, height) != (SHEET_SIDE, SHEET_SIDE):
-        raise _refused(f"{width} x {height} pixels")
+        raise _refusal(f"{width} x {height} pixels")
     pixels = pillow_decoder.decode(content, (SHEET_SIDE, SHEET_SIDE, 1))
     if pixels is None:
-        raise _refused("a damaged file")
+        raise _refusal("a damaged file")
     return pixels[..., 0].astype(np.float32)
 
 
 def _from_base64(text: str) -> bytes:
     if len(text) > 4 * MAX_DRAWING_BYTES // 3 + 4:
-        raise _refused(f"a text of {len(text):,} characters")
+        raise _refusal(f"a text of {len(text):,} characters")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise _refused("a text that is not base64") from None
+        raise _refusal("a text that is not base64") from None
 
 
-def _refused(received: str) -> RefusedError:
+def _refusal(received: str) -> RefusedError:
     return RefusedError(
         f"A drawing is a PNG file of {SHEET_SIDE} x {SHEET_SIDE} pixels and of at most "
         f"{MAX_DRAWING_BYTES:,} bytes. Received: {received}"

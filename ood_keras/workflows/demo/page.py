@@ -171,12 +171,12 @@ class _Visitor:
             message = str(error)
         except Exception:
             self._forget(asked)
-            self.panel.content = _rendered(
+            self.panel.content = _render(
                 _NOTICE, message="The model failed on this image; the server says why."
             )
             raise
         self._forget(asked)
-        return _rendered(_NOTICE, message=f"{message}.")
+        return _render(_NOTICE, message=f"{message}.")
 
     def _forget(self, asked: dict[str, Any]) -> None:
         """Keeps nothing of an image that was not answered about."""
@@ -215,15 +215,15 @@ def _build(ui, visitor, first):
     ui.add_body_html(f"<script>{(_FOLDER / 'demo.js').read_text()}</script>")
     demo = visitor.demo
 
-    async def drawn(event):
+    async def answer_drawing(event):
         await visitor.draw(event.args)
 
-    async def chosen(event):
+    async def choose_point(event):
         await visitor.choose(event.value)
 
-    ui.on("drawn", drawn)
+    ui.on("drawn", answer_drawing)
     with ui.element("main"):
-        ui.html(_rendered(_INTRODUCTION, model=demo.model), sanitize=False)
+        ui.html(_render(_INTRODUCTION, model=demo.model), sanitize=False)
         with ui.element("section").classes("columns"):
             with ui.element("div").classes("input"):
                 ui.html(_SHEET, sanitize=False)
@@ -232,7 +232,7 @@ def _build(ui, visitor, first):
                         list(demo.points),
                         value=demo_answers.DEFAULT_POINT,
                         label="operating point",
-                        on_change=chosen,
+                        on_change=choose_point,
                     ).props("outlined dense").classes("point")
             visitor.panel = ui.html(first, sanitize=False).classes("result")
     address = demo_guard.FILES_AT + ui.context.client.id
@@ -262,7 +262,7 @@ def _result(demo, point, ask):
     if answer is not None and answer.nearest is not None:
         label = demo.model.class_names[examples.labels[answer.nearest]]
         nearest = _png(examples.images[answer.nearest]), label
-    return _rendered(
+    return _render(
         _RESULT,
         answer=answer,
         rows=_rows(demo.model.class_names, answer) if answer and answer.valid else [],
@@ -312,7 +312,7 @@ def _data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _rendered(template: str, **values: Any) -> str:
+def _render(template: str, **values: Any) -> str:
     import jinja2
 
     environment = jinja2.Environment(

@@ -40,11 +40,11 @@ class Turns:
         self._unfinished += 1
         loop = asyncio.get_running_loop()
 
-        def ended(_):  # In the thread, or here if it was cancelled.
+        def end(_):  # In the thread, or here if it was cancelled.
             with contextlib.suppress(RuntimeError):  # The server has stopped.
                 loop.call_soon_threadsafe(self._end)
 
-        call.add_done_callback(ended)
+        call.add_done_callback(end)
         try:
             return await asyncio.wait_for(asyncio.wrap_future(call), self._patience)
         except TimeoutError:
