@@ -7,7 +7,7 @@ With --train it first writes `pipelines/sources/upright.json`: a network of 16 h
 units, fitted to EMNIST's letters and MNIST's digits of the training parts, all upright,
 so that its value of an image minus that of the transposed image is the logarithm of the
 odds. Then, and without --train, it draws samples of each size from the test parts, as
-they are and transposed, and counts how `orientation.seen` judges them. Noise and
+they are and transposed, and counts how `orientation.judge` judges them. Noise and
 clothes have no right answer: of these, the count of `None` is of interest.
 """
 
@@ -114,7 +114,7 @@ def counts(images, size, draws):
             (orientation.UPRIGHT, sample),
             (orientation.TRANSPOSED, sample.transpose(0, 2, 1, 3)),
         ):
-            answer = orientation.seen(pixels)
+            answer = orientation.judge(pixels)
             outcome = "right" if answer == stand else "wrong" if answer else "undecided"
             total[outcome] += 1
     return total

@@ -144,7 +144,7 @@ def explain(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """
     transform = dataset.map
 
-    def checked_map(self, map_func, *args, **kwargs):
+    def check_and_map(self, map_func, *args, **kwargs):
         if getattr(map_func, "__name__", "") == "class_weights_map_fn":
             raise ValueError(
                 "`class_weight` of `model.fit` has no place for the label -1 of "
@@ -155,5 +155,5 @@ def explain(dataset: tf.data.Dataset) -> tf.data.Dataset:
             )
         return transform(map_func, *args, **kwargs)
 
-    dataset.map = types.MethodType(checked_map, dataset)
+    dataset.map = types.MethodType(check_and_map, dataset)
     return dataset

@@ -40,7 +40,7 @@ def check(split: Split, *, known: bool) -> None:
     """
     if not len(split):
         return
-    spread = _spread(split.images)
+    spread = _measure_spread(split.images)
     hashes = image_hashes(split.images)
     refused: list[str] = []
     doubted: list[str] = []
@@ -52,14 +52,14 @@ def check(split: Split, *, known: bool) -> None:
         (refused if known and certain else doubted).append(f"{name}: {finding}")
     if refused:
         raise ValueError(
-            f"{split}: {_shown(refused)}. A class that is one picture teaches nothing. "
+            f"{split}: {_show(refused)}. A class that is one picture teaches nothing. "
             "If the files look different in a viewer, what they show may lie in their "
             "transparency, or be lost in converting them; else remove them or fetch "
             "them again"
         )
     if doubted:
         base.warn(
-            f"{split}: {_shown(doubted)}. If they look different in a viewer, what "
+            f"{split}: {_show(doubted)}. If they look different in a viewer, what "
             "they show was lost on the way; look at some of them"
         )
     if known:
@@ -111,7 +111,7 @@ def _groups(split: Split) -> Iterator[tuple[str, np.ndarray]]:
         yield "all images", np.arange(len(split))
 
 
-def _spread(images: np.ndarray) -> np.ndarray:
+def _measure_spread(images: np.ndarray) -> np.ndarray:
     """Returns how many levels the pixels of each image span, in its liveliest channel.
 
     Args:
@@ -172,11 +172,11 @@ def _warn_of_copies(split: Split, hashes: np.ndarray) -> None:
         ]
     base.warn(
         f"{split}: {len(groups)} images are there under several labels, equal pixel by "
-        f"pixel: {_shown(texts)}. One label of each is wrong; keep each image in one "
+        f"pixel: {_show(texts)}. One label of each is wrong; keep each image in one "
         "class"
     )
 
 
-def _shown(texts: list[str]) -> str:
+def _show(texts: list[str]) -> str:
     more = len(texts) - _NUM_SHOWN
     return "; ".join(texts[:_NUM_SHOWN]) + (f"; and {more} more" if more > 0 else "")

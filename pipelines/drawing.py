@@ -7,7 +7,7 @@ import numpy as np
 from ood_keras.types import ImageShape
 
 
-def centered(
+def center(
     ink: np.ndarray, image_shape: ImageShape, *, dark_ink: bool = False
 ) -> np.ndarray | None:
     """Brings a drawing into the form of MNIST: cropped, shrunk, centred.
@@ -34,7 +34,7 @@ def centered(
 
     >>> ink = np.zeros((280, 280))
     >>> ink[40:240, 120:150] = 1  # A one.
-    >>> centered(ink, (28, 28, 1)).shape
+    >>> center(ink, (28, 28, 1)).shape
     (28, 28, 1)
     """
     from PIL import Image

@@ -189,7 +189,7 @@ class Interleave:
                 f"`start_step` must be 0 to {self.steps_per_epoch}, the steps of an "
                 f"epoch. Received: start_step={start_step}"
             )
-        return self._finished(
+        return self._finish(
             batching.batches(
                 self._images,
                 self._labels,
@@ -227,7 +227,7 @@ class Interleave:
                 ),
             )
 
-        return self._finished(
+        return self._finish(
             tf.data.Dataset.range(1)
             .map(read_next_epoch)
             .flat_map(batches_of)
@@ -260,7 +260,7 @@ class Interleave:
         order[~is_unknown] = known
         return order
 
-    def _finished(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+    def _finish(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """The dataset with what a reader of it may ask: names, and why it has no -1."""
         if len(self._class_names) == self.num_classes:
             dataset.class_names = self._class_names

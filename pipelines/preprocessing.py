@@ -67,7 +67,7 @@ def random_affine(
         ],
         axis=1,
     )
-    return _transformed(images, transforms, "BILINEAR")
+    return _transform(images, transforms, "BILINEAR")
 
 
 @augmentations.register
@@ -98,7 +98,7 @@ def random_shift(images: Tensor, seed: Tensor, *, max_pixels: int = 2) -> Tensor
     shift_x, shift_y = tf.unstack(tf.cast(pixels, tf.float32))
     zero, one = tf.zeros_like(shift_x), tf.ones_like(shift_x)
     transforms = tf.stack([one, zero, shift_x, zero, one, shift_y, zero, zero], axis=1)
-    return _transformed(images, transforms, "NEAREST")
+    return _transform(images, transforms, "NEAREST")
 
 
 @augmentations.register
@@ -167,7 +167,7 @@ def random_shift_flip_erase(
     return tf.where(erased[..., None], 0.0, images)
 
 
-def _transformed(images: Tensor, transforms: Tensor, interpolation: str) -> Tensor:
+def _transform(images: Tensor, transforms: Tensor, interpolation: str) -> Tensor:
     """Returns the images under projective transforms from output to input pixels."""
     moved = tf.raw_ops.ImageProjectiveTransformV3(
         images=images,

@@ -48,7 +48,7 @@ def open_path(request: base.Request) -> base.Source:
     class_names = sorted(names, key=_natural_order)
     _check_case(root, class_names)
     if others:
-        base.warn(f"{request.spec}: {pictures.named(others)} are left out")
+        base.warn(f"{request.spec}: {pictures.describe_others(others)} are left out")
     indices = {name: index for index, name in enumerate(class_names)}
 
     def reader(part):
@@ -128,14 +128,14 @@ def _parts(root: pathlib.Path) -> tuple[pathlib.Path, dict[str, pathlib.Path]]:
 def _like_a_split(name: str) -> bool:
     """Whether a name says that a folder is a split, in words not known as such."""
     words = re.findall(r"[a-z]+", name.casefold())
-    words = [part for word in words for part in _unjoined(word)]
+    words = [part for word in words for part in _split_word(word)]
     roles = [word for word in words if base.role_of(word) or word in _AMBIGUOUS]
     return bool(roles) and len(roles) + sum(word in _FILLERS for word in words) == len(
         words
     )
 
 
-def _unjoined(word: str) -> list[str]:
+def _split_word(word: str) -> list[str]:
     """Returns `["train", "set"]` for "trainset"."""
     for filler in _FILLERS:
         if word.endswith(filler) and base.role_of(word.removesuffix(filler)):
@@ -200,7 +200,7 @@ def _cure(
 
 
 def _but(others: collections.Counter) -> str:
-    return f", but {pictures.named(others)}" if others else ""
+    return f", but {pictures.describe_others(others)}" if others else ""
 
 
 def _check_case(root: pathlib.Path, class_names: list[str]) -> None:

@@ -134,7 +134,7 @@ def turner(
             name=str(path),
             otherwise=(orientation.TRANSPOSED if by_publisher else orientation.UPRIGHT),
             sure=by_publisher,
-            marked=orientation.marked(beside),
+            marked=orientation.read_marker(beside),
         )
         return orientation.upright(images, expected)
 

@@ -67,7 +67,7 @@ def load(
     registered, argument = _find(str(spec), base_spec)
     if count is not None and not registered.is_made:
         raise ValueError(
-            f"`count` is for sources that are made: {', '.join(registry.made())}. "
+            f"`count` is for sources that are made: {', '.join(registry.list_made())}. "
             f"Received: count={count} for {spec}; take images of a split with "
             "`take(num_images)`"
         )

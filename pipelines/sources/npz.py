@@ -44,7 +44,7 @@ def open_path(request: base.Request) -> base.Source:
         )
     keys = _keys(request, path)
     parts = list(keys)
-    with _opened(path) as archive:
+    with _open(path) as archive:
         labels = {
             part: _labels(archive, path, found["labels"])
             for part, found in keys.items()
@@ -60,7 +60,7 @@ def open_path(request: base.Request) -> base.Source:
 
     def reader(part):
         def read():
-            with _opened(path) as archive:
+            with _open(path) as archive:
                 images = _images(archive, path, keys[part]["images"])
             if part not in labels:
                 return images, np.full(len(images), UNKNOWN, np.int32)
@@ -166,7 +166,7 @@ def _labels_of(name: str) -> str:
     return swapped if swapped != name else "labels"
 
 
-def _opened(path):
+def _open(path):
     try:
         return zipfile.ZipFile(path)
     except archives.ERRORS as error:

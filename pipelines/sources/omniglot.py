@@ -37,7 +37,7 @@ def open_zips(request: base.Request) -> base.Source:
     def reader(zip):
         def read():
             reduced = (
-                pictures.reduced(255 - picture, request.image_shape)
+                pictures.reduce(255 - picture, request.image_shape)
                 for picture in zip.read(request.background)
             )
             images = pictures.stack(reduced, zip.names, request.image_shape)

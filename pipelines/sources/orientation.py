@@ -64,7 +64,7 @@ def upright(images: np.ndarray, expected: Expected) -> np.ndarray:
         DataWarning: neither the images nor the file's name tell; or what the user said
             is not what the images show.
     """
-    found = seen(images)
+    found = judge(images)
     says = expected.marked or found or expected.otherwise
     if expected.marked and found and found != expected.marked:
         base.warn(
@@ -84,7 +84,7 @@ def upright(images: np.ndarray, expected: Expected) -> np.ndarray:
     return np.ascontiguousarray(images.transpose(0, 2, 1, 3))
 
 
-def seen(images: np.ndarray) -> str | None:
+def judge(images: np.ndarray) -> str | None:
     """Returns `UPRIGHT` or `TRANSPOSED` if images of characters tell, else `None`."""
     if not len(images) or images.shape[1] != images.shape[2]:
         return None
@@ -114,7 +114,7 @@ def evidence(images: np.ndarray) -> np.ndarray:
     return network(pixels) - network(pixels.transpose(0, 2, 1))
 
 
-def marked(folder: pathlib.Path) -> str | None:
+def read_marker(folder: pathlib.Path) -> str | None:
     """Returns what a folder's `MARKER` says, or `None` without one.
 
     Raises:

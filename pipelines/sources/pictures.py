@@ -91,7 +91,7 @@ class Zip:
     def __init__(self, path: Path) -> None:
         self.path = pathlib.Path(path)
         members = archives.members(self.path)
-        with self._opened() as archive:
+        with self._open() as archive:
             kept, others = usable(
                 (member.filename, lambda member=member: _head(archive, member))  # type: ignore[misc]
                 for member in members
@@ -100,10 +100,10 @@ class Zip:
         if not self.names:
             raise ValueError(
                 f"{self.path} holds no pictures ({', '.join(SUFFIXES)})"
-                + (f", but {named(others)}" if others else "")
+                + (f", but {describe_others(others)}" if others else "")
             )
         if others:
-            base.warn(f"{self.path}: {named(others)} are left out")
+            base.warn(f"{self.path}: {describe_others(others)} are left out")
         for member in members:
             if member.filename in kept:
                 archives.check_size(self.path, member, MAX_BYTES)
@@ -124,7 +124,7 @@ class Zip:
         self, background: int | None = image_files.BACKGROUND
     ) -> Iterator[np.ndarray]:
         """Yields the decoded pictures in the order of `names`; see `decode`."""
-        with self._opened() as archive:
+        with self._open() as archive:
             for name in self.names:
                 try:
                     content = archives.read(archive, name, MAX_BYTES)
@@ -132,7 +132,7 @@ class Zip:
                     raise archives.corrupt(self.path, error) from error
                 yield decode(content, f"{name} in {self.path}", background)
 
-    def _opened(self) -> zipfile.ZipFile:
+    def _open(self) -> zipfile.ZipFile:
         try:
             return zipfile.ZipFile(self.path)
         except archives.ERRORS as error:
@@ -169,10 +169,10 @@ def usable(
     return kept, others
 
 
-def named(others: Mapping[str, int]) -> str:
+def describe_others(others: Mapping[str, int]) -> str:
     """What `usable` counts, as text; to be put before "are left out".
 
-    >>> named({".heic (HEIC)": 5, ".txt (no picture)": 1})
+    >>> describe_others({".heic (HEIC)": 5, ".txt (no picture)": 1})
     '6 files (5 .heic (HEIC), 1 .txt (no picture))'
     """
     most = sorted(others.items(), key=lambda item: (-item[1], item[0]))
@@ -235,7 +235,7 @@ def stack(
     return np.concatenate(images)
 
 
-def reduced(picture: np.ndarray, image_shape: ImageShape) -> np.ndarray:
+def reduce(picture: np.ndarray, image_shape: ImageShape) -> np.ndarray:
     """Returns a picture at the given height and width by Pillow's bilinear filter.
 
     For sets that are compared with published results, which reduce them so; all others

@@ -135,6 +135,6 @@ def find(name: str) -> Registered | None:
     return _SOURCES.get(name)
 
 
-def made() -> list[str]:
+def list_made() -> list[str]:
     """Returns the names of the sources that are made, not read."""
     return sorted(source.name for source in _SOURCES.values() if source.is_made)

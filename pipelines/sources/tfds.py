@@ -106,7 +106,7 @@ def open_dataset(
             f"pip install tensorflow-datasets importlib_resources ({error})"
         )
         raise base.not_found(request, looked_for) from error
-    builder = _prepared(request, tfds, name, looked_for)
+    builder = _prepare(request, tfds, name, looked_for)
     info = builder.info
     image_key, label_key = info.supervised_keys or ("image", "label")
     features = dict(info.features)
@@ -139,7 +139,7 @@ def open_dataset(
     return base.from_parts(request, class_names, readers, namespace=quirk.namespace)
 
 
-def _prepared(request, tfds, name, looked_for):
+def _prepare(request, tfds, name, looked_for):
     """Returns a builder whose data is on disk, preparing it if that is possible."""
     folders = [request.data_dir] if request.data_dir is not None else []
     folders.append(pathlib.Path(tfds.core.constants.DATA_DIR).expanduser())
@@ -221,7 +221,7 @@ def _read(builder, part, keys, quirk, request):
         if quirk.inverted:
             batch = 255 - batch
         if quirk.bilinear and request.image_shape is not None:
-            batch = np.stack([pictures.reduced(p, request.image_shape) for p in batch])
+            batch = np.stack([pictures.reduce(p, request.image_shape) for p in batch])
         if request.image_shape is not None:
             batch = resizing.adapt(batch, request.image_shape)
         first_shape = first_shape or batch.shape[1:]

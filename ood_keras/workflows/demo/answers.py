@@ -129,7 +129,7 @@ class Demo:
             RefusedError: it is anything else; what it is costs nothing to find out.
         """
         paper = _paper(content)
-        image = drawing.centered(
+        image = drawing.center(
             1 - paper / np.float32(255), self.model.image_shape, dark_ink=self.dark_ink
         )
         if image is None:

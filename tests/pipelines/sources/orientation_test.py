@@ -138,8 +138,8 @@ def test_evidence_changes_its_sign_alone_when_an_image_is_transposed():
     evidence = orientation.evidence(UPRIGHT)
     np.testing.assert_allclose(orientation.evidence(TURNED), -evidence, atol=1e-12)
     assert evidence.mean() > 0.3
-    assert orientation.seen(UPRIGHT[:0]) is None
-    assert orientation.seen(np.zeros((50, 28, 28, 1), np.uint8)) is None
+    assert orientation.judge(UPRIGHT[:0]) is None
+    assert orientation.judge(np.zeros((50, 28, 28, 1), np.uint8)) is None
 
 
 @pytest.mark.real_data
@@ -151,8 +151,8 @@ def test_twenty_written_characters_are_enough(name, real_data_dir):
     answers = []
     for _ in range(200):
         some = images[random.choice(len(images), 20, replace=False)]
-        answers.append(orientation.seen(some))
-        turned = orientation.seen(some.transpose(0, 2, 1, 3))
+        answers.append(orientation.judge(some))
+        turned = orientation.judge(some.transpose(0, 2, 1, 3))
         assert (answers[-1] is None) == (turned is None)
         assert turned in (None, orientation.TRANSPOSED)
     assert set(answers) <= {None, orientation.UPRIGHT}

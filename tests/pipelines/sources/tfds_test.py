@@ -201,7 +201,7 @@ def test_an_unknown_name_is_explained(library, tmp_path):
 
 
 def test_text_is_no_image(library, tmp_path, monkeypatch):
-    monkeypatch.setattr(tfds, "_prepared", lambda *_: library.builder("ag_news_subset"))
+    monkeypatch.setattr(tfds, "_prepare", lambda *_: library.builder("ag_news_subset"))
     with pytest.raises(ValueError, match=r"expected images.*description"):
         pipelines.load("tfds:ag_news_subset", data_dir=tmp_path)
 
