@@ -83,8 +83,8 @@ def over_batches(
     On a CPU, slices run side by side, never more images at once than a batch has.
 
     Args:
-        run: What `compile_function` returned; what it computes for an image must not depend on
-            the other images of a batch.
+        run: What `compile_function` returned; what it computes for an image must not
+            depend on the other images of a batch.
         batches: An iterable of float arrays `(batch, height, width, channels)`; empty
             ones are skipped.
     """

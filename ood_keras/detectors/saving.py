@@ -95,8 +95,8 @@ def load(path: Path, model: "keras.Model") -> "Detector":
     except Exception as error:
         # A configuration by hand can fail in any way, and so can a damaged archive.
         raise ValueError(
-            f"{path} cannot be read as a detector ({_describe(error)}). Fit and save it "
-            "again"
+            f"{path} cannot be read as a detector ({_describe(error)}). Fit and save "
+            "it again"
         ) from error
     # Only a model that does not say its input shape needs to be told.
     sample = None

@@ -175,8 +175,8 @@ class ConversionSource:
             repeats = _repeats(self.threshold)
             method = self.threshold.method if repeats else "conformal"
             return calibration.get(method)(scores, target), {}
-        return _repeat(self.threshold, scores), {
-            name: _repeat(point, scores)
+        return _choose_again(self.threshold, scores), {
+            name: _choose_again(point, scores)
             for name, point in points.items()
             if _repeats(point)
         }
@@ -387,7 +387,7 @@ def _repeats(threshold: calibration.Threshold) -> bool:
     )
 
 
-def _repeat(
+def _choose_again(
     threshold: calibration.Threshold, scores: np.ndarray
 ) -> calibration.Threshold:
     return calibration.get(threshold.method)(scores, threshold.target_acceptance)

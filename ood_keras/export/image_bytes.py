@@ -86,7 +86,8 @@ def read(
     declare: nothing is unpacked that is not needed for the pixels, large images are
     decoded one at a time and resized block by block. The one exception is a PNG whose
     zlib stream goes on behind its last row: TensorFlow's decoder unpacks and drops
-    the rest, up to `DEFLATE_RATIO` bytes for each of the file; `max_packed_bytes` bounds it.
+    the rest, up to `DEFLATE_RATIO` bytes for each of the file; `max_packed_bytes`
+    bounds it.
 
     Args:
         image_bytes: String tensor `(batch,)`, the content of one file each.

@@ -88,9 +88,9 @@ def write_listing(listing: Path, paths: Iterable[str]) -> int | None:
         paths: PNG, JPEG, IDX and TFRecord files, whatever they are called, the latter
             two packed by gzip or zlib or not; folders and globs; in this order. What
             lies in a folder, at any depth, or matches a glob is sorted by its name;
-            hidden files and those of other kinds are left out of it, see `read_left_out`,
-            and links to folders are not followed. A file that is named itself is
-            listed in any case.
+            hidden files and those of other kinds are left out of it, see
+            `read_left_out`, and links to folders are not followed. A file that is named
+            itself is listed in any case.
 
     Returns:
         How many images there are; `None` if TFRecord files are among them, which do not

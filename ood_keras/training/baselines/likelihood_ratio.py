@@ -29,7 +29,8 @@ class LikelihoodRatio(Baseline):
     each at the mean of the latent variable, so that scores are not random.
 
     `fit` trains at once. For a run that goes on after a kill, give `build(image_shape)`
-    to `training.fit`, with `KnownBound` as its validation, and the result to `use_trained`.
+    to `training.fit`, with `KnownBound` as its validation, and the result to
+    `use_trained`.
 
     Args:
         mutation_rate: Fraction in (0, 1). Defaults to `0.2`; the paper finds 0.1 to 0.2
@@ -105,6 +106,8 @@ class LikelihoodRatio(Baseline):
 
         self._scorer = compile_function(ratio)
         return self
+
+    scored = use_trained  # Its name in earlier versions.
 
 
 @keras.saving.register_keras_serializable(package="ood_keras")

@@ -84,6 +84,8 @@ class PriorNetwork(Baseline):
         )
         return self
 
+    scored = use_trained  # Its name in earlier versions.
+
 
 def differential_entropy(logits: Tensor) -> Tensor:
     """Entropy of Dir(exp(logits)), `(batch,)`: highest, -log (N - 1)!, where flat.
