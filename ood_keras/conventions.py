@@ -77,6 +77,13 @@ def check_count(name: str, value: Any) -> int:
     return int(value)
 
 
+def check_seed(seed: Any) -> int:
+    """Returns `seed` as an int, or raises if it is not an integer >= 0."""
+    if not is_integer(seed) or seed < 0:
+        raise ValueError(f"`seed` must be an integer >= 0. Received: seed={seed!r}")
+    return int(seed)
+
+
 def check_number(name: str, value: Any, interval: str, meaning: str = "") -> float:
     """Returns `value` as a float, or raises unless it is a finite number in `interval`.
 
@@ -119,6 +126,26 @@ def check_fraction(name: str, value: Any, *, zero: bool = False) -> float:
             f"Received: {name}={value!r}"
         )
     return number
+
+
+def check_float64(what: str) -> None:
+    """Raises where JAX would silently compute in float32 instead of float64.
+
+    Args:
+        what: What is computed in float64, for the message.
+    """
+    import keras
+
+    if keras.backend.backend() != "jax":
+        return
+    import jax
+
+    if not jax.config.jax_enable_x64:
+        raise ValueError(
+            f"{what} is computed in float64, which JAX rounds to float32 unless told "
+            'otherwise; call `jax.config.update("jax_enable_x64", True)` before '
+            "anything else"
+        )
 
 
 def percent(fraction: float, spec: str = ".4g", unit: str = " %") -> str:

@@ -4,6 +4,7 @@ from ood_keras.detectors import output_scores
 from ood_keras.detectors.ash import ASH
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.dice import DICE
+from ood_keras.detectors.differential_entropy import DifferentialEntropy
 from ood_keras.detectors.energy import Energy
 from ood_keras.detectors.ensemble import Ensemble
 from ood_keras.detectors.entropy import Entropy
@@ -12,6 +13,7 @@ from ood_keras.detectors.gen import GEN
 from ood_keras.detectors.gram import Gram
 from ood_keras.detectors.kl_matching import KLMatching
 from ood_keras.detectors.knn import KNN
+from ood_keras.detectors.learned_confidence import LearnedConfidence
 from ood_keras.detectors.mahalanobis import Mahalanobis
 from ood_keras.detectors.max_logit import MaxLogit
 from ood_keras.detectors.msp import MSP
@@ -19,6 +21,7 @@ from ood_keras.detectors.network import Network
 from ood_keras.detectors.nnguide import NNGuide
 from ood_keras.detectors.objectosphere import Objectosphere
 from ood_keras.detectors.odin import ODIN
+from ood_keras.detectors.one_class_svm import OneClassSVM
 from ood_keras.detectors.openmax import OpenMax
 from ood_keras.detectors.probability_and_distances import (
     ProbabilityAndDistances,
@@ -43,16 +46,19 @@ __all__ = [
     "ODIN",
     "SHE",
     "Detector",
+    "DifferentialEntropy",
     "Energy",
     "Ensemble",
     "Entropy",
     "Gram",
     "KLMatching",
+    "LearnedConfidence",
     "Mahalanobis",
     "MaxLogit",
     "NNGuide",
     "Network",
     "Objectosphere",
+    "OneClassSVM",
     "OpenMax",
     "ProbabilityAndDistances",
     "ProbabilityAndLogDistances",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from ood_keras.conventions import check_count, is_integer
+from ood_keras.conventions import check_count, check_seed
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.statistics import Sample
 from ood_keras.types import Json, Outputs, Tensor
@@ -38,9 +38,7 @@ class BankDetector(Detector):
         super().__init__(**kwargs)
         self.k = check_count("k", k)
         self.bank_size = check_count("bank_size", bank_size)
-        if not is_integer(seed) or seed < 0:
-            raise ValueError(f"`seed` must be an integer >= 0. Received: seed={seed!r}")
-        self.seed = int(seed)
+        self.seed = check_seed(seed)
 
     def get_config(self) -> Json:
         return {

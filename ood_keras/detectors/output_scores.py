@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from keras import ops
 
+from ood_keras import dirichlet
 from ood_keras.types import Tensor
 
 
@@ -120,6 +121,16 @@ def objectosphere(logits: Tensor, num_classes: int) -> Tensor:
         - ops.exp(log_rest - log_total) * ops.sum(ops.square(share), axis=-1)
     )
     return log_rest - log_total + ops.log(factor) - log_norm
+
+
+def differential_entropy(logits: Tensor, num_classes: int) -> Tensor:
+    """Differential entropy of Dir(exp(z)) of the known logits, computed in float64.
+
+    Highest, -log (N - 1)!, where the distribution over the class probabilities is flat.
+    Logits beyond -50..50 count as at that end.
+    """
+    known, _ = split(logits, num_classes)
+    return ops.cast(dirichlet.entropy(dirichlet.concentrations(known)), "float32")
 
 
 def split(logits: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from ood_keras.conventions import check_num_classes
+from ood_keras.conventions import check_float64, check_num_classes
 from ood_keras.metrics.labels import split_labels
 from ood_keras.types import DType, Json, Tensor
 
@@ -38,7 +38,7 @@ class KnownUnknownLoss(keras.losses.Loss):
                 f"dtype={dtype}"
             )
         if self.dtype == "float64":
-            check_float64()
+            check_float64("this loss")
         self.num_classes = check_num_classes(num_classes)
 
     def get_config(self) -> Json:
@@ -83,20 +83,6 @@ def check_logits(logits: Tensor, num_classes: int, *, unknown_class: bool) -> Te
             f"with `unknown_class={bool(unknown_class)}`, or correct `num_classes`"
         )
     return logits
-
-
-def check_float64() -> None:
-    """Raises where JAX would silently compute in float32 instead of float64."""
-    if keras.backend.backend() != "jax":
-        return
-    import jax
-
-    if not jax.config.jax_enable_x64:
-        raise ValueError(
-            "this loss is computed in float64, which JAX rounds to float32 unless told "
-            'otherwise; call `jax.config.update("jax_enable_x64", True)` before '
-            "anything else"
-        )
 
 
 def at_least_float32(x: Tensor) -> Tensor:

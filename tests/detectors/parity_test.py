@@ -51,7 +51,10 @@ def check(world, data):
     return run
 
 
-@pytest.mark.parametrize("name", ["msp", "max_logit", "energy", "entropy", "gen"])
+@pytest.mark.parametrize(
+    "name",
+    ["msp", "max_logit", "energy", "entropy", "gen", "differential_entropy"],
+)
 def test_output_based(check, world, name):
     check(name, getattr(reference, name)(world.test["logits"], 3))
 
@@ -433,3 +436,71 @@ def test_an_ensemble_of_features_of_two_layers_runs_the_network_once(
     np.testing.assert_array_equal(loaded.score(images), scores)
     again = detectors.get("ensemble", **ensemble.get_config())
     assert again.get_config() == ensemble.get_config()
+
+
+@pytest.mark.parametrize("arguments", [{}, {"nu": 0.3}, {"gamma": 0.05}], ids=str)
+def test_one_class_svm(check, world, arguments):
+    expected = reference.one_class_svm(
+        world.train["features"],
+        world.test["features"],
+        **{"nu": 0.1, **arguments},
+    )
+    # The optimum is found up to a tolerance.
+    check("one_class_svm", expected, atol=1e-4, **arguments)
+
+
+def test_a_one_class_svm_tells_far_images_apart(world, data):
+    detector = detectors.get("one_class_svm").fit(world.model, data.train)
+    far = np.ones((4, world.network.feature_size), np.float32)
+    far *= np.array([[50], [100], [200], [400]], np.float32)
+    scores = keras.ops.convert_to_numpy(detector.score_outputs({"features": far}))
+    assert np.all(np.isfinite(scores)) and np.all(np.diff(scores) > 0)
+
+
+def test_a_one_class_svm_takes_equal_images(world, data):
+    images, labels = data.train
+    same = np.repeat(images[:1], len(images), axis=0)
+    detector = detectors.get("one_class_svm", num_classes=3).fit(
+        world.model, (same, labels)
+    )
+    equal, other = detector.score(np.stack([images[0], data.unknown[0]]))
+    assert np.isfinite(equal) and equal < other
+
+
+def test_learned_confidence_scores_by_its_layers(check, world, data):
+    arguments = {"hidden_size": 7, "epochs": 2, "seed": 3}
+    detector = detectors.get("learned_confidence", **arguments)
+    arrays = detector.fit(world.model, data.train).get_arrays()
+    expected = reference.learned_confidence(arrays, world.test["features"])
+    check("learned_confidence", expected, **arguments)
+
+
+def test_learned_confidence_comes_near_the_probability_of_the_true_class(world, data):
+    # Wrong labels make a probability that features cannot tell from a right one's
+    # alone, but the images of one class share theirs.
+    images, labels = data.train
+    labels = np.where(labels == 2, 1, labels)
+    detector = detectors.get(
+        "learned_confidence", num_classes=3, learning_rate=1e-2, hidden_size=32
+    )
+    detector.fit(world.model, (images, labels))
+    targets = [
+        reference.softmax(row)[label]
+        for row, label in zip(world.train["logits"], labels, strict=True)
+    ]
+    confidence = 1 / (1 + np.exp(detector.score(images).astype(np.float64)))
+    assert np.mean((confidence - targets) ** 2) < 0.05 * np.var(targets)
+
+
+def test_learned_confidence_has_a_random_state_of_its_own(world, data):
+    def fit_and_draw(seed):
+        keras.utils.set_random_seed(5)
+        detector = detectors.get("learned_confidence", epochs=1, seed=seed)
+        scores = detector.fit(world.model, data.train).score(data.known)
+        return scores, np.random.uniform(), float(tf.random.uniform(()))
+
+    one, again, other = fit_and_draw(0), fit_and_draw(0), fit_and_draw(1)
+    np.testing.assert_array_equal(one[0], again[0])
+    assert not np.array_equal(one[0], other[0])
+    keras.utils.set_random_seed(5)
+    assert one[1:] == other[1:] == (np.random.uniform(), float(tf.random.uniform(())))

@@ -7,7 +7,7 @@ import scipy.stats
 import tensorflow as tf
 from references import losses_reference
 
-from ood_keras.losses import prior_network
+from ood_keras import dirichlet
 from ood_keras.losses.prior_network import PriorNetwork
 
 
@@ -51,14 +51,14 @@ def test_divergence_is_the_mean_log_ratio_of_samples():
     samples = np.random.default_rng(0).dirichlet(left, 200_000).T
     ratios = scipy.stats.dirichlet.logpdf(samples, left)
     ratios -= scipy.stats.dirichlet.logpdf(samples, right)
-    result = prior_network.dirichlet_divergence(left[None], right[None])
+    result = dirichlet.divergence(left[None], right[None])
     assert float(result[0]) == pytest.approx(ratios.mean(), abs=0.02)
 
 
 def test_gamma_functions_equal_scipy():
     x = np.geomspace(1e-20, 1e20, 400)
-    log_gamma = np.asarray(prior_network._log_gamma(x))
-    digamma = np.asarray(prior_network._digamma(x))
+    log_gamma = np.asarray(dirichlet._log_gamma(x))
+    digamma = np.asarray(dirichlet._digamma(x))
     np.testing.assert_allclose(log_gamma, scipy.special.gammaln(x), 1e-10, 1e-10)
     np.testing.assert_allclose(digamma, scipy.special.digamma(x), 1e-10, 1e-10)
 

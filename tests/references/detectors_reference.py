@@ -6,6 +6,9 @@ Nothing here is shared with the package; each function follows its paper's formu
 import math
 
 import numpy as np
+import scipy.special
+import scipy.stats
+import sklearn.svm
 
 
 def softmax(logits):
@@ -326,3 +329,51 @@ def dice(train_features, features, kernel, bias, sparsity):
     limit = np.quantile(contribution, sparsity)
     kept = np.where(contribution >= limit, kernel, 0.0)
     return features @ kept + bias
+
+
+def differential_entropy(logits, num_classes):
+    return np.array(
+        [
+            scipy.stats.dirichlet(
+                np.exp(row[:num_classes].astype(np.float64))
+            ).entropy()
+            for row in logits
+        ]
+    )
+
+
+def one_class_svm(train_features, features, nu, gamma=None):
+    """What scikit-learn's support vectors make of an image, beside the border's."""
+    train = train_features.astype(np.float64)
+    deviation = np.where(train.std(axis=0) > 1e-6, train.std(axis=0), 1.0)
+    scaled = (train - train.mean(axis=0)) / deviation
+    if gamma is None:
+        nearest = [
+            min(squares[squares > 0])
+            for squares in (((scaled - row) ** 2).sum(axis=1) for row in scaled)
+        ]
+        gamma = 1 / np.median(nearest)
+    machine = sklearn.svm.OneClassSVM(nu=nu, gamma=gamma).fit(scaled)
+    scores = []
+    for row in (features - train.mean(axis=0)) / deviation:
+        squares = ((machine.support_vectors_ - row) ** 2).sum(axis=1)
+        # Not in scikit-learn's own way: it rounds to 0 where all are far.
+        near = scipy.special.logsumexp(-gamma * squares, b=machine.dual_coef_[0])
+        scores.append(math.log(machine.offset_[0]) - near)
+        decision = machine.decision_function(row[None])[0]
+        assert math.isclose(
+            decision, math.exp(near) - machine.offset_[0], rel_tol=1e-6, abs_tol=1e-9
+        )
+    return np.array(scores)
+
+
+def learned_confidence(arrays, features):
+    """Minus what dense layers with ReLU make of the features, one unit at the end."""
+    scores = []
+    for row in features.astype(np.float64):
+        for index in range(4):
+            row = np.maximum(
+                row @ arrays[f"kernel_{index}"] + arrays[f"bias_{index}"], 0
+            )
+        scores.append(-float(row @ arrays["kernel_4"][:, 0] + arrays["bias_4"][0]))
+    return np.array(scores)

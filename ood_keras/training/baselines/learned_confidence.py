@@ -3,15 +3,17 @@
 from typing import Self
 
 import keras
-import numpy as np
-import scipy.special
-from keras import layers, ops
+from keras import layers
 
 from ood_keras.conventions import check_count
 from ood_keras.detectors.compiled import compile_function
+from ood_keras.detectors.learned_confidence import (
+    confidence_loss,
+    true_class_probability,
+)
 from ood_keras.training.baselines.base import Baseline, read_classifier
 from ood_keras.training.set_seed import set_seed
-from ood_keras.types import Images, Tensor
+from ood_keras.types import Images
 
 
 class LearnedConfidence(Baseline):
@@ -93,14 +95,3 @@ class LearnedConfidence(Baseline):
             lambda images: -self.head(network(images)["features"])[:, 0]  # type: ignore[misc]
         )
         return self
-
-
-def true_class_probability(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """TCP: softmax(z)_y of each image, `(n, 1)`, from `(n, N)` and integers `(n,)`."""
-    probabilities = scipy.special.softmax(logits, axis=1)
-    return probabilities[range(len(labels)), labels][:, None]
-
-
-def confidence_loss(target: Tensor, log_odds: Tensor) -> Tensor:
-    """(sigmoid(log_odds) - target)^2, each of shape `(batch, 1)`."""
-    return ops.square(ops.sigmoid(log_odds) - target)

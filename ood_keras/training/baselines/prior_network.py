@@ -1,18 +1,16 @@
 """A prior network, scored by how flat its Dirichlet distribution is."""
 
-import math
 from typing import Literal, Self
 
 import keras
-from keras import ops
 
 from ood_keras.conventions import check_count, check_num_classes
+from ood_keras.detectors import output_scores
 from ood_keras.detectors.compiled import compile_function
 from ood_keras.detectors.network import Network
 from ood_keras.losses.prior_network import (
     PriorNetwork as PriorNetworkLoss,
 )
-from ood_keras.losses.prior_network import concentrations, dirichlet_divergence
 from ood_keras.training.baselines.base import Baseline
 from ood_keras.training.set_seed import set_seed
 from ood_keras.types import Dataset, Tensor
@@ -88,11 +86,5 @@ class PriorNetwork(Baseline):
 
 
 def differential_entropy(logits: Tensor) -> Tensor:
-    """Entropy of Dir(exp(logits)), `(batch,)`: highest, -log (N - 1)!, where flat.
-
-    As KL to the flat distribution, whose density is (N - 1)! everywhere.
-    """
-    alpha = concentrations(logits)
-    flat = ops.ones_like(alpha)
-    values = -dirichlet_divergence(alpha, flat) - math.lgamma(alpha.shape[-1])
-    return ops.cast(values, "float32")
+    """Entropy of Dir(exp(logits)), `(batch,)`; see the detector of that name."""
+    return output_scores.differential_entropy(logits, logits.shape[-1])
