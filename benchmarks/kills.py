@@ -160,7 +160,7 @@ def fit(phase, folder):
     objective = RECIPE.objective
     model = objective.build_model(known.image_shape, known.num_classes)
     objective.compile(model, known.num_classes, data.steps_per_epoch)
-    phase.watch(run.Run, "run_epoch", "within an epoch")
+    phase.watch(run.TrainingRun, "run_epoch", "within an epoch")
     training.fit(
         model,
         data,
@@ -178,8 +178,8 @@ def _watch_training(phase):
     from ood_keras.training import run, validation
 
     phase.watch(validation.Validation, "measure", "validation")
-    phase.watch(run.Run, "save", "gathering a checkpoint")
-    phase.watch(run.Run, "finish", "finishing")
+    phase.watch(run.TrainingRun, "save", "gathering a checkpoint")
+    phase.watch(run.TrainingRun, "finish", "finishing")
 
 
 def train(phase, folder):
@@ -189,7 +189,7 @@ def train(phase, folder):
 
     _watch_training(phase)
     phase.watch_files()
-    phase.watch(run.Run, "run_epoch", "within an epoch")
+    phase.watch(run.TrainingRun, "run_epoch", "within an epoch")
     workflows.train(
         known=KNOWN,
         unknown=[EXPOSURE],

@@ -41,7 +41,7 @@ class Table:
         return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def percent(fraction: float | None) -> str:
+def format_percent(fraction: float | None) -> str:
     """Returns a fraction in percent, such as "99.52"; a dash for `None`."""
     if fraction is None:
         return MISSING
@@ -56,8 +56,8 @@ def format_cell(cell: Json | None) -> str:
     """
     if cell is None or cell["mean"] is None:
         return MISSING
-    mean = percent(cell["mean"])
-    return mean if cell["std"] is None else f"{mean} ± {percent(cell['std'])}"
+    mean = format_percent(cell["mean"])
+    return mean if cell["std"] is None else f"{mean} ± {format_percent(cell['std'])}"
 
 
 def format_interval(interval: Json | None) -> str:
@@ -68,7 +68,9 @@ def format_interval(interval: Json | None) -> str:
     """
     if interval is None:
         return MISSING
-    value, low, high = (percent(interval[key]) for key in ("value", "low", "high"))
+    value, low, high = (
+        format_percent(interval[key]) for key in ("value", "low", "high")
+    )
     return f"{value} [{low}, {high}]"
 
 
@@ -124,5 +126,5 @@ def _environment() -> Any:
         "SYNTHETIC": SYNTHETIC,
         "describe_metric": describe_metric,
     }
-    environment.filters |= {"percent": percent}
+    environment.filters |= {"percent": format_percent}
     return environment

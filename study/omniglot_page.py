@@ -20,7 +20,7 @@ def read(path: pathlib.Path, names: Sequence[str]) -> Json | None:
         return None
     result = json.loads(path.read_text(encoding="utf-8"))
     rows = [
-        [name, *(markdown.percent(values[metric]) for metric in names)]
+        [name, *(markdown.format_percent(values[metric]) for metric in names)]
         for name, values in result["filters"].items()
     ]
     header = ["filter", *(metrics.get(name).title for name in names)]

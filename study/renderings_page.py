@@ -109,19 +109,22 @@ def _list_shares(model: Json) -> list[str]:
         accuracy["mean"],
         accuracy["worst"],
     )
-    return list(map(markdown.percent, values))
+    return list(map(markdown.format_percent, values))
 
 
 def _list_auroc(models: list[Json], source: str) -> list[str]:
     return [
-        markdown.percent(model["measured"]["summary"]["auroc"][source][kind])
+        markdown.format_percent(model["measured"]["summary"]["auroc"][source][kind])
         for model in models
         for kind in ("untouched", "mild", "full_spectrum")
     ]
 
 
 def _list_step(row: Json) -> list[str]:
-    return [markdown.percent(row["known"][share]) for share in ("accepted", "accuracy")]
+    return [
+        markdown.format_percent(row["known"][share])
+        for share in ("accepted", "accuracy")
+    ]
 
 
 def _mark(source: str, models: list[Json]) -> str:
@@ -137,7 +140,7 @@ def _compare_letters(models: list[Json]) -> Json | None:
     rows = []
     for name in sorted(measured[0]):
         values = [classes[name]["accepted"] for classes in measured]
-        rows.append([name, *map(markdown.percent, values)])
+        rows.append([name, *map(markdown.format_percent, values)])
     return {
         "table": markdown.Table(["letter", *(model["name"] for model in models)], rows),
         "groups": markdown.Table(
@@ -172,6 +175,6 @@ def _pool(classes: Json, chosen) -> list[str]:
     kept = [row for name, row in classes.items() if chosen(name)]
     total = sum(row["images"] for row in kept)
     return [
-        markdown.percent(sum(row["images"] * row[what] for row in kept) / total)
+        markdown.format_percent(sum(row["images"] * row[what] for row in kept) / total)
         for what in ("accepted", "auroc")
     ]

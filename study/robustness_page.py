@@ -75,7 +75,9 @@ def _measure(network: Json) -> Json:
             columns = ("accuracy", "rejected", "accepted_wrong")
             values = [*(shares[column] for column in columns), *aurocs]
             strength = f"{point['strength']:g}"
-            rows.append([style.title(name), strength, *map(markdown.percent, values)])
+            rows.append(
+                [style.title(name), strength, *map(markdown.format_percent, values)]
+            )
     header = ["perturbation", "strength", "accuracy", "rejected"]
     header += ["accepted with a wrong class"]
     header += [f"AUROC, {detector}" for detector in detectors]

@@ -72,7 +72,9 @@ def _count_met(counted, rows):
 def _compare(cell, least):
     if cell is None:
         return markdown.MISSING
-    return f"{markdown.percent(cell['mean'])} {_mark(100 * cell['mean'] >= least)}"
+    return (
+        f"{markdown.format_percent(cell['mean'])} {_mark(100 * cell['mean'] >= least)}"
+    )
 
 
 def _mark(reached: bool) -> str:

@@ -43,7 +43,7 @@ def _find_missed(study: StudyResults, known: str, method: str) -> dict[str, list
         unknown, metric = miss["unknown"], miss["metric"]
         cell = study.cell(known, method, unknown, metric)
         if miss["known"] == known and cell is not None:
-            value = markdown.percent(cell["mean"])
+            value = markdown.format_percent(cell["mean"])
             missed.setdefault(unknown, []).append(
                 f"{metrics.get(metric).title} {value} ({miss['paper']})"
             )

@@ -9,7 +9,7 @@ import keras
 from ood_keras import files
 from ood_keras.conventions import check_count, check_num_classes
 from ood_keras.training import run_directory
-from ood_keras.training.run import Run, without_counters
+from ood_keras.training.run import TrainingRun, without_counters
 from ood_keras.training.set_seed import set_seed
 from ood_keras.training.validation import Validation
 from ood_keras.types import Images, Json, Path, TrainingData, Validator
@@ -132,7 +132,7 @@ def fit(
     if hasattr(data, "get_config"):
         run["data"] = data.get_config()
     with run_directory.open_run(run_dir, run) as folder:
-        training = Run(model, data, folder, epochs, checkpoint_every, progress)
+        training = TrainingRun(model, data, folder, epochs, checkpoint_every, progress)
         training.resume()
         while training.epoch < epochs:
             training.run_epoch(validator)

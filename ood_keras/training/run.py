@@ -18,7 +18,7 @@ _BEST = "best/"
 _SELECTING = ("fpr95_known_positive", "detection_error", "auroc")
 
 
-class Run:
+class TrainingRun:
     """One training run: where it stands, and what takes it further.
 
     Attributes:
@@ -197,9 +197,9 @@ class Run:
 
 
 class _Bookkeeping(keras.callbacks.Callback):
-    """What `Run` does inside an epoch: restore first; then count, show and save."""
+    """What a `TrainingRun` does inside an epoch: restore, then count, show and save."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: TrainingRun) -> None:
         super().__init__()
         self.run = run
         self.first_step = run.step
