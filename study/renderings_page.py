@@ -77,19 +77,19 @@ def _compare(models: list[Json]) -> Json:
         ),
         "letters": _compare_letters(models),
         "pictures": [
-            markdown.show_picture(model["folder"], "renderings.png", _PICTURE)
+            markdown.show_result(model["folder"], "renderings.png", _PICTURE)
             for model in models
         ],
     }
 
 
 _SHARES = (
-    "threshold accepts",
-    "known accepted, untouched",
-    "mild renderings, mean",
-    "worst",
-    "classified right, mild, mean",
-    "worst ",
+    "asked of the threshold",
+    "accepted, untouched",
+    "accepted, mild renderings",
+    "in the worst",
+    "classified right, mild renderings",
+    "in the worst",
 )
 _KINDS = ("untouched", "mild", "all")
 _STEP = ("accepted", "right")
