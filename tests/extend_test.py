@@ -1,4 +1,4 @@
-"""What docs/extend.md shows is done as it says."""
+"""What docs/guides/extend.md shows is done as it says."""
 
 import pathlib
 import re
@@ -13,7 +13,7 @@ from ood_keras.detectors import registry as detector_registry
 from ood_keras.metrics import measures
 from ood_keras.tools import app
 
-PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs/extend.md"
+PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs/guides/extend.md"
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def new_flags() -> flags.FlagValues:
         "plugin",
         [],
         "Python modules of your own that register detectors, metrics, training methods "
-        "or threshold methods, by name; see docs/extend.md.",
+        "or threshold methods, by name; see docs/guides/extend.md.",
         flag_values=values,
     )
     return values

@@ -1,4 +1,4 @@
-"""The pictures of docs/detectors.md, from peers.json and from scores.
+"""The pictures of docs/guides/detectors.md and thresholds.md, from peers.json and from scores.
 
   python benchmarks/peers/pictures.py --data_dir=../shared/data
 
