@@ -112,7 +112,7 @@ def run(
 
 
 def show_warnings(name: str) -> None:
-    """Has warnings of this package shown as a line each, without a place in the code.
+    """Shows warnings of this package as one line each, without the place in the code.
 
     Args:
         name: The command, which begins the line.
