@@ -18,7 +18,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 # They train or convert for minutes on a busy core.
-SLOW = {"export_and_serve", "table1_row"}
+SLOW = {"export_and_serve", "quickstart", "table1_row"}
 PICTURES = {
     "export_and_serve": 2,
     "quickstart": 3,
