@@ -71,7 +71,7 @@ def _measure(positional: list[str]) -> None:
     for title, network in result["networks"].items():
         for name, measured in network["detectors"].items():
             worst = robustness.most_accepted_wrong(measured)
-            print(f"{title}, {name}: at most {worst:.2%} accepted with a wrong class")
+            print(f"{title}, {name}: at most {100 * worst:.2f} % accepted and misread")
     print(f"Curves, inputs and all numbers: {_OUTPUT.value}")
 
 

@@ -54,7 +54,7 @@ class Source:
 
     Raises:
         ValueError: the detector cannot be converted, the threshold cannot be chosen
-            again where that is needed, or images are missing.
+            again where that is needed, or the images are none.
     """
 
     def __init__(

@@ -312,7 +312,7 @@ def _size_of_rows(sides, bits, laced):
 
 
 def _checked_png(content, header):
-    """A PNG file reduced to what decides its pixels; raises if it breaks a rule.
+    """A PNG file without all that makes no difference; it raises by the rules.
 
     Args:
         content: Scalar string.
@@ -474,7 +474,7 @@ def _has_its_checksum(piece):
 
 
 def _checked_jpeg(content):
-    """A JPEG file without what follows its end; raises if it breaks a rule.
+    """A JPEG file without what follows its end; it raises by the rules.
 
     Returns:
         `(file, small)`: string; bool.
