@@ -165,7 +165,7 @@ def acceptance(validation, test, target):
     }
 
 
-@style.styled
+@style.use_style
 def draw(accepted, num_calibration, num_known, detector):
     """Cumulative share of splits over the acceptance, with theory as a line."""
     from matplotlib.figure import Figure

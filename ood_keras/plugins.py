@@ -1,9 +1,52 @@
-"""Modules of one's own that register metrics, threshold methods and so on."""
+"""Modules of one's own that register detectors, metrics, data sources and so on."""
 
 import importlib
+import importlib.util
+import pathlib
+import sys
 import traceback
 from collections.abc import Iterable
 from types import ModuleType
+from typing import Any
+
+from ood_keras.types import Path
+
+
+class UnknownNameError(ValueError):
+    """Nothing is registered under a name; says how a name of one's own becomes known.
+
+    Args:
+        message: What the name is and which names there are.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            f"{message}. One of your own is known once the module that registers it is "
+            "imported; a command imports it with --plugin=MODULE"
+        )
+
+
+def check_free(kind: str, name: str, taken: Any, given: Any) -> None:
+    """Raises a ValueError if a name belongs to something else already.
+
+    The same class or function again is a module that was reloaded, or the cell of a
+    notebook that ran again.
+
+    Args:
+        kind: What it is, as "detector".
+        name: Its name.
+        taken: What has the name, a class or a function, or `None`.
+        given: What is to have it.
+    """
+    if taken is not None and _origin(taken) != _origin(given):
+        raise ValueError(
+            f"the {kind} {name!r} is {'.'.join(_origin(taken))} already; give "
+            f"{_origin(given)[1]} another name"
+        )
+
+
+def _origin(thing: Any) -> tuple[str, str]:
+    return thing.__module__, thing.__qualname__
 
 
 def load(names: Iterable[str]) -> list[ModuleType]:
@@ -66,9 +109,51 @@ def _load(name: str) -> ModuleType:
             name=name,
         ) from error
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        raise ImportError(
-            f"the plugin {name!r} failed while it was imported, at line {last.lineno} "
-            f"of {last.filename}: {type(error).__name__}: {error}",
-            name=name,
-        ) from error
+        raise _failure(f"the plugin {name!r}", error) from error
+
+
+def run_file(path: Path) -> ModuleType:
+    """Runs a Python file that the user wrote and named, as a module.
+
+    What lies beside the file can be imported from it, as where Python itself runs it,
+    but only what is found nowhere else.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The module.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImportError: it fails; the message says where.
+    """
+    path = pathlib.Path(path).expanduser().absolute()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    spec = importlib.util.spec_from_file_location(f"_file_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file, whose name ends with .py")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and the like look their module up.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[spec.name]
+        raise _failure(str(path), error, path) from error
+    return module
+
+
+def _failure(
+    what: str, error: Exception, path: pathlib.Path | None = None
+) -> ImportError:
+    """Says where an import failed, in the file of this path if it did so there."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = [*frames, *(frame for frame in frames if frame.filename == str(path))][-1]
+    return ImportError(
+        f"{what} failed while it was imported, at line {last.lineno} of "
+        f"{last.filename}: {type(error).__name__}: {error}"
+    )

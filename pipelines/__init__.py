@@ -1,15 +1,20 @@
 """Data in, tensors out: sources, splits, and the mixture of known and unknown."""
 
-from ood_keras.pipelines import preprocessing
+from ood_keras.pipelines import augmentations, preprocessing, rendering
+from ood_keras.pipelines.augment_once import augment_once
 from ood_keras.pipelines.class_weight import weigh_classes
 from ood_keras.pipelines.interleave import Interleave, interleave
 from ood_keras.pipelines.roles import check_known, check_roles
 from ood_keras.pipelines.sources import (
     DataNotFoundError,
     DataWarning,
+    Request,
     Source,
+    from_generator,
+    from_parts,
     load,
     names,
+    register,
 )
 from ood_keras.pipelines.split import Split
 
@@ -17,13 +22,20 @@ __all__ = [
     "DataNotFoundError",
     "DataWarning",
     "Interleave",
+    "Request",
     "Source",
     "Split",
+    "augment_once",
+    "augmentations",
     "check_known",
     "check_roles",
+    "from_generator",
+    "from_parts",
     "interleave",
     "load",
     "names",
     "preprocessing",
+    "register",
+    "rendering",
     "weigh_classes",
 ]

@@ -14,7 +14,7 @@ from ood_keras.conventions import (
     check_num_classes,
     is_integer,
 )
-from ood_keras.pipelines import batching, contents, preprocessing, roles
+from ood_keras.pipelines import augmentations, batching, contents, roles
 from ood_keras.pipelines import class_weight as class_weights
 from ood_keras.pipelines.split import Split, even_shares
 from ood_keras.types import Json, Tensor
@@ -47,9 +47,9 @@ class Interleave:
         normalize: If `False`, every unknown image appears once per epoch instead.
         unknown_per_epoch: Number of unknown images in an epoch, in place of
             `round(num_known / num_classes)`.
-        augment: `None`, the name of an entry of `preprocessing.AUGMENTATIONS`, or a
-            function `(images, seed)` on a float batch and an int32 `(2,)` seed, which
-            differs for each step and must be its only source of randomness.
+        augment: `None`, one of `augmentations.names()`, or a function `(images, seed)`
+            on a float batch and an int32 `(2,)` seed, which differs for each step and
+            must be its only source of randomness.
         class_weight: `None`, or `{label: weight}`, as in `weigh_classes`: batches then
             have a third part, the weight of each image in the loss. Use it in place of
             the argument of `model.fit`, which does not know the label -1. Labels that
@@ -139,7 +139,9 @@ class Interleave:
         self._num_known = len(known)
         self._class_names = list(known.class_names)
         self._sizes, self._quotas = sizes, quotas
-        self._augment = _augmentation(augment)
+        self._augment = (
+            augmentations.get(augment) if isinstance(augment, str) else augment
+        )
         images = np.concatenate([split.images for split in [known, *unknown]])
         labels = np.concatenate([known.labels, np.full(sum(sizes), UNKNOWN, np.int32)])
         # In main memory also where there is a GPU: batches are gathered on the CPU.
@@ -386,15 +388,6 @@ def _fold_in(seed: Tensor, number: Tensor) -> Tensor:
 
 def _generator(*words: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
-
-
-def _augmentation(
-    augment: str | Callable[[Tensor, Tensor], Tensor] | None,
-) -> Callable[[Tensor, Tensor], Tensor] | None:
-    if augment is None or callable(augment):
-        return augment
-    preprocessing.check_augmentation(augment)
-    return preprocessing.AUGMENTATIONS[augment]
 
 
 def _name_of(augment: str | Callable[[Tensor, Tensor], Tensor] | None) -> str | None:

@@ -1,11 +1,10 @@
 """What happens to a batch of images between the bytes and the network."""
 
 import math
-from collections.abc import Callable
 
 import tensorflow as tf
 
-from ood_keras.pipelines.rendering import random_rendering
+from ood_keras.pipelines import augmentations
 from ood_keras.types import Tensor
 
 
@@ -14,6 +13,7 @@ def to_float(images: Tensor) -> Tensor:
     return tf.cast(images, tf.float32) / 255.0
 
 
+@augmentations.register
 def random_affine(
     images: Tensor,
     seed: Tensor,
@@ -70,6 +70,7 @@ def random_affine(
     return _transformed(images, transforms, "BILINEAR")
 
 
+@augmentations.register
 def random_shift(images: Tensor, seed: Tensor, *, max_pixels: int = 2) -> Tensor:
     """Moves each image by a whole number of pixels along each axis.
 
@@ -100,6 +101,7 @@ def random_shift(images: Tensor, seed: Tensor, *, max_pixels: int = 2) -> Tensor
     return _transformed(images, transforms, "NEAREST")
 
 
+@augmentations.register
 def random_shift_flip(images: Tensor, seed: Tensor, *, max_pixels: int = 2) -> Tensor:
     """`random_shift`, and a mirror image from left to right with probability 1/2.
 
@@ -126,6 +128,7 @@ def random_shift_flip(images: Tensor, seed: Tensor, *, max_pixels: int = 2) -> T
     return tf.where(draws < 0.5, tf.reverse(images, [2]), images)
 
 
+@augmentations.register
 def random_shift_flip_erase(
     images: Tensor, seed: Tensor, *, max_pixels: int = 2, largest: float = 0.5
 ) -> Tensor:
@@ -175,20 +178,3 @@ def _transformed(images: Tensor, transforms: Tensor, interpolation: str) -> Tens
         fill_mode="CONSTANT",
     )
     return tf.ensure_shape(moved, images.shape)
-
-
-AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {
-    "random_affine": random_affine,
-    "random_rendering": random_rendering,
-    "random_shift": random_shift,
-    "random_shift_flip": random_shift_flip,
-    "random_shift_flip_erase": random_shift_flip_erase,
-}
-
-
-def check_augmentation(name: object) -> None:
-    """Raises a ValueError that lists the augmentations unless `name` is one."""
-    if not isinstance(name, str) or name not in AUGMENTATIONS:
-        raise ValueError(
-            f"unknown augmentation {name!r}; there are: {', '.join(AUGMENTATIONS)}"
-        )

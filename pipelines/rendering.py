@@ -2,21 +2,24 @@
 
 import tensorflow as tf
 
+from ood_keras.pipelines import augmentations
 from ood_keras.types import Tensor
 
 # Of the Gaussian kernel: of the widest, with sigma 1, 1 % lies further out.
 _RADIUS = 2
 
 
+@augmentations.register
 def random_rendering(images: Tensor, seed: Tensor, *, strength: float = 1.0) -> Tensor:
-    """Renders each image in another way that keeps what it shows.
+    """Renders each drawing in another way that keeps what it shows.
 
-    Each image is turned, sheared, zoomed and shifted with bilinear interpolation (three
-    in four); its strokes get thicker or thinner (half); it is blurred, or reduced and
-    enlarged again (half); its tones go through a gamma curve (half), a contrast curve
-    from mild to binary (a third), and are scaled about a level, which may lift the
-    background (a third); noise is added (a fifth). What comes in from outside is black.
-    Stateless: the same images and seed give the same result.
+    One in five stays as it is. Of the others, each is turned, sheared, zoomed and
+    shifted with bilinear interpolation (three in four); its strokes get thicker or
+    thinner (half); it is blurred, or reduced and enlarged again (half); its tones go
+    through a gamma curve (half), a contrast curve from mild to binary (a third), and
+    are scaled about a level, which may lift the background (a third); noise is added (a
+    fifth). What comes in from outside is black. Stateless: the same images and seed
+    give the same result.
 
     A classifier whose known and unknown training images all pass through it is judged
     by what images show, and less by how they were scanned.
@@ -35,12 +38,54 @@ def random_rendering(images: Tensor, seed: Tensor, *, strength: float = 1.0) -> 
     >>> random_rendering(images, [1, 2]).shape
     TensorShape([2, 28, 28, 1])
     """
-    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, len(_CHANGES)))
-    for (change, share), change_seed in zip(_CHANGES, seeds, strict=True):
+    return _render(images, seed, strength, _OF_DRAWINGS)
+
+
+@augmentations.register
+def random_photo_rendering(
+    images: Tensor, seed: Tensor, *, strength: float = 1.0
+) -> Tensor:
+    """Renders each picture in another way that keeps what it shows.
+
+    Half of them are mirrored. One in five then stays as it is. Of the others, each is
+    turned, sheared, zoomed and shifted with bilinear interpolation, less far than a
+    drawing (three in four); blurred, or reduced and enlarged again (two in five);
+    its tones go through a gamma curve (two in five) and a mild contrast curve (a
+    fifth), are scaled about a level, which may lift the background (two in five), and,
+    in colour, channel by channel (two in five); noise is added (a fifth). At the edges
+    the picture is reflected. Stateless: the same images and seed give the same result.
+
+    Args:
+        images: float32 `(batch, height, width, channels)` in [0, 1].
+        seed: int32 `(2,)`.
+        strength: Scales every change; 1 is the widest that was meant.
+
+    Returns:
+        float32 `(batch, height, width, channels)` in [0, 1].
+
+    Example:
+
+    >>> images = tf.ones((2, 32, 32, 3))
+    >>> random_photo_rendering(images, [1, 2]).shape
+    TensorShape([2, 32, 32, 3])
+    """
+    mirror_seed, seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+    mirrored = _draw(images, mirror_seed, 1)[0] < 0.5
+    images = tf.where(mirrored, tf.reverse(images, [2]), images)
+    return _render(images, seed, strength, _OF_PHOTOS)
+
+
+_UNTOUCHED = 1 / 5
+
+
+def _render(images, seed, strength, changes):
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, len(changes) + 1))
+    touched = _draw(images, seeds[-1], 1)[0] >= _UNTOUCHED
+    for (change, share), change_seed in zip(changes, seeds[:-1], strict=True):
         draws_seed, chosen_seed = tf.unstack(
             tf.random.experimental.stateless_split(change_seed, 2)
         )
-        chosen = _draw(images, chosen_seed, 1)[0] < share
+        chosen = touched & (_draw(images, chosen_seed, 1)[0] < share)
         changed = change(images, draws_seed, strength)
         images = tf.where(chosen, tf.clip_by_value(changed, 0.0, 1.0), images)
     return images
@@ -52,7 +97,7 @@ def _draw(images, seed, count, low=0.0, high=1.0):
     return tf.unstack(tf.random.stateless_uniform(shape, seed, low, high), count)
 
 
-def _move(images, seed, strength):
+def _move(images, seed, strength, fill_mode="CONSTANT"):
     turn, zoom, shear, right, down = (
         tf.reshape(draw, [-1]) * strength for draw in _draw(images, seed, 5, -1.0, 1.0)
     )
@@ -85,9 +130,13 @@ def _move(images, seed, strength):
         output_shape=images.shape[1:3],
         fill_value=0.0,
         interpolation="BILINEAR",
-        fill_mode="CONSTANT",
+        fill_mode=fill_mode,
     )
     return tf.ensure_shape(moved, images.shape)
+
+
+def _move_photo(images, seed, strength):
+    return _move(images, seed, 0.8 * strength, "REFLECT")
 
 
 def _change_pen(images, seed, strength):
@@ -145,8 +194,17 @@ def _bend_tones(images, seed, strength):
 
 
 def _sharpen_tones(images, seed, strength):
+    # From mild to nearly binary.
+    return _bend_contrast(images, seed, strength, 3.0)
+
+
+def _raise_contrast(images, seed, strength):
+    return _bend_contrast(images, seed, strength, 0.9)
+
+
+def _bend_contrast(images, seed, strength, most):
     steepness, level = _draw(images, seed, 2)
-    slope = tf.exp(1.0 + 3.0 * strength * steepness)  # From mild to nearly binary.
+    slope = tf.exp(1.0 + most * strength * steepness)
     level = 0.5 + 0.3 * strength * (level - 0.5)
     low, high = (tf.sigmoid(slope * (end - level)) for end in (0.0, 1.0))
     return (tf.sigmoid(slope * (images - level)) - low) / (high - low)
@@ -168,13 +226,29 @@ def _noise(images, seed, strength):
     return images + strength * size * noise
 
 
+def _cast_colour(images, seed, strength):
+    if images.shape[-1] == 1:
+        return images
+    gains = tf.concat(_draw(images, seed, images.shape[-1], -0.18, 0.18), axis=-1)
+    return images * (1.0 + strength * gains)
+
+
 # In this order, each with the share of the images that it changes.
-_CHANGES = (
+_OF_DRAWINGS = (
     (_move, 3 / 4),
     (_change_pen, 1 / 2),
     (_soften, 1 / 2),
     (_bend_tones, 1 / 2),
     (_sharpen_tones, 1 / 3),
     (_scale_tones, 1 / 3),
+    (_noise, 1 / 5),
+)
+_OF_PHOTOS = (
+    (_move_photo, 3 / 4),
+    (_soften, 2 / 5),
+    (_bend_tones, 2 / 5),
+    (_raise_contrast, 1 / 5),
+    (_scale_tones, 2 / 5),
+    (_cast_colour, 2 / 5),
     (_noise, 1 / 5),
 )

@@ -1,9 +1,11 @@
 """Runs a study, a grid of trainings, one after the other; resumes one that was stopped.
 
+  ood-study --study=my_study.py --output_dir=results/mine
   ood-study --study=table1 --data_dir=DIR --output_dir=results/table1 --list
   ood-study --study=table1 --data_dir=DIR --output_dir=results/table1
   ood-study --study=table1 --output_dir=results/table1 --summary
 
+my_study.py is a file of yours that says STUDY = study.Study(...), see docs/guides/extend.md.
 table1 is the paper's Table 1 with its baselines and its ablation. On one core, a run
 takes some ten minutes (MNIST) or half an hour (Fashion-MNIST), three times as long for
 Confident-Classifier and where a training has three times the epochs, and all of them
@@ -20,8 +22,12 @@ from absl import flags
 from ood_keras.tools import app
 
 _FLAGS = app.new_flags()
-_STUDY = flags.DEFINE_enum(
-    "study", None, ["table1"], "The study.", required=True, flag_values=_FLAGS
+_STUDY = flags.DEFINE_string(
+    "study",
+    None,
+    "The study: table1, or FILE.py, a file of yours that defines STUDY.",
+    required=True,
+    flag_values=_FLAGS,
 )
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "The folder that holds the data sets.", flag_values=_FLAGS
@@ -61,7 +67,7 @@ _DRY_RUN = flags.DEFINE_bool(
 _SUMMARY = flags.DEFINE_bool(
     "summary",
     False,
-    "Rewrite summary.json, count the cells that meet or beat the paper, and end.",
+    "Rewrite summary.json, show the results (of table1, against the paper), and end.",
     flag_values=_FLAGS,
 )
 
@@ -71,10 +77,10 @@ def _study(positional: list[str]) -> None:
         raise ValueError(f"ood-study takes flags only; received: {positional}")
     app.load("workflows.training")
     from ood_keras.study import engine as study_engine
+    from ood_keras.study import find
     from ood_keras.study import summary as study_summary
-    from ood_keras.study import table1
 
-    study = {"table1": table1.TABLE1}[_STUDY.value]
+    study, study_file = find.find_study(_STUDY.value)
     output_dir = _OUTPUT_DIR.value
     seeds = None if _SEEDS.value is None else [*map(_seed, _SEEDS.value)]
     if _SUMMARY.value:
@@ -87,6 +93,7 @@ def _study(positional: list[str]) -> None:
             )
         print(study_summary.format_summary(study_summary.write(study, output_dir)))
         return
+    study_engine.check_names(study)
     if _LIST.value or _DRY_RUN.value:
         for run in study.runs(_ONLY.value, seeds):
             status = study_summary.status(run, output_dir)
@@ -109,6 +116,8 @@ def _study(positional: list[str]) -> None:
         runs_dir=_RUNS_DIR.value or f"runs/{study.name}",
         only=_ONLY.value,
         seeds=seeds,
+        plugins=_FLAGS["plugin"].value or (),
+        study_file=study_file,
     )
     if failed:
         raise RuntimeError(

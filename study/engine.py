@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from ood_keras import files
 from ood_keras.study import summary as study_summary
-from ood_keras.types import Path
+from ood_keras.types import Json, Path
 
 if TYPE_CHECKING:
     from ood_keras.study.grid import Run, Study
@@ -30,6 +30,8 @@ def run_study(
     runs_dir: Path,
     only: str | None = None,
     seeds: Sequence[int] | None = None,
+    plugins: Sequence[str] = (),
+    study_file: Path | None = None,
     worker: Sequence[str] = WORKER,
     say: Callable[[str], object] = print,
 ) -> list[str]:
@@ -39,18 +41,30 @@ def run_study(
     process holds is left to it. After a kill, the same call goes on where it was.
 
     Args:
-        study: A `study_grid.Study`.
+        study: A `study.Study`.
         data_dir: The folder of the data sets.
         output_dir: Receives small results.
         runs_dir: Receives weights, checkpoints and logs.
         only: Patterns of the runs' names; see `Study.runs`.
         seeds: The seeds to run; `None` for all.
+        plugins: Modules that the process of each run imports first, by name, see
+            `plugins.load`.
+        study_file: The file that the study comes from, run by each process first, so
+            that what it imports or registers is known there.
         worker: The command that does one run.
         say: Where progress goes, a function of a line.
 
     Returns:
         The names of the runs that failed.
+
+    Raises:
+        ValueError: the study names a detector or a source that is not known here.
     """
+    check_names(study)
+    prepare = {
+        "plugins": list(plugins),
+        "study_file": None if study_file is None else str(study_file),
+    }
     output_dir, runs_dir = pathlib.Path(output_dir), pathlib.Path(runs_dir)
     chosen = study.runs(only, seeds)
     waiting = [
@@ -65,7 +79,7 @@ def run_study(
     epochs_left = sum(run.recipe.epochs for run in waiting)
     for number, run in enumerate(waiting, start=1):
         began = time.monotonic()
-        error = _execute(run, data_dir, output_dir, runs_dir, worker)
+        error = _execute(run, data_dir, output_dir, runs_dir, worker, prepare)
         epochs_left -= run.recipe.epochs
         if error is None:
             outcome = "finished"
@@ -88,12 +102,21 @@ def run_study(
     return failed
 
 
+def check_names(study: "Study") -> None:
+    """Raises a ValueError for a name that a run of the study would fail at."""
+    from ood_keras import detectors
+    from ood_keras.study import other_families
+
+    study.check_names([*detectors.names(), *other_families.NAMES])
+
+
 def _execute(
     run: "Run",
     data_dir: Path | None,
     output_dir: pathlib.Path,
     runs_dir: pathlib.Path,
     worker: Sequence[str],
+    prepare: Json,
 ) -> str | Exception | None:
     """Returns `None`, or what went wrong."""
     output = output_dir / run.name
@@ -104,10 +127,11 @@ def _execute(
         "data_dir": None if data_dir is None else str(data_dir),
         "run_dir": str(runs_dir / run.name),
         "output_dir": str(output),
+        "prepare": prepare,
     }
     with open(log, "a+", encoding="utf-8", errors="replace") as file:
         # The worker inherits the lock: a run is held as long as anyone is at it.
-        if not _locked(file):
+        if not _lock(file):
             return BlockingIOError(f"{run.name} is held by another process")
         if study_summary.status(run, output_dir) == "finished":
             return FileExistsError(f"{run.name} was finished by another process")
@@ -135,7 +159,7 @@ def _execute(
         return error
 
 
-def _locked(file: IO) -> bool:
+def _lock(file: IO) -> bool:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         if files.lock(file.fileno()):

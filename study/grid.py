@@ -3,11 +3,16 @@
 import dataclasses
 import fnmatch
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
+from ood_keras import plugins
+from ood_keras.pipelines.sources.loading import check_spec
 from ood_keras.training import recipes
 from ood_keras.types import Json
+
+_FOLDER = re.compile(r"[\w-][\w.-]*")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +44,8 @@ class Training:
         changes: Fields of the recipe that differ from the known set's.
         recipe: Name of a recipe to start from in place of the known set's.
         times_epochs: How many times the epochs of that recipe.
-        group: "main", "ablation", "longer", "other families" or "paper".
+        group: "main", "ablation", "longer", "other families" or "paper",
+            which decide the place of it on the pages of Table 1; free elsewhere.
         description: What is particular to it, in a sentence.
     """
 
@@ -127,25 +133,108 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
-    """A grid of runs.
+    """A grid of runs: every training, on every known set, with every seed.
+
+    A file that defines one as `STUDY` is run by `ood-study --study=FILE.py`.
 
     Attributes:
-        name: The study's name.
+        name: The study's name, of its folders too.
         known: The known sets.
         trainings: The trainings, in the order of a table.
-        order: `(trainings, known sets, seeds)` by name: what is run after what.
+        seeds: The seeds; all trainings are run with the first before any with the next.
+        order: `(trainings, known sets, seeds)` by name, in place of `seeds`: what is
+            run after what, and what is left out.
         protocol: `{topic: sentence}`, what a reader of the results must know.
+        against_paper: Whether its results are counted against the paper's Table 1.
+
+    Raises:
+        ValueError: a name is used twice, is no name of a folder, or is not in the grid.
+
+    Example:
+
+    >>> STUDY = study.Study(
+    ...     name="blocks",
+    ...     known=(
+    ...         study.Known(
+    ...             spec="digits",
+    ...             exposure="glyphs",
+    ...             test_unknown=("glyphs", "uniform_noise"),
+    ...             recipe=training.recipes.get("demo"),
+    ...         ),
+    ...     ),
+    ...     trainings=(
+    ...         study.Training(name="with_block", methods=(ours,)),
+    ...         study.Training(
+    ...             name="without", methods=(plain,), changes={"block": "none"}
+    ...         ),
+    ...     ),
+    ...     seeds=(0, 1),
+    ... )
     """
 
     name: str
     known: tuple[Known, ...]
     trainings: tuple[Training, ...]
-    order: tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]], ...]
+    seeds: tuple[int, ...] = (0,)
+    order: tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]], ...] = ()
     protocol: dict[str, str] = dataclasses.field(default_factory=dict)
+    against_paper: bool = False
+
+    def __post_init__(self) -> None:
+        trainings = [training.name for training in self.trainings]
+        specs = [known.spec for known in self.known]
+        for kind, names in (
+            ("known set", specs),
+            ("training", trainings),
+            ("method", [each.name for one in self.trainings for each in one.methods]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(
+                    f"results are found by name, so each {kind} of the study "
+                    f"{self.name!r} needs one of its own. Received twice: "
+                    f"{', '.join(twice)}"
+                )
+        for name in (self.name, *trainings):
+            if not _FOLDER.fullmatch(name):
+                raise ValueError(
+                    "the names of a study and of its trainings are those of folders: "
+                    f"letters, digits, _, - and . are allowed. Received: {name!r}"
+                )
+        ordered = {name for names, known, _ in self.order for name in (*names, *known)}
+        unknown = sorted(ordered - {*trainings, *specs})
+        if unknown:
+            raise ValueError(
+                f"`order` names {', '.join(unknown)}, which the study {self.name!r} "
+                f"has not; its trainings are {', '.join(trainings)}, its known sets "
+                f"{', '.join(specs)}"
+            )
+
+    def check_names(self, methods: Sequence[str]) -> None:
+        """Raises an error for a name that a run would fail at, hours later.
+
+        Args:
+            methods: The names that `Method.detector` can be.
+
+        Raises:
+            ValueError: a detector or a source is not known here.
+        """
+        for name, (method, _) in self.methods.items():
+            if method.detector not in methods:
+                raise plugins.UnknownNameError(
+                    f"the method {name!r} of the study {self.name!r} has the unknown "
+                    f"detector {method.detector!r}; expected one of: "
+                    f"{', '.join(sorted(methods))}"
+                )
+        shown = [spec for one in self.trainings for spec in one.exposure]
+        for known in self.known:
+            for spec in (known.spec, known.exposure, *known.test_unknown, *shown):
+                if spec != "real":
+                    check_spec(spec)
 
     @property
     def methods(self) -> dict[str, tuple[Method, Training]]:
-        """`{name: (method, training)}`, in the order of a table."""
+        """Each method with its training, by name, in the order of a table."""
         return {
             method.name: (method, training)
             for training in self.trainings
@@ -169,7 +258,10 @@ class Study:
         known = {each.spec: each for each in self.known}
         trainings = {each.name: each for each in self.trainings}
         every = {}
-        for names, specs, numbers in self.order:
+        everything = tuple(
+            (tuple(trainings), tuple(known), (seed,)) for seed in self.seeds
+        )
+        for names, specs, numbers in self.order or everything:
             for seed in numbers:
                 for name in names:
                     for spec in specs:

@@ -1,4 +1,4 @@
-"""What the docs say about the filter that reduces Omniglot's drawings."""
+"""What the docs say about the filter that resizes Omniglot's drawings."""
 
 import json
 import pathlib
@@ -6,32 +6,22 @@ from collections.abc import Sequence
 
 from ood_keras import metrics
 from ood_keras.study import markdown
+from ood_keras.types import Json
 
 
-def lines(path: pathlib.Path, measures: Sequence[str]) -> list[str]:
-    """Returns the lines of the section, none where there is no such file.
+def read(path: pathlib.Path, names: Sequence[str]) -> Json | None:
+    """Returns the values of `templates/omniglot.md.jinja`, `None` without a file.
 
     Args:
-        path: `pathlib.Path` of what `benchmarks/omniglot_filters.py` wrote.
-        measures: Names of the metrics to show.
+        path: What `benchmarks/omniglot_filters.py` wrote.
+        names: Names of the metrics to show.
     """
     if not path.is_file():
-        return []
-    result = json.loads(path.read_text())
-    run = result["run"]
+        return None
+    result = json.loads(path.read_text(encoding="utf-8"))
     rows = [
-        [name, *(markdown.percent(values[metric]) for metric in measures)]
+        [name, *(markdown.percent(values[metric]) for metric in names)]
         for name, values in result["filters"].items()
     ]
-    return [
-        "## Omniglot, by the filter that reduces its drawings",
-        "",
-        f"The same {result['drawings']:,} drawings, reduced by {len(rows)} filters, "
-        f"and the same network: `{run['recipe']}` on {result['known']}, seed "
-        f"{run['seed']}, scored by `{result['detector']}`. In percent. All tables are "
-        "with the bilinear filter, which is the usual one and the best for us; it was "
-        "settled after seeing test scores ([why](decisions/omniglot.md)).",
-        "",
-        *markdown.table(["filter", *(metrics.get(m).title for m in measures)], rows),
-        "",
-    ]
+    header = ["filter", *(metrics.get(name).title for name in names)]
+    return {**result, "table": markdown.Table(header, rows)}

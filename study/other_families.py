@@ -9,7 +9,6 @@ import pathlib
 import time
 from collections.abc import Sequence
 
-import keras
 import numpy as np
 
 from ood_keras import detectors as detector_room
@@ -18,11 +17,11 @@ from ood_keras.evaluation import common, selection
 from ood_keras.training import baselines
 from ood_keras.training.baselines.base import read_classifier
 from ood_keras.types import Json, Path
-from ood_keras.workflows import run_data
+from ood_keras.workflows import run_data, run_record
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
+class Measurement:
     """What `evaluate` returns, as much of an `evaluation.Report` as there is.
 
     Attributes:
@@ -48,7 +47,7 @@ def evaluate(
     methods: Sequence[str],
     data_dir: Path | None = None,
     validation_unknown: Sequence[str] | None = None,
-) -> Measured:
+) -> Measurement:
     """Fits methods to the model of a run and measures them on test images.
 
     What they learn, they learn from known training images; what they are tuned on are
@@ -63,23 +62,23 @@ def evaluate(
             in place of those that the run was trained with.
 
     Returns:
-        A `Measured`.
+        A `Measurement`.
     """
     run_dir = pathlib.Path(run_dir)
     data = run_data.load_run_data(run_dir, unknown, data_dir, validation_unknown)
-    model = keras.models.load_model(run_dir / "model.keras")
+    model = run_record.load_model(run_dir)
     known_test = data.known.test.dataset()
     sets = {
         "known": known_test,
         **{f"unknown/{spec}": test.dataset() for spec, test in data.tests.items()},
-        "validation/known": data.known_validation.dataset(),
-        "validation/unknown": data.unknown_validation,
+        "validation/known": data.judging["known"],
+        "validation/unknown": data.judging["unknown"],
     }
     scores: dict[str, np.ndarray] = {}
     configs: dict[str, Json] = {}
     for name in methods:
         started = time.monotonic()
-        fitted, configs[name] = _fitted(name, model, data)
+        fitted, configs[name] = _fit(name, model, data)
         scores |= {f"{part}/{name}": fitted.score(sets[part]) for part in sets}
         seconds = time.monotonic() - started
         print(f"{name}: fitted and scored in {seconds:.0f} s", flush=True)
@@ -94,7 +93,7 @@ def evaluate(
         _, _, logits, labels = read_classifier(model, known_test)
         scores["predictions/known"] = logits.argmax(axis=1).astype(np.int32)
         accuracy = float(np.mean(scores["predictions/known"] == labels))
-    metrics = common.measured(
+    metrics = common.measure(
         data.settings["known"],
         accuracy,
         of("known"),
@@ -102,11 +101,11 @@ def evaluate(
         seen=data.seen,
         selected_detector=selected,
     )
-    return Measured({**metrics, "data": data.fingerprints}, scores, configs)
+    return Measurement({**metrics, "data": data.fingerprints}, scores, configs)
 
 
 def _temperature_scaling(model, data):
-    return baselines.TemperatureScaling().fit(model, data.known_validation.dataset())
+    return baselines.TemperatureScaling().fit(model, data.judging["known"])
 
 
 def _learned_confidence(model, data):
@@ -118,7 +117,7 @@ def _one_class_svm(model, data):
     return baselines.OneClassSVM(seed=data.settings["seed"]).fit(
         model,
         data.known.train.dataset(),
-        validation=(data.known_validation.dataset(), data.unknown_validation),
+        validation=(data.judging["known"], data.judging["unknown"]),
     )
 
 
@@ -150,7 +149,7 @@ _BASELINES = {
 NAMES = tuple(_BASELINES)
 
 
-def _fitted(name, model, data):
+def _fit(name, model, data):
     """Returns `(fitted method, its settings as tuned)`."""
     if name not in _BASELINES:
         detector = detector_room.get(name, num_classes=data.known.num_classes)

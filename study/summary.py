@@ -1,4 +1,4 @@
-"""What a study found so far: a JSON file, and a text that counts against the paper."""
+"""What a study found so far: its runs combined, and counted against the paper."""
 
 import contextlib
 import dataclasses
@@ -10,12 +10,15 @@ from decimal import ROUND_HALF_DOWN, ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from ood_keras import files, metrics
+from ood_keras.study import records
+from ood_keras.study.records import Records
 from ood_keras.training import recipes
 from ood_keras.types import Json, Path
 
 if TYPE_CHECKING:
     from ood_keras.study.grid import Run, Study
 
+NAME = "summary.json"
 # In the order of the paper's columns.
 PAPER_METRICS = tuple(
     name for name in metrics.paper_table()[0] if name in metrics.names()
@@ -50,10 +53,10 @@ def _look_up(run: "Run", output_dir: Path) -> tuple[Any, Any, Any]:
         # It may be being measured again.
         failed = (folder / "failure.json").is_file()
         return ("failed" if failed else "missing"), None, None
-    return _compared(run, record), record, result
+    return _judge(run, record), record, result
 
 
-def _compared(run: "Run", record: Json) -> Literal["finished", "changed", "partial"]:
+def _judge(run: "Run", record: Json) -> Literal["finished", "changed", "partial"]:
     """The status of a run that was measured, by its `run.json`."""
     found, wanted = dict(record), run.job()
     # A field that came later had its default before.
@@ -71,59 +74,54 @@ def _compared(run: "Run", record: Json) -> Literal["finished", "changed", "parti
     return "finished" if found["methods"] == methods else "partial"
 
 
-def summarise(study: "Study", output_dir: Path) -> Json:
-    """Returns the content of `summary.json`; see `results/table1/README.md`."""
+def collect(study: "Study", output_dir: Path) -> Records:
+    """Returns what the runs of a study left in a folder."""
     output_dir = pathlib.Path(output_dir)
-    cells: dict[tuple[str, str], Json] = {}
-    accuracies: dict[tuple[str, str], list[float]] = {}
-    seen: dict[tuple[str, str], list[str]] = {}
-    seeds: dict[tuple[str, str], list[int]] = {}
     runs: dict[str, Json] = {}
+    rows: list[Json] = []
     measured: dict[str, Json] = {}
     versions: dict[str, list[str]] = {}
     machines: list[Json] = []
     for run in sorted(study.runs(), key=lambda run: run.seed):
         state, record, result = _look_up(run, output_dir)
-        runs[run.name] = {"status": state}
+        runs[run.name] = entry = {
+            "run": run.name,
+            "known": run.known.spec,
+            "training": run.training.name,
+            "seed": run.seed,
+            "status": state,
+            "accuracy": None,
+        }
         if state != "finished":
             with contextlib.suppress(FileNotFoundError):
-                runs[run.name] |= _read(output_dir / run.name / "failure.json")
+                entry |= _read(output_dir / run.name / "failure.json")
         if state not in ("finished", "partial"):
             continue
-        runs[run.name]["minutes"] = record["minutes"]
+        entry["accuracy"] = result["known"]["accuracy"]
+        entry["minutes"] = record["minutes"]
         measured[run.name] = {**result, "data": None}
         if record["machine"] not in machines:
             machines.append(record["machine"])
         for name, version in record["run"]["versions"].items():
             if version not in versions.setdefault(name, []):
                 versions[name].append(version)
-        for method, rows in result["detectors"].items():
-            key = run.known.spec, method
-            seeds.setdefault(key, []).append(run.seed)
-            if result["known"]["accuracy"] is not None:
-                accuracies.setdefault(key, []).append(result["known"]["accuracy"])
-            seen[key] = [name for name, row in rows["unknown"].items() if row["seen"]]
-            for unknown, row in rows["unknown"].items():
-                for metric, value in row.items():
-                    if metric in metrics.names():
-                        cell = cells.setdefault(key, {}).setdefault(unknown, {})
-                        cell.setdefault(metric, []).append(value)
-    results: Any = {
-        key: {
-            unknown: {metric: spread(values) for metric, values in row.items()}
-            for unknown, row in rows.items()
-        }
-        for key, rows in cells.items()
-    }
-    results = _nested(study, results)
-    return {
+        rows += _measurements(run, result)
+    methods, knowns = list(study.methods), [known.spec for known in study.known]
+    unknowns: dict[str, list[str]] = {spec: [] for spec in knowns}
+    for row in rows:
+        if row["unknown"] not in unknowns[row["known"]]:
+            unknowns[row["known"]].append(row["unknown"])
+    # Known sets and methods as in the study; of each, the seeds one below the other.
+    rows.sort(
+        key=lambda row: (
+            knowns.index(row["known"]),
+            methods.index(row["method"]),
+            unknowns[row["known"]].index(row["unknown"]),
+        )
+    )
+    about = {
         "study": study.name,
-        "results": results,
-        "known_accuracy": _nested(
-            study, {key: spread(values) for key, values in accuracies.items()}
-        ),
-        "seen": _nested(study, seen),
-        "seeds": _nested(study, seeds),
+        "known": knowns,
         "methods": {
             name: {
                 "title": method.title,
@@ -147,28 +145,164 @@ def summarise(study: "Study", output_dir: Path) -> Json:
             }
             for training in study.trainings
         },
-        "against_paper": {
-            method: against_paper(results, method)
-            for method in study.methods
-            if any(method in rows for rows in results.values())
-        },
+        # Not where it is as usual, so that older files are the same again.
+        **({} if study.against_paper else {"against_paper": False}),
         "inconsistencies": [str(each) for each in metrics.check_consistency(measured)],
-        "runs": {run.name: runs[run.name] for run in study.runs()},
         "protocol": study.protocol,
         "versions": versions,
         "machines": machines,
     }
+    # Tuples and the like become what JSON has.
+    about = json.loads(json.dumps(about))
+    return Records(about, [runs[run.name] for run in study.runs()], rows)
+
+
+def _measurements(run: "Run", result: Json) -> list[Json]:
+    """The lines of one run in the table of measurements."""
+    rows = []
+    for method, by_unknown in result["detectors"].items():
+        for unknown, row in by_unknown["unknown"].items():
+            low, high = row.get("auroc_interval") or (None, None)
+            rows.append(
+                {
+                    "known": run.known.spec,
+                    "method": method,
+                    "unknown": unknown,
+                    "seed": run.seed,
+                    "seen": row["seen"],
+                    **{name: row[name] for name in row if name in metrics.names()},
+                    "auroc_low": low,
+                    "auroc_high": high,
+                }
+            )
+    return rows
+
+
+def combine(records: Records) -> Json:
+    """Returns the summary of records: what `read` returns, and `summary.json` holds."""
+    about = records.about
+    accuracies = {
+        (run["known"], run["training"], run["seed"]): run["accuracy"]
+        for run in records.runs
+    }
+    cells: dict[tuple[str, str], Json] = {}
+    intervals: dict[tuple[str, str], Json] = {}
+    seen: dict[tuple[str, str], list[str]] = {}
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for row in records.measurements:
+        key, unknown, seed = (row["known"], row["method"]), row["unknown"], row["seed"]
+        cell = cells.setdefault(key, {}).setdefault(unknown, {})
+        for metric in metrics.names():
+            if row.get(metric) is not None:
+                cell.setdefault(metric, []).append(row[metric])
+        if row.get("auroc_low") is not None:
+            of_seeds = intervals.setdefault(key, {}).setdefault(unknown, {})
+            of_seeds[str(seed)] = [row["auroc_low"], row["auroc_high"]]
+        if seed not in seeds.setdefault(key, []):
+            seeds[key].append(seed)
+        if row["seen"] and unknown not in seen.setdefault(key, []):
+            seen[key].append(unknown)
+    accuracy = {}
+    for known, method in seeds:
+        training = about["methods"][method]["training"]
+        found = [
+            accuracies.get((known, training, seed)) for seed in seeds[known, method]
+        ]
+        if known_ones := [value for value in found if value is not None]:
+            accuracy[known, method] = spread(known_ones)
+
+    def nest(by_key: Mapping[tuple[str, str], Any]) -> Json:
+        """`{known: {method: value}}` in the order of the study."""
+        return {
+            known: {
+                method: by_key[known, method]
+                for method in about["methods"]
+                if (known, method) in by_key
+            }
+            for known in about["known"]
+        }
+
+    results = nest(
+        {
+            key: {
+                unknown: {metric: spread(values) for metric, values in cell.items()}
+                for unknown, cell in by_unknown.items()
+            }
+            for key, by_unknown in cells.items()
+        }
+    )
+    return {
+        "study": about["study"],
+        "results": results,
+        "auroc_intervals": nest(intervals),
+        "known_accuracy": nest(accuracy),
+        "seen": nest({key: seen.get(key, []) for key in seeds}),
+        "seeds": nest(seeds),
+        "methods": about["methods"],
+        "trainings": about["trainings"],
+        "against_paper": {
+            method: against_paper(results, method)
+            for method in about["methods"]
+            if about.get("against_paper", True)
+            and any(method in rows for rows in results.values())
+        },
+        "inconsistencies": about["inconsistencies"],
+        "runs": {
+            run["run"]: {
+                key: run[key] for key in ("status", "minutes", "error") if key in run
+            }
+            for run in records.runs
+        },
+        "protocol": about["protocol"],
+        "versions": about["versions"],
+        "machines": about["machines"],
+    }
+
+
+def summarise(study: "Study", output_dir: Path) -> Json:
+    """Returns the summary of a study; see `results/table1/README.md`."""
+    return combine(collect(study, output_dir))
 
 
 def write(study: "Study", output_dir: Path) -> Json:
-    """Writes `summary.json`, whole or not at all, and returns its content."""
+    """Writes the records and, for programs, `summary.json`; returns what that holds.
+
+    Each file is written whole or not at all, `summary.json` last.
+    """
     output_dir = pathlib.Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     # Of two processes, the one that writes last is the one that looked last.
     with files.locked_folder(output_dir, wait=True):
-        summary = summarise(study, output_dir)
-        files.write_json(output_dir / "summary.json", summary)
+        found = collect(study, output_dir)
+        summary = combine(found)
+        found.write(output_dir)
+        files.write_json(output_dir / NAME, summary)
     return summary
+
+
+def read(output_dir: Path) -> Json:
+    """Returns the summary that a folder holds.
+
+    Of its records or, where an earlier version wrote it, of its `summary.json`.
+
+    Raises:
+        FileNotFoundError: the folder holds neither.
+    """
+    output_dir = pathlib.Path(output_dir)
+    if records.is_written(output_dir):
+        return combine(Records.read(output_dir))
+    if (output_dir / NAME).is_file():
+        return _read(output_dir / NAME)
+    raise FileNotFoundError(
+        f"{output_dir} holds no results of a study: expected {records.STUDY}, or the "
+        f"{NAME} of an earlier version. `ood-study --summary` writes them"
+    )
+
+
+def is_written(output_dir: Path) -> bool:
+    """Whether a folder holds what `read` reads."""
+    output_dir = pathlib.Path(output_dir)
+    return records.is_written(output_dir) or (output_dir / NAME).is_file()
 
 
 def against_paper(results: Json, method: str) -> Json:
@@ -223,10 +357,14 @@ def format_summary(summary: Json) -> str:
         for name, run in summary["runs"].items()
         if "error" in run
     ]
-    lines.append(
-        'Cells of the paper\'s Table 1 ("Ours") that the mean over the seeds meets or '
-        "beats, at the printed digits (without rounding), of those measured; accuracy:"
-    )
+    if summary["against_paper"]:
+        lines.append(
+            'Cells of the paper\'s Table 1 ("Ours") that the mean over the seeds meets '
+            "or beats, at the printed digits (without rounding), of those measured; "
+            "accuracy:"
+        )
+    else:
+        lines += _result_lines(summary)
     for name, count in summary["against_paper"].items():
         method = summary["methods"][name]
         accuracies = ", ".join(
@@ -258,6 +396,27 @@ def format_summary(summary: Json) -> str:
     return "\n".join(lines)
 
 
+def _result_lines(summary: Json) -> list[str]:
+    """AUROC and FPR95 of each method, the mean over its seeds, in percent."""
+    shown = [metrics.get(name) for name in ("auroc", "fpr95_known_positive")]
+    heading = " / ".join(f"{measure.title} {measure.arrow}" for measure in shown)
+    lines = [f"{heading}, percent, mean over the seeds:"]
+    for known, methods in summary["results"].items():
+        for name, unknowns in methods.items():
+            num_seeds = len(summary["seeds"][known][name])
+            lines.append(
+                f"  {known}: {summary['methods'][name]['title']} [{name}], "
+                f"{num_seeds} {'seed' if num_seeds == 1 else 'seeds'}"
+            )
+            for unknown, row in unknowns.items():
+                cells = " / ".join(
+                    f"{100 * row[measure.name]['mean']:.2f}" for measure in shown
+                )
+                seen = " (seen)" if unknown in summary["seen"][known][name] else ""
+                lines.append(f"    {unknown}{seen}: {cells}")
+    return lines
+
+
 def spread(values: Sequence[float]) -> Json:
     """Returns the cell of one number per seed: mean, sample deviation, the numbers."""
     return {
@@ -279,18 +438,6 @@ def _meets(value, printed, metric, rounded):
         rounding = ROUND_HALF_UP if lower else ROUND_HALF_DOWN
         value = value.quantize(Decimal(1).scaleb(-digits), rounding)
     return value <= paper if lower else value >= paper
-
-
-def _nested(study: "Study", by_key: Mapping[tuple[str, str], Any]) -> Json:
-    """`{known: {method: value}}` in the order of the study."""
-    return {
-        known.spec: {
-            method: by_key[known.spec, method]
-            for method in study.methods
-            if (known.spec, method) in by_key
-        }
-        for known in study.known
-    }
 
 
 def _as_json(value):

@@ -9,7 +9,8 @@ import numpy as np
 from ood_keras import evaluation, files
 from ood_keras.evaluation import examples, figures, style
 from ood_keras.study import table1_misses
-from ood_keras.study.table1_page import OURS, Study
+from ood_keras.study.study_results import StudyResults
+from ood_keras.study.table1_page import OURS
 from ood_keras.types import Json
 
 
@@ -23,7 +24,7 @@ def draw(folder: pathlib.Path, images: pathlib.Path) -> list[pathlib.Path]:
     Returns:
         The paths that were written.
     """
-    study = Study.read(folder)
+    study = StudyResults.read(folder)
     written = []
 
     def save(name, figure):
@@ -33,18 +34,21 @@ def draw(folder: pathlib.Path, images: pathlib.Path) -> list[pathlib.Path]:
 
     for known in study.summary["results"]:
         stem = known.replace("/", "_")
-        for name, method in (("ours", OURS), ("without_block", _without_block(study))):
-            for kind, figure in _of_method(study, known, method).items():  # type: ignore[arg-type]
+        for name, method in (
+            ("ours", OURS),
+            ("without_block", _find_without_block(study)),
+        ):
+            for kind, figure in _draw_method(study, known, method).items():  # type: ignore[arg-type]
                 if name == "ours" or kind in ("roc", "density"):
                     save(f"{stem}_{name}_{kind}", figure)
         for method in table1_misses.ours(study):
-            figure = _mistakes(study, known, method)
+            figure = _draw_mistakes(study, known, method)
             if figure is not None:
                 save(f"{stem}_{method}_mistakes", figure)
-        networks = _two_dimensional(study, known)
+        networks = _find_2d_features(study, known)
         if networks:
             save(f"{stem}_features", figures.features_compared(networks))
-    curves = _paper_curves(study)
+    curves = _read_paper_curves(study)
     if curves:
         # The method's title says whether training was cut short.
         title = ", ".join(map(study.title, study.methods("paper")))
@@ -52,12 +56,12 @@ def draw(folder: pathlib.Path, images: pathlib.Path) -> list[pathlib.Path]:
     return written
 
 
-def _without_block(study: Study) -> str | None:
+def _find_without_block(study: StudyResults) -> str | None:
     """The ablation in which only the block is gone, or `None`."""
-    return _method_with(study, {"block": "none"})
+    return _find_method(study, {"block": "none"})
 
 
-def _method_with(study: Study, changes: Json) -> str | None:
+def _find_method(study: StudyResults, changes: Json) -> str | None:
     for method in study.methods("ablation"):
         training = study.summary["trainings"][study.training(method)]
         if training["changes"] == changes:
@@ -65,7 +69,7 @@ def _method_with(study: Study, changes: Json) -> str | None:
     return None
 
 
-def _of_method(study: Study, known: str, method: str) -> dict[str, Any]:
+def _draw_method(study: StudyResults, known: str, method: str) -> dict[str, Any]:
     """`{name: Figure}` of seed 0 of one method; empty without its scores."""
     run_dir = _run_dir(study, known, method)
     if run_dir is None or not (run_dir / "scores.npz").is_file():
@@ -79,7 +83,7 @@ def _of_method(study: Study, known: str, method: str) -> dict[str, Any]:
         }
     seen = [s for s in unknown_scores if study.is_seen(known, method, s)]
     drawn = {"roc": figures.roc(known_scores, unknown_scores, seen=seen)}
-    kept = _examples(run_dir)
+    kept = _load_examples(run_dir)
     if kept is None:
         drawn["density"] = figures.density(known_scores, unknown_scores, seen=seen)
         return drawn
@@ -105,11 +109,11 @@ def _of_method(study: Study, known: str, method: str) -> dict[str, Any]:
     return drawn
 
 
-def _mistakes(study: Study, known: str, method: str) -> Any:
+def _draw_mistakes(study: StudyResults, known: str, method: str) -> Any:
     """Seed 0's worst rejected and accepted images, or `None` without its examples."""
     is_first = method == study.first_method(study.training(method))
     name = "examples" if is_first else f"examples_{method}"
-    kept = _examples(_run_dir(study, known, method), name)
+    kept = _load_examples(_run_dir(study, known, method), name)
     if kept is None:
         return None
     mistakes = {"known": kept["known"]}
@@ -123,7 +127,7 @@ def _mistakes(study: Study, known: str, method: str) -> Any:
     )
 
 
-def _run_dir(study: Study, known: str, method: str) -> pathlib.Path | None:
+def _run_dir(study: StudyResults, known: str, method: str) -> pathlib.Path | None:
     """The folder of seed 0, or `None` if that is not among the results.
 
     A run of another recipe than the grid's has a folder, but no place in the tables.
@@ -133,13 +137,13 @@ def _run_dir(study: Study, known: str, method: str) -> pathlib.Path | None:
     return study.run_dir(known, study.training(method))
 
 
-def _examples(run_dir: pathlib.Path | None, name: str = "examples") -> Json | None:
+def _load_examples(run_dir: pathlib.Path | None, name: str = "examples") -> Json | None:
     if run_dir is None or not (run_dir / f"{name}.npz").is_file():
         return None
     return evaluation.load_examples(run_dir / f"{name}.npz")
 
 
-def _two_dimensional(study: Study, known: str) -> dict[str, tuple]:
+def _find_2d_features(study: StudyResults, known: str) -> dict[str, tuple]:
     """The networks with two features, by what stands in the block's place."""
     networks = {}
     for block, title in style.BLOCKS.items():
@@ -148,18 +152,18 @@ def _two_dimensional(study: Study, known: str) -> dict[str, tuple]:
             recipe = training["recipe"].get(known, {})
             if recipe.get("feature_size") != 2 or recipe.get("block") != block:
                 continue
-            kept = _examples(_run_dir(study, known, method))
+            kept = _load_examples(_run_dir(study, known, method))
             if kept is None or title in networks:
                 continue
             networks[title] = (
                 kept["known"]["features"],
                 kept["known"]["feature_labels"],
-                _shown_in_training(study, known, method, kept["unknown"]),
+                _select_seen(study, known, method, kept["unknown"]),
             )
     return networks
 
 
-def _shown_in_training(study: Study, known: str, method: str, unknown: Json) -> Json:
+def _select_seen(study: StudyResults, known: str, method: str, unknown: Json) -> Json:
     """Features of the sources that the paper draws: those that training had seen.
 
     Of all sources if it had seen none.
@@ -172,7 +176,7 @@ def _shown_in_training(study: Study, known: str, method: str, unknown: Json) -> 
     return seen or {source: data["features"] for source, data in unknown.items()}
 
 
-def _paper_curves(study: Study) -> dict[str, tuple]:
+def _read_paper_curves(study: StudyResults) -> dict[str, tuple]:
     """Validation FPR95 and error of the paper's recipe, epoch by epoch."""
     curves = {}
     for known in study.summary["results"]:

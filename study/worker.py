@@ -58,9 +58,10 @@ def work(
             tune=True,
             # What the pictures of the training show.
             selected_detector=detectors[0],
+            renderings="none",
             **measure,
         )
-        configs = {detector: _saved_config(run_dir, detector) for detector in detectors}
+        configs = {detector: _read_config(run_dir, detector) for detector in detectors}
     print(report, flush=True)
     method_of = {detector: method for method, detector in job["methods"].items()}
     run = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
@@ -85,12 +86,12 @@ def work(
             **job,
             "methods": methods,
             "run": run,
-            "machine": _machine(),
+            "machine": _describe_machine(),
             "minutes": {name: round(value, 2) for name, value in minutes.items()},
         },
     )
     with files.atomic_file(output_dir / "scores.npz") as path:
-        scores = _scores(report.scores, method_of)
+        scores = _select_scores(report.scores, method_of)
         files.write_arrays(path, scores, compressed=True)
     if job["seed"] == 0 and isinstance(report, evaluation.Report):
         for method, detector in job["methods"].items():
@@ -112,12 +113,12 @@ def work(
     )
 
 
-def _saved_config(run_dir: pathlib.Path, detector: str) -> dict[str, Any]:
+def _read_config(run_dir: pathlib.Path, detector: str) -> dict[str, Any]:
     saved = json.loads((run_dir / "detectors" / f"{detector}.json").read_text())
     return saved["config"]
 
 
-def _scores(scores: dict[str, Any], method_of: dict[str, str]) -> dict[str, Any]:
+def _select_scores(scores: dict[str, Any], method_of: dict[str, str]) -> dict[str, Any]:
     """The arrays to keep of `Report.scores`, by the names of the methods."""
     # Without a classifier there are no predictions.
     names = {"labels/known", "predictions/known"} & set(scores)
@@ -129,7 +130,7 @@ def _scores(scores: dict[str, Any], method_of: dict[str, str]) -> dict[str, Any]
     return kept
 
 
-def _machine() -> dict[str, Any]:
+def _describe_machine() -> dict[str, Any]:
     from ood_keras import machine
 
     return {
@@ -137,6 +138,15 @@ def _machine() -> dict[str, Any]:
         "cores": machine.num_cores(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
+
+
+def _prepare(plugins: list[str], study_file: str | None) -> None:
+    """Imports what registers the names of the job."""
+    from ood_keras import plugins as plugin_room
+
+    plugin_room.load(plugins)
+    if study_file is not None:
+        plugin_room.run_file(study_file)
 
 
 def _end_with_the_study() -> None:
@@ -151,6 +161,7 @@ def main() -> None:
     threading.Thread(target=_end_with_the_study, daemon=True).start()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
+        _prepare(**request.pop("prepare"))
         work(**request)
     except Exception as error:
         import traceback

@@ -5,7 +5,8 @@
 Run it in the root of the repository after results/ has changed. It writes the lines
 between <!-- results: FOLDER --> and <!-- end --> of README.md, docs/results.md,
 docs/published_table.md and docs/reading_results.md from results/table1, and
-docs/robustness.md from results/robustness; with --pictures, docs/images/results_*.png
+docs/robustness.md from results/robustness and docs/renderings.md from
+results/renderings; with --pictures, docs/images/results_*.png
 too. With --check, it only fails if a page says something else than the results.
 """
 
@@ -25,6 +26,7 @@ _PICTURES = flags.DEFINE_bool(
 )
 _TABLE1 = pathlib.Path("results/table1")
 _ROBUSTNESS = pathlib.Path("results/robustness")
+_RENDERINGS = pathlib.Path("results/renderings")
 _IMAGES = pathlib.Path("docs/images")
 _QUOTE = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -34,11 +36,16 @@ def pages() -> dict[pathlib.Path, str]:
 
     Paths are relative to the repository's root, which is the working directory.
     """
-    from ood_keras.study import robustness_page, table1_page
+    from ood_keras.study import (
+        renderings_page,
+        robustness_page,
+        summary,
+        table1_page,
+    )
 
     readme = pathlib.Path("README.md")
-    written = {readme: quoted(readme.read_text())}
-    if (_TABLE1 / "summary.json").is_file():
+    written = {readme: insert_results(readme.read_text())}
+    if summary.is_written(_TABLE1):
         written |= {
             pathlib.Path("docs/results.md"): table1_page.results_page(_TABLE1, _IMAGES),
             pathlib.Path("docs/published_table.md"): table1_page.published_page(
@@ -48,10 +55,12 @@ def pages() -> dict[pathlib.Path, str]:
         }
     if any(_ROBUSTNESS.glob("*/robustness.json")):
         written[pathlib.Path("docs/robustness.md")] = robustness_page.page(_ROBUSTNESS)
+    if any(_RENDERINGS.glob("*/renderings.json")):
+        written[pathlib.Path("docs/renderings.md")] = renderings_page.page(_RENDERINGS)
     return written
 
 
-def quoted(page: str) -> str:
+def insert_results(page: str) -> str:
     """Returns the text of a page with the results in their places.
 
     Args:
@@ -74,12 +83,12 @@ def quoted(page: str) -> str:
 
 
 def _lines(folder: pathlib.Path) -> str:
-    from ood_keras.study import table1_page
+    from ood_keras.study import summary, table1_page
 
-    if (folder / "summary.json").is_file():
+    if summary.is_written(folder):
         return table1_page.quote(folder)
     raise ValueError(
-        f"{folder} holds no results: expected summary.json of a study. Run this in the "
+        f"{folder} holds no results: expected study.json of a study. Run this in the "
         "repository's root, or correct the page's marker"
     )
 
@@ -88,8 +97,9 @@ def _write(positional: list[str]) -> None:
     if positional:
         raise ValueError(f"write_results takes flags only; received: {positional}")
     from ood_keras.files import write_text
+    from ood_keras.study import summary
 
-    if _PICTURES.value and (_TABLE1 / "summary.json").is_file():
+    if _PICTURES.value and summary.is_written(_TABLE1):
         from ood_keras.study import table1_pictures
 
         for path in table1_pictures.draw(_TABLE1, _IMAGES):

@@ -7,10 +7,12 @@ import sys
 import numpy as np
 import pytest
 
-from ood_keras import calibration, detectors, metrics, plugins, training
+from ood_keras import calibration, detectors, metrics, pipelines, plugins, training
 from ood_keras.calibration import registry
 from ood_keras.detectors import registry as detector_registry
 from ood_keras.metrics import measures
+from ood_keras.pipelines import augmentations
+from ood_keras.pipelines.sources import registry as source_registry
 from ood_keras.tools import app
 
 PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs/guides/extend.md"
@@ -22,6 +24,8 @@ def plugin(tmp_path, monkeypatch):
     for owner, name in (
         (detector_registry, "_CLASSES"),
         (training.objectives, "_OBJECTIVES"),
+        (augmentations, "_AUGMENTATIONS"),
+        (source_registry, "_SOURCES"),
     ):
         monkeypatch.setattr(owner, name, dict(getattr(owner, name)))
     monkeypatch.setattr(measures, "_ALL", dict(measures._ALL))
@@ -47,6 +51,28 @@ def test_the_examples_of_the_page(plugin):
     recipe = training.recipes.get("fast", loss="cross_entropy_by_adam")
     assert isinstance(recipe.objective, plugin.CrossEntropyByAdam)
     assert type(recipe.objective.build_optimizer(10)).__name__ == "Adam"
+    source = pipelines.load("bars_and_dots[bar]")
+    assert source.class_names == ("bar",)
+    assert len(source.train) == 275  # Every twelfth of 300 is for validation.
+    assert len(source.test) == 100
+    # 26 of 28 rows of a bar are bright, 6 of a dot.
+    test = pipelines.load("bars_and_dots").test
+    rows = (test.images > 240).any(axis=(2, 3)).sum(axis=1)
+    assert set(rows[test.labels == 0]) == {6}
+    assert rows[test.labels == 1].min() > 6
+    assert pipelines.augmentations.get("random_mirror") is plugin.random_mirror
+    images = test.images[:40] / np.float32(255)
+    mirrored = plugin.random_mirror(images, [1, 2]).numpy()
+    is_mirrored = (mirrored != images).any(axis=(1, 2, 3))
+    assert 0 < is_mirrored.sum() < 40
+    np.testing.assert_array_equal(
+        mirrored[is_mirrored], images[is_mirrored][:, :, ::-1]
+    )
+    assert [run.name for run in plugin.STUDY.runs(seeds=[1])] == [
+        "digits/with_block/seed_1",
+        "digits/without/seed_1",
+    ]
+    plugin.STUDY.check_names(detectors.names())
 
 
 def test_a_command_takes_a_plugin_by_name(plugin, monkeypatch, capsys):

@@ -102,5 +102,32 @@ def test_a_plugin_that_fails_is_explained(write, error):
         assert f"line 2 of {path}" in str(raised.value)
 
 
+def test_a_file_is_run_and_finds_what_lies_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "a_plugin_beside.py").write_text("number = 5")
+    path = tmp_path / "a_plugin_file.py"
+    # A dataclass looks its module up.
+    path.write_text(
+        "from __future__ import annotations\n"
+        "import dataclasses\n"
+        "import a_plugin_beside\n"
+        "@dataclasses.dataclass\n"
+        "class Holder:\n"
+        "    number: int\n"
+        "held = Holder(a_plugin_beside.number)\n"
+    )
+    assert plugins.run_file(path).held.number == 5
+    assert sys.path[-1] == str(tmp_path)  # Shadows nothing.
+    del sys.modules["a_plugin_beside"]
+    path.write_text("import json\n\njson.loads('{')\n")
+    with pytest.raises(ImportError, match=r"line 3 of .*a_plugin_file\.py: JSON"):
+        plugins.run_file(path)
+    with pytest.raises(FileNotFoundError, match=r"no file .*nowhere\.py"):
+        plugins.run_file(tmp_path / "nowhere.py")
+    path.with_suffix(".txt").write_text("")
+    with pytest.raises(ImportError, match=r"no Python file, whose name ends with \.py"):
+        plugins.run_file(path.with_suffix(".txt"))
+
+
 def test_example():
     assert doctest.testmod(plugins).failed == 0

@@ -12,7 +12,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_results_are_quoted_from_the_committed_files(monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert write_results.quoted(README) == README
+    assert write_results.insert_results(README) == README
 
 
 def test_links_and_pictures_lead_somewhere():

@@ -9,6 +9,7 @@ import traceback
 import types
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -26,33 +27,129 @@ def new_flags() -> flags.FlagValues:
     flags.DEFINE_list(
         "plugin",
         [],
-        "Python modules of your own that register detectors, metrics, training methods "
-        "or threshold methods, by name; see docs/guides/extend.md.",
+        "Python modules of your own, by name, that register detectors, metrics, data "
+        "sources, augmentations, training methods or threshold methods; see "
+        "docs/guides/extend.md.",
         flag_values=values,
     )
     return values
 
 
-def define_threshold(
-    flag_values: flags.FlagValues,
-) -> tuple[flags.FlagHolder, flags.FlagHolder]:
-    """Defines `--target_acceptance` and `--method`; returns both flags."""
-    return (
-        flags.DEFINE_float(
-            "target_acceptance",
-            0.95,
-            "Share of known images to accept, between 0 and 1.",
-            flag_values=flag_values,
-        ),
-        flags.DEFINE_string(
-            "method",
-            None,
-            "How the threshold is chosen: conformal, which promises something of new "
-            "images; quantile; or a method that a module of your own registers. "
-            "Default: conformal, or quantile where there are too few images for it.",
-            flag_values=flag_values,
-        ),
+def define_threshold(flag_values: flags.FlagValues) -> Callable[[], dict[str, Any]]:
+    """Defines the flags that say which threshold, or which several, to choose.
+
+    Returns:
+        A function that reads the parsed flags: the arguments of the workflow.
+    """
+    flags.DEFINE_float(
+        "target_acceptance",
+        None,
+        "Share of known images to accept, between 0 and 1. Default: 0.95.",
+        flag_values=flag_values,
     )
+    flags.DEFINE_string(
+        "method",
+        None,
+        "How the threshold is chosen: conformal, which promises something of new "
+        "images; quantile; conformal_per_class, see --per_class; lowest_cost, see "
+        "--prior_unknown; or a method that a module of your own registers. Default: "
+        "conformal, or quantile where there are too few images for it.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_bool(
+        "per_class",
+        False,
+        "Short for --method=conformal_per_class: a threshold for each predicted class, "
+        "so that each class by itself keeps --target_acceptance. SavedModels decide by "
+        "such; TFLite and ONNX do not.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_string(
+        "operating_points",
+        None,
+        "Other thresholds to offer, each by a name of yours and its share of known "
+        "images to accept: strict=0.9,lenient=0.99. Ask for one with ood-predict "
+        "--operating_point=strict.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_float(
+        "prior_unknown",
+        None,
+        "For --method=lowest_cost: share of the images to come that are unknown, "
+        "between 0 and 1.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_float(
+        "cost_false_accept",
+        None,
+        "For --method=lowest_cost: what accepting an unknown image costs, in any unit. "
+        "Default: 1.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_float(
+        "cost_false_reject",
+        None,
+        "For --method=lowest_cost: what rejecting a known image costs, in the same "
+        "unit. Default: 1.",
+        flag_values=flag_values,
+    )
+    direct = (
+        "target_acceptance",
+        "method",
+        "prior_unknown",
+        "cost_false_accept",
+        "cost_false_reject",
+    )
+
+    def read() -> dict[str, Any]:
+        values = {name: flag_values[name].value for name in direct}
+        if flag_values["per_class"].value:
+            if values["method"] not in (None, _PER_CLASS):
+                raise ValueError(
+                    f"--per_class is --method={_PER_CLASS}. Received with it: "
+                    f"--method={values['method']}; give one of them"
+                )
+            values["method"] = _PER_CLASS
+        points = flag_values["operating_points"].value
+        return {**values, "operating_points": _split_points(points)}
+
+    return read
+
+
+_PER_CLASS = "conformal_per_class"
+
+
+def _split_points(text: str | None) -> dict[str, float]:
+    """Reads "strict=0.9,lenient=0.99"."""
+    points: dict[str, float] = {}
+    for part in (text or "").split(",") if text is not None else ():
+        name, _, target = part.rpartition("=")
+        name = name.strip()
+        try:
+            number = float(target)
+        except ValueError:
+            number = None
+        if not name or number is None:
+            raise ValueError(
+                "--operating_points takes names and shares of known images to accept, "
+                f"such as strict=0.9,lenient=0.99. Received: {text!r}"
+            )
+        if name in points:
+            raise ValueError(f"--operating_points names {name!r} twice: {text!r}")
+        points[name] = number
+    return points
+
+
+def describe_thresholds(path: object, threshold: object) -> str:
+    """What the thresholds of a model that was written promise, a paragraph for each.
+
+    Args:
+        path: The version folder.
+        threshold: What it decides by, a `calibration.Threshold` or `ClassThresholds`.
+    """
+    points = load("inference.manifest").read(path)["operating_points"]
+    others = (f"{name}: {point['guarantee']}" for name, point in points.items())
+    return "\n".join([str(threshold), *others])
 
 
 def split_specs(text: str | None) -> list[str]:
@@ -92,6 +189,7 @@ def run(
         sys.exit(0)
     try:
         positional = flag_values(argv)[1:]
+        _check_given_once(flag_values)
     except flags.Error as error:
         print(f"{name}: {error}\nTry {name} --help", file=sys.stderr)
         sys.exit(2)
@@ -109,6 +207,18 @@ def run(
             traceback.print_exc()
         print(f"{name}: error: {str(error) or repr(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _check_given_once(flag_values: flags.FlagValues) -> None:
+    """Raises if a flag of one value was given again: absl would drop the first."""
+    for name in sorted(flag_values):
+        flag = flag_values[name]
+        if flag.present > 1 and not isinstance(flag, flags.MultiFlag):
+            raise flags.IllegalFlagValueError(
+                f"--{name} was given {flag.present} times and only the last would "
+                f"count. Give it once; several values, where it takes them, are "
+                "separated by commas"
+            )
 
 
 def show_warnings(name: str) -> None:

@@ -7,6 +7,9 @@ version beside it, with only the threshold, the manifest and the parity report c
 Use it when the known images of the place where a model runs differ from those it was
 trained on, or when another share of them should be accepted. They must be of the
 model's classes: PICTURES has one folder for each, of the same name.
+
+The flags on thresholds are those of ood-export; --per_class takes a model that was
+exported with it.
 """
 
 from absl import flags
@@ -27,7 +30,14 @@ _KNOWN = flags.DEFINE_string(
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "The folder that holds the data sets.", flag_values=_FLAGS
 )
-_TARGET_ACCEPTANCE, _METHOD = app.define_threshold(_FLAGS)
+_UNKNOWN = flags.DEFINE_string(
+    "unknown",
+    None,
+    "Unknown sources, separated by commas, whose validation images are scored: they "
+    "say what each of --operating_points lets in, and --method=lowest_cost needs them.",
+    flag_values=_FLAGS,
+)
+_read_threshold = app.define_threshold(_FLAGS)
 
 
 def _calibrate(positional: list[str]) -> None:
@@ -37,10 +47,10 @@ def _calibrate(positional: list[str]) -> None:
         model=_MODEL.value,
         known=_KNOWN.value,
         data_dir=_DATA_DIR.value,
-        target_acceptance=_TARGET_ACCEPTANCE.value,
-        method=_METHOD.value,
+        unknown=app.split_specs(_UNKNOWN.value),
+        **_read_threshold(),
     )
-    print(f"{threshold}\n\nDone: {path}")
+    print(f"{app.describe_thresholds(path, threshold)}\n\nDone: {path}")
 
 
 def main() -> None:

@@ -5,6 +5,13 @@
 Calibrates the threshold of the selected detector on the known validation scores of the
 run, writes OUTPUT/VERSION (the next free number) for TensorFlow Serving, and compares
 what was written with the live model in a fresh process. Next: ood-predict.
+
+Other thresholds travel with the model under names of yours, and the one that decides
+may weigh costs, or be one for each class:
+
+  ood-export ... --operating_points=strict=0.9,lenient=0.99
+  ood-export ... --method=lowest_cost --prior_unknown=0.1 --cost_false_accept=5
+  ood-export ... --per_class --target_acceptance=0.9
 """
 
 from absl import flags
@@ -26,7 +33,7 @@ _OUTPUT = flags.DEFINE_string(
     required=True,
     flag_values=_FLAGS,
 )
-_TARGET_ACCEPTANCE, _METHOD = app.define_threshold(_FLAGS)
+_read_threshold = app.define_threshold(_FLAGS)
 _DETECTOR = flags.DEFINE_string(
     "detector",
     None,
@@ -48,12 +55,14 @@ def _export(positional: list[str]) -> None:
     path, threshold = app.load("workflows.exporting").export(
         run_dir=_RUN_DIR.value,
         output=_OUTPUT.value,
-        target_acceptance=_TARGET_ACCEPTANCE.value,
-        method=_METHOD.value,
+        **_read_threshold(),
         detector=_DETECTOR.value,
         known_examples=_KNOWN_EXAMPLES.value,
     )
-    print(f"{threshold}\n\nDone: {path}\nNext:\n  ood-predict --model={path} IMAGE...")
+    print(
+        f"{app.describe_thresholds(path, threshold)}\n\nDone: {path}\n"
+        f"Next:\n  ood-predict --model={path} IMAGE..."
+    )
 
 
 def main() -> None:

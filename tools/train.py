@@ -55,9 +55,12 @@ _BACKGROUND = flags.DEFINE_string(
 )
 _RECIPE = flags.DEFINE_string(
     "recipe",
-    "fast",
-    "fast (ten minutes; characters), wide (half an hour; things), paper (section 3.6: "
-    "150 epochs) or demo (seconds).",
+    None,
+    "robust (drawings and characters) or robust_wide (things), which learn from images "
+    "in random renderings: more blurred, thicker, turned, in other contrast; fast and "
+    "wide, the same without renderings, in half the time, for benchmarks whose test "
+    "images are scanned alike; paper (section 3.6: 150 epochs); demo (seconds). "
+    "Default: robust or robust_wide, by what the known images look like.",
     flag_values=_FLAGS,
 )
 _OVERRIDE = flags.DEFINE_multi_string(

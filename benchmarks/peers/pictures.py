@@ -78,7 +78,7 @@ def score(arguments):
     return scores
 
 
-@style.styled
+@style.use_style
 def draw_detectors(results):
     """AUROC of every detector against every unknown source, the best on top; cost."""
     columns = {
@@ -123,7 +123,7 @@ def draw_detectors(results):
     return figure
 
 
-@style.styled
+@style.use_style
 def draw_thresholds(scores):
     """Where four thresholds lie between the known and the unknown images."""
     validation = scores["validation"]
@@ -165,7 +165,7 @@ def draw_thresholds(scores):
     return figure
 
 
-@style.styled
+@style.use_style
 def draw_number_of_images(scores):
     """What a conformal threshold at 95 % accepts, by the images it was chosen on."""
     random = np.random.default_rng(0)
@@ -206,7 +206,7 @@ def draw_number_of_images(scores):
     return figure
 
 
-@style.styled
+@style.use_style
 def draw_classes(scores):
     """Acceptance by predicted class, under one threshold and under one for each."""
     predicted = scores["test_predicted"]
@@ -239,7 +239,7 @@ def draw_classes(scores):
     return figure
 
 
-@style.styled
+@style.use_style
 def draw_discoveries(scores):
     """How many images called unknown are known, and how many unknown ones are found."""
     random = np.random.default_rng(0)

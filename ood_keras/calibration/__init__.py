@@ -1,6 +1,6 @@
 """Thresholds on the `ood_score`, each with what it promises."""
 
-from ood_keras.calibration.choose import TARGET_ACCEPTANCE, check_method, choose
+from ood_keras.calibration.choose import TARGET_ACCEPTANCE, choose
 from ood_keras.calibration.clopper_pearson import clopper_pearson
 from ood_keras.calibration.conformal import conformal, smallest_num_images
 from ood_keras.calibration.conformal_p_values import (
@@ -24,7 +24,6 @@ __all__ = [
     "OperatingPoint",
     "Threshold",
     "benjamini_hochberg",
-    "check_method",
     "choose",
     "clopper_pearson",
     "conformal",

@@ -40,9 +40,3 @@ def choose(
         enough = len(known_scores) >= smallest_num_images(target_acceptance)
         method = "conformal" if enough else "quantile"
     return registry.get(method, of_known_scores=True)(known_scores, target_acceptance)
-
-
-def check_method(method: str | None) -> None:
-    """Raises the ValueError of `choose` where there is no such method."""
-    if method is not None:
-        registry.get(method, of_known_scores=True)

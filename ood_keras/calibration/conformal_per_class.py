@@ -25,6 +25,10 @@ class ClassThresholds:
         num_calibration: How many known images chose each value.
         target_acceptance: The fraction of known images of each class to accept.
         acceptance_intervals: `(low, high)` for each class, see `Threshold`.
+
+    Raises:
+        ValueError: a value is NaN or infinite, or not one that float32 holds, or there
+            are not as many of everything as there are classes.
     """
 
     values: tuple[float, ...]
@@ -33,6 +37,26 @@ class ClassThresholds:
     num_calibration: tuple[int, ...]
     target_acceptance: float
     acceptance_intervals: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        values = np.array(self.values, np.float64)
+        with np.errstate(over="ignore"):
+            held = values.astype(np.float32).astype(np.float64) == values
+        if not (np.isfinite(values) & held).all():
+            raise ValueError(
+                "`values` must be finite numbers that float32 holds, so that every "
+                "format decides alike; use `float(np.float32(value))`. Received: "
+                f"values={self.values!r}"
+            )
+        counts = {
+            name: len(getattr(self, name))
+            for name in ("values", "num_calibration", "acceptance_intervals")
+        }
+        if len(set(counts.values())) > 1:
+            raise ValueError(
+                "there must be one value, one number of images and one interval for "
+                f"each class. Received numbers of them: {counts}"
+            )
 
     def accepts(self, scores: Scores, predicted_classes: Labels) -> np.ndarray:
         """Bool array: which `ood_score`s of which predicted classes are accepted.

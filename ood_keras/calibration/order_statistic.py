@@ -24,7 +24,8 @@ def above_kth_smallest(scores: np.ndarray, k: int) -> float:
             "Choose another detector, or find out why known images score infinite"
         )
     scores = as_float32(scores)
-    narrow = np.partition(scores, k - 1)[k - 1]
+    # Rounding keeps the order, so this is the k-th too.
+    narrow = float(as_float32(value))
     if np.isinf(narrow):
         raise ValueError(
             f"the threshold would be {value}, beyond what float32 holds, and scores "
@@ -68,7 +69,8 @@ def just_above(scores: np.ndarray, score: float) -> float:
     """
     low, size = float(score), usual_size(scores, score)
     rounding = ROUNDING * size
-    above = scores[(scores >= low) & (scores < REJECTED_SCORE)].astype(np.float64)
+    above = scores[scores >= low]
+    above = above[above < REJECTED_SCORE].astype(np.float64)
     is_near = above <= low + 16 * rounding
     near = np.unique(np.append(above[is_near], low))
     ends = np.append(near, above[~is_near].min(initial=np.inf))
@@ -87,9 +89,19 @@ def usual_size(scores: np.ndarray, score: float) -> float:
     A score near 0 is a difference of larger numbers. Scores of exactly 0 do not tell
     the size.
     """
-    sizes = np.abs(np.asarray(scores, np.float64))
-    sizes = sizes[(sizes > 0) & (sizes < REJECTED_SCORE)]
-    return max(abs(float(score)), float(np.median(sizes)) if len(sizes) else 0.0)
+    size, sizes = abs(float(score)), np.abs(scores)
+    num_zero = len(sizes) - np.count_nonzero(sizes)
+    num_usable = np.count_nonzero(sizes < REJECTED_SCORE) - num_zero
+    num_smaller = np.count_nonzero(sizes <= size) - num_zero
+    if num_smaller > num_usable // 2 or num_usable == 0:
+        return size  # The median is at most that.
+    # Zeros come first, and what is no size last.
+    low, high = num_zero + (num_usable - 1) // 2, num_zero + num_usable // 2
+    sizes = np.partition(sizes, low)
+    middle = float(sizes[low])
+    if high > low:
+        middle = (middle + float(sizes[high:].min())) / 2
+    return max(size, middle)
 
 
 def room(size: float) -> float:

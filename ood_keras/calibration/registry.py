@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Callable
 from typing import TypeVar
 
+from ood_keras import plugins
+
 _Method = TypeVar("_Method", bound=Callable)
 _METHODS: dict[str, Callable] = {}
 
@@ -52,13 +54,7 @@ def register(method: _Method) -> _Method:
             f"Received: {method!r}"
         )
     name = method.__name__
-    taken = _METHODS.get(name)
-    # The same cell of a notebook may run again.
-    if taken is not None and _origin(taken) != _origin(method):
-        raise ValueError(
-            f"there is another threshold method {name!r} already, of "
-            f"{taken.__module__}. Choose another name"
-        )
+    plugins.check_free("threshold method", name, _METHODS.get(name), method)
     _METHODS[name] = method
     return method
 
@@ -75,10 +71,9 @@ def get(name: str, *, of_known_scores: bool = False) -> Callable:
         ValueError: no such method, or it needs more; the message lists those that do.
     """
     if name not in _METHODS:
-        raise ValueError(
+        raise plugins.UnknownNameError(
             f"unknown threshold method {name!r}; expected one of: "
-            f"{', '.join(names(of_known_scores=of_known_scores))}. One of your own is "
-            "known once the module that registers it is imported"
+            f"{', '.join(names(of_known_scores=of_known_scores))}"
         )
     method = _METHODS[name]
     if of_known_scores and name not in names(of_known_scores=True):
@@ -117,7 +112,3 @@ def _needs(method: Callable) -> list[str]:
         if parameter.default is parameter.empty
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]
-
-
-def _origin(method: Callable) -> tuple[str, str]:
-    return method.__module__, method.__qualname__

@@ -20,7 +20,10 @@ from ood_keras.detectors.nnguide import NNGuide
 from ood_keras.detectors.objectosphere import Objectosphere
 from ood_keras.detectors.odin import ODIN
 from ood_keras.detectors.openmax import OpenMax
-from ood_keras.detectors.probability_and_distances import ProbabilityAndDistances
+from ood_keras.detectors.probability_and_distances import (
+    ProbabilityAndDistances,
+    ProbabilityAndLogDistances,
+)
 from ood_keras.detectors.react import ReAct
 from ood_keras.detectors.registry import get, names, register
 from ood_keras.detectors.relative_mahalanobis import RelativeMahalanobis
@@ -52,6 +55,7 @@ __all__ = [
     "Objectosphere",
     "OpenMax",
     "ProbabilityAndDistances",
+    "ProbabilityAndLogDistances",
     "ReAct",
     "RelativeMahalanobis",
     "Scale",

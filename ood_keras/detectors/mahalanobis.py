@@ -21,6 +21,9 @@ from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ClassSums, spread_or_one
 from ood_keras.types import Images, Json, Outputs, Tensor
 
+# Keeps the logarithm finite for an image that is a class mean.
+_SMALLEST = 1e-6
+
 
 @register
 class Mahalanobis(Detector):
@@ -46,6 +49,9 @@ class Mahalanobis(Detector):
             fraction of the largest are left out: their inverse would weigh noise more
             than all else. The default is a standard deviation of 1 % of the largest; 0
             leaves out only what has none.
+        logarithm: Whether the score is the logarithm of the distance. By itself that
+            ranks alike; beside other scores, in an `Ensemble`, a few known images that
+            are far from all others then no longer decide the scale.
         **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
 
     Raises:
@@ -68,9 +74,11 @@ class Mahalanobis(Detector):
         perturbation: float = 0.0,
         shrinkage: float = 0.0,
         cutoff: float = 1e-4,
+        logarithm: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.logarithm = bool(logarithm)
         self._layers = check_layers(layers)
         self.perturbation = check_number("perturbation", perturbation, "[0, inf)")
         self.shrinkage = check_fraction("shrinkage", shrinkage, zero=True)
@@ -91,6 +99,7 @@ class Mahalanobis(Detector):
             "perturbation": self.perturbation,
             "shrinkage": self.shrinkage,
             "cutoff": self.cutoff,
+            "logarithm": self.logarithm,
         }
 
     def call(self, images: Tensor) -> Outputs:
@@ -122,11 +131,17 @@ class Mahalanobis(Detector):
 
         Raises:
             RuntimeError: `fit` has not been called.
-            ValueError: there are no known or no unknown images.
+            ValueError: there are no known or no unknown images, or the score is a
+                logarithm.
         """
         from sklearn.linear_model import LogisticRegression
 
         self._check_fitted()
+        if self.logarithm:
+            raise ValueError(
+                "a regression over the layers may be negative and has no logarithm; "
+                "leave out logarithm=True to weigh the layers"
+            )
         run = compiled(lambda images: ops.stack(self._run(images)[1], axis=-1))
         groups = []
         for name, walk in (
@@ -207,7 +222,8 @@ class Mahalanobis(Detector):
         return outputs, [run(image)[1][index] for index, image in enumerate(moved)]
 
     def _weighted(self, distances):
-        return sum(
+        distance = sum(
             float(weight) * distance
             for weight, distance in zip(self.arrays["weights"], distances, strict=True)
         )
+        return ops.log(distance + _SMALLEST) if self.logarithm else distance

@@ -54,12 +54,13 @@ class Remembered:
     def chose(self, threshold: Any) -> bool:
         """Whether these can be the images that a `calibration.Threshold` was chosen on.
 
-        They are as many, and so is the share of them that it accepts.
+        They are as many, and so is the share of them that it accepts; that of
+        `ClassThresholds` is not known without the classes of the images.
         """
-        if self.num_images != threshold.num_calibration:
+        if self.num_images != np.sum(threshold.num_calibration):
             return False
         target = threshold.target_acceptance
-        if target is None:
+        if target is None or _is_of_classes(threshold):
             return True
         accepted = self.scores[threshold.accepts(self.scores)]
         slack = 2 / self.num_images + 2 / len(self.scores)
@@ -71,10 +72,14 @@ class Remembered:
 
     def distance(self, threshold: Any) -> float:
         """How far the share that a threshold accepts is from what it aims at."""
-        if threshold.target_acceptance is None:
+        if threshold.target_acceptance is None or _is_of_classes(threshold):
             return 0.0
         share = threshold.accepts(self.scores).mean()
         return abs(float(share) - threshold.target_acceptance)
+
+
+def _is_of_classes(threshold: Any) -> bool:
+    return np.ndim(threshold.num_calibration) == 1
 
 
 class Memory:

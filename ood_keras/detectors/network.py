@@ -1,9 +1,5 @@
 """A Keras model seen as a function from images to logits and features."""
 
-import collections
-import contextlib
-import itertools
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,10 +9,9 @@ import numpy as np
 from keras import ops
 
 from ood_keras import batches
+from ood_keras.detectors import listening, logit_layers
 from ood_keras.detectors.compiled import compiled
-from ood_keras.types import DType, Images, ImageShape, Names, Outputs, Tensor
-
-_listening = threading.RLock()
+from ood_keras.types import Images, ImageShape, Names, Outputs, Tensor
 
 
 class Network:
@@ -85,30 +80,36 @@ class Network:
         self._logits_name = logits
         self.image_shape = tuple(images.shape[1:])
         # The first call builds an unbuilt model, so that its layers can be listed.
-        _run(model, images)
-        self._layers = _by_name(model)
-        calls, output = _listen(model, set(self._layers.values()), images)
+        listening.run(model, images)
+        self._layers = listening.name_layers(model)
+        calls, output = listening.listen(model, set(self._layers.values()), images)
         # Of a layer with several outputs, logits are the one with this number.
         if logits is None:
-            self._logits, self._number = _find_logits(calls, _only_output(output))
+            self._logits, self._number = logit_layers.find(
+                calls, logit_layers.find_output(output)
+            )
         else:
             self._logits = self._executed(logits, calls, "logits")
-            _check_no_sigmoid(self._logits)
-            self._number = _number_of_logits(self._logits, calls[self._logits][1])
-        self._undo_softmax = _is_softmax(self._logits, *self._call_of_logits(calls))
-        self._classifier = _last_with_weights(calls, self._logits)
+            logit_layers.check_no_sigmoid(self._logits)
+            self._number = logit_layers.find_number(
+                self._logits, calls[self._logits][1]
+            )
+        self._undo_softmax = logit_layers.is_softmax(
+            self._logits, *self._call_of_logits(calls)
+        )
+        self._classifier = logit_layers.find_classifier(calls, self._logits)
         self._features = None
         if features is not None:
             self._features = self._executed(features, calls, "features")
         self._check_sealed(calls)
         outputs = self(images)
-        _check_numbers(outputs["logits"])
+        logit_layers.check_numbers(outputs["logits"])
         if len(outputs["logits"].shape) != 2:
             raise ValueError(
                 f"logits must have the shape (batch, classes); layer {logits!r} gives "
                 f"{tuple(outputs['logits'].shape)}"
             )
-        if _normalisation(outputs["logits"]) is not None:
+        if logit_layers.find_normalisation(outputs["logits"]) is not None:
             raise ValueError(
                 f"layer {self._logits.name!r} gives probabilities, or their "
                 "logarithms, which the logits cannot be recovered from. Name a layer "
@@ -116,12 +117,14 @@ class Network:
             )
         self.num_logits = int(outputs["logits"].shape[1])
         self.feature_size = int(outputs["features"].shape[1])
-        self._features_feed_head = _feed_head(
+        self._features_feed_head = logit_layers.feeds_head(
             self._classifier, calls[self._classifier][1], outputs
         )
         names = {layer: name for name, layer in self._layers.items()}
         before = list(calls)[: list(calls).index(self._classifier)]
-        self.inner_layers = [names[layer] for layer in before if _has_kernel(layer)]
+        self.inner_layers = [
+            names[layer] for layer in before if logit_layers.has_kernel(layer)
+        ]
 
     def __call__(self, images: Tensor, layers: Names = ()) -> Outputs:
         """Runs the model once, in inference mode; works in eager mode and in a graph.
@@ -138,19 +141,21 @@ class Network:
         self._check_channels(images)
         wanted = {name: self.layer(name) for name in layers}
         ends = {self._logits, self._classifier, self._features} - {None}
-        calls, _ = _listen(self.model, ends | set(wanted.values()), images)
+        calls, _ = listening.listen(self.model, ends | set(wanted.values()), images)
         for name, layer in wanted.items():
             if layer not in calls:
                 raise ValueError(
                     f"layer {name!r} does not run when the model does; choose another"
                 )
-        logits = _logits_of(
+        logits = logit_layers.compute(
             self._logits, *self._call_of_logits(calls), self._undo_softmax
         )
         outputs = {"logits": logits, "features": self._features_in(calls, logits)}
         if wanted:
             outputs["layers"] = {
-                name: ops.cast(_only_tensor(layer, calls[layer][1]), "float32")
+                name: ops.cast(
+                    logit_layers.only_tensor(layer, calls[layer][1]), "float32"
+                )
                 for name, layer in wanted.items()
             }
         return outputs
@@ -162,7 +167,9 @@ class Network:
 
     def _features_in(self, calls, logits):
         if self._features is not None:
-            return pooled(_only_tensor(self._features, calls[self._features][1]))
+            return pooled(
+                logit_layers.only_tensor(self._features, calls[self._features][1])
+            )
         inputs, output = calls[self._classifier]
         if isinstance(output, dict) and "features" in output:
             return pooled(output["features"])
@@ -260,7 +267,7 @@ class Network:
                 f"layers. The logits are made by {self._logits.name!r} (a "
                 f"{type(self._logits).__name__})"
             )
-        return _kernel_and_bias(self._classifier)
+        return logit_layers.kernel_and_bias(self._classifier)
 
     def layer(self, name: str) -> keras.layers.Layer:
         """The layer with this name or path; an unknown name lists the known ones."""
@@ -284,30 +291,6 @@ class Network:
 def _is_sealed(layer: keras.layers.Layer) -> bool:
     """Whether a layer with weights hides what is inside of it."""
     return isinstance(layer, keras.layers.TFSMLayer)
-
-
-def _number_of_logits(layer: keras.layers.Layer, output: Any) -> int:
-    """Which of the outputs of a named layer the logits are, in the order of Keras."""
-    tensors = keras.tree.flatten(output)
-    if isinstance(output, dict) and "logits" in output:
-        return next(i for i, each in enumerate(tensors) if each is output["logits"])
-    _only_tensor(layer, output)
-    return 0
-
-
-def _only_tensor(layer: keras.layers.Layer, output: Any) -> Tensor:
-    tensors = keras.tree.flatten(output)
-    if len(tensors) != 1:
-        raise ValueError(
-            f"layer {layer.name!r} has {len(tensors)} outputs: {_described(output)}. "
-            "Name a layer with one output, or one that gives a dict with logits"
-        )
-    return tensors[0]
-
-
-def _described(output: Any) -> str:
-    """The shapes of outputs, as text."""
-    return str(keras.tree.map_structure(lambda each: tuple(each.shape), output))
 
 
 def pooled(tensor: Tensor) -> Tensor:
@@ -350,265 +333,3 @@ def _sample(model: keras.Model, sample: Tensor | None) -> np.ndarray:
             "Give `fit` some data, or call the model on an image first"
         )
     return np.random.default_rng(0).uniform(size=(2, *shape)).astype(np.float32)
-
-
-def _by_name(model):
-    """Layers by name; nested layers by path where several have the same name.
-
-    The model's own layers keep their names. A layer without weights may have no path;
-    then its name gets a number.
-    """
-    layers = model._flatten_layers(include_self=False)
-    own = {id(layer) for layer in model.layers}
-    count = collections.Counter(layer.name for layer in layers)
-    count_own = collections.Counter(layer.name for layer in model.layers)
-    found = {}
-    for layer in layers:
-        is_own = id(layer) in own and count_own[layer.name] == 1
-        name = layer.name if is_own or count[layer.name] == 1 else layer.path
-        if name is None:
-            numbers = itertools.count(1)
-            name = next(
-                numbered
-                for numbered in (f"{layer.name}:{number}" for number in numbers)
-                if numbered not in found
-            )
-        found[name] = layer
-    return found
-
-
-def _listen(model, layers, images):
-    """Runs the model; returns `{layer: (input, output)}` in order, and its output."""
-    calls, here = {}, threading.get_ident()
-
-    def listener(layer, call):
-        def listening(*args, **kwargs):
-            output = call(*args, **kwargs)
-            # The user may run the model in another thread meanwhile.
-            if threading.get_ident() != here:
-                return output
-            calls.pop(layer, None)
-            calls[layer] = (args[0] if args else next(iter(kwargs.values())), output)
-            return output
-
-        return listening
-
-    # Keras looks the method up on the instance, so an entry in the instance's
-    # dictionary is heard, and removing it leaves the layer as it was.
-    with _listening, contextlib.ExitStack() as restore:
-        for layer in layers:
-            quantized = getattr(layer, "quantization_mode", None) is not None
-            method = "quantized_call" if quantized else "call"
-            own = vars(layer).get(method)
-            vars(layer)[method] = listener(layer, getattr(layer, method))
-            if own is None:
-                restore.callback(vars(layer).pop, method)
-            else:
-                restore.callback(vars(layer).__setitem__, method, own)
-        output = model(images, training=False)
-    return calls, output
-
-
-def _run(model: keras.Model, images: Tensor) -> Any:
-    try:
-        return model(images, training=False)
-    except Exception as error:
-        raise ValueError(
-            "the model cannot be run on images of the shape (batch, height, width, "
-            f"channels) = {tuple(images.shape)}. Expected a model with one input, "
-            f"images of that shape. Keras says: {error}"
-        ) from error
-
-
-def _logits_of(layer, inputs, output, undo_softmax):
-    """What `layer` makes, float32; before its softmax, if that is to be undone."""
-    return _before_activation(layer, inputs) if undo_softmax else _float32(output)
-
-
-def _is_softmax(layer, inputs, output):
-    """Whether `output` is a softmax of what `layer` makes before its activation.
-
-    The logarithm of a softmax counts as one.
-    """
-    # A subclass may do something else.
-    if type(layer) is keras.layers.Softmax or (
-        type(layer) in (keras.layers.Activation, keras.layers.Dense)
-        and layer.activation in _SOFTMAXES
-    ):
-        return True
-    # Other functions are known by what they do: `tf.nn.softmax`, say, or a `Lambda`.
-    before = _before_activation(layer, inputs)
-    if before is None or before.shape != output.shape:
-        return False
-    return any(
-        _equal(function(before), output, output.dtype)
-        for function in (ops.softmax, ops.log_softmax)
-    )
-
-
-_SOFTMAXES = keras.activations.softmax, keras.activations.log_softmax
-
-
-def _before_activation(layer, inputs):
-    if isinstance(layer, keras.layers.Dense):
-        if layer.quantization_mode is not None:
-            return _float32(_without_activation(layer).quantized_call(inputs))
-        kernel, bias = _kernel_and_bias(layer)
-        return ops.matmul(_float32(inputs), kernel) + bias
-    return _float32(inputs) if hasattr(inputs, "shape") else None
-
-
-def _without_activation(layer):
-    """A twin of a quantised layer, with its weights and the way it scales them."""
-    twin = object.__new__(type(layer))
-    vars(twin).update(vars(layer), activation=None)
-    return twin
-
-
-def _float32(tensor: Tensor) -> Tensor:
-    return ops.cast(tensor, "float32")
-
-
-def _kernel_and_bias(layer: keras.layers.Layer) -> tuple[Tensor, Tensor]:
-    """Of a `Dense` layer, or of a convolution of 1 x 1 pixels."""
-    kernel = ops.reshape(_float32(layer.kernel), layer.kernel.shape[-2:])
-    if layer.use_bias:
-        return kernel, _float32(layer.bias)
-    return kernel, ops.zeros((kernel.shape[-1],), "float32")
-
-
-def _feed_head(classifier, own_output, outputs):
-    """Whether the kernel and bias of `classifier` make the logits of the features."""
-    if isinstance(classifier, keras.layers.Conv2D):
-        if tuple(classifier.kernel_size) != (1, 1):
-            return False
-    elif not isinstance(classifier, keras.layers.Dense):
-        return False
-    kernel, bias = _kernel_and_bias(classifier)
-    if outputs["features"].shape[-1] != kernel.shape[0]:
-        return False
-    logits = ops.matmul(outputs["features"], kernel) + bias
-    # It may round more than what follows it, under mixed precision.
-    return _equal(logits, outputs["logits"], own_output.dtype)
-
-
-def _has_kernel(layer: keras.layers.Layer) -> bool:
-    return getattr(layer, "kernel", None) is not None
-
-
-def _is_leaf(layer: keras.layers.Layer) -> bool:
-    """Whether nothing inside of `layer` is looked at: an activation may be a layer."""
-    parts = layer._flatten_layers(include_self=False)
-    return _has_kernel(layer) or not parts or not layer.weights
-
-
-def _check_numbers(tensor: Tensor) -> None:
-    if np.any(np.isnan(ops.convert_to_numpy(_float32(tensor)))):
-        raise ValueError(
-            "the model gives NaN for images in [0, 1]. Look for weights that diverged, "
-            "then train again with a lower learning rate or take an earlier checkpoint"
-        )
-
-
-def _only_output(output):
-    """The logits or probabilities `(batch, classes)` of a model."""
-    found = output
-    if isinstance(output, dict):
-        found = output.get("logits", output)
-    tensors = keras.tree.flatten(found)
-    found = tensors[0] if len(tensors) == 1 else None
-    if found is None or not hasattr(found, "shape") or len(found.shape) != 2:
-        served = isinstance(output, dict) and {"ood_score", "accepted"} <= set(output)
-        raise ValueError(
-            "the model must have one output, logits or probabilities of shape "
-            "(batch, classes), or a dict with such logits under the key 'logits'. "
-            f"Received: {_described(output)}. "
-            + (
-                "This is the answer of an exported model, which has no logits; take "
-                'keras.layers.TFSMLayer(path, call_endpoint="features") of it, or '
-                "export.load(path), which has a detector and a threshold already"
-                if served
-                else "Name the layer that makes the logits with logits=..., or give "
-                "the detector a keras.Model of the part that classifies"
-            )
-        )
-    output = found
-    _check_numbers(output)
-    return output
-
-
-def _normalisation(tensor):
-    """The function that makes such numbers: softmax, its logarithm, or `None`."""
-    values = ops.convert_to_numpy(_float32(tensor))
-    if np.all(values >= 0) and np.allclose(values.sum(-1), 1, atol=1e-2):
-        return ops.softmax
-    if np.all(values <= 0) and np.allclose(np.exp(values).sum(-1), 1, atol=1e-2):
-        return ops.log_softmax
-    return None
-
-
-def _find_logits(calls, output):
-    """The layer whose logits are, or whose softmax gives, the model's output.
-
-    Returns:
-        `(layer, number)`: and which of its outputs, in the order of `keras.tree`.
-    """
-    normalise = _normalisation(output)
-    # Leaves first: only they show the kernel that feeds the logits. A layer comes
-    # before the layers inside of it, which end earlier.
-    leaves_first = sorted(reversed(calls), key=lambda layer: not _is_leaf(layer))
-    outputs = (
-        (layer, number, made)
-        for layer in leaves_first
-        for number, made in enumerate(keras.tree.flatten(calls[layer][1]))
-    )
-    for layer, number, made in outputs:
-        inputs = calls[layer][0]
-        if not hasattr(made, "shape") or made.shape != output.shape:
-            continue
-        if normalise is not None:
-            if _is_softmax(layer, inputs, made):
-                made = _before_activation(layer, inputs)
-            # The logarithm of a softmax gives itself again.
-            if normalise is ops.log_softmax and _equal(made, output, output.dtype):
-                continue
-            made = normalise(_float32(made))
-        if _equal(made, output, output.dtype):
-            _check_no_sigmoid(layer)
-            return layer, number
-    names = ", ".join(layer.name for layer in calls)
-    raise ValueError(
-        "could not find the layer that makes the logits: no layer's output is the "
-        "model's output, or gives it by a softmax. Name it with logits=...; layers "
-        f"that run: {names or 'none. Layers inside of a tf.function are not seen'}"
-    )
-
-
-def _check_no_sigmoid(layer: keras.layers.Layer) -> None:
-    if getattr(layer, "activation", None) is keras.activations.sigmoid:
-        raise ValueError(
-            f"layer {layer.name!r} ends in a sigmoid, but scores are of a softmax over "
-            "the classes. Train with one logit per class, two where there are two "
-            "classes, and no activation or a softmax; or name a layer that gives such "
-            "logits with logits=..."
-        )
-
-
-def _last_with_weights(calls, logits):
-    """The last layer with weights up to `logits`: its input are the features."""
-    ran = [layer for layer in calls if _is_leaf(layer)]
-    if logits not in ran:
-        return logits
-    ran = ran[: ran.index(logits) + 1]
-    return next((layer for layer in reversed(ran) if layer.weights), logits)
-
-
-def _equal(left: Tensor, right: Tensor, dtype: DType) -> bool:
-    """Whether two results of the same formula agree as far as `dtype` allows."""
-    left = ops.convert_to_numpy(ops.cast(left, "float32"))
-    right = ops.convert_to_numpy(ops.cast(right, "float32"))
-    if left.shape != right.shape:
-        return False
-    tolerance = 1e-4 if keras.backend.standardize_dtype(dtype) == "float32" else 2e-2
-    scale = max(np.max(np.abs(right)), 1e-30)
-    return np.allclose(left, right, rtol=0, atol=tolerance * scale)

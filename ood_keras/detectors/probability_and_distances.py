@@ -32,6 +32,8 @@ class ProbabilityAndDistances(Ensemble):
     """
 
     name = "probability_and_distances"
+    # Whether the distances come as their logarithms.
+    logarithm = False
 
     def __init__(
         self, *, detectors: Sequence[Description] | None = None, **kwargs: Any
@@ -55,10 +57,36 @@ class ProbabilityAndDistances(Ensemble):
             config = {**super().get_config(), "detectors": None}
             members = (
                 "unknown_probability" if has_unknown_class else "energy",
-                {"name": "mahalanobis", "layers": list_layers(network.model)},
+                {
+                    "name": "mahalanobis",
+                    "layers": list_layers(network.model),
+                    "logarithm": self.logarithm,
+                },
             )
             self.detectors = type(self)(**config | {"detectors": members}).detectors
         return super()._fit_network(network, data, validation, num_classes)
+
+
+@register
+class ProbabilityAndLogDistances(ProbabilityAndDistances):
+    """`ProbabilityAndDistances` with the logarithm of the distances.
+
+    A distance is a sum of squares: the few known images that are far from all others
+    stretch its scale, and beside it the outputs then hardly count. Its logarithm has a
+    light tail. Higher is more unknown.
+
+    Args:
+        detectors: As for `ProbabilityAndDistances`.
+        **kwargs: `num_classes`, `logits` and `features`; see `Detector`.
+
+    Example:
+
+    >>> detector = ProbabilityAndLogDistances(num_classes=10)
+    >>> ood_score = detector.fit(model, (images, labels)).score(images)
+    """
+
+    name = "probability_and_log_distances"
+    logarithm = True
 
 
 def list_layers(model: keras.Model) -> list[str] | None:

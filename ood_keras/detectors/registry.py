@@ -3,6 +3,7 @@
 import inspect
 from typing import Any, TypeAlias, TypeVar
 
+from ood_keras import plugins
 from ood_keras.detectors.base import Detector
 
 # What a detector is made of: see `build`.
@@ -39,16 +40,7 @@ def register(detector_class: _Class) -> _Class:
     name = detector_class.name
     if not isinstance(name, str) or not name:
         raise TypeError(f"{detector_class.__name__} needs a `name`, a text")
-    known = _CLASSES.get(name, detector_class)
-    # The same class again is a module that was reloaded.
-    if (known.__module__, known.__qualname__) != (
-        detector_class.__module__,
-        detector_class.__qualname__,
-    ):
-        raise ValueError(
-            f"the detector {name!r} is {known.__module__}.{known.__qualname__} already;"
-            f" give {detector_class.__qualname__} another name"
-        )
+    plugins.check_free("detector", name, _CLASSES.get(name), detector_class)
     _CLASSES[name] = detector_class
     return detector_class
 
@@ -74,7 +66,7 @@ def get(name: str, **hyper_parameters: Any) -> Detector:
     >>> detector = get("msp", num_classes=10, temperature=2.0)
     """
     if not isinstance(name, str) or name not in _CLASSES:
-        raise ValueError(
+        raise plugins.UnknownNameError(
             f"unknown detector {name!r}; expected one of: {', '.join(names())}"
         )
     expected = _arguments(_CLASSES[name])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from keras import ops
 
-from ood_keras import files, npz
+from ood_keras import files, npz, plugins
 from ood_keras.conventions import check_num_classes, is_integer
 from ood_keras.detectors.network import image_shape
 from ood_keras.detectors.registry import get, is_registered, names
@@ -70,9 +70,9 @@ def load(path: Path, model: "keras.Model") -> "Detector":
 
     Raises:
         FileNotFoundError: there is no detector.
-        ValueError: the folder holds several, a file is damaged, or the model is not the
-            one that the detector was fitted on: other logits, features or, if the
-            detector has learnt something, weights.
+        ValueError: the folder holds several, a file is damaged, nothing is registered
+            here under the detector's name, or the model is not the one that it was
+            fitted on: other logits, features or, if it has learnt something, weights.
     """
     path = _description(pathlib.Path(path))
     try:
@@ -90,6 +90,8 @@ def load(path: Path, model: "keras.Model") -> "Detector":
             )
     except FileNotFoundError:
         raise
+    except plugins.UnknownNameError as error:
+        raise ValueError(f"{path}: {error}") from None
     except Exception as error:
         # A configuration by hand can fail in any way, and so can a damaged archive.
         raise ValueError(
@@ -207,7 +209,8 @@ def _description(path: pathlib.Path) -> pathlib.Path:
     if not found:
         raise FileNotFoundError(
             f"no detector in {path}: expected NAME.json and NAME.npz with NAME one of "
-            f"{', '.join(names())}"
+            f"{', '.join(names())}, or one of your own, once the module that registers "
+            "it is imported"
         )
     if len(found) > 1:
         raise ValueError(

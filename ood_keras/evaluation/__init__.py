@@ -1,6 +1,6 @@
 """Model and detectors times data sets: metrics, scores, figures and a report."""
 
-from ood_keras.evaluation import figures, renderings, robustness
+from ood_keras.evaluation import figures, renderings, robustness, under_renderings
 from ood_keras.evaluation.evaluate import evaluate
 from ood_keras.evaluation.examples import load_examples, record_examples
 from ood_keras.evaluation.report import Report
@@ -20,4 +20,5 @@ __all__ = [
     "select_detector",
     "tune_mahalanobis",
     "tune_odin",
+    "under_renderings",
 ]

@@ -58,7 +58,7 @@ def check_labels(labels: np.ndarray | None, num_classes: int, source: str) -> No
         )
 
 
-def measured(
+def measure(
     source: str,
     accuracy: float | None,
     known_scores: Mapping[str, np.ndarray],
@@ -68,7 +68,7 @@ def measured(
     selected_detector: str,
     further_metrics: Collection[str] = (),
 ) -> Json:
-    """The content of `metrics.json`.
+    """Returns the content of `metrics.json`.
 
     In every row, `auroc_interval` is `[low, high]`, DeLong's interval of AUROC with
     95 % confidence, or `None` where a set has one image only.
@@ -92,7 +92,7 @@ def measured(
                 "unknown": {
                     unknown_source: {
                         "seen": unknown_source in seen,
-                        **_measured(scores, others[name], further_metrics),
+                        **_measure_pair(scores, others[name], further_metrics),
                     }
                     for unknown_source, others in unknown_scores.items()
                 }
@@ -105,7 +105,7 @@ def measured(
     return results
 
 
-def _measured(
+def _measure_pair(
     known_scores: np.ndarray,
     unknown_scores: np.ndarray,
     further_metrics: Collection[str],

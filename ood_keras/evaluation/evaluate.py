@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ood_keras import calibration
-from ood_keras.evaluation import common, selection
+from ood_keras.evaluation import common, selection, under_renderings
 from ood_keras.evaluation.report import Report
-from ood_keras.evaluation.scoring import Scorer
+from ood_keras.evaluation.scoring import Scored, Scorer
 from ood_keras.metrics import measures
 from ood_keras.types import Images, Json
 
@@ -28,6 +28,7 @@ def evaluate(
     further_metrics: Collection[str] = (),
     class_names: Sequence[str] | None = None,
     protocol: Json | None = None,
+    renderings: under_renderings.Extent = "none",
     progress: bool = True,
 ) -> Report:
     """Measures fitted detectors on known and unknown test images.
@@ -53,6 +54,9 @@ def evaluate(
             `metrics.register`. They have no say in the selection.
         class_names: Names of the known classes, for the pictures.
         protocol: What the report should say about the run, such as `{"seed": 0}`.
+        renderings: Whether to measure test images in other renderings, too, see
+            `under_renderings.measure`: "none", "short" or "full". The test data are
+            then read twice.
         progress: Whether to show a progress bar where there is a terminal.
 
     Returns:
@@ -62,8 +66,8 @@ def evaluate(
     Raises:
         ValueError: there is no detector or no unknown image; a data set is empty; known
             labels are missing or out of range; a source is both known and unknown; or
-            nothing says which detector to deploy, or a metric of a name in
-            `further_metrics` is not known.
+            nothing says which detector to deploy, a metric of a name in
+            `further_metrics` is not known, or `renderings` is none of its values.
         RuntimeError: a detector is not fitted.
 
     Example:
@@ -79,6 +83,11 @@ def evaluate(
     num_classes = _check_detectors(detectors, selected_detector)
     common.check_sources(known, unknown)
     measures.chosen(further_metrics)
+    if renderings not in under_renderings.EXTENTS:
+        raise ValueError(
+            f"`renderings` must be one of {', '.join(under_renderings.EXTENTS)}. "
+            f"Received: {renderings!r}"
+        )
     if isinstance(seen, str):
         raise ValueError(f"`seen` must be a list of names. Received: {seen!r}")
     has_validation = validation_known is not None
@@ -96,6 +105,7 @@ def evaluate(
     scorer = Scorer(detectors)
     validation: dict[str, dict[str, np.ndarray]]
     validation_metrics: dict[str, dict[str, float]]
+    judged: dict[str, Scored] = {}
     validation, validation_metrics = {}, {}
     selected = selected_detector or next(iter(detectors))
     with common.progress_bar(1 + len(unknown) + 2 * has_validation, progress) as walk:
@@ -105,7 +115,8 @@ def evaluate(
                 ("unknown", validation_unknown),
             ):
                 name = f"the {role} validation data"
-                validation[role] = scorer.score(walk(data, name), name).scores
+                judged[role] = scorer.score(walk(data, name), name)
+                validation[role] = judged[role].scores
             best, validation_metrics = selection.best(
                 validation["known"], validation["unknown"], further_metrics
             )
@@ -118,7 +129,7 @@ def evaluate(
             )
             for name, data in unknown.items()
         }
-    metrics = common.measured(
+    metrics = common.measure(
         source,
         float(np.mean(scored.predictions == scored.labels)),
         {name: scored.scores[name] for name in detectors},
@@ -127,16 +138,31 @@ def evaluate(
         selected_detector=selected,
         further_metrics=further_metrics,
     )
+    thresholds = {
+        name: calibration.choose(scores)
+        for name, scores in validation.get("known", scored.scores).items()
+    }
+    rendered = None
+    if renderings != "none":
+        rendered = under_renderings.measure(
+            detectors,
+            known=known,
+            unknown=unknown,
+            short=renderings == "short",
+            progress=progress,
+        )
+        metrics["renderings"] = rendered.at(thresholds)
     return Report(
         metrics=metrics,
         known=scored,
         unknown=scored_unknown,
         validation=validation,
         validation_metrics=validation_metrics,
-        thresholds={
-            name: calibration.choose(scores)
-            for name, scores in validation.get("known", scored.scores).items()
+        validation_predictions={
+            role: scored.predictions_of[selected] for role, scored in judged.items()
         },
+        thresholds=thresholds,
+        under_renderings=rendered,
         class_names=class_names,
         protocol=protocol or {},
     )

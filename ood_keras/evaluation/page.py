@@ -10,11 +10,18 @@ from ood_keras import names
 from ood_keras._version import __version__
 from ood_keras.conventions import percent
 from ood_keras.metrics import measures
+from ood_keras.types import Json
 
 if TYPE_CHECKING:
     from ood_keras import evaluation
 
 _FIGURES = {
+    "renderings": (
+        "In other renderings",
+        "Shares accepted when known and unknown test images are rendered otherwise, "
+        "all alike; to the left, known images as they then look. A classifier that "
+        "knows what it sees keeps the dots at the right, the crosses at the left.",
+    ),
     "density": (
         "Known against unknown",
         "Distribution of the largest known probability and of the score, one row per "
@@ -88,7 +95,10 @@ def render(report: "evaluation.Report", images: Mapping[str, bytes]) -> str:
         figures=[
             (title, text, base64.b64encode(images[name]).decode())
             for name, (title, text) in _FIGURES.items()
+            if name in images
         ],
+        renderings=_renderings(metrics, selected),
+        rendering_sentences=report.rendering_sentences(),
     )
 
 
@@ -103,6 +113,13 @@ def versions() -> dict[str, str]:
         "numpy": numpy.__version__,
         "python": platform.python_version(),
     }
+
+
+def _renderings(metrics: Json, selected: str) -> Json | None:
+    """What was measured under renderings of the selected detector, or `None`."""
+    if "renderings" not in metrics:
+        return None
+    return metrics["renderings"]["detectors"][selected]
 
 
 def _sizes(report: "evaluation.Report") -> list[tuple[str, str, int, bool]]:
@@ -212,6 +229,10 @@ before any rejection</span></div>
 threshold</span></div>
 </div>
 
+{% for sentence in rendering_sentences %}
+<p>{{ sentence }}</p>
+{% endfor %}
+
 <h2>Results of {{ selected }}</h2>
 {{ results(metrics.detectors[selected].unknown, True) }}
 <p>In percent. <span class="seen">seen</span> marks sources that training was exposed to
@@ -228,6 +249,22 @@ another training would give is not allowed for.</p>
 <dl>{% for measure in columns.values() %}
 <dt>{{ measure.title }}</dt><dd>{{ measure.description }}</dd>
 {% endfor %}</dl></details>
+
+{% if renderings %}
+<h2>AUROC over renderings</h2>
+<div class="scroll"><table>
+<thead><tr><th>unknown source</th><th>untouched ↑</th><th>mild renderings ↑</th>
+<th>all renderings ↑</th></tr></thead>
+<tbody>
+{% for source, row in renderings.summary.auroc.items() %}
+<tr><td><bdi>{{ source }}</bdi></td><td>{{ row.untouched|percent }}</td>
+<td>{{ row.mild|percent }}</td><td>{{ row.full_spectrum|percent }}</td></tr>
+{% endfor %}
+</tbody></table></div>
+<p>The scores of the untouched images and of all renderings taken together (full
+spectrum, Yang et al. 2023), known and unknown images rendered alike;
+{{ "{:,}".format(metrics.renderings.known.images) }} known images.</p>
+{% endif %}
 
 {% if validation %}
 <h2>Selection on validation data</h2>

@@ -32,6 +32,7 @@ class Rendering:
             and a strength to images of the same shape; deterministic. What leaves
             [0, 1] is clipped.
         kinds: The kinds of picture it is for: "drawing", "photo" or both.
+        needs_colour: Whether it changes colour alone, so that grey pictures have none.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Rendering:
     num_mild: int
     render: Callable[[np.ndarray, float], np.ndarray]
     kinds: tuple[str, ...] = (DRAWING, PHOTO)
+    needs_colour: bool = False
 
     def __post_init__(self):
         if not self.strengths or not 0 <= self.num_mild <= len(self.strengths):
@@ -104,12 +106,13 @@ def names() -> list[str]:
     return list(_RENDERINGS)
 
 
-def suite(kind: str, *, short: bool = False) -> list[Step]:
+def suite(kind: str, *, short: bool = False, colour: bool = True) -> list[Step]:
     """The renderings of a kind of picture, at each of their strengths.
 
     Args:
         kind: "drawing" (grey strokes on a plain background) or "photo".
         short: Only the strongest mild one of each, for a quick look.
+        colour: Whether the pictures have colour; without, changes of it are left out.
 
     Raises:
         ValueError: there is no such kind.
@@ -118,7 +121,7 @@ def suite(kind: str, *, short: bool = False) -> list[Step]:
         raise ValueError(f"`kind` is 'drawing' or 'photo'. Received: {kind!r}")
     steps = []
     for rendering in _RENDERINGS.values():
-        if kind not in rendering.kinds:
+        if kind not in rendering.kinds or (rendering.needs_colour and not colour):
             continue
         every = [
             Step(rendering, strength, mild=place < rendering.num_mild)
@@ -130,18 +133,31 @@ def suite(kind: str, *, short: bool = False) -> list[Step]:
 
 
 def kind_of(images: Tensor) -> str:
-    """The kind of some pictures: "drawing" if grey and mostly ink or paper, or "photo".
+    """The kind of some pictures: "drawing" for thin strokes on plain paper, or "photo".
+
+    Drawings are grey, nearly all of them have a black or white ground, and little of
+    their ink is further from its edge than a tenth of the picture's size.
 
     Args:
         images: `(num_images, height, width, channels)`, bytes or floats in [0, 1].
     """
+    from scipy import ndimage
+
     images = np.asarray(images)
     if images.shape[-1] != 1:
         return PHOTO
-    levels = images if images.dtype == np.uint8 else np.round(images * 255)
-    share = np.bincount(levels.astype(np.uint8).ravel(), minlength=256) / levels.size
-    # A drawing is ink and paper, with little in between.
-    return DRAWING if share[51:205].sum() < 0.2 else PHOTO
+    levels = images[..., 0].astype(np.float32)
+    if images.dtype == np.uint8:
+        levels /= 255
+    edges = (levels[:, 0], levels[:, -1], levels[:, :, 0], levels[:, :, -1])
+    paper = np.median(np.concatenate(edges, axis=1), axis=1)
+    if np.mean((paper < 0.1) | (paper > 0.9)) < 0.8:
+        return PHOTO
+    ink = np.abs(levels - paper[:, None, None])
+    ink = ink > 0.5 * np.maximum(ink.max(axis=(1, 2), keepdims=True), 0.1)
+    width = max(3, round(0.22 * min(ink.shape[1:])))
+    inside = ndimage.binary_erosion(ink, np.ones((1, width, width)))
+    return DRAWING if ink.any() and inside.sum() < 0.12 * ink.sum() else PHOTO
 
 
 def _blur(images, sigma):
@@ -337,6 +353,6 @@ for _rendering in (
     Rendering("zoom_out", "zoomed {} times", (0.9, 0.8), 1, _zoom),
     Rendering("shear", "sheared by {}", (0.1, 0.2), 1, _shear),
     Rendering("shift", "shifted by {} of the size", (0.05, 0.1), 1, _shift),
-    Rendering("warm", "colour cast {}", (0.1, 0.25), 1, _cast_colour, (PHOTO,)),
+    Rendering("warm", "colour cast {}", (0.1, 0.25), 1, _cast_colour, (PHOTO,), True),
 ):
     register(_rendering)

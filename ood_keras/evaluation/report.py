@@ -10,9 +10,10 @@ import numpy as np
 
 from ood_keras import files, names
 from ood_keras.calibration import Threshold
-from ood_keras.evaluation import examples, figures, page
+from ood_keras.evaluation import examples, figures, page, rendering_figures
 from ood_keras.evaluation.scoring import Scored
 from ood_keras.evaluation.table import format_table
+from ood_keras.evaluation.under_renderings import UnderRenderings, describe
 from ood_keras.types import Json, Path
 
 if TYPE_CHECKING:
@@ -30,12 +31,16 @@ class Report:
         known: What was kept of the known test images.
         unknown: `{source: Scored}`, what was kept of the unknown test images.
         validation: `{"known": {detector: ood_score}, "unknown": {...}}`, or empty.
+        validation_predictions: `{"known": classes, "unknown": classes}`, the known
+            class with the largest logit; or empty.
         validation_metrics: `{detector: metrics}` on validation data, or empty.
         thresholds: `{detector: Threshold}`, chosen by `calibration.choose` on the known
             validation images, or on the known test images if there are no others. With
             the former, `ood-export` takes the same unless told otherwise.
         class_names: Names of the known classes, or `None`.
         protocol: What the caller said about the run.
+        under_renderings: What was measured of test images in other renderings, or
+            `None`.
     """
 
     metrics: Json
@@ -44,11 +49,22 @@ class Report:
     validation: dict[str, dict[str, np.ndarray]]
     validation_metrics: dict[str, dict[str, float]]
     thresholds: dict[str, Threshold]
+    validation_predictions: dict[str, np.ndarray] = dataclasses.field(
+        default_factory=dict
+    )
     class_names: Sequence[str] | None = None
     protocol: Json = dataclasses.field(default_factory=dict)
+    under_renderings: UnderRenderings | None = None
 
     def __str__(self) -> str:
-        return format_table(self.metrics)
+        return "\n\n".join([format_table(self.metrics), *self.rendering_sentences()])
+
+    def rendering_sentences(self) -> list[str]:
+        """What renderings do to the selected detector; `[]` if not measured."""
+        if self.under_renderings is None:
+            return []
+        selected = self.metrics["selected_detector"]
+        return describe(self.metrics["renderings"]["detectors"][selected])
 
     @property
     def threshold(self) -> Threshold:
@@ -61,10 +77,12 @@ class Report:
 
         * `known/DETECTOR`, `unknown/SOURCE/DETECTOR`, `validation/known/DETECTOR`,
           `validation/unknown/DETECTOR`: `ood_score`, float32.
-        * `labels/known`: int32; `predictions/known`, `predictions/unknown/SOURCE`:
-          int32, the known class with the largest logit.
+        * `labels/known`: int32; `predictions/known`, `predictions/unknown/SOURCE`,
+          `predictions/validation/known`, `predictions/validation/unknown`: int32, the
+          known class with the largest logit.
         * `confidence/known`, `confidence/unknown/SOURCE`: float32, the largest
           probability of a known class.
+        * What `UnderRenderings.arrays` lists, if renderings were measured.
 
         Every array has the order of its data set. SOURCE may hold slashes. In the file,
         names are as `ood_keras.names.valid` writes them.
@@ -78,6 +96,10 @@ class Report:
             arrays |= {f"{name}/{key}": scores for key, scores in data.scores.items()}
         for role, scores in self.validation.items():
             arrays |= {f"validation/{role}/{key}": v for key, v in scores.items()}
+        if self.under_renderings is not None:
+            arrays |= self.under_renderings.arrays
+        for role, classes in self.validation_predictions.items():
+            arrays[f"predictions/validation/{role}"] = classes.astype(np.int32)
         return arrays
 
     def figures(self) -> "dict[str, Figure]":
@@ -92,7 +114,7 @@ class Report:
         unknown_features = {
             source: data.sample["features"] for source, data in self.unknown.items()
         }
-        return {
+        drawn = {
             "roc": figures.roc(known_scores, unknown_scores, seen=seen),
             "density": figures.density(
                 known_scores,
@@ -126,6 +148,12 @@ class Report:
                 class_names=self.class_names,
             ),
         }
+        if self.under_renderings is not None:
+            drawn["renderings"] = rendering_figures.accepted(
+                self.metrics["renderings"]["detectors"][selected],
+                self.under_renderings.pictures,
+            )
+        return drawn
 
     def save(self, run_dir: Path) -> None:
         """Writes the report into a folder, each file whole or not at all.

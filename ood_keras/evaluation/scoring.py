@@ -25,6 +25,8 @@ class Scored:
         scores: `{detector: ood_score (n,)}`, float32.
         labels: int64 `(n,)`, or `None` if the data has none.
         predictions: int `(n,)`, the known class with the largest logit.
+        predictions_of: `{detector: predictions}`, the same from the network of each
+            detector.
         confidence: float32 `(n,)`, the largest probability of a known class.
         sample: A fixed random choice of at most `NUM_PICTURED` images:
             `{"features": (k, D), "index": (k,)}`.
@@ -39,6 +41,7 @@ class Scored:
     confidence: np.ndarray | Any = None
     sample: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     examples: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+    predictions_of: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 class Scorer:
@@ -92,7 +95,8 @@ class Scorer:
             batches: `(images, labels)` pairs, from `ood_keras.batches.iterate`.
             name: Of the data, for error messages.
             detector: Name of the detector whose network gives predictions and
-                features; `None` keeps the scores only, and no images.
+                features; `None` keeps the scores and `predictions_of` only, and no
+                images.
             worst: Whether the worst images have the "highest" score (known images) or
                 the "lowest" (unknown images).
 
@@ -107,12 +111,14 @@ class Scorer:
         examples = {scorer: Smallest(NUM_EXAMPLES) for scorer in self._group}
         all_labels: list[Any]
         all_scores, all_labels, all_summaries, num_images = [], [], [], 0
+        all_classes: list[list[Any]] = []
         for images, labels in batches:
             if not len(images):
                 continue
             scores, summaries = self._run(images)
             all_scores.append(scores)
             all_labels.append(labels)
+            all_classes.append([summary["predictions"] for summary in summaries])
             if detector is not None:
                 index = np.arange(num_images, num_images + len(images))
                 summary = summaries[self._group[detector]]
@@ -128,7 +134,8 @@ class Scorer:
             num_images += len(images)
         if not num_images:
             raise ValueError(f"{name} has no images; give it at least one")
-        scores = _joined(all_scores)
+        scores = _join(all_scores)
+        classes = [np.concatenate(parts) for parts in zip(*all_classes, strict=True)]
         for scorer, values in scores.items():
             if np.isnan(values).any():
                 raise ValueError(
@@ -143,7 +150,10 @@ class Scorer:
             examples={scorer: kept.rows for scorer, kept in examples.items()}
             if detector is not None
             else {},
-            **_joined(all_summaries),
+            predictions_of={
+                scorer: classes[group] for scorer, group in self._group.items()
+            },
+            **_join(all_summaries),
         )
 
 
@@ -160,7 +170,7 @@ def _summary(outputs, num_classes):
     }
 
 
-def _joined(parts):
+def _join(parts):
     if not parts:
         return {}
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -90,7 +90,7 @@ _SETTINGS = {
 }
 
 
-def styled(
+def use_style(
     figure_function: "Callable[_Arguments, Figure]",
 ) -> "Callable[_Arguments, Figure]":
     """Runs a figure function under this style, whatever the user's own is.
@@ -123,8 +123,8 @@ def title(name: str) -> str:
     return {"fgsm": "FGSM", "pgd": "PGD"}.get(name, name.replace("_", " "))
 
 
-def shown(texts: Iterable[str], width: int = 28) -> list[str]:
-    """The names of classes, sources or detectors as figures write them.
+def shorten(texts: Iterable[str], width: int = 28) -> list[str]:
+    """Shortens the names of classes, sources or detectors as figures write them.
 
     On one line, short enough not to cover what is beside them, and different from one
     another; tables have the full names.
@@ -137,9 +137,9 @@ def shown(texts: Iterable[str], width: int = 28) -> list[str]:
         A list of texts for Matplotlib.
     """
     short = names.shortened(
-        texts, width, lambda text: _drawable(names.one_line(text)) or MISSING
+        texts, width, lambda text: _replace_undrawable(names.one_line(text)) or MISSING
     )
-    return [_in_place(text.replace("$", r"\$")) for text in short]
+    return [_embed(text.replace("$", r"\$")) for text in short]
 
 
 def literal(text: object) -> str:
@@ -147,18 +147,20 @@ def literal(text: object) -> str:
 
     A dollar begins no formula, and what the font has no picture of is `MISSING`.
     """
-    lines = (_drawable(names.one_line(line)) for line in str(text).split("\n"))
+    lines = (
+        _replace_undrawable(names.one_line(line)) for line in str(text).split("\n")
+    )
     return "\n".join(lines).replace("$", r"\$")
 
 
-def _in_place(text: str) -> str:
+def _embed(text: str) -> str:
     """A name between marks, if it is written from right to left."""
     if any(unicodedata.bidirectional(letter) in ("R", "AL", "AN") for letter in text):
         return f"{LEFT_TO_RIGHT}{text}{LEFT_TO_RIGHT}"
     return text
 
 
-def _drawable(text: str) -> str:
+def _replace_undrawable(text: str) -> str:
     known = _characters()
     return "".join(
         character if ord(character) in known else MISSING for character in text

@@ -37,7 +37,7 @@ def format_table(metrics: Json) -> str:
     columns = measures.in_rows(unknown.values())
     # Results of earlier versions have none, and there is none of a single image.
     has_interval = any(row.get("auroc_interval") for row in unknown.values())
-    header, rows = ["unknown"], [[_starred(*item)] for item in unknown.items()]
+    header, rows = ["unknown"], [[_star(*item)] for item in unknown.items()]
     for name, measure in columns.items():
         header.append(measure.heading)
         for cells, row in zip(rows, unknown.values(), strict=True):
@@ -50,18 +50,18 @@ def format_table(metrics: Json) -> str:
         f"known: {one_line(metrics['known']['source'])}, {_accuracy(metrics['known'])}",
         f"selected detector: {one_line(selected)} (all numbers in percent)",
         "",
-        *_aligned(header, rows),
+        *_align(header, rows),
     ]
     if len(detectors) > 1:
         lines += [
             "",
             "AUROC / FPR95 known+ of every detector",
             "",
-            *_aligned(
+            *_align(
                 ["unknown", *map(one_line, detectors)],
                 [
                     [
-                        _starred(source, row),
+                        _star(source, row),
                         *(
                             _pair(detector["unknown"][source])
                             for detector in detectors.values()
@@ -82,7 +82,7 @@ def _accuracy(known: Json) -> str:
     return f"accuracy {_percent(known['accuracy'])} %"
 
 
-def _starred(source: str, row: Json) -> str:
+def _star(source: str, row: Json) -> str:
     source = one_line(source)
     return f"{source} *" if row["seen"] else source
 
@@ -96,7 +96,7 @@ def _interval(row: Json) -> str:
     return " to ".join(map(_percent, ends)) if ends else "unknown"
 
 
-def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def _align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines with the first column to the left and the others to the right."""
     widths = [
         max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)

@@ -54,7 +54,7 @@ class Source:
 
     Raises:
         ValueError: the detector cannot be converted, the threshold cannot be chosen
-            again where that is needed, or the images are none.
+            again where that is needed or is one for each class, or the images are none.
     """
 
     def __init__(
@@ -71,6 +71,12 @@ class Source:
         _check_detector(self.manifest["detector"], target)
         self.path = path
         self.image_shape = tuple(self.manifest["input"]["image"]["shape"][1:])
+        if isinstance(answering.own_threshold(self.manifest), tuple):
+            raise ValueError(
+                f"{path} decides by a threshold for each class, and TFLite and ONNX "
+                "files hold one for all. Choose one for a version of its own, by "
+                "ood-calibrate or ood-export with another --method, and convert that"
+            )
         self.threshold = calibration.Threshold.from_dict(self.manifest["threshold"])
         self.operating_points = {
             name: calibration.Threshold.from_dict(point)

@@ -3,10 +3,10 @@
 Run by path, never imported: `python -P fresh_process.py FOLDER EXPECTED REPORT`. This
 process has neither `ood_keras` nor Keras, and opens the SavedModel as strangers will:
 through a Session, as TensorFlow Serving does, and through `tf.saved_model.load`.
-EXPECTED is an `.npz` of `images`, `threshold`, and the live model's `ood_score`,
-`logits`, `features`, `accepted`, `class_id` and `label`; and, where there are known
-images to try the promise of the threshold on, these as `known_images` and, in 8 bits,
-as `known_pixels`. REPORT is where to write JSON.
+EXPECTED is an `.npz` of `images`, the `threshold` of each, and the live model's
+`ood_score`, `logits`, `features`, `accepted`, `class_id` and `label`; and, where there
+are known images to try the promise of the threshold on, these as `known_images` and, in
+8 bits, as `known_pixels`. REPORT is where to write JSON.
 """
 
 import json
@@ -90,8 +90,7 @@ def compare(
                 f"{name} differs by up to {largest[name]:.2g}, relative to the value "
                 f"or 1; allowed: {TOLERANCE:g}"
             )
-    threshold = float(expected["threshold"])
-    near = within(expected["ood_score"], threshold)
+    near = within(expected["ood_score"], expected["threshold"])
     best = np.sort(known, axis=1)
     alike = within(best[:, -1], best[:, -2])
     seen["label"] = np.array([label.decode() for label in seen["label"]])

@@ -4,6 +4,7 @@ import functools
 import re
 
 from ood_keras.conventions import percent
+from ood_keras.evaluation import under_renderings
 from ood_keras.metrics import measures
 from ood_keras.names import one_line
 from ood_keras.types import Json
@@ -37,6 +38,7 @@ def render(manifest: Json) -> str:
     unseen = {source: row for source, row in rows.items() if not row["seen"]}
     return environment.from_string(_TEMPLATE).render(
         manifest=manifest,
+        of_classes=manifest["threshold"].get("values"),
         recalibrated_from=manifest.get("recalibrated_from"),
         image=manifest["input"]["image"],
         known=_known(manifest),
@@ -44,6 +46,7 @@ def render(manifest: Json) -> str:
         weakest=min(unseen, key=lambda source: unseen[source]["auroc"], default=None),
         columns=measures.in_rows(rows.values()),
         at_threshold=_at_threshold(manifest, rows),
+        renderings=_renderings(manifest),
         data=training.pop("data", {}),
         licences=training.pop("licences", {}),
         training=training,
@@ -100,6 +103,41 @@ def _at_threshold(manifest: Json, rows: dict[str, Json]) -> Json | None:
         return None
 
 
+def _renderings(manifest: Json) -> Json | None:
+    """What renderings do to the exported detector; `None` where not recorded.
+
+    With "sentences", what it comes to in words.
+    """
+    try:
+        measured = manifest["at_threshold"]["renderings"]
+        measured = measured["detectors"][manifest["detector"]["name"]]
+        rows = [
+            {
+                "title": str(row["title"]),
+                "known": {
+                    share: float(row["known"][share])
+                    for share in ("accepted", "accuracy")
+                },
+                "unknown": {
+                    source: float(other["rejected"])
+                    for source, other in row["unknown"].items()
+                },
+            }
+            for row in measured["steps"]
+        ]
+        summary = {
+            source: {name: float(value) for name, value in row.items()}
+            for source, row in measured["summary"]["auroc"].items()
+        }
+        return {
+            "rows": rows,
+            "auroc": summary,
+            "sentences": under_renderings.describe(measured),
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
 def _code(value: object) -> str:
     """Text that Markdown shows as it is."""
     text = one_line(value)
@@ -148,7 +186,9 @@ rejects it as unknown: {% for name in manifest.class_names %}
 
 
 An image is accepted when its `ood_score` (higher means more likely unknown; detector
-{{ manifest.detector.name|code }}) is at most the threshold. Otherwise `class_id` is -1
+{{ manifest.detector.name|code }}) is at most the threshold{{
+" of the class that is most probable for it" if of_classes else "" -}}
+. Otherwise `class_id` is -1
 and `label` is {{ manifest.unknown_label|code }}.
 
 **Intended use.** Images of the kind that it was trained on
@@ -204,10 +244,46 @@ model.
 No results on unknown images were recorded. Measure before you rely on it.
 {% endif %}
 
+{% if renderings %}
+## In other renderings
+
+Known and unknown test images, rendered otherwise all alike, at the threshold.
+{% for sentence in renderings.sentences %}
+{{ sentence|plain }}
+{% endfor %}
+
+| rendering | known accepted | classified right
+{%- for source in renderings.auroc %} | {{ source|cell }} rejected{% endfor %} |
+| --- | ---: | ---:{{ " | ---:" * renderings.auroc|length }} |
+{% for row in renderings.rows %}
+| {{ row.title|plain }} | {{ row.known.accepted|percent }} | {{
+row.known.accuracy|percent }}
+{%- for source in renderings.auroc %} | {{ row.unknown[source]|percent }}{% endfor %} |
+{% endfor %}
+
+AUROC untouched, over the mild renderings, and over all of them together:
+{% for source, row in renderings.auroc.items() %}
+{{ source|code }} {{ row.untouched|percent }}, {{ row.mild|percent }}, {{
+row.full_spectrum|percent }}{{ "." if loop.last else ";" }}
+{% endfor %}
+
+{% endif %}
 ## Threshold
 
+{% if of_classes %}
+One for each predicted class, chosen by `{{ manifest.threshold.method }}`.
+{{ manifest.threshold.guarantee|plain }}
+
+| predicted class | threshold | images it was chosen on |
+| --- | ---: | ---: |
+{% for name in manifest.class_names %}
+| {{ name|cell }} | {{ of_classes[loop.index0] }} | {{
+"{:,}".format(manifest.threshold.num_calibration[loop.index0]) }} |
+{% endfor %}
+{% else %}
 {{ manifest.threshold.value }}, chosen by `{{ manifest.threshold.method }}`.
 {{ manifest.threshold.guarantee|plain }}
+{% endif %}
 {% if manifest.operating_points %}
 
 Other thresholds that it offers:

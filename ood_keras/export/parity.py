@@ -13,11 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from ood_keras import files
-from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
+from ood_keras.calibration import any_threshold
+from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL, accepts
 from ood_keras.types import Answer, ImageShape, Json, LiveModel, Path
 
 if TYPE_CHECKING:
-    from ood_keras.calibration import Threshold
+    from ood_keras.calibration.any_threshold import AnyThreshold
 
 _SCRIPT = pathlib.Path(__file__).with_name("fresh_process.py")
 _BATCH_SIZE = 32
@@ -30,7 +31,7 @@ class ParityError(RuntimeError):
 def check(
     folder: Path,
     detector: LiveModel,
-    threshold: "Threshold",
+    threshold: "AnyThreshold",
     class_names: Sequence[str],
     images: np.ndarray,
     known: Any = None,
@@ -45,7 +46,8 @@ def check(
     Args:
         folder: The SavedModel.
         detector: The fitted detector that it was made from.
-        threshold: The `calibration.Threshold` that it was made with.
+        threshold: The `calibration.Threshold` that it was made with, or the
+            `ClassThresholds`.
         class_names: Labels of the known classes.
         images: Float32 `(num_images, height, width, channels)` in [0, 1].
         known: A `promise.Promise`, known images to try the threshold on, or `None`.
@@ -92,6 +94,7 @@ def check(
         report["promise"] = known.check(
             lambda images: _outputs(detector, images)["ood_score"],
             {way: np.array(found) for way, found in report.pop("accepted").items()},
+            lambda images: _best(detector, _outputs(detector, images)),
         )
     return report
 
@@ -157,9 +160,14 @@ def _outputs(detector: LiveModel, images: np.ndarray) -> Answer:
     return {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}
 
 
+def _best(detector: LiveModel, outputs: Answer) -> np.ndarray:
+    """The known class with the largest logit, `(num_images,)`."""
+    return outputs["logits"][:, : detector.num_classes].argmax(axis=-1)
+
+
 def _live(
     detector: LiveModel,
-    threshold: "Threshold",
+    threshold: "AnyThreshold",
     class_names: Sequence[str],
     images: np.ndarray,
 ) -> Json:
@@ -173,12 +181,13 @@ def _live(
             f"{(~sound).sum()} of {len(images)} images in [0, 1]; it has diverged in "
             "training, or overflows. Train it again before exporting"
         )
-    accepted = threshold.accepts(live["ood_score"])
-    best = live["logits"][:, : detector.num_classes].argmax(axis=-1)
+    best = _best(detector, live)
+    limits = any_threshold.limits(threshold, best)
+    accepted = accepts(live["ood_score"], limits)
     return {
         **live,
         "images": images,
-        "threshold": np.float64(threshold.value),
+        "threshold": limits.astype(np.float64),
         "accepted": accepted,
         "class_id": np.where(accepted, best, UNKNOWN),
         "label": np.where(accepted, np.array(class_names)[best], UNKNOWN_LABEL),

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ood_keras.calibration import Threshold
-from ood_keras.conventions import RANGE_TOLERANCE
+from ood_keras.calibration import ClassThresholds, any_threshold
+from ood_keras.calibration.any_threshold import AnyThreshold
+from ood_keras.conventions import RANGE_TOLERANCE, accepts
 from ood_keras.detectors.memory import MOST_IMAGES
 from ood_keras.export.parity import ParityError
 from ood_keras.types import Json, LiveModel
@@ -44,7 +45,7 @@ class Promise:
     """A threshold, and known images to try it on.
 
     Attributes:
-        threshold: The `calibration.Threshold`.
+        threshold: The `calibration.Threshold`, or `ClassThresholds`.
         origin: Where they come from, for the report: "calibration images", "scored
             images" or "sample_images".
         images: Float32 `(num_images, height, width, channels)`.
@@ -54,7 +55,7 @@ class Promise:
         pixel_range: `(lowest, highest)` of all these.
     """
 
-    threshold: Threshold
+    threshold: AnyThreshold
     origin: str
     images: np.ndarray
     scores: np.ndarray | None
@@ -71,6 +72,7 @@ class Promise:
         self,
         score: Callable[[np.ndarray], np.ndarray],
         answers: Mapping[str, np.ndarray],
+        classify: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> Json:
         """Compares what the exported model accepts with what was promised.
 
@@ -78,6 +80,8 @@ class Promise:
             score: From float images to the live model's `ood_score`s.
             answers: `{"pixels": accepted, "files": accepted}`, bool arrays
                 `(num_images,)`; the latter is missing where the model takes no files.
+            classify: From float images to the classes that the live model predicts,
+                for thresholds of classes.
 
         Returns:
             What was seen, for the parity report, a dict for JSON.
@@ -87,13 +91,14 @@ class Promise:
         """
         live = score(self.images)
         scores = live if self.scores is None else self.scores
-        expected = self.threshold.accepts(scores)
+        limits = self._limits(classify, self.images)
+        expected = accepts(scores, limits)
         if self.scores is None and self.threshold.target_acceptance is not None:
             self._check_acceptance(expected)
         share = _LOST_OF_ANY if self.origin == ANY else _LOST
         inside = _in_range(self.images)
         # What is refused for its range has no score to be near to anything.
-        lost = expected & ~answers["pixels"] & ~(inside & self._near(scores, scores))
+        lost = expected & ~answers["pixels"] & ~(inside & _near(scores, limits, scores))
         if lost.sum() > share * expected.sum():
             changed = lost & ~np.isclose(live, scores, rtol=1e-2, atol=1e-2)
             raise PromiseError(
@@ -107,8 +112,9 @@ class Promise:
                 )
             )
         if "files" in answers:
-            rounded = score(self.pixels.astype(np.float32) / 255)
-            self._check_files(expected & inside, scores, rounded, answers, share)
+            self._check_files(
+                expected & inside, scores, limits, score, classify, answers, share
+            )
         return {
             "checked": True,
             "on": self.origin,
@@ -119,10 +125,18 @@ class Promise:
             **{f"accepted_{way}": int(found.sum()) for way, found in answers.items()},
         }
 
-    def _check_files(self, expected, scores, rounded, answers, share):
+    def _limits(self, classify, images):
+        """What is accepted of each image: one number, or that of its class."""
+        if isinstance(self.threshold, ClassThresholds):
+            return any_threshold.limits(self.threshold, classify(images))
+        return self.threshold.value
+
+    def _check_files(self, expected, scores, limits, score, classify, answers, share):
         """Raises if image files are rejected, for the 8 bits or for anything else."""
-        kept = self.threshold.accepts(rounded)
-        lost = expected & ~kept & ~self._near(scores, scores)
+        images = self.pixels.astype(np.float32) / 255
+        rounded, rounded_limits = score(images), self._limits(classify, images)
+        kept = accepts(rounded, rounded_limits)
+        lost = expected & ~kept & ~_near(scores, limits, scores)
         if lost.sum() > _LOST_BY_ROUNDING * expected.sum() + 1:
             low, high = self.pixel_range
             raise PromiseError(
@@ -132,7 +146,12 @@ class Promise:
                 "they divided by 255 twice? Give the network, and the detector, pixels "
                 "that span [0, 1]. Nothing was exported"
             )
-        lost = expected & kept & ~answers["files"] & ~self._near(rounded, scores)
+        lost = (
+            expected
+            & kept
+            & ~answers["files"]
+            & ~_near(rounded, rounded_limits, scores)
+        )
         if lost.sum() > share * (expected & kept).sum():
             raise PromiseError(
                 self._kept(expected, answers["files"], "as PNG files ")
@@ -158,15 +177,20 @@ class Promise:
             f"{(expected & found).sum()} of these still are."
         )
 
-    def _near(self, scores: np.ndarray, all_scores: np.ndarray) -> np.ndarray:
-        finite = all_scores[np.isfinite(all_scores)]
-        spread = float(finite.std()) if len(finite) else 0.0
-        limit = self.threshold.value
-        return np.abs(scores - np.float32(limit)) <= _NEAR * max(abs(limit), spread)
+
+def _near(
+    scores: np.ndarray, limits: float | np.ndarray, all_scores: np.ndarray
+) -> np.ndarray:
+    finite = all_scores[np.isfinite(all_scores)]
+    spread = float(finite.std()) if len(finite) else 0.0
+    room = _NEAR * np.maximum(np.abs(limits), spread)
+    return np.abs(scores - np.asarray(limits, np.float32)) <= room
 
 
 def to_try(
-    detector: LiveModel, threshold: Threshold, sample_images: np.ndarray | None = None
+    detector: LiveModel,
+    threshold: AnyThreshold,
+    sample_images: np.ndarray | None = None,
 ) -> Promise | None:
     """The images to try, or `None` if there are none.
 
@@ -175,7 +199,7 @@ def to_try(
 
     Args:
         detector: The fitted detector, or what stands for one.
-        threshold: The `calibration.Threshold`.
+        threshold: The `calibration.Threshold`, or `ClassThresholds`.
         sample_images: The user's known images, in range, or `None`.
 
     Raises:
@@ -183,24 +207,28 @@ def to_try(
     """
     memory = getattr(detector, "memory", None)
     found = memory and memory.of_threshold(threshold)
-    if found:
+    some = np.zeros(0) if sample_images is None else np.asarray(sample_images)
+    # Whether thresholds of classes were chosen on them, scores alone do not tell.
+    if found and not (len(some) and isinstance(threshold, ClassThresholds)):
         _check_range(found, allowed=_OUT_OF_RANGE)
         return _of_memory(threshold, "calibration images", found)
-    if sample_images is not None and len(sample_images):
-        rows = np.linspace(0, len(sample_images) - 1, MOST_IMAGES).astype(int)
-        images = np.asarray(sample_images, np.float32)[np.unique(rows)]
+    if len(some):
+        rows = np.linspace(0, len(some) - 1, MOST_IMAGES).astype(int)
+        images = some[np.unique(rows)].astype(np.float32)
         return Promise(
             threshold=threshold,
             origin="sample_images",
             images=images,
             scores=None,
-            of=len(sample_images),
+            of=len(some),
             pixel_range=(float(images.min()), float(images.max())),
         )
     found = memory and memory.of_all()
     if not found:
         return None
     _check_range(found, allowed=_LOST_OF_ANY)
+    if isinstance(threshold, ClassThresholds):  # The classes are not known here.
+        return _of_memory(threshold, ANY, found)
     accepted = threshold.accepts(found.image_scores)
     if threshold.target_acceptance is not None and not accepted.any():
         least = least_acceptance(threshold)
@@ -262,8 +290,10 @@ def _is_too_low(accepted, least, limit):
     return bool(accepted.mean() < limit and chance < _CHANCE)
 
 
-def least_acceptance(threshold: Threshold) -> float | None:
+def least_acceptance(threshold: AnyThreshold) -> float | None:
     """The least acceptance of known images that a threshold stands for."""
+    if isinstance(threshold, ClassThresholds):
+        return min(low for low, _ in threshold.acceptance_intervals)
     interval = threshold.acceptance_interval
     return threshold.target_acceptance if interval is None else interval[0]
 

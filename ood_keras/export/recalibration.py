@@ -10,9 +10,14 @@ import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
 
 from ood_keras import files
-from ood_keras.calibration import Threshold
+from ood_keras.calibration import ClassThresholds, Threshold, any_threshold
+from ood_keras.calibration.any_threshold import AnyThreshold
 from ood_keras.export import model_card, parity, promise
-from ood_keras.export.servable import described
+from ood_keras.export.servable import (
+    check_num_thresholds,
+    described,
+    output_contract,
+)
 from ood_keras.inference import manifest
 from ood_keras.inference.predictor import Predictor
 from ood_keras.inference.versions import next_version
@@ -23,7 +28,7 @@ _THRESHOLD = "threshold/.ATTRIBUTES/VARIABLE_VALUE"
 
 def recalibrate(
     path: Path,
-    threshold: Threshold,
+    threshold: AnyThreshold,
     *,
     operating_points: Mapping[str, Threshold] | None = None,
     sample_images: np.ndarray | None = None,
@@ -37,7 +42,8 @@ def recalibrate(
     Args:
         path: `DIR/VERSION` of an exported model; it is left as it is.
         threshold: A `calibration.Threshold`, chosen on scores of this model, that is on
-            `load(path).predict(known_images)["ood_score"]`.
+            `load(path).predict(known_images)["ood_score"]`; or
+            `calibration.ClassThresholds`, for a model that was exported with such.
         operating_points: Other thresholds to offer, `{name: calibration.Threshold}`;
             those of the earlier version are dropped, as its threshold is.
         sample_images: Known float images `(num_images, height, width, channels)` in
@@ -52,7 +58,8 @@ def recalibrate(
         ParityError: the new version does not decide as it should; or, a
             `PromiseError`, it rejects `sample_images` that it should accept.
         TypeError: `threshold` or an operating point is not a `Threshold`.
-        ValueError: the model is damaged.
+        ValueError: the model is damaged, or has no place for a threshold for each
+            class.
 
     Example:
 
@@ -66,6 +73,13 @@ def recalibrate(
     if path.name in ("", ".."):  # As in ".", whose parent is no other folder.
         path = path.resolve()
     model = Predictor(path)
+    check_num_thresholds(threshold, len(model.class_names))
+    if isinstance(threshold, ClassThresholds) and not model.has_class_thresholds:
+        raise ValueError(
+            f"the graph of {path} holds one threshold, and the graph is not changed: "
+            "export the model again with thresholds for each class (ood-export "
+            "--per_class), and such can be chosen anew"
+        )
     images = parity.images(model.image_shape, sample_images)
     live = _Live(model)
     tried = promise.to_try(live, threshold, sample_images)
@@ -74,7 +88,7 @@ def recalibrate(
         for name in model.manifest["files"]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path / name, folder / name)
-        _set_threshold(folder, threshold.value)
+        _set_threshold(folder, any_threshold.numbers(threshold))
         report = parity.check(folder, live, threshold, model.class_names, images, tried)
         files.write_json(folder / "parity.json", report)
         earlier = {
@@ -89,6 +103,10 @@ def recalibrate(
                     if key != promise.KEY
                 },
                 **thresholds,
+                "output": {
+                    **model.manifest["output"],
+                    "accepted": output_contract(threshold)["accepted"],
+                },
                 **promise.caveat(tried),
                 "recalibrated_from": {"version": path.name, **earlier},
             },
@@ -109,14 +127,15 @@ class _Live:
         return {"ood_score": score, **self._model.features(images)}
 
 
-def _set_threshold(folder: pathlib.Path, value: float) -> None:
+def _set_threshold(folder: pathlib.Path, value: float | tuple[float, ...]) -> None:
     """Rewrites the variables in `folder`, and what TensorFlow notes about them."""
     prefix = str(folder / "variables" / "variables")
     reader = tf.train.load_checkpoint(prefix)
     values = {
         name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
     }
-    values[_THRESHOLD] = np.float32(value)
+    # One number serves every class where the graph asks for each.
+    values[_THRESHOLD] = np.full(values[_THRESHOLD].shape, value, np.float32)
     names = sorted(values)
     tf.raw_ops.SaveV2(
         prefix=prefix,

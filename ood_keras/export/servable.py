@@ -10,7 +10,8 @@ import keras
 import numpy as np
 
 from ood_keras import files, names
-from ood_keras.calibration import Threshold
+from ood_keras.calibration import ClassThresholds, Threshold, any_threshold
+from ood_keras.calibration.any_threshold import AnyThreshold
 from ood_keras.conventions import REJECTED_SCORE, UNKNOWN_LABEL
 from ood_keras.export import (
     image_bytes,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 def saved_model(
     model: keras.Model,
     detector: "Detector",
-    threshold: Threshold,
+    threshold: AnyThreshold,
     path: Path,
     *,
     class_names: Sequence[str] | None = None,
@@ -67,7 +68,8 @@ def saved_model(
     Args:
         model: The `keras.Model` that `detector` was fitted on.
         detector: A fitted detector.
-        threshold: A `calibration.Threshold`.
+        threshold: A `calibration.Threshold`, or `calibration.ClassThresholds`, of which
+            the graph takes that of the predicted class.
         path: `DIR/VERSION`, where VERSION is a number, as TensorFlow Serving wants it.
             The folder must not exist; nothing is ever overwritten, and if anything
             fails nothing is left behind.
@@ -110,10 +112,11 @@ def saved_model(
             threshold was to accept.
         RuntimeError: the detector is not fitted, or Keras does not run on TensorFlow.
         TypeError: `threshold` or an operating point is not a `Threshold`.
-        ValueError: `path` does not end in a version number, `class_names` are not N
-            different names, or are not given and the datasets contradict each other;
-            the detector was fitted on another model, or
-            `sample_images` or `known_examples` are not images that it takes.
+        ValueError: `path` does not end in a version number, there is not one threshold
+            for each of N classes, `class_names` are not N different names, or are not
+            given and the datasets contradict each other; the detector was fitted on
+            another model, or `sample_images` or `known_examples` are not images that it
+            takes.
 
     Example:
 
@@ -126,6 +129,7 @@ def saved_model(
     background = None if background is None else check_background(background)
     _check_parts(model, detector)
     thresholds = described(threshold, operating_points, at_threshold)
+    check_num_thresholds(threshold, detector.num_classes)
     class_names = _class_names(class_names, detector, threshold)
     for name, value in {
         "metrics": metrics,
@@ -139,7 +143,12 @@ def saved_model(
     tried = promise.to_try(detector, threshold, sample_images)
     with files.atomic_directory(path) as folder:
         serving.save(
-            folder, detector, threshold.value, class_names, image_shape, background
+            folder,
+            detector,
+            any_threshold.numbers(threshold),
+            class_names,
+            image_shape,
+            background,
         )
         report = parity.check(folder, detector, threshold, class_names, images, tried)
         files.write_json(folder / "parity.json", report)
@@ -154,7 +163,7 @@ def saved_model(
                 "detector": {"name": detector.name, "config": detector.get_config()},
                 **thresholds,
                 "input": _input_contract(image_shape, background),
-                "output": _OUTPUT_CONTRACT,
+                "output": output_contract(threshold),
                 **promise.caveat(tried),
                 "metrics": metrics,
                 "training": training,
@@ -200,15 +209,36 @@ def check_version(path: Path) -> pathlib.Path:
     return path
 
 
+def check_num_thresholds(threshold: AnyThreshold, num_classes: int) -> None:
+    """Raises a ValueError unless thresholds of classes are as many as the classes."""
+    if isinstance(threshold, ClassThresholds) and len(threshold.values) != num_classes:
+        raise ValueError(
+            f"expected one threshold for each of {num_classes} known classes. Received "
+            f"{len(threshold.values)}; choose them by conformal_per_class(known_scores,"
+            f" predicted_classes, num_classes={num_classes})"
+        )
+
+
+def output_contract(threshold: AnyThreshold) -> Json:
+    """The entry `output` of the manifest."""
+    if not isinstance(threshold, ClassThresholds):
+        return _OUTPUT_CONTRACT
+    return {
+        **_OUTPUT_CONTRACT,
+        "accepted": "bool (batch,): valid, and ood_score <= the threshold of the class "
+        "with the largest probability; for predict_at, <= the threshold that is given",
+    }
+
+
 def described(
-    threshold: Threshold,
+    threshold: AnyThreshold,
     operating_points: Mapping[str, Threshold] | None,
     at_threshold: Json | None = None,
 ) -> Json:
     """The entries of the manifest that tell about thresholds.
 
     Args:
-        threshold: A `calibration.Threshold`.
+        threshold: A `calibration.Threshold`, or `calibration.ClassThresholds`.
         operating_points: `{name: calibration.Threshold}`, or `None` for none.
         at_threshold: What `threshold` does to test images, or `None`.
 
@@ -216,7 +246,10 @@ def described(
         TypeError: one of them is no `calibration.Threshold`.
     """
     operating_points = operating_points or {}
-    for name, value in {"threshold": threshold, **operating_points}.items():
+    others = dict(operating_points)
+    if not isinstance(threshold, ClassThresholds):
+        others = {"threshold": threshold, **others}
+    for name, value in others.items():
         if not isinstance(value, Threshold):
             raise TypeError(
                 f"{name!r} must be a calibration.Threshold, which knows what it "

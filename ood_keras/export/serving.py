@@ -25,7 +25,7 @@ _OUT_OF_RANGE = 2.0
 def save(
     folder: Path,
     detector: LiveModel,
-    threshold: float,
+    threshold: float | Sequence[float],
     class_names: Sequence[str],
     image_shape: ImageShape,
     background: int | None = BACKGROUND,
@@ -39,8 +39,8 @@ def save(
     Args:
         folder: Where to write.
         detector: Fitted detector.
-        threshold: Largest accepted `ood_score`, a float; saved as the scalar variable
-            `threshold` of the module.
+        threshold: Largest accepted `ood_score`, a float, or one for each predicted
+            class; saved as the variable `threshold` of the module, a scalar or `(N,)`.
         class_names: Labels of the N known classes.
         image_shape: `(height, width, channels)`.
         background: Grey level on which transparent pixels of files are laid; `None`
@@ -61,7 +61,8 @@ def save(
         return _look(detector, image)
 
     def serving_default(image):
-        return _decide(look(image), module.threshold, class_names)
+        of_classes = module.threshold.shape.rank == 1
+        return _decide(look(image), module.threshold, class_names, of_classes)
 
     def predict_at(image, threshold):
         # Without this, a single threshold would silently be broadcast.
@@ -215,13 +216,15 @@ def _look(detector, image):
     return {**outputs, "valid": valid, "usable": valid & tf.math.is_finite(total)}
 
 
-def _decide(seen, threshold, class_names):
+def _decide(seen, threshold, class_names, of_classes=False):
     """The decision for each image, given what was seen and what to accept."""
     usable = seen["usable"]
     score = tf.where(usable, seen["ood_score"], REJECTED_SCORE)
-    accepted = usable & (score <= threshold)
     known = seen["logits"][:, : len(class_names)]
     best = tf.argmax(known, axis=-1, output_type=tf.int32)
+    if of_classes:
+        threshold = tf.gather(threshold, best)
+    accepted = usable & (score <= threshold)
     class_id = tf.where(accepted, best, UNKNOWN)
     labels = tf.constant([UNKNOWN_LABEL, *class_names])
     return {

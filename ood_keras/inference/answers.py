@@ -39,6 +39,12 @@ def at_threshold(
     return {**answer, "class_id": class_id, "label": labels, "accepted": accepted}
 
 
+def own_threshold(manifest: Json) -> float | tuple[float, ...]:
+    """The threshold that a model decides by, or those of its classes."""
+    threshold = manifest["threshold"]
+    return tuple(threshold["values"]) if "values" in threshold else threshold["value"]
+
+
 def operating_points(manifest: Json) -> dict[str, float]:
     """The thresholds that a model offers, `{name: value}`; older ones offer none."""
     points = manifest.get("operating_points", {})

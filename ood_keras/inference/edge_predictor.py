@@ -40,7 +40,13 @@ class EdgePredictor:
                 f"folder that ood_keras.export.{suffix[1:]} wrote, with {name}"
             )
         self.class_names: tuple[str, ...] = tuple(self.manifest["class_names"])
-        self.threshold: float = self.manifest["threshold"]["value"]
+        threshold = answers.own_threshold(self.manifest)
+        if isinstance(threshold, tuple):
+            raise ValueError(
+                f"the manifest in {self._folder} has a threshold for each class, which "
+                "a converted model does not decide by; convert the model again"
+            )
+        self.threshold: float = threshold
         self.operating_points = answers.operating_points(self.manifest)
         self.image_shape: ImageShape = tuple(
             self.manifest["input"]["image"]["shape"][1:]

@@ -147,6 +147,34 @@ _threshold = _record(
     },
     {"acceptance_interval": _maybe(_is(_is_interval, "two fractions [low, high]"))},
 )
+_of_classes = _record(
+    {
+        "values": _is(
+            lambda v: _all(_is_float32)(v) and v, "a list of numbers that float32 holds"
+        ),
+        "method": _text,
+        "guarantee": _text,
+        "num_calibration": _is(
+            lambda v: _all(lambda n: _is_whole(n) and n >= 0)(v),
+            "a list of whole numbers >= 0",
+        ),
+        "target_acceptance": _fraction,
+        "acceptance_intervals": _is(_all(_is_interval), "a list of [low, high]"),
+    }
+)
+
+
+def _any_threshold(value, where):
+    """One threshold, or one for each class, of which there is a list."""
+    if not (isinstance(value, dict) and "values" in value):
+        return _threshold(value, where)
+    lists = ("values", "num_calibration", "acceptance_intervals")
+    wrong = list(_of_classes(value, where))
+    if not wrong and len({len(value[name]) for name in lists}) > 1:
+        wrong.append(f"{where}: {', '.join(lists)} must be equally long")
+    return wrong
+
+
 _image = _record(
     {
         "dtype": _is(lambda v: v in ("float32", "uint8"), '"float32" or "uint8"'),
@@ -163,7 +191,7 @@ _MANIFEST = _record(
         "class_names": _is(_are_names, "two or more different class names"),
         "unknown_label": _is(lambda v: v == UNKNOWN_LABEL, f'"{UNKNOWN_LABEL}"'),
         "detector": _record({"name": _text, "config": _any_dict}),
-        "threshold": _threshold,
+        "threshold": _any_threshold,
         "input": _record(
             {"image": _image},
             {"image_bytes": _maybe(_record({"conversion": _text}))},
@@ -198,7 +226,7 @@ _MANIFEST = _record(
         ),
         "recalibrated_from": _record(
             {"version": _text, "created": _text},
-            {"threshold": _threshold, "versions": _dict_of(_text)},
+            {"threshold": _any_threshold, "versions": _dict_of(_text)},
         ),
         "converted_to": _text,
         "converted_from": _earlier,

@@ -22,7 +22,8 @@ class Predictor:
     Attributes:
         path: The folder, a `pathlib.Path`.
         manifest: The content of `manifest.json`, a dict.
-        threshold: Largest accepted `ood_score`, as the manifest states it.
+        threshold: Largest accepted `ood_score`, as the manifest states it; a tuple of
+            one for each predicted class if it was exported with such.
         operating_points: Other thresholds that the model offers, by name.
         class_names: Labels of the known classes, by class id.
         image_shape: `(height, width, channels)` of the images it takes.
@@ -41,7 +42,7 @@ class Predictor:
                 "or export.ONNXPredictor"
             )
         self.class_names: tuple[str, ...] = tuple(self.manifest["class_names"])
-        self.threshold: float = self.manifest["threshold"]["value"]
+        self.threshold = answers.own_threshold(self.manifest)
         self.operating_points = answers.operating_points(self.manifest)
         self.image_shape: ImageShape = tuple(
             self.manifest["input"]["image"]["shape"][1:]
@@ -177,9 +178,16 @@ class Predictor:
         outputs = found["serving_default"].structured_outputs
         count = outputs["probabilities"].shape[-1]
         yield "number of classes", (len(self.class_names), count)
+        if isinstance(self.threshold, tuple):
+            of_classes = len(self.threshold)
+            yield "number of thresholds", (len(self.class_names), of_classes)
         yield "class names", (self.class_names, self._labels())
         threshold = getattr(self._model, "threshold", None)
-        made = None if threshold is None else float(threshold.numpy())
+        made = None if threshold is None else threshold.numpy().tolist()
+        if isinstance(made, list):
+            # One for all classes may be written once for each.
+            alike = not isinstance(self.threshold, tuple) and len(set(made)) == 1
+            made = made[0] if alike else tuple(made)
         yield "threshold", (self.threshold, made)
         if self.known_examples is not None:
             shown = self.known_examples.images.shape[1:]
@@ -187,6 +195,12 @@ class Predictor:
             labels = self.known_examples.labels
             inside = (labels >= 0) & (labels < len(self.class_names))
             yield "labels of known_examples", ([], labels[~inside].tolist())
+
+    @property
+    def has_class_thresholds(self) -> bool:
+        """Whether its graph has a place for the threshold of each predicted class."""
+        threshold = getattr(self._model, "threshold", None)
+        return threshold is not None and threshold.shape.rank == 1
 
     def _image_type(self) -> str:
         return self.manifest["input"]["image"]["dtype"]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ood_keras import plugins
 from ood_keras.metrics import bounds
 from ood_keras.metrics import curve as formulas
 
@@ -222,7 +223,9 @@ _ALL = dict(BUILT_IN)
 def get(name: str) -> Measure:
     """Returns the metric of this name; an unknown name lists the known ones."""
     if name not in _ALL:
-        raise ValueError(f"unknown metric {name!r}; expected one of: {', '.join(_ALL)}")
+        raise plugins.UnknownNameError(
+            f"unknown metric {name!r}; expected one of: {', '.join(_ALL)}"
+        )
     return _ALL[name]
 
 

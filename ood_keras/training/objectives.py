@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from ood_keras import losses, models
+from ood_keras import losses, models, plugins
 from ood_keras.types import Images, ImageShape, Validator
 
 if TYPE_CHECKING:
@@ -45,12 +45,9 @@ def register(objective: type["Objective"]) -> type["Objective"]:
         raise TypeError(
             f"{objective.__name__} needs a `name` and a `description`, both text"
         )
-    known = _OBJECTIVES.setdefault(objective.name, objective)
-    if known is not objective:
-        raise ValueError(
-            f"the objective {objective.name!r} is {known.__module__}."
-            f"{known.__qualname__} already; give {objective.__qualname__} another name"
-        )
+    taken = _OBJECTIVES.get(objective.name)
+    plugins.check_free("objective", objective.name, taken, objective)
+    _OBJECTIVES[objective.name] = objective
     return objective
 
 
@@ -66,7 +63,7 @@ def get(name: str) -> type["Objective"]:
         ValueError: there is none of this name; the message lists those there are.
     """
     if not isinstance(name, str) or name not in _OBJECTIVES:
-        raise ValueError(
+        raise plugins.UnknownNameError(
             f"`loss` must be one of {', '.join(map(repr, _OBJECTIVES))}. "
             f"Received: loss={name!r}"
         )

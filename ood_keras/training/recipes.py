@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from ood_keras.conventions import check_count, check_number
-from ood_keras.pipelines import preprocessing
+from ood_keras.pipelines import augmentations
 from ood_keras.training import objectives
+from ood_keras.types import Json
 
 _COUNTS = (
     "epochs",
@@ -71,8 +72,11 @@ class Recipe:
         weight_decay: Decoupled weight decay of the optimizer.
         schedule: "constant", or "cosine": a linear warm-up over half an epoch, then
             down to 0 along a cosine at the last step.
-        augment: Name of an augmentation of `ood_keras.pipelines.preprocessing`, or
+        augment: Name of an augmentation, see `pipelines.augmentations.names`, or
             `None`.
+        validation_augment: Name of an augmentation that validation images pass through
+            once, known and unknown alike, before they choose epoch, detector and
+            threshold; `None` leaves them as they are.
     """
 
     name: str
@@ -98,6 +102,7 @@ class Recipe:
     weight_decay: float = 0.0
     schedule: Literal["constant", "cosine"] = "cosine"
     augment: str | None = None
+    validation_augment: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "filters", _filters(self.filters))
@@ -111,8 +116,9 @@ class Recipe:
                     f"`{field}` must be one of {', '.join(map(repr, allowed))}. "
                     f"Received: {field}={getattr(self, field)!r}"
                 )
-        if self.augment is not None:
-            preprocessing.check_augmentation(self.augment)
+        for augmentation in (self.augment, self.validation_augment):
+            if augmentation is not None:
+                augmentations.get(augmentation)  # It refuses what is none.
         for field, value in list(vars(self).items()):
             if value is None and field in OPTIONAL:
                 continue
@@ -127,6 +133,17 @@ class Recipe:
     def objective(self) -> objectives.Objective:
         """The training method, with this recipe's numbers."""
         return objectives.get(self.loss)(self)
+
+    def to_json(self) -> Json:
+        """Returns what `run.json` records, from which `Recipe(**...)` makes it again.
+
+        A field that earlier versions had not is left out where it has its default, so
+        that their runs can be resumed.
+        """
+        fields = dataclasses.asdict(self)
+        if self.validation_augment is None:
+            del fields["validation_augment"]
+        return fields
 
 
 # Fields that may be `None`.
@@ -184,6 +201,32 @@ _RECIPES = {
             learning_rate=0.08,
             weight_decay=0.002,
             augment="random_shift_flip_erase",
+        ),
+        # Drawn or written characters, told by their shape: every image, known or
+        # unknown, in a random rendering, and more unknowns to tell from.
+        Recipe(
+            name="robust",
+            epochs=12,
+            unknown_images=60_000,
+            unknown_per_epoch=12_000,
+            filters=(32, 64, 96),
+            hidden_size=128,
+            weight_decay=0.002,
+            augment="random_rendering",
+            validation_augment="random_rendering",
+        ),
+        # The same for things with more to them than strokes, and no left or right.
+        Recipe(
+            name="robust_wide",
+            epochs=24,
+            unknown_images=60_000,
+            unknown_per_epoch=9_000,
+            filters=(48, 96, 128),
+            hidden_size=128,
+            learning_rate=0.08,
+            weight_decay=0.002,
+            augment="random_photo_rendering",
+            validation_augment="random_photo_rendering",
         ),
         # For a thousand images rather than sixty thousand.
         Recipe(

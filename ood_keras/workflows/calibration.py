@@ -1,15 +1,18 @@
 """Writes the next version of an exported model, with a new threshold."""
 
 import pathlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ood_keras import calibration, pipelines
 from ood_keras import export as exporting
+from ood_keras import pipelines
+from ood_keras.calibration.any_threshold import AnyThreshold
 from ood_keras.inference.shipped_models import names as shipped_names
 from ood_keras.types import Path
-from ood_keras.workflows.run_data import NUM_TRIED
+from ood_keras.workflows.run_data import NUM_TRIED, load_unknown
 from ood_keras.workflows.same_classes import check_same_classes
+from ood_keras.workflows.thresholds import ThresholdRequest
 
 
 def calibrate(
@@ -17,29 +20,55 @@ def calibrate(
     model: Path,
     known: str,
     data_dir: Path | None = None,
-    target_acceptance: float = 0.95,
+    unknown: Sequence[str] = (),
+    target_acceptance: float | None = None,
     method: str | None = None,
-) -> "tuple[pathlib.Path, calibration.Threshold]":
+    operating_points: Mapping[str, float] | None = None,
+    prior_unknown: float | None = None,
+    cost_false_accept: float | None = None,
+    cost_false_reject: float | None = None,
+) -> tuple[pathlib.Path, AnyThreshold]:
     """Writes the next version of an exported model, with a new threshold.
 
     Args:
         model: The version folder of an exported model.
         known: Spec of the known source, whose validation split is scored.
         data_dir: The folder of the data sets.
-        target_acceptance: Share of known images to accept.
-        method: Name of a threshold method that needs known scores alone, such as
-            "conformal" or "quantile", see `calibration.names`; `None`: see
+        unknown: Specs of unknown sources, whose validation splits are scored: they say
+            what each operating point lets in, and "lowest_cost" needs them.
+        target_acceptance: Share of known images to accept; `None` takes 0.95.
+        method: Name of a threshold method, see `calibration.names`: "conformal" or
+            "quantile"; "conformal_per_class", one for each predicted class;
+            "lowest_cost", which needs `prior_unknown` and unknown scores. `None`: see
             `calibration.choose`.
+        operating_points: `{name: target acceptance}`: other thresholds to offer.
+        prior_unknown: Share of the images to come that are unknown, in (0, 1).
+        cost_false_accept, cost_false_reject: What accepting an unknown image costs, and
+            rejecting a known one; `None` takes 1.
 
     Returns:
-        `(path, threshold)`: the new version folder and the `calibration.Threshold`.
+        `(path, threshold)`: the new version folder and the `calibration.Threshold`, or
+        the `calibration.ClassThresholds`.
 
     Raises:
         ValueError: the source has images without a class or other classes than the
-            model, the model is one that comes with the package, or there is no such
-            method.
+            model, the model is one that comes with the package, it has one threshold
+            and is to get one for each class, an unknown source has images of a known
+            one; or as `ThresholdRequest`.
     """
-    calibration.check_method(method)
+    request = ThresholdRequest(
+        target_acceptance=target_acceptance,
+        method=method,
+        operating_points=operating_points or {},
+        prior_unknown=prior_unknown,
+        cost_false_accept=cost_false_accept,
+        cost_false_reject=cost_false_reject,
+    )
+    if "unknown_scores" in request.needs and not unknown:
+        raise ValueError(
+            f"the threshold method {method!r} needs unknown images too: name sources "
+            "of them as --unknown, whose validation images are scored"
+        )
     if not pathlib.Path(model).exists() and str(model) in shipped_names():
         raise ValueError(
             f"{model!r} comes with ood_keras and stays as it is; copy "
@@ -55,10 +84,24 @@ def calibrate(
     pipelines.check_known(source.validation)
     check_same_classes(source, predictor.class_names)
     validation = source.validation
-    scores = predictor.predict(validation.dataset())["ood_score"]
-    threshold = calibration.choose(scores, target_acceptance, method)
+    judges = [one.validation for one in load_unknown(unknown, source, data_dir)]
+    pipelines.check_roles(
+        known={"validation": validation}, unknown={"validation": judges}
+    )
+    # Everything accepted, so that the class of every image is known.
+    answers = predictor.predict(validation.dataset(), threshold=np.inf)
+    unknown_scores = [predictor.predict(one.dataset())["ood_score"] for one in judges]
+    threshold, points = request.choose(
+        answers["ood_score"],
+        np.concatenate(unknown_scores) if judges else None,
+        answers["class_id"],
+        len(predictor.class_names),
+    )
     some = validation.take(min(len(validation), NUM_TRIED))
     path = exporting.recalibrate(
-        model, threshold, sample_images=some.images / np.float32(255)
+        model,
+        threshold,
+        operating_points=points,
+        sample_images=some.images / np.float32(255),
     )
     return path, threshold

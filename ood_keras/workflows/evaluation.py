@@ -13,6 +13,7 @@ from ood_keras.files import atomic_file, write_arrays
 from ood_keras.metrics import measures
 from ood_keras.training import recipes, run_directory
 from ood_keras.types import Images, Json, Path
+from ood_keras.workflows import run_record
 from ood_keras.workflows.run_data import (
     KNOWN_IMAGES,
     RunData,
@@ -36,6 +37,7 @@ def evaluate(
     tune: bool = False,
     selected_detector: str | None = None,
     further_metrics: Sequence[str] = (),
+    renderings: "evaluation.under_renderings.Extent" = "short",
 ) -> "evaluation.Report":
     """Measures the run's model on test images and writes the result into the run.
 
@@ -61,6 +63,8 @@ def evaluate(
             already.
         further_metrics: Names of metrics to report beside the built-in ones; see
             `metrics.register`.
+        renderings: How much to measure of test images in other renderings: "none",
+            "short" or "full", see `evaluation.under_renderings`.
 
     Returns:
         The `evaluation.Report`; to its metrics, `metrics.json` adds "data", the
@@ -74,6 +78,8 @@ def evaluate(
     """
     # A name that is not known is said before anything is read.
     measures.chosen(further_metrics)
+    for name in detectors or ():
+        detector_room.get(name)
     run_dir = pathlib.Path(run_dir)
     read_settings(run_dir)  # Before a folder that is no run gets a lock.
     with run_directory.held(run_dir, "evaluating"):
@@ -84,6 +90,7 @@ def evaluate(
             tune,
             selected_detector,
             further_metrics,
+            renderings,
         )
 
 
@@ -94,6 +101,7 @@ def _evaluate(
     tune: bool,
     selected_detector: str | None,
     further_metrics: Sequence[str],
+    renderings: "evaluation.under_renderings.Extent",
 ) -> "evaluation.Report":
     settings, known_source = data.settings, data.known
     if recipes.Recipe(**settings["recipe"]).objective.score is None:
@@ -102,18 +110,16 @@ def _evaluate(
             "autoencoders of a likelihood ratio; `training.baselines.LikelihoodRatio` "
             "scores with them, and `ood-study` measures that"
         )
-    model = keras.models.load_model(run_dir / "model.keras")
-    judging = {
-        "known": data.known_validation.dataset(),
-        "unknown": data.unknown_validation,
-    }
+    model = run_record.load_model(run_dir)
+    judging = data.judging
     if detectors is None:
         detectors = usual_detectors([settings["recipe"]])
     fitted = {
         name: fit_detector(
             name,
             model,
-            known_source,
+            data.fitting,
+            known_source.num_classes,
             judging if tune else None,
             objectosphere_on=objectosphere_on(settings["recipe"]),
         )
@@ -135,6 +141,7 @@ def _evaluate(
             "trained with unknowns from": ", ".join(settings["unknown"]) or "nowhere",
             "selected with unknowns from": ", ".join(data.judges),
         },
+        renderings=renderings,
     )
     report.metrics["data"] = data.fingerprints
     # The last to be written, since `export` takes a run that has it for one that has
@@ -175,7 +182,8 @@ def objectosphere_on(recipe: Json) -> Literal["softmax", "product"]:
 def fit_detector(
     name: str,
     model: keras.Model,
-    known_source: pipelines.Source,
+    data: Images,
+    num_classes: int,
     judging: Mapping[str, Images] | None = None,
     *,
     objectosphere_on: Literal["softmax", "product"] = "softmax",
@@ -185,12 +193,12 @@ def fit_detector(
     Args:
         name: A name of `detectors.names()`.
         model: The classifier.
-        known_source: The source whose training images to fit on.
+        data: Known training images with labels, to fit on.
+        num_classes: N, the number of known classes.
         judging: `{"known", "unknown"}`, the validation data that "odin" and
             "mahalanobis" are tuned on, or `None`.
         objectosphere_on: The argument `on` of "objectosphere".
     """
-    num_classes, data = known_source.num_classes, known_source.train.dataset()
     if name == "objectosphere":
         return detector_room.get(
             name, num_classes=num_classes, on=objectosphere_on

@@ -2,46 +2,72 @@
 
 import json
 import pathlib
+from collections.abc import Mapping
 
-import keras
 import numpy as np
 
-from ood_keras import calibration, npz
 from ood_keras import detectors as detector_room
 from ood_keras import export as exporting
+from ood_keras import npz
+from ood_keras.calibration import any_threshold
+from ood_keras.conventions import accepts
+from ood_keras.evaluation import under_renderings
 from ood_keras.names import valid
 from ood_keras.pipelines.sources.licences import licence
 from ood_keras.training import run_directory
 from ood_keras.types import Json, Path
+from ood_keras.workflows import run_record
 from ood_keras.workflows.run_data import KNOWN_IMAGES, NUM_TRIED, read_settings
 from ood_keras.workflows.samples import read_samples
+from ood_keras.workflows.thresholds import ThresholdRequest
 
 
 def export(
     *,
     run_dir: Path,
     output: Path,
-    target_acceptance: float = 0.95,
+    target_acceptance: float | None = None,
     method: str | None = None,
+    operating_points: Mapping[str, float] | None = None,
+    prior_unknown: float | None = None,
+    cost_false_accept: float | None = None,
+    cost_false_reject: float | None = None,
     detector: str | None = None,
     known_examples: bool = True,
-) -> "tuple[pathlib.Path, calibration.Threshold]":
+) -> tuple[pathlib.Path, any_threshold.AnyThreshold]:
     """Exports a run's model with its selected detector and a calibrated threshold.
 
     Args:
         run_dir: A run that was evaluated.
         output: The folder that receives the next free version folder.
-        target_acceptance: Share of known images to accept.
-        method: Name of a threshold method that needs known scores alone, such as
-            "conformal" or "quantile", see `calibration.names`; `None`: see
+        target_acceptance: Share of known images to accept; `None` takes 0.95.
+        method: Name of a threshold method, see `calibration.names`: "conformal" or
+            "quantile"; "conformal_per_class", one for each predicted class;
+            "lowest_cost", which needs `prior_unknown` and unknown scores. `None`: see
             `calibration.choose`.
+        operating_points: `{name: target acceptance}`: other thresholds to offer.
+        prior_unknown: Share of the images to come that are unknown, in (0, 1).
+        cost_false_accept, cost_false_reject: What accepting an unknown image costs, and
+            rejecting a known one; `None` takes 1.
         detector: Name of a detector; default: the one selected on validation data.
         known_examples: Whether some known validation images travel with the model.
 
     Returns:
-        `(path, threshold)`: the version folder and the `calibration.Threshold`.
+        `(path, threshold)`: the version folder and the `calibration.Threshold`, or the
+        `calibration.ClassThresholds`.
+
+    Raises:
+        ValueError: the run was not evaluated with the detector, or as
+            `ThresholdRequest`.
     """
-    calibration.check_method(method)
+    request = ThresholdRequest(
+        target_acceptance=target_acceptance,
+        method=method,
+        operating_points=operating_points or {},
+        prior_unknown=prior_unknown,
+        cost_false_accept=cost_false_accept,
+        cost_false_reject=cost_false_reject,
+    )
     run_dir = pathlib.Path(run_dir)
     settings = read_settings(run_dir)
     metrics = json.loads(_evaluated(run_dir, "metrics.json").read_text())
@@ -53,17 +79,26 @@ def export(
             f"{run_dir} was not evaluated with the detector {name!r}; it was with: "
             f"{sorted(metrics['detectors'])}"
         )
-    threshold = calibration.choose(scores[key], target_acceptance, method)
+    threshold, points = request.choose(
+        scores[key],
+        scores.get(f"validation/unknown/{name}"),
+        scores.get("predictions/validation/known"),
+        len(settings["class_names"]),
+    )
     sources = metrics["detectors"][name]["unknown"]
     at_threshold = _at_threshold(scores, sources, name, threshold)
+    if "renderings" in metrics:
+        rendered = under_renderings.restore(metrics["renderings"], scores, [name])
+        at_threshold["renderings"] = rendered.at({name: threshold})
     examples = _known_examples(run_dir, scores, name) if known_examples else None
-    model = keras.models.load_model(run_dir / "model.keras")
+    model = run_record.load_model(run_dir)
     path = exporting.saved_model(
         model,
         detector_room.load(run_dir / "detectors" / f"{name}.json", model),
         threshold,
         pathlib.Path(output) / str(exporting.next_version(output)),
         class_names=settings["class_names"],
+        operating_points=points,
         metrics=metrics,
         at_threshold=at_threshold,
         training=_training(run_dir, detector is None),
@@ -107,12 +142,15 @@ def _known_examples(run_dir, scores, detector):
 
 def _at_threshold(scores, sources, detector, threshold):
     """Returns what a threshold does to the test images of `scores.npz`."""
-    accepted = threshold.accepts(scores[f"known/{detector}"])
+
+    def accept(name):
+        classes = scores[valid(f"predictions/{name}")]
+        limits = any_threshold.limits(threshold, classes)
+        return accepts(scores[valid(f"{name}/{detector}")], limits)
+
+    accepted = accept("known")
     right = (scores["predictions/known"] == scores["labels/known"])[accepted]
-    unknown = {
-        source: ~threshold.accepts(scores[valid(f"unknown/{source}/{detector}")])
-        for source in sources
-    }
+    unknown = {source: ~accept(f"unknown/{source}") for source in sources}
     return {
         "known": {
             "images": len(accepted),

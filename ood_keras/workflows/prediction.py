@@ -9,7 +9,7 @@ import numpy as np
 
 from ood_keras import export
 from ood_keras.files import atomic_file
-from ood_keras.inference import batch_scoring, inputs
+from ood_keras.inference import batch_scoring, ground, inputs
 from ood_keras.names import printable, shortened
 from ood_keras.types import ImageShape, Json, Path
 
@@ -55,13 +55,25 @@ def table(
     yield f"{'image':<{width}}  {'label':<12}  ood_score"
     for row in itertools.chain(first, rows):
         same = drawn[row["accepted"]]
-        if picture is not None and row["valid"] and len(same) < _MAX_DRAWN:
+        if row["valid"] and len(same) < _MAX_DRAWN:
             same.append(row)
         label = printable(row["label"])
         yield f"{_name(row):<{width}}  {label:<12}  {_shown(row)}"
     yield from batch_scoring.summary(counts | {"left_out": left_out}).splitlines()
+    hint = _describe_negative(predictor, drawn[False], options)
+    if hint is not None:
+        yield hint
     if picture is not None:
         _draw(picture, drawn, predictor, options)
+
+
+def _describe_negative(predictor, rejected, options):
+    """Says so if some rejected pictures look like negatives of the known images."""
+    examples = getattr(predictor, "known_examples", None)
+    if examples is None or not rejected:
+        return None
+    small = [_image(row, predictor.image_shape, options) for row in rejected]
+    return ground.describe_negative(examples.images, np.stack(small))
 
 
 def _name(row: Json) -> str:
@@ -97,13 +109,17 @@ def _draw(path, drawn, predictor, options):
 
 
 def _image(row: Json, image_shape: ImageShape, options: Json) -> np.ndarray:
+    picture = _read(row, image_shape, options)
+    return np.asarray(picture.convert("L").resize((56, 56)))[..., None] / 255
+
+
+def _read(row, image_shape, options):
+    """The Pillow image that a row is of, read again."""
     from PIL import Image
 
     # The threshold does not matter to what is read.
     options = {name: options[name] for name in options if name != "threshold"}
     content: Any = inputs.read_again(row["path"], row["index"], image_shape, **options)
     if isinstance(content, np.ndarray):
-        image = Image.fromarray(content.squeeze())
-    else:
-        image = Image.open(io.BytesIO(content))
-    return np.asarray(image.convert("L").resize((56, 56)))[..., None] / 255
+        return Image.fromarray(content.squeeze())
+    return Image.open(io.BytesIO(content))

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ood_keras import calibration, detectors, export
+from ood_keras.calibration import any_threshold
 from ood_keras.export import parity, serving
 from ood_keras.inference.shipped_models import locate
 from ood_keras.training import recipes
@@ -44,7 +45,7 @@ def reexport(model: Path, output: Path) -> pathlib.Path:
     path = export.saved_model(
         network,
         detector,
-        calibration.Threshold.from_dict(manifest["threshold"]),
+        any_threshold.from_dict(manifest["threshold"]),
         path / str(export.next_version(path)),
         class_names=manifest["class_names"],
         operating_points={

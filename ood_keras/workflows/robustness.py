@@ -1,15 +1,21 @@
-"""Measures what noise and attacks on known test images do to trained runs."""
+"""Measures what noise, attacks and renderings of test images do to trained runs."""
 
 import pathlib
 from collections.abc import Sequence
 
-import keras
-
 from ood_keras import calibration, pipelines
-from ood_keras.evaluation import figures, page, robustness, style
+from ood_keras.evaluation import (
+    figures,
+    page,
+    rendering_figures,
+    robustness,
+    style,
+    under_renderings,
+)
 from ood_keras.files import atomic_file, write_json
+from ood_keras.training import recipes
 from ood_keras.types import Json, Path
-from ood_keras.workflows import evaluation, run_data
+from ood_keras.workflows import evaluation, run_data, run_record
 
 _DETECTORS = ("unknown_probability", "msp", "energy")
 
@@ -22,26 +28,33 @@ def measure_robustness(
     data_dir: Path | None = None,
     detectors: Sequence[str] | None = None,
     num_images: int = 2000,
+    renderings: under_renderings.Extent = "full",
 ) -> Json:
-    """Measures what perturbed known images do to runs, side by side.
+    """Measures what perturbed and rendered images do to runs, side by side.
 
-    Thresholds accept 95 % of the known validation images.
+    Noise and attacks change the known images alone; renderings, changes that keep what
+    an image shows, known and unknown ones alike. Thresholds accept 95 % of the known
+    validation images.
 
     Args:
         run_dirs: Finished runs on the same known source, such as two whose networks
             differ by the block.
         unknown: Specs of the unknown test sources.
         output: Receives `robustness.json`, `curves.png`, `densities.png` and
-            `inputs.png`.
+            `inputs.png`, and of renderings `renderings.png` (the first run's) and, of
+            the full suite, `rendering_curves.png`.
         data_dir: The folder of the data sets; default: the first run's.
         detectors: Names of the detectors; densities and inputs are those of the first.
             `None` is "msp" and "energy", and before them "unknown_probability" where
             all networks have an unknown class.
-        num_images: How many test images of each source to take.
+        num_images: How many test images of each source to take; of renderings, at most
+            as many as `under_renderings.measure` takes.
+        renderings: How much to measure of renderings: "none", "short" or "full".
 
     Returns:
         The content of `robustness.json`: `{"known", "networks": {TITLE: {"run", "seen",
-        "detectors"}}, "target_acceptance", "data", "versions"}`, with "known" and
+        "detectors", "renderings"}}, "target_acceptance", "data", "versions"}`, with
+        "renderings" as of `under_renderings.UnderRenderings.at`, "known" and
         "detectors" as in `evaluation.robustness.Robustness.metrics`; "seen" lists the
         unknown sources that training was shown, "data" what identifies the images.
 
@@ -91,18 +104,25 @@ def measure_robustness(
     if detectors is None:
         trained = [one["recipe"] for one in settings.values()]
         detectors = evaluation.usual_detectors(trained, _DETECTORS)
-    measured = {}
+    measured, rendered = {}, {}
     for run_dir, title in titles.items():
-        model = keras.models.load_model(pathlib.Path(run_dir) / "model.keras")
-        objectosphere_on = evaluation.objectosphere_on(settings[run_dir]["recipe"])
+        model = run_record.load_model(run_dir)
+        trained_with = settings[run_dir]["recipe"]
+        objectosphere_on = evaluation.objectosphere_on(trained_with)
+        recipe = recipes.Recipe(**trained_with)
+        fitting, judging = run_data.render(recipe, [known.train, known.validation])
         fitted = {
             name: evaluation.fit_detector(
-                name, model, known, objectosphere_on=objectosphere_on
+                name,
+                model,
+                fitting.dataset(),
+                known.num_classes,
+                objectosphere_on=objectosphere_on,
             )
             for name in detectors
         }
         thresholds = {
-            name: calibration.choose(detector.score(known.validation.dataset()))
+            name: calibration.choose(detector.score(judging.dataset()))
             for name, detector in fitted.items()
         }
         measured[title] = robustness.evaluate(
@@ -112,6 +132,17 @@ def measure_robustness(
             unknown={spec: split.dataset() for spec, split in tests.items()},
             class_names=first["class_names"],
         )
+        if renderings != "none":
+            short = renderings == "short"
+            limit = under_renderings.NUM_IMAGES[renderings]
+            found = under_renderings.measure(
+                fitted,
+                known=(first["known"], known_test.dataset()),
+                unknown={spec: split.dataset() for spec, split in tests.items()},
+                short=short,
+                num_images=min(num_images, limit),
+            )
+            rendered[title] = found, found.at(thresholds)
     networks = {
         titles[run_dir]: {
             "run": {
@@ -122,6 +153,11 @@ def measure_robustness(
             },
             "seen": run_data.find_seen(unknown, one["unknown"]),
             "detectors": measured[titles[run_dir]].metrics["detectors"],
+            **(
+                {"renderings": rendered[titles[run_dir]][1]}
+                if renderings != "none"
+                else {}
+            ),
         }
         for run_dir, one in settings.items()
     }
@@ -140,12 +176,24 @@ def measure_robustness(
         for title, one in measured.items()
         for row, pictured in one.pictures.items()
     }
+    pictured = {
+        "curves": figures.robustness(networks),
+        "densities": drawn["robustness_density"],
+        "inputs": figures.pictures(rows),
+    }
+    if renderings != "none":
+        shown = {
+            title: one["detectors"][detectors[0]]
+            for title, (_, one) in rendered.items()
+        }
+        found, _ = next(iter(rendered.values()))
+        pictured["renderings"] = rendering_figures.accepted(
+            next(iter(shown.values())), found.pictures
+        )
+        if renderings == "full":
+            pictured["rendering_curves"] = rendering_figures.curves(shown)
     output = pathlib.Path(output)
-    for name, figure in (
-        ("curves", figures.robustness(networks)),
-        ("densities", drawn["robustness_density"]),
-        ("inputs", figures.pictures(rows)),
-    ):
+    for name, figure in pictured.items():
         with atomic_file(output / f"{name}.png") as path:
             figure.savefig(path)
     write_json(output / "robustness.json", result)

@@ -28,8 +28,11 @@ class RunData:
     Attributes:
         settings: What `train` recorded, and the seed.
         known: The known source.
+        fitting: Its training images as one dataset, in the renderings of the recipe,
+            for detectors to learn from.
         known_validation: Its validation split.
-        unknown_validation: One dataset, the validation images of `judges`.
+        judging: `{"known": ..., "unknown": ...}`, the validation images of the known
+            source and of `judges` as datasets, in the renderings of the recipe.
         judges: Specs of the sources whose validation images select and tune.
         tests: `{spec: test split}` of the unknown sources.
         seen: Those of them that training was shown.
@@ -38,8 +41,9 @@ class RunData:
 
     settings: Json
     known: pipelines.Source
+    fitting: Dataset
     known_validation: pipelines.Split
-    unknown_validation: Dataset
+    judging: dict[str, Dataset | None]
     judges: list[str]
     tests: dict[str, pipelines.Split]
     seen: list[str]
@@ -111,11 +115,13 @@ def load_run_data(
         [known_source.train, known_validation, *unknown_train, *unknown_validation],
         [known_source.train, *unknown_train],
     )
+    recipe = recipes.Recipe(**settings["recipe"])
     return RunData(
         settings=settings,
         known=known_source,
+        fitting=render(recipe, [known_source.train])[0].dataset(),
         known_validation=known_validation,
-        unknown_validation=concatenate(unknown_validation),
+        judging=render_validation(recipe, known_validation, unknown_validation),
         judges=judges,
         tests=tests,
         seen=find_seen(unknown, exposed),
@@ -253,6 +259,36 @@ def take_validation(
         count = before["images"] if before else share
         taken.append(split.take(min(count, len(split))))
     return known_source.validation, taken
+
+
+def render_validation(
+    recipe: recipes.Recipe,
+    known: pipelines.Split,
+    unknown: Sequence[pipelines.Split],
+) -> dict[str, Dataset | None]:
+    """Returns the validation images that choose, as the recipe has them rendered.
+
+    Args:
+        recipe: What is trained; its `validation_augment` renders.
+        known: The known validation split.
+        unknown: The splits of unknown validation images.
+
+    Returns:
+        `{"known": ..., "unknown": ...}`, datasets of batches; "unknown" is `None` if
+        there are none.
+    """
+    known, *unknown = render(recipe, [known, *unknown])
+    return {"known": known.dataset(), "unknown": concatenate(unknown)}
+
+
+def render(
+    recipe: recipes.Recipe, splits: Sequence[pipelines.Split]
+) -> list[pipelines.Split]:
+    """Returns splits in the renderings that a recipe chooses by, or as they are."""
+    augmentation = recipe.validation_augment
+    if augmentation is None:
+        return list(splits)
+    return [pipelines.augment_once(split, augmentation) for split in splits]
 
 
 def concatenate(splits: Sequence[pipelines.Split]) -> Dataset | None:

@@ -5,10 +5,14 @@ import re
 import reprlib
 from typing import Any
 
+import keras
+
+from ood_keras import plugins
 from ood_keras.conventions import is_integer
 from ood_keras.training import recipes, run_directory
-from ood_keras.types import Json
+from ood_keras.types import Json, Path
 
+_MISSING_CLASS = re.compile(r"Could not locate (?:class|function) '([^']*)'")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -21,11 +25,34 @@ def read(run_dir: pathlib.Path) -> Json:
     Raises:
         FileNotFoundError: there is none.
         ValueError: it is no JSON, or does not say how the run was trained; the message
-            names every entry that is wrong.
+            names every entry that is wrong. Or nothing is registered here under a name
+            that its recipe holds, which the message says.
     """
     run = run_directory.read(run_dir)
     _check(pathlib.Path(run_dir) / "run.json", run)
     return run
+
+
+def load_model(run_dir: Path) -> keras.Model:
+    """Returns the trained model of a run.
+
+    Args:
+        run_dir: The folder of the run.
+
+    Raises:
+        ValueError: it holds a class of one's own, such as a layer or a loss, that is
+            not registered with Keras here.
+    """
+    path = pathlib.Path(run_dir) / "model.keras"
+    try:
+        return keras.models.load_model(path)
+    except TypeError as error:
+        missing = _MISSING_CLASS.search(str(error))
+        if missing is None:
+            raise
+        raise plugins.UnknownNameError(
+            f"{path} holds the class {missing[1]!r}, which is not registered with Keras"
+        ) from error
 
 
 def _check(path, run):
@@ -47,6 +74,8 @@ def _check(path, run):
     if isinstance(settings["recipe"], dict):
         try:
             recipes.Recipe(**settings["recipe"])
+        except plugins.UnknownNameError as error:
+            raise ValueError(f"{path}: {error}") from None
         except (TypeError, ValueError) as error:
             problems.append(f"settings.recipe is none: {error}")
     if problems:

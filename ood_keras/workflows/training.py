@@ -6,14 +6,15 @@ import pathlib
 from collections.abc import Iterable, Sequence
 
 from ood_keras import pipelines, training
+from ood_keras.evaluation import renderings
 from ood_keras.image_files import BACKGROUND
 from ood_keras.training import recipes, run_directory
 from ood_keras.types import Dataset, ImageShape, Json, Path
 from ood_keras.workflows.run_data import (
-    concatenate,
     draw_exposure,
     fingerprint,
     load_unknown,
+    render_validation,
     take_validation,
 )
 
@@ -23,7 +24,7 @@ def train(
     known: str,
     unknown: Sequence[str],
     run_dir: Path,
-    recipe: str | recipes.Recipe = "fast",
+    recipe: str | recipes.Recipe | None = None,
     data_dir: Path | None = None,
     image_shape: ImageShape | None = None,
     background: int | str | None = BACKGROUND,
@@ -37,7 +38,9 @@ def train(
         unknown: Specs of the unknown sources to train with; none for a recipe whose
             loss learns from known images alone.
         run_dir: The folder of the run.
-        recipe: Name of a recipe, or a `recipes.Recipe`.
+        recipe: Name of a recipe, or a `recipes.Recipe`; `None` is that of the run that
+            is resumed, or for a new one "robust" for drawings and "robust_wide" for
+            other pictures, see `evaluation.renderings.kind_of`.
         data_dir: The folder of the data sets.
         image_shape: `(height, width, channels)` to convert all images to; default: the
             known source's own.
@@ -52,8 +55,14 @@ def train(
     Raises:
         ValueError: nothing to train with, leaking splits, an unknown recipe or field.
     """
+    changes = parse_overrides(overrides)
+    is_chosen_by_data = False
+    if recipe is None:
+        recipe = _recorded_recipe(run_dir)
+        is_chosen_by_data = recipe is None
+        recipe = recipe or _FOR_DRAWINGS
     if not isinstance(recipe, recipes.Recipe):
-        recipe = recipes.get(recipe, **parse_overrides(overrides))
+        recipe = recipes.get(recipe, **changes)
     objective = recipe.objective
     outputs = objective.outputs
     if objective.shows_unknown and not unknown:
@@ -74,6 +83,16 @@ def train(
         image_shape=image_shape,
         background=_recorded_background(run_dir, background),
     )
+    if is_chosen_by_data:
+        kind = renderings.kind_of(known_source.train.images[:1000])
+        if kind == renderings.PHOTO:
+            recipe = recipes.get(_FOR_PHOTOS, **changes)
+            objective = recipe.objective
+        print(
+            f"Recipe: {recipe.name}, since {known} looks like {kind}s; --recipe "
+            "chooses another.",
+            flush=True,
+        )
     unknown_sources = load_unknown(unknown, known_source, data_dir, seed)
     num_classes = known_source.num_classes
     known_train = known_source.train
@@ -95,6 +114,7 @@ def train(
         unknown_per_epoch=recipe.unknown_per_epoch if unknown_train else None,
         augment=recipe.augment,
     )
+    judging = render_validation(recipe, known_validation, unknown_validation)
     model = objective.build_model(known_source.image_shape, num_classes)
     objective.compile(model, num_classes, data.steps_per_epoch)
     return training.fit(
@@ -103,7 +123,7 @@ def train(
         epochs=recipe.epochs,
         run_dir=run_dir,
         validation=objective.build_validation(
-            model, known_validation.dataset(), concatenate(unknown_validation)
+            model, judging["known"], judging["unknown"]
         ),
         num_classes=num_classes,
         seed=seed,
@@ -115,12 +135,26 @@ def train(
             "image_shape": list(known_source.image_shape),
             **_background_setting(known_source),
             "class_names": list(known_source.class_names),
-            "recipe": dataclasses.asdict(recipe),
+            "recipe": recipe.to_json(),
             "data": fingerprint(
                 [known_train, known_validation, *unknown_train, *unknown_validation]
             ),
         },
     )
+
+
+_FOR_DRAWINGS, _FOR_PHOTOS = "robust", "robust_wide"
+
+
+def _recorded_recipe(run_dir: Path) -> str | None:
+    """The name of the recipe of a run that is resumed, or `None`."""
+    path = pathlib.Path(run_dir) / "run.json"
+    if not path.is_file():
+        return None
+    settings = run_directory.read(run_dir).get("settings")
+    recipe = settings.get("recipe") if isinstance(settings, dict) else None
+    name = recipe.get("name") if isinstance(recipe, dict) else None
+    return name if name in recipes.names() else None
 
 
 # A recipe with changes keeps its name.

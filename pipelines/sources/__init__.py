@@ -1,13 +1,5 @@
-"""From a spec string to a data source."""
+"""Data sources, one kind per file; each registers the names that it opens."""
 
-import collections
-import difflib
-import os
-import pathlib
-import re
-from collections.abc import Iterable
-
-from ood_keras.image_files import BACKGROUND, check_background
 from ood_keras.pipelines.sources import (
     cifar10,
     digits,
@@ -26,193 +18,31 @@ from ood_keras.pipelines.sources.base import (
     DataWarning,
     Request,
     Source,
+    from_generator,
+    from_parts,
 )
-from ood_keras.pipelines.split import Split
-from ood_keras.types import ImageShape, Path
+from ood_keras.pipelines.sources.loading import load
+from ood_keras.pipelines.sources.registry import names, register
 
-__all__ = ["DataNotFoundError", "DataWarning", "Source", "load", "names"]
-
-_NAMED = {
-    **{name: idx_sets.open_set for name in idx_sets.IDX_SETS},
-    "cifar10": cifar10.open_zips,
-    "digits": digits.open_digits,
-    "gaussian_noise": noise.open_gaussian,
-    "glyphs": glyphs.open_glyphs,
-    "omniglot": omniglot.open_zips,
-    "synthetic": synthetic.open_synthetic,
-    "uniform_noise": noise.open_uniform,
-}
-_MADE = ("gaussian_noise", "synthetic", "uniform_noise")
-# Followed by a colon and a path or a name.
-_PREFIXED = {
-    "folder": (folder.open_path, "PATH"),
-    "idx": (idx.open_path, "PATH"),
-    "npz": (npz.open_path, "PATH"),
-    "tfds": (tfds.open_name, "NAME"),
-}
-
-
-def names() -> list[str]:
-    """Returns the spec strings that `load` knows; PATH and NAME are to be filled in."""
-    prefixed = [f"{prefix}:{what}" for prefix, (_, what) in _PREFIXED.items()]
-    return sorted(_NAMED) + sorted(prefixed)
-
-
-def load(
-    spec: str,
-    *,
-    data_dir: Path | None = None,
-    image_shape: Iterable[int] | None = None,
-    seed: int = 0,
-    known: Source | Split | None = None,
-    count: int | None = None,
-    background: int | str | None = BACKGROUND,
-) -> Source:
-    """Opens a data source by its spec string.
-
-    Whether the data is there is checked now; images are read when a split is first
-    used. The splits are the same whatever the seed: test is the official test part, and
-    validation is carved from the training part.
-
-    Args:
-        spec: One of `names()`, for example `"mnist"`, `"emnist/letters"`,
-            `"folder:pictures"`, `"tfds:svhn_cropped"`. A choice of classes may follow,
-            by number, range or name: `"mnist[0-4]"`, `"mnist[0,2,5]"`,
-            `"cifar10[cat,dog]"`; they are relabelled `0, 1, ...` in that order. A
-            number counts the classes from 0, unless all names are numbers.
-        data_dir: Folder of data sets, one folder each, looked in first.
-        image_shape: `(height, width, channels)` to convert all images to, see
-            `resizing.adapt`. Left out: the source's own shape.
-        seed: For the sources that are made, not read: `synthetic` and the noises.
-        known: `Source` or `Split` of known images that `synthetic` starts from.
-        count: Images per split of a source that is made; 10,000 if left out.
-        background: What transparent pixels of picture files are laid on: "white",
-            "black" or a grey level from 0 to 255. `None` drops alpha, as versions
-            before this argument did.
-
-    Returns:
-        `Source` with `.train`, `.validation` and `.test`.
-
-    Raises:
-        ValueError: the spec is unknown, an argument does not fit it, or the data is
-            corrupt.
-        DataNotFoundError: the data is not there; says where it was looked for.
-
-    Example:
-
-    ```python
-    mnist = pipelines.load("mnist", data_dir="data")
-    mnist.train.images.shape  # (55000, 28, 28, 1)
-    ```
-    """
-    base_spec, classes = _base_and_classes(str(spec).strip())
-    prefix, _, argument = base_spec.partition(":")
-    if base_spec in _NAMED:
-        opener, argument = _NAMED[base_spec], ""
-    elif prefix in _PREFIXED and argument:
-        opener = _PREFIXED[prefix][0]
-    else:
-        raise ValueError(_unknown_spec(spec, base_spec))
-    if count is not None and base_spec not in _MADE:
-        raise ValueError(
-            f"`count` is for sources that are made: {', '.join(_MADE)}. Received: "
-            f"count={count} for {spec}; take images of a split with `take(num_images)`"
-        )
-    request = Request(
-        spec=base_spec,
-        argument=argument,
-        data_dir=None if data_dir is None else pathlib.Path(data_dir).expanduser(),
-        image_shape=_image_shape(image_shape),
-        seed=seed,
-        known=known,
-        count=count,
-        background=None if background is None else check_background(background),
-    )
-    source = opener(request)
-    if classes is None:
-        return source
-    return source.select(_parse_classes(spec, classes, source.class_names), str(spec))
-
-
-def _base_and_classes(spec: str) -> tuple[str, str | None]:
-    """Returns `"mnist"` and `"0-4"` of `"mnist[0-4]"`; `None` without classes."""
-    match = re.fullmatch(r"(.+?)(?:\[([^\[\]]*)\])?", spec, re.DOTALL)
-    base_spec, classes = match.groups() if match else ("", None)
-    prefix, _, path = spec.partition(":")
-    # A folder or file may itself be called `pictures[1]`.
-    is_path = prefix in _PREFIXED and _PREFIXED[prefix][1] == "PATH"
-    # `Path.exists` raises where a name is too long, as with many classes.
-    if classes and is_path and os.path.exists(pathlib.Path(path).expanduser()):
-        return spec, None
-    return base_spec, classes
-
-
-def _unknown_spec(spec: str, base_spec: str) -> str:
-    matches = difflib.get_close_matches(base_spec.lower(), names(), cutoff=0.5)
-    path = pathlib.Path(base_spec).expanduser()
-    if base_spec and os.path.isdir(path):
-        matches = [f"folder:{base_spec}"]
-    elif path.suffix == ".npz" and os.path.isfile(path):
-        matches = [f"npz:{base_spec}"]
-    guess = f" Did you mean {' or '.join(matches)}?" if matches else ""
-    return (
-        f"unknown data source {str(spec)!r}.{guess} Known sources: "
-        f"{', '.join(names())}; a choice of classes may follow, as in mnist[0-4]"
-    )
-
-
-def _parse_classes(spec, text, class_names):
-    """Returns class indices from `"0-4"`, `"0,2,5"` or `"cat,dog"`."""
-    folded = [name.casefold() for name in class_names]
-    # Of `A` and `a`, each is meant by its own spelling only.
-    count = collections.Counter(folded)
-    by_name = {name: index for index, name in enumerate(folded) if count[name] == 1}
-    by_name |= {name: index for index, name in enumerate(class_names)}
-    counted = [str(index) for index in range(len(class_names))]
-    # Classes called 1, 2 and 3 are meant by these numbers.
-    named_by_number = list(class_names) != counted and all(map(str.isdecimal, by_name))
-
-    def no_class(token):
-        numbers = "" if named_by_number else f"numbers from 0 to {len(counted) - 1}, "
-        return ValueError(
-            f"{spec}: {token!r} is no class. Give {numbers}ranges as 0-4, or names: "
-            f"{', '.join(class_names[:30])}"
-        )
-
-    classes = []
-    for token in (part.strip() for part in text.split(",")):
-        bounds = re.fullmatch(r"(\d+)(?:-(\d+))?", token)
-        named = by_name.get(token, by_name.get(token.casefold()))
-        if named is not None and (named_by_number or not bounds):
-            classes.append(named)
-        elif not bounds:
-            raise no_class(token)
-        else:
-            first, last = int(bounds[1]), int(bounds[2] or bounds[1])
-            for number in range(first, last + 1):
-                named = by_name.get(str(number))
-                if named_by_number and named is None:
-                    raise no_class(str(number))
-                if not named_by_number and named not in (None, number):
-                    raise ValueError(
-                        f"{spec}: {number} may mean the class called {number} or the "
-                        f"one at place {number}, counted from 0. Rename the class, or "
-                        "choose others by their names"
-                    )
-                classes.append(named if named_by_number else number)
-    return classes
-
-
-def _image_shape(image_shape: Iterable[int] | None) -> ImageShape | None:
-    if image_shape is None:
-        return None
-    try:
-        shape = tuple(int(size) for size in image_shape)
-    except (TypeError, ValueError):
-        shape = ()
-    if len(shape) != 3 or min(shape) < 1 or shape[2] not in (1, 3):
-        raise ValueError(
-            "`image_shape` must be (height, width, channels) with 1 or 3 channels. "
-            f"Received: {image_shape}"
-        )
-    return shape
+__all__ = [
+    "DataNotFoundError",
+    "DataWarning",
+    "Request",
+    "Source",
+    "cifar10",
+    "digits",
+    "folder",
+    "from_generator",
+    "from_parts",
+    "glyphs",
+    "idx",
+    "idx_sets",
+    "load",
+    "names",
+    "noise",
+    "npz",
+    "omniglot",
+    "register",
+    "synthetic",
+    "tfds",
+]

@@ -44,7 +44,7 @@ def warn(message: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What `pipelines.load` was asked for; every source opener receives one.
+    """What `pipelines.load` was asked for; what opens a source receives it.
 
     Args:
         spec: The spec string without a choice of classes: `"folder:pictures"`.
@@ -70,7 +70,8 @@ class Request:
 class Source:
     """A data set with up to three splits, read on first use.
 
-    Made by `pipelines.load`; `from_parts` is how the sources make it.
+    Made by `pipelines.load`. The functions that open one make it with `from_parts` or
+    `from_generator`; see `pipelines.register`.
 
     Args:
         name: The spec string.
@@ -322,18 +323,20 @@ def not_found(request: Request, looked_for: Iterable[object]) -> DataNotFoundErr
     )
 
 
-def made(
+def from_generator(
     request: Request,
     image_shape: ImageShape,
-    make: Callable[[np.random.Generator, tuple[int, ...], Role], np.ndarray],
+    generate: Callable[[np.random.Generator, tuple[int, ...], Role], np.ndarray],
     roles: Sequence[Role] = ROLES,
 ) -> Source:
-    """Returns a source of unknown images that are made, not read.
+    """Returns a source of unknown images that a random generator makes.
+
+    To be registered with `is_made=True`, so that a number of images can be asked for.
 
     Args:
         request: The `Request`; its seed and its count decide the images.
         image_shape: Shape of the images, unless the request asks for another.
-        make: Function `(random, shape, role)` returning uint8 images of that shape,
+        generate: Function `(random, shape, role)` returning uint8 images of that shape,
             `(count, height, width, channels)`.
         roles: The splits that can be made.
     """
@@ -343,7 +346,7 @@ def made(
     def load_split(role):
         # Sources and roles must differ even with the same seed.
         words = [request.seed, ROLES.index(role), zlib.crc32(request.spec.encode())]
-        images = make(np.random.default_rng(words), shape, role)
+        images = generate(np.random.default_rng(words), shape, role)
         labels = np.full(len(images), UNKNOWN, np.int32)
         return Split(source=request.spec, role=role, images=images, labels=labels)
 

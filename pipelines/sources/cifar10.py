@@ -3,6 +3,7 @@
 import numpy as np
 
 from ood_keras.pipelines.sources import base, pictures, tfds
+from ood_keras.pipelines.sources.registry import register
 
 _CLASS_NAMES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -10,6 +11,11 @@ _CLASS_NAMES = (
 )
 
 
+@register(
+    name="cifar10",
+    licence="none stated by the publisher (Alex Krizhevsky), who asks to cite "
+    '"Learning Multiple Layers of Features from Tiny Images", 2009',
+)
 def open_zips(request: base.Request) -> base.Source:
     """Opens `cifar10`: `train*.zip` and `test.zip` of pictures `LABEL/NAME.png`."""
     if request.data_dir is None:

@@ -6,8 +6,14 @@ import string
 import numpy as np
 
 from ood_keras.pipelines.sources import base
+from ood_keras.pipelines.sources.registry import register
 
 
+@register(
+    name="digits",
+    licence="CC BY 4.0; Optical Recognition of Handwritten Digits (Alpaydin and "
+    "Kaynak), UCI Machine Learning Repository",
+)
 def open_digits(request: base.Request) -> base.Source:
     """Opens `digits`: 8x8 images with 17 grey levels, enlarged to 28x28."""
     request = dataclasses.replace(

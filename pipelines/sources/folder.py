@@ -10,6 +10,7 @@ import numpy as np
 from ood_keras import file_content
 from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
 from ood_keras.pipelines.sources import base, pictures
+from ood_keras.pipelines.sources.registry import register
 from ood_keras.pipelines.split import ROLES
 
 # With the name of a split they say no more than that name: "training_set", "test2017".
@@ -18,6 +19,7 @@ _FILLERS = ("set", "data", "dataset", "split", "images", "imgs", "pictures", "fo
 _AMBIGUOUS = ("eval", "evaluation", "holdout")
 
 
+@register(name="folder", argument="PATH")
 def open_path(request: base.Request) -> base.Source:
     """Opens `folder:PATH`.
 

@@ -7,6 +7,7 @@ import string
 import numpy as np
 
 from ood_keras.pipelines.sources import base
+from ood_keras.pipelines.sources.registry import register
 
 # Whole families per split: a font seen in training is never tested on.
 _FONTS = {
@@ -37,6 +38,10 @@ _VARIANTS = 8
 _CANVAS = 56
 
 
+@register(
+    name="glyphs",
+    licence="rendered from the fonts that Matplotlib ships, under the fonts' terms",
+)
 def open_glyphs(request: base.Request) -> base.Source:
     """Opens `glyphs`: letters a-z and A-Z but those that look like digits.
 

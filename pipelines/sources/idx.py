@@ -14,6 +14,7 @@ import numpy as np
 
 from ood_keras import file_content, idx_header
 from ood_keras.pipelines.sources import archives, base, orientation
+from ood_keras.pipelines.sources.registry import register
 
 # Where an IDX file is: on disk, or within a zip file.
 IdxPath: TypeAlias = pathlib.Path | zipfile.Path
@@ -31,6 +32,7 @@ _PARTS = {"train": "train", "t10k": "test"}
 _EMNIST = "emnist"
 
 
+@register(name="idx", argument="PATH")
 def open_path(request: base.Request) -> base.Source:
     """Opens `idx:PATH`, a folder of IDX files with the usual names."""
     folder = pathlib.Path(request.argument).expanduser()

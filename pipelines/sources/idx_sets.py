@@ -6,6 +6,7 @@ import string
 from collections.abc import Iterator
 
 from ood_keras.pipelines.sources import base, idx, tfds
+from ood_keras.pipelines.sources.registry import register
 
 _DIGITS = tuple(string.digits)
 _EMNIST = "emnist/"
@@ -17,6 +18,7 @@ class IdxSet:
     """A named data set: where its files lie and what its classes are called."""
 
     class_names: tuple[str, ...]
+    licence: str
     first_label: int = 0
     namespace: str | None = None
     system_folder: str | None = None
@@ -24,17 +26,28 @@ class IdxSet:
 
 
 IDX_SETS = {
-    "mnist": IdxSet(_DIGITS, namespace="digit"),
+    "mnist": IdxSet(
+        _DIGITS,
+        "copyright Yann LeCun and Corinna Cortes; commonly stated to be under "
+        "CC BY-SA 3.0, though no licence text comes with the files",
+        namespace="digit",
+    ),
     "fashion_mnist": IdxSet(
         (
             *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
             *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
         ),
+        "MIT, copyright 2017 Zalando SE",
         # Debian's package dataset-fashion-mnist.
         system_folder="fashion-mnist",
     ),
     **{
-        name: IdxSet(class_names or _DIGITS, *rest)  # type: ignore[arg-type]
+        name: IdxSet(
+            class_names or _DIGITS,
+            "derived from NIST Special Database 19, a work of the United States "
+            "government; cite arXiv:1702.05373",
+            *rest,  # type: ignore[arg-type]
+        )
         for name, (class_names, *rest) in tfds.emnist_sets().items()
     },
     "kmnist": IdxSet(
@@ -42,8 +55,14 @@ IDX_SETS = {
             f"hiragana {name}"
             for name in ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
         ),
+        'CC BY-SA 4.0; "KMNIST Dataset" (created by CODH), adapted from "Kuzushiji '
+        'Dataset" (created by NIJL and others), doi:10.20676/00000341',
     ),
-    "notmnist": IdxSet(tuple(string.ascii_uppercase[:10]), in_tfds=False),
+    "notmnist": IdxSet(
+        tuple(string.ascii_uppercase[:10]),
+        "no licence text comes with the data (Yaroslav Bulatov)",
+        in_tfds=False,
+    ),
 }
 
 
@@ -68,6 +87,10 @@ def open_set(request: base.Request) -> base.Source:
     if not idx_set.in_tfds:
         raise base.not_found(request, looked_for)
     return tfds.open_dataset(request, request.spec, looked_for)
+
+
+for _name, _idx_set in IDX_SETS.items():
+    register(open_set, name=_name, licence=_idx_set.licence)
 
 
 def _places(

@@ -9,6 +9,7 @@ import numpy as np
 
 from ood_keras.conventions import UNKNOWN
 from ood_keras.pipelines.sources import archives, base, idx
+from ood_keras.pipelines.sources.registry import register
 from ood_keras.pipelines.split import ROLES, check_label_range
 
 _EXPECTED = (
@@ -25,6 +26,7 @@ _HEADER_BYTES = 20_000
 _CHUNK_BYTES = 16 * 2**20
 
 
+@register(name="npz", argument="PATH")
 def open_path(request: base.Request) -> base.Source:
     """Opens `npz:PATH`.
 

@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 
 from ood_keras.pipelines.sources import base, pictures, tfds
+from ood_keras.pipelines.sources.registry import register
 
 _ZIPS = {"train": "images_background.zip", "test": "images_evaluation.zip"}
 
 
+@register(name="omniglot", licence="MIT, copyright 2015 Brenden Lake")
 def open_zips(request: base.Request) -> base.Source:
     """Opens `omniglot`: the evaluation set is test, the background set is training.
 

@@ -5,11 +5,17 @@ from collections.abc import Callable
 import numpy as np
 
 from ood_keras.pipelines.sources import base
+from ood_keras.pipelines.sources.registry import register
 from ood_keras.pipelines.split import Split, even_shares
 
 _CHUNK_BYTES = 32 * 2**20
 
 
+@register(
+    name="synthetic",
+    is_made=True,
+    licence="made from the known images, under their terms",
+)
 def open_synthetic(request: base.Request) -> base.Source:
     """Opens `synthetic`: as many images of each of `KINDS`, in random order.
 
@@ -46,7 +52,7 @@ def open_synthetic(request: base.Request) -> base.Source:
         return outliers(random, shape[0], split.images, split.labels)
 
     roles = (known.role,) if is_split else known.roles  # type: ignore[union-attr]
-    return base.made(request, shape, make, roles)
+    return base.from_generator(request, shape, make, roles)
 
 
 def outliers(

@@ -13,6 +13,7 @@ import numpy as np
 from ood_keras import resizing
 from ood_keras.conventions import UNKNOWN
 from ood_keras.pipelines.sources import base, pictures
+from ood_keras.pipelines.sources.registry import register
 from ood_keras.pipelines.split import ROLES
 
 _TIMEOUT_SECONDS = 4
@@ -71,6 +72,7 @@ def emnist_sets() -> dict[str, tuple[tuple[str, ...] | None, int, str | None]]:
     }
 
 
+@register(name="tfds", argument="NAME")
 def open_name(request: base.Request) -> base.Source:
     """Opens `tfds:NAME`."""
     return open_dataset(request, request.argument)

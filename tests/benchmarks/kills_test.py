@@ -89,6 +89,21 @@ def test_leftovers_are_counted_by_kind(kills, tmp_path):
     assert "ood_keras.tmp" in second + first and ".npz" in second + first
 
 
+def test_a_later_run_adds_to_the_counts_and_replaces_its_own(kills):
+    first = {"scenarios": ["fit", "two"], "seed": 0}
+    merged = kills.merge(None, first, {"fit": {"kills": 1}, "two": {"kills": 2}})
+    assert merged["runs"] == [first]
+    again = {"scenarios": ["two", "study"], "seed": 1}
+    merged = kills.merge(merged, again, {"two": {"kills": 9}, "study": {"kills": 3}})
+    assert merged["runs"] == [{"scenarios": ["fit"], "seed": 0}, again]
+    assert merged["scenarios"] == {
+        "fit": {"kills": 1},
+        "study": {"kills": 3},
+        "two": {"kills": 9},
+    }
+    assert list(merged["scenarios"]) == ["fit", "study", "two"]
+
+
 @pytest.mark.slow
 def test_a_killed_training_is_whole_and_goes_on(kills):
     found = kills.run(["fit"], kills=1, seed=0, say=print)["fit"]

@@ -305,6 +305,6 @@ def test_the_guides_name_every_detector_and_threshold():
     )
     functions = [name for name in calibration.__all__ if name.islower()]
     left_out = {"benjamini_hochberg", "clopper_pearson", "smallest_num_images"}
-    left_out |= {"check_method", "get", "names", "register"}
+    left_out |= {"get", "names", "register"}
     for name in [*detectors.names(), *set(functions) - left_out]:
         assert f"`{name}`" in guide or f"`{name}(" in guide, name

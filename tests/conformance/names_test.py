@@ -126,13 +126,9 @@ NO_FIGURES = {"plane", "mean_auroc"}
 
 def test_every_figure_is_tried():
     functions = {
-        name
-        for name, value in vars(figures).items()
-        if inspect.isfunction(value)
-        and value.__module__ == figures.__name__
-        and not name.startswith("_")
+        name for name, value in vars(figures).items() if inspect.isfunction(value)
     }
-    assert functions == FIGURES.keys() | NO_FIGURES
+    assert functions == set(figures.__all__) == FIGURES.keys() | NO_FIGURES
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -157,7 +153,7 @@ def test_figures_take_any_name(name):
 
 
 def test_short_names_stay_different_and_are_the_names_where_they_fit():
-    short = style.shown(NASTY, 20)
+    short = style.shorten(NASTY, 20)
     assert len(set(short)) == NUM
     marks = str.maketrans("", "", "\\" + style.LEFT_TO_RIGHT)
     assert all(len(one.translate(marks)) <= 20 for one in short)
@@ -165,7 +161,7 @@ def test_short_names_stay_different_and_are_the_names_where_they_fit():
     assert short[0] == r"\$x^{\$"
     assert short[4].startswith("xxxx") and "…" in short[4]
     assert short[7] != short[8]
-    assert style.shown(["cat", "Katze", "猫"]) == ["cat", "Katze", style.MISSING]
+    assert style.shorten(["cat", "Katze", "猫"]) == ["cat", "Katze", style.MISSING]
     long = ["folder:/data/pictures/train/cats", "folder:/data/pictures/train/dogs"]
     assert [one[-4:] for one in names.shortened(long, 20)] == ["cats", "dogs"]
     # A name given twice is one name.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ood_keras import detectors
-from ood_keras.detectors import network
+from ood_keras.detectors import listening as hearing
 
 NUM_THREADS = 8
 MEMBERS = {"detectors": ["energy", {"name": "knn", "k": 3}]}
@@ -108,7 +108,7 @@ def test_a_user_may_run_the_model_meanwhile(trained, data, monkeypatch):
     detector = detectors.get("knn", num_classes=3).fit(model, data.train)
     right = detector.score(data.known)
     listening, ran = threading.Event(), threading.Event()
-    listen = network._listen
+    listen = hearing.listen
 
     def slow_listen(model, layers, images):
         class Slow:
@@ -128,7 +128,7 @@ def test_a_user_may_run_the_model_meanwhile(trained, data, monkeypatch):
             ran.set()
 
     fresh = refitted(data)(detector)
-    monkeypatch.setattr(network, "_listen", slow_listen)
+    monkeypatch.setattr(hearing, "listen", slow_listen)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         other = pool.submit(use)
         found = fresh.score(data.known)

@@ -122,6 +122,37 @@ def test_data_without_labels_serves_where_labels_are_not_needed(trained, data):
         detectors.get("mahalanobis", num_classes=3).fit(trained[3], images)
 
 
+def test_the_logarithm_of_distances_ranks_alike_and_refuses_weights(trained, data):
+    plain = detectors.get("mahalanobis").fit(trained[3], data.train)
+    light = detectors.get("mahalanobis", logarithm=True).fit(trained[3], data.train)
+    images = data.known
+    np.testing.assert_allclose(
+        light.score(images), np.log(plain.score(images)), rtol=1e-3, atol=1e-3
+    )
+    with pytest.raises(ValueError, match="no logarithm"):
+        light.weigh_layers(data.known, data.unknown)
+
+
+def test_one_strange_known_image_does_not_hide_the_outputs(trained, data):
+    """With distances as they are, it decides their scale."""
+    images = data.known
+    strange = np.concatenate([images, np.ones_like(images[:1])])
+    validation = strange, np.zeros(len(strange), int)
+    weights = {}
+    for name in ("probability_and_distances", "probability_and_log_distances"):
+        detector = detectors.get(name).fit(trained[3], data.train, validation)
+        by_outputs, by_distances = (
+            member.score(images) / deviation
+            for member, deviation in zip(
+                detector.detectors, detector.arrays["deviation"], strict=True
+            )
+        )
+        weights[name] = by_distances.std() / by_outputs.std()
+    assert (
+        weights["probability_and_log_distances"] > weights["probability_and_distances"]
+    )
+
+
 @pytest.mark.parametrize(
     "name", ["mahalanobis", "relative_mahalanobis", "she", "openmax"]
 )

@@ -108,11 +108,19 @@ def layer(path, endpoint):
     return keras.layers.TFSMLayer(str(path), call_endpoint=endpoint)
 
 
+@pytest.fixture(scope="module")
+def opened(served):
+    """`(layer, images, seen)`: a layer, and what the model says of some images."""
+    shape = (40, 28, 28, 1)
+    x = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
+    return layer(served, "features"), x, export.load(served).features(x)
+
+
 @pytest.mark.parametrize("form", ["dict", "sequential", "logits", "softmax"])
 @pytest.mark.parametrize("name", ["energy", "knn"])
-def test_an_exported_model_is_read_as_a_layer(name, form, served):
-    shape = (28, 28, 1)
-    sealed = layer(served, "features")
+def test_an_exported_model_is_read_as_a_layer(name, form, opened):
+    sealed, x, seen = opened
+    shape = x.shape[1:]
     images = keras.Input(shape)
     model = {
         "dict": lambda: keras.Model(images, sealed(images)),
@@ -122,11 +130,9 @@ def test_an_exported_model_is_read_as_a_layer(name, form, served):
             images, keras.layers.Softmax()(sealed(images)["logits"])
         ),
     }[form]()
-    x = np.random.default_rng(0).uniform(size=(40, *shape)).astype(np.float32)
     options = {"k": 3} if name == "knn" else {}
     # The digits' model has an eleventh logit, of the unknown.
     detector = detectors.get(name, num_classes=10, **options).fit(model, (x, None)[:1])
-    seen = export.load(served).features(x)
     outputs = detector.network(x)
     for key in ("logits", "features"):
         np.testing.assert_allclose(outputs[key], seen[key], rtol=1e-3, atol=1e-3)

@@ -60,7 +60,14 @@ def test_the_short_suite_has_the_strongest_mild_step_of_each():
 
 def test_kinds_of_pictures():
     generator = np.random.default_rng(0)
-    assert renderings.kind_of(pipelines.load("glyphs").test.images[:50]) == "drawing"
+    for source in ("glyphs", "digits"):
+        strokes = pipelines.load(source, image_shape=(28, 28, 1)).test.images[:50]
+        for images in (strokes, 255 - strokes, strokes / np.float32(255)):
+            assert renderings.kind_of(images) == "drawing"
+    block = np.zeros((9, 28, 28, 1), np.uint8)
+    block[:, 4:24, 8:20] = 200
+    assert renderings.kind_of(block) == "photo"
+    assert renderings.kind_of(np.zeros((9, 28, 28, 1), np.uint8)) == "photo"
     grey = generator.integers(0, 256, (9, 28, 28, 1), np.uint8)
     assert renderings.kind_of(grey) == "photo"
     assert renderings.kind_of(np.zeros((2, 8, 8, 3), np.uint8)) == "photo"

@@ -23,6 +23,8 @@ def test_scores_npz_needs_no_pickle_and_keeps_slashes(case, run_dir):
         "labels/known",
         "predictions/known",
         "confidence/known",
+        "predictions/validation/known",
+        "predictions/validation/unknown",
         *(f"known/{name}" for name in detectors),
         *(f"validation/{role}/{n}" for role in ("known", "unknown") for n in detectors),
         *(

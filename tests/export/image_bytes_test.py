@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from ood_keras import image_files, resizing
-from ood_keras.export import image_bytes
+from ood_keras.export import graph_checks, graph_pixels, image_bytes
 from ood_keras.inference import pillow_decoder
 from ood_keras.pipelines.sources import pictures
 
@@ -386,12 +386,12 @@ def test_scans_are_those_of_the_image_and_of_nothing_else(decode):
 @pytest.mark.parametrize("old", [(900, 7), (7, 900), (40, 50), (3, 4), (12, 10)])
 @pytest.mark.parametrize("background", [None, 200])
 def test_blocks_of_a_large_image_make_the_same_image(old, background, monkeypatch):
-    monkeypatch.setattr(image_bytes, "_BLOCK", 500)
+    monkeypatch.setattr(graph_pixels, "_BLOCK", 500)
     channels = 3 if background is None else 4
     pixels = _GENERATOR.integers(0, 256, (*old, channels)).astype(np.uint8)
     at_once, in_blocks = (
-        image_bytes._adapted((12, 10, 3), resized, tf.constant(pixels), background)
-        for resized in (image_bytes._resized, image_bytes._resized_in_blocks)
+        graph_pixels.adapt((12, 10, 3), resized, tf.constant(pixels), background)
+        for resized in (graph_pixels.resize, graph_pixels.resize_in_blocks)
     )
     difference = np.abs(at_once.numpy().astype(int) - in_blocks.numpy())
     # Where an average falls between two levels, rounding may differ.
@@ -399,8 +399,8 @@ def test_blocks_of_a_large_image_make_the_same_image(old, background, monkeypatc
 
 
 def test_large_images_are_read_as_in_training(monkeypatch):
-    monkeypatch.setattr(image_bytes, "_FEW_PIXELS", 100)
-    monkeypatch.setattr(image_bytes, "_BLOCK", 500)
+    monkeypatch.setattr(graph_checks, "_FEW_PIXELS", 100)
+    monkeypatch.setattr(graph_pixels, "_BLOCK", 500)
     decode = tf.function(
         lambda contents: image_bytes.decode(contents, (10, 12, 3)), autograph=False
     )

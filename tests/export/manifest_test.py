@@ -13,6 +13,8 @@ from ood_keras.export import model_card
 from ood_keras.inference import manifest, manifest_form
 from ood_keras.inference.shipped_models import names as shipped_names
 
+pytestmark = pytest.mark.usefixtures("compared_in_this_process")
+
 KINDS = ("saved_model", "float32", "int8", "onnx")
 # One value of every type that JSON has, and some that are nearly right.
 VALUES = (

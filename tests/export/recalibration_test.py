@@ -10,6 +10,8 @@ from small_export import Session
 
 from ood_keras import calibration, export
 
+pytestmark = pytest.mark.usefixtures("compared_in_this_process")
+
 
 @pytest.fixture(scope="module")
 def recalibrated(exported, tmp_path_factory):

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage
 
-from ood_keras.pipelines import preprocessing
+from ood_keras.pipelines import augmentations, preprocessing
 
 IMAGES = np.random.default_rng(0).random((5, 9, 12, 2), np.float32)
 
@@ -55,9 +55,9 @@ def test_random_affine_within_no_limits_changes_nothing():
     np.testing.assert_allclose(moved, IMAGES, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", preprocessing.AUGMENTATIONS)
+@pytest.mark.parametrize("name", augmentations.names())
 def test_augmentations_are_stateless_and_keep_the_range(name):
-    augment = preprocessing.AUGMENTATIONS[name]
+    augment = augmentations.get(name)
     images = tf.constant(IMAGES)
     first = augment(images, [1, 2])
     np.testing.assert_array_equal(first, augment(images, [1, 2]))
@@ -67,9 +67,9 @@ def test_augmentations_are_stateless_and_keep_the_range(name):
     assert float(tf.reduce_min(first)) >= 0 and float(tf.reduce_max(first)) <= 1
 
 
-@pytest.mark.parametrize("name", preprocessing.AUGMENTATIONS)
+@pytest.mark.parametrize("name", augmentations.names())
 def test_augmentations_work_in_a_dataset_map(name):
-    augment = preprocessing.AUGMENTATIONS[name]
+    augment = augmentations.get(name)
     dataset = tf.data.Dataset.from_tensor_slices(IMAGES).batch(3)
     mapped = dataset.map(lambda images: augment(images, [1, 2]))
     assert mapped.element_spec.shape.as_list() == [None, 9, 12, 2]

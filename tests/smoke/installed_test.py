@@ -15,6 +15,7 @@ COMMANDS = [
     "ood-export",
     "ood-predict",
     "ood-quickstart",
+    "ood-study",
     "ood-train",
 ]
 BIN = pathlib.Path(sys.executable).parent
@@ -58,6 +59,17 @@ def test_shipped_models_go_by_their_name(tmp_path):
         result = run(BIN / "ood-predict", f"--model={name}", "junk.png", cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         assert "__unknown__" in result.stdout
+
+
+def test_pages_are_written_from_templates(tmp_path):
+    code = (
+        "from ood_keras.study import markdown; "
+        "print(markdown.render('misses', misses=[{'known': 'mnist', 'title': 'Ours', "
+        "'method': 'ours', 'missed': {}}], picture=lambda *names: ''))"
+    )
+    result = run(sys.executable, "-c", code, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Every cell that was measured is met." in result.stdout
 
 
 def test_main_job_from_another_folder(tmp_path):

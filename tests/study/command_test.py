@@ -21,7 +21,7 @@ import scipy.stats
 from ood_keras import files, metrics, pipelines, workflows
 from ood_keras.study import command as study_tool
 from ood_keras.study import engine as study_engine
-from ood_keras.study import other_families
+from ood_keras.study import find, other_families
 from ood_keras.study import summary as study_summary
 from ood_keras.study import worker as study_worker
 from ood_keras.study.grid import Known, Method, Study, Training
@@ -43,7 +43,10 @@ FAMILIES = "other families"
 
 
 def make_study(*names, seeds=(0,), known="digits"):
-    trainings = tuple(Training(name=name, methods=(OURS,)) for name in names)
+    trainings = tuple(
+        Training(name=name, methods=(dataclasses.replace(OURS, name=name),))
+        for name in names
+    )
     block = Known(
         spec=known,
         exposure="glyphs",
@@ -165,7 +168,7 @@ def test_a_run_that_another_process_holds_is_left_to_it(tmp_path, monkeypatch):
     log = tmp_path / "runs" / "digits" / "ours" / "seed_0.log"
     log.parent.mkdir(parents=True)
     with log.open("a") as file:
-        assert study_engine._locked(file)
+        assert study_engine._lock(file)
         failed, lines = run_study(study, tmp_path)
     assert not failed
     assert "left to another process" in lines[1]
@@ -389,11 +392,11 @@ def test_patterns_choose_runs():
         study.runs("digits/ours,digits/oours,", [0, 7])
 
 
-def command(*arguments):
+def command(*arguments, study="table1"):
     study_tool._FLAGS.unparse_flags()
     for name in study_tool._FLAGS:
         study_tool._FLAGS[name].unparse()
-    study_tool._FLAGS(["ood-study", "--study=table1", *arguments])
+    study_tool._FLAGS(["ood-study", f"--study={study}", *arguments])
     study_tool._study([])
 
 
@@ -434,6 +437,103 @@ def test_the_command_makes_no_folder_to_count_in(tmp_path):
     with pytest.raises(FileNotFoundError, match="--summary reads what"):
         command(f"--output_dir={tmp_path / 'typo'}", "--summary")
     assert not (tmp_path / "typo").exists()
+
+
+STUDY_FILE = """
+from ood_keras import study, training
+
+STUDY = study.Study(
+    name="tiny",
+    known=(
+        study.Known(
+            spec="digits",
+            exposure="glyphs",
+            test_unknown=("glyphs",),
+            recipe=training.recipes.get("demo"),
+        ),
+    ),
+    trainings=(
+        study.Training(
+            name="plain",
+            methods=(study.Method(name="plain", title="Plain", detector="msp"),),
+        ),
+        study.Training(
+            name="other",
+            methods=(study.Method(name="other", title="Other", detector="energy"),),
+        ),
+    ),
+    seeds=(0, 3),
+)
+"""
+
+
+def test_the_command_takes_a_file_of_the_users(tmp_path, capsys):
+    path = tmp_path / "my_study.py"
+    path.write_text(STUDY_FILE)
+    output = tmp_path / "out"
+    command(f"--output_dir={output}", "--list", study=path)
+    runs = ("plain/seed_0", "other/seed_0", "plain/seed_3", "other/seed_3")
+    assert capsys.readouterr().out.splitlines() == [
+        f"missing   digits/{run}" for run in runs
+    ]
+    assert not output.exists()
+
+
+def test_a_study_in_a_file_is_summed_up_without_the_paper(tmp_path, capsys):
+    path = tmp_path / "my_study.py"
+    path.write_text(STUDY_FILE)
+    study, _ = find.find_study(str(path))
+    run_study(study, tmp_path)
+    command(f"--output_dir={tmp_path / 'out'}", "--summary", study=path)
+    lines = capsys.readouterr().out.splitlines()
+    assert "4 runs, 4 finished" in lines[0]
+    start = lines.index("  digits: Plain [plain], 2 seeds")
+    # By hand: the fake worker gives 0.9 and 0.01 more for each seed.
+    assert lines[start + 1] == "    glyphs (seen): 91.50 / 20.00"
+    assert not any("paper" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        (("STUDY =", "OTHER ="), ValueError, r"must define STUDY = .*STUDY = None"),
+        (("energy", "enrgy"), ValueError, "'other'.*'enrgy'.*--plugin=MODULE"),
+        (('("glyphs",)', '("glyhps",)'), ValueError, "'glyhps'.*mean glyphs"),
+        (('name="other",', 'name="plain",'), ImportError, "training .*twice: plain"),
+        (
+            ('Method(name="other"', 'Method(name="plain"'),
+            ImportError,
+            "line 4 of .*my_study.*method .*twice: plain",
+        ),
+        (('name="tiny"', 'name="a/b"'), ImportError, "names .* folders.*'a/b'"),
+        (("study.Known(", "study.Knwon("), ImportError, r"my_study\.py.*line 7"),
+    ],
+)
+def test_a_study_that_cannot_be_run_is_explained(tmp_path, change, error, match):
+    path = tmp_path / "my_study.py"
+    assert change[0] in STUDY_FILE
+    path.write_text(STUDY_FILE.replace(*change))
+    with pytest.raises(error, match=match):
+        command(f"--output_dir={tmp_path / 'out'}", study=path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_study_is_found_by_name_or_file(tmp_path):
+    assert find.find_study("table1") == (TABLE1, None)
+    with pytest.raises(ValueError, match=r"table1, or a file FILE\.py.*'table2'"):
+        find.find_study("table2")
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*nowhere\.py"):
+        find.find_study(str(tmp_path / "nowhere.py"))
+
+
+def test_an_order_names_what_is_in_the_grid():
+    study = make_study("ours", "other")
+    with pytest.raises(ValueError, match=r"`order` names othr, .*ours, other.*digits"):
+        dataclasses.replace(study, order=((("othr",), ("digits",), (0,)),))
+    everything = dataclasses.replace(study, order=(), seeds=(1, 0))
+    assert [run.name for run in everything.runs()] == [
+        f"digits/{name}/seed_{seed}" for seed in (1, 0) for name in ("ours", "other")
+    ]
 
 
 def test_epochs_are_multiplied():

@@ -6,18 +6,25 @@ Numbers here are invented; the committed pages are compared with the committed r
 import json
 import math
 import pathlib
+import zipfile
 
 import made_up_study
 import pytest
 
-from ood_keras.study import summary as study_summary
+from ood_keras import metrics, npz
+from ood_keras.evaluation import figures
 from ood_keras.study import (
+    intervals,
+    markdown,
+    records,
     table1_findings,
     table1_goals,
     table1_page,
     table1_pictures,
     write_results,
 )
+from ood_keras.study import summary as study_summary
+from ood_keras.study.study_results import StudyResults
 from ood_keras.study.table1 import TABLE1
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -56,6 +63,15 @@ def auroc_table(text):
     return text.partition("### mnist: AUROC")[2].partition("###")[0].splitlines()
 
 
+def goals_of(study):
+    return str(table1_goals.table(study)).splitlines()
+
+
+def findings_of(folder, summary):
+    findings = table1_findings.find(StudyResults(folder, summary))
+    return markdown.render("findings", findings=findings)
+
+
 def run(*arguments):
     write_results._FLAGS.unparse_flags()
     write_results._FLAGS(["write_results", *arguments])
@@ -68,11 +84,63 @@ def test_the_committed_pages_say_what_the_committed_results_say(monkeypatch):
         assert path.read_text() == text, f"{path}: run ood_keras.study.write_results"
 
 
-def test_the_committed_summary_says_what_the_committed_runs_say():
+def test_the_committed_tables_say_what_the_committed_runs_say():
     folder = ROOT / "results/table1"
-    written = json.loads((folder / "summary.json").read_text())
-    found = json.loads(json.dumps(study_summary.summarise(TABLE1, folder)))
-    assert found == written, "run ood-study --study=table1 --summary"
+    written = records.Records.read(folder)
+    found = study_summary.collect(TABLE1, folder)
+    assert found.about == written.about, "run ood-study --study=table1 --summary"
+    assert found.runs == written.runs
+    assert written.measurements == [
+        {key: value for key, value in row.items() if value is not None}
+        for row in found.measurements
+    ]
+    assert len(written.measurements) > 800
+
+
+def test_the_committed_scores_give_the_committed_numbers():
+    archives = sorted((ROOT / "results/table1").glob("*/*/seed_*/scores.npz"))
+    assert archives
+    for archive in archives:
+        scores = npz.read(archive, "the scores of a run")
+        result = json.loads(archive.with_name("metrics.json").read_text())
+        right = scores["predictions/known"] == scores["labels/known"]
+        assert result["known"]["accuracy"] == pytest.approx(right.mean())
+        for method, rows in result["detectors"].items():
+            for unknown, row in rows["unknown"].items():
+                sets = scores[f"known/{method}"], scores[f"unknown/{unknown}/{method}"]
+                found = metrics.evaluate_scores(*sets)
+                assert {name: row[name] for name in found} == pytest.approx(found)
+                interval = intervals.measure(scores, method, unknown)
+                assert row["auroc_interval"] == pytest.approx(interval)
+
+
+def test_every_committed_archive_is_read_by_a_picture_or_gives_the_readme_its_numbers(
+    tmp_path, monkeypatch
+):
+    folder = ROOT / "results/table1"
+    study = StudyResults.read(folder)
+    needed = set()
+    for known in study.summary["results"]:
+        for method in table1_page._IN_README:
+            run_dir = study.run_dir(known, study.training(method))
+            needed.add(run_dir / "scores.npz")
+
+    class NoFigure:
+        def savefig(self, path):
+            path.touch()
+
+    for name in figures.__all__:
+        monkeypatch.setattr(figures, name, lambda *args, **kwargs: NoFigure())
+    opened = zipfile.ZipFile.__init__
+
+    def open_archive(archive, file, *args, **kwargs):
+        path = file if isinstance(file, str | pathlib.Path) else file.name
+        needed.add(pathlib.Path(path))
+        opened(archive, file, *args, **kwargs)
+
+    monkeypatch.setattr(zipfile.ZipFile, "__init__", open_archive)
+    assert table1_pictures.draw(folder, tmp_path)
+    assert needed == set(folder.glob("*/*/seed_*/*.npz"))
 
 
 def test_committed_runs_count_as_seen_what_training_was_shown():
@@ -204,7 +272,7 @@ def test_the_time_is_that_of_all_runs(root):
         summary["runs"][f"mnist/ours/seed_{name}"]["minutes"] = minutes
     made_up_study.write_summary(folder, summary)
     page = table1_page.results_page(folder, pathlib.Path("docs/images"))
-    assert "* **time**: 3 hours of a core" in page
+    assert "* **time**: 3 core hours" in page
 
 
 def test_cells_met_are_those_of_the_summary(page):
@@ -229,8 +297,8 @@ def test_goals_count_what_was_not_measured_as_not_met(root):
             ("ours_synthetic", [seen]),
         )
     }
-    study = table1_page.Study(folder, summary)
-    lines = table1_goals.lines(study)
+    study = StudyResults(folder, summary)
+    lines = goals_of(study)
     dash = "–"  # noqa: RUF001
     assert cells(lines, "Ours") == [
         "mnist 2, fashion_mnist 1",
@@ -254,7 +322,7 @@ def test_goals_count_what_was_not_measured_as_not_met(root):
     assert ": 70 " in header and ": 60 " in header and ": 40 " in header
     # Rounding must not reach a goal.
     summary["known_accuracy"]["mnist"]["ours"]["mean"] = 0.99496
-    assert cells(table1_goals.lines(study), "Ours")[4] == "99.50 ✗"
+    assert cells(goals_of(study), "Ours")[4] == "99.50 ✗"
     made_up_study.write_summary(folder, summary)
     page = table1_page.results_page(folder, pathlib.Path("docs/images"))
     assert section(page, "## The goals")
@@ -266,7 +334,7 @@ def test_the_ablation_compares_runs_of_the_same_seeds(page):
     column = cells(lines, "method").index("kmnist")
     assert cells(lines, "Ours")[column] == "99.70"
     assert cells(lines, "Without the block")[column] == "98.00"
-    assert "That one has the modified block; features 128." in ablation
+    assert "The first row has the modified block; features 128." in ablation
 
 
 def test_more_epochs_are_shown_apart_and_held_to_the_goals(page):
@@ -403,7 +471,7 @@ def test_published_page_marks_noise_that_training_was_shown(root):
     assert "†" in longer
     assert paper == "4.00 (+3.90) ✓"
     assert "†: training was shown noise" in page
-    assert "a half never counts for ours" in page
+    assert "ties in rounding resolved against ours" in page
 
 
 def test_published_page_shows_each_score_in_a_table_of_its_own(root):
@@ -459,7 +527,7 @@ def test_published_page_names_the_five_impossible_rows(root):
 
 
 def test_readme_quotes_the_study(root):
-    quoted = write_results.quoted(pathlib.Path("README.md").read_text())
+    quoted = write_results.insert_results(pathlib.Path("README.md").read_text())
     assert quoted.startswith("before\n<!-- results: results/table1 -->\n**Partial")
     assert quoted.endswith("<!-- end -->\nafter\n")
     assert cells(quoted.splitlines(), "Ours") == [
@@ -469,6 +537,29 @@ def test_readme_quotes_the_study(root):
         "99.75 ± 0.07",
         "–",  # noqa: RUF001
     ]
+
+
+def test_an_interval_of_auroc_stands_beside_the_lowest(root):
+    folder = pathlib.Path("results/table1")
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["auroc_intervals"] = {
+        "mnist": {"ours": {"kmnist": {"0": [0.9961, 0.9976]}}}
+    }
+    made_up_study.write_summary(folder, summary)
+    for page in (table1_page.quote(folder), table1_page.reading_page(folder)):
+        lines = page.splitlines()
+        column = cells(lines, "method").index("seed 0 and its interval")
+        # Seed 0 has 99.70, the mean is 99.75.
+        assert cells(lines, "Ours")[column - 1 : column + 1] == [
+            "99.75 ± 0.07",
+            "99.70 [99.61, 99.76]",
+        ]
+        assert cells(lines, "Ours + synthetic")[column] == markdown.MISSING
+    page = table1_page.results_page(folder, pathlib.Path("docs/images"))
+    folded = page.partition("AUROC of seed 0 with 95 % intervals")[2]
+    lines = folded.partition("</details>")[0].splitlines()
+    row = dict(zip(cells(lines, "method"), cells(lines, "Ours"), strict=True))
+    assert row["kmnist"] == "99.70 [99.61, 99.76]"
 
 
 def test_lowest_auroc_is_over_the_unknowns_that_no_method_saw(root):
@@ -518,7 +609,7 @@ def test_command_writes_all_pages_and_then_finds_no_difference(root, capsys):
 )
 def test_wrong_markers_teach(root, text, message):
     with pytest.raises(ValueError, match=message):
-        write_results.quoted(text)
+        write_results.insert_results(text)
 
 
 def test_pictures_are_drawn_from_what_is_there_and_shown(root, capsys):
@@ -562,23 +653,22 @@ def test_findings_are_made_of_the_numbers(root):
         **summary["against_paper"]["ours"],
         "met": 7,
     }
-    text = "\n".join(table1_findings.lines(table1_page.Study(folder, summary)))
-    assert "on mnist, Ours 75.00 % of uniform_noise" in text
-    assert "Ours from 19 to 7" in text
+    text = findings_of(folder, summary)
+    assert "* mnist, Ours: 75.00 % of uniform_noise" in text
+    assert "* Ours: 19 without, 7 with them" in text
     extra = {**summary["against_paper"]["ours_synthetic"], "met": 4}
     summary["against_paper"]["extra_class"] = extra
     summary["methods"]["extra_class"] = summary["methods"]["ours_synthetic"]
     summary["seeds"]["mnist"]["extra_class"] = [0]
-    pair = "Ours + synthetic 4 of 15 (1 seed) and Ours 19 of 20 (seeds: mnist 2, "
-    study = table1_page.Study(folder, summary)
-    assert f"{pair}fashion_mnist 1)" in "\n".join(table1_findings.lines(study))
+    pair = "Ours + synthetic: 4 of 15 (1 seed); Ours: 19 of 20 (seeds: mnist 2, "
+    assert f"{pair}fashion_mnist 1)" in findings_of(folder, summary)
     assert "without a real unknown image" not in text
     expected = f"kmnist {-101 * reach:+.3f}, uniform_noise -1.000"
-    assert f"Without the block ({expected})" in text
+    assert f"* Without the block: {expected}\n" in text
     changed["kmnist"]["auroc"]["mean"] = 0.9975 - 0.99 * reach
     changed["uniform_noise"] = cells["uniform_noise"]
     summary["trainings"]["plain"]["exposure"] = []
-    text = "\n".join(table1_findings.lines(table1_page.Study(folder, summary)))
+    text = findings_of(folder, summary)
     assert "Without the block" not in text
-    best = "ODIN (1 seed) tells them apart best, with an AUROC of 92.00 %; on uniform_"
-    assert f"{best}noise it has 97.00 %" in text
+    best = "ODIN (1 seed) separates them best, with an AUROC of 92.00 %; on uniform_"
+    assert f"{best}noise it has 97.00 %" in " ".join(text.split())

@@ -50,6 +50,62 @@ def test_split_specs(text, specs):
     assert app.split_specs(text) == specs
 
 
+def test_a_flag_given_twice_is_not_half_dropped(capsys):
+    """absl takes the last value and says nothing of the first."""
+    arguments = "--known=mnist --unknown=kmnist --unknown=synthetic --run_dir=x"
+    with pytest.raises(SystemExit) as stop:
+        app.run("ood-train", "", train._FLAGS, print, ["x", *arguments.split()])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "--unknown was given 2 times" in error and "commas" in error
+    train._FLAGS.unparse_flags()
+
+
+def test_a_flag_that_may_be_repeated_is(capsys):
+    values = app.new_flags()
+    several = flags.DEFINE_multi_string("override", [], "", flag_values=values)
+    app.run("x", "", values, print, ["x", "--override=a=1", "--override=b=2"])
+    assert several.value == ["a=1", "b=2"]
+
+
+def read_threshold(*argv):
+    values = app.new_flags()
+    read = app.define_threshold(values)
+    values(["command", *argv])
+    return read()
+
+
+def test_threshold_flags_become_the_arguments_of_a_workflow():
+    nothing = read_threshold()
+    assert nothing.pop("operating_points") == {}
+    assert set(nothing.values()) == {None}
+    assert read_threshold("--per_class")["method"] == "conformal_per_class"
+    given = read_threshold(
+        "--method=lowest_cost",
+        "--prior_unknown=0.1",
+        "--cost_false_accept=5",
+        "--operating_points=strict=0.9, a=b=0.99",
+    )
+    assert given["operating_points"] == {"strict": 0.9, "a=b": 0.99}
+    assert (given["prior_unknown"], given["cost_false_accept"]) == (0.1, 5)
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--per_class", "--method=quantile"], "give one of them"),
+        (["--operating_points=strict"], "such as strict=0.9,lenient=0.99. Received"),
+        (["--operating_points=strict=high"], "such as strict=0.9,lenient=0.99"),
+        (["--operating_points==0.9"], "such as strict=0.9,lenient=0.99"),
+        (["--operating_points="], "such as strict=0.9,lenient=0.99"),
+        (["--operating_points=a=0.9,a=0.8"], "names 'a' twice"),
+    ],
+)
+def test_threshold_flags_that_cannot_be_are_refused(argv, says):
+    with pytest.raises(ValueError, match=says):
+        read_threshold(*argv)
+
+
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.__name__)
 def test_help_names_every_flag_and_loads_nothing_heavy(tool):
     code = (

@@ -193,3 +193,19 @@ def test_any_name_of_an_output_can_be_said(exported, folder, capsys, monkeypatch
     )
     assert status == 0, error
     assert out.endswith("answers\\udcff.csv\n") and output.is_file()
+
+
+def test_negatives_of_the_known_images_are_noticed(tmp_path, monkeypatch, capsys):
+    """A pen on paper is dark on light; every digit of MNIST is light on dark."""
+    known = export.load("saved_models/mnist/1").known_examples.images[:6, ..., 0]
+    said = []
+    for name, pixels in (("paper", 255 - known), ("scan", known)):
+        (tmp_path / name).mkdir()
+        for row, image in enumerate(pixels):
+            Image.fromarray(image).save(tmp_path / name / f"{row}.png")
+        status, out, _ = run(
+            monkeypatch, capsys, "--model=saved_models/mnist/1", tmp_path / name
+        )
+        assert status == 0
+        said.append("give their negatives" in out)
+    assert said == [True, False]

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import dataclasses
 import io
 import os
 import pathlib
@@ -52,6 +53,20 @@ def test_a_file_goes_to_the_model_as_it_is(demo):
     assert answer.ood_score == pytest.approx(-200 / 255)
     assert answer.nearest == 1
     assert answer.similarity == pytest.approx(1)
+
+
+def test_a_rejected_negative_of_the_known_images_is_said_to_be_one(demo, monkeypatch):
+    dark = np.zeros((2, *SHAPE), np.uint8)
+    dark[:, 3:6, 3:6] = 255
+    demo.examples = dataclasses.replace(demo.examples, images=dark, labels=[0, 0])
+    ask = demo.model.predict_bytes
+
+    def reject(contents, threshold):
+        return {**ask(contents, threshold), "accepted": np.array([False])}
+
+    monkeypatch.setattr(demo.model, "predict_bytes", reject)
+    assert "give their negatives" in demo.file(png(255 - dark[0, ..., 0])).hint
+    assert demo.file(png(dark[0, ..., 0])).hint is None
 
 
 def test_a_drawing_is_centred_and_its_ink_made_bright(demo):

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import pytest
 
+from ood_keras import calibration, files, pipelines, training, workflows
 from ood_keras import export as exporting
-from ood_keras import pipelines, training, workflows
 from ood_keras.tools import evaluate as evaluate_command
 from ood_keras.tools import train as train_command
 from ood_keras.training import recipes, run_directory
@@ -80,7 +80,9 @@ def test_metrics_follow_the_design(run_dir):
 def test_distances_are_added_to_the_unknown_s_probability(run_dir):
     known = pipelines.load("digits")
     model = keras.models.load_model(run_dir / "model.keras")
-    fitted = measuring.fit_detector("probability_and_distances", model, known)
+    fitted = measuring.fit_detector(
+        "probability_and_distances", model, known.train.dataset(), known.num_classes
+    )
     first, second = fitted.detectors
     assert first.name == "unknown_probability"
     stages = [f"stage_{stage}" for stage in (1, 2, 3, 4)]
@@ -116,7 +118,8 @@ def test_objectosphere_reads_what_a_loss_was_on(changes, on):
 
 def test_evaluate_goes_by_what_the_loss_was(tmp_path):
     changes = {"loss": "entropic_open_set", "objectosphere_on": "features"}
-    recipe = recipes.get("demo", epochs=1, gamma=50.0, **changes)
+    small = {"filters": (4, 4), "hidden_size": 8, "synthetic_images": 200}
+    recipe = recipes.get("demo", epochs=1, gamma=50.0, **changes, **small)
     workflows.train(
         known="digits", unknown=["synthetic"], run_dir=tmp_path, recipe=recipe
     )
@@ -159,7 +162,65 @@ def test_report_and_card_and_manifest_have_one_threshold(run_dir, exported):
         )
 
 
-def test_the_model_card_tells_what_the_exported_model_does(exported):
+def test_the_model_card_tells_what_renderings_do_at_its_own_threshold(
+    run_dir, exported, tmp_path
+):
+    path, threshold = workflows.export(
+        run_dir=run_dir, output=tmp_path / "m", target_acceptance=0.8
+    )
+    assert threshold.value != exported[1].value
+    found = exporting.load(path).manifest
+    name = found["detector"]["name"]
+    with np.load(run_dir / "scores.npz", allow_pickle=False) as scores:
+        known = scores[f"renderings/known/{name}"]
+    measured = found["at_threshold"]["renderings"]["detectors"][name]
+    card = (path / "MODEL_CARD.md").read_text()
+    for place, row in enumerate(measured["steps"]):
+        accepted = np.mean(known[place] <= threshold.value)
+        assert row["known"]["accepted"] == pytest.approx(accepted)
+        line = f"| {row['title']} | {100 * accepted:.2f} | "
+        assert line in card.replace("\\", "")
+
+
+def test_a_recipe_that_judges_in_renderings_does_so_everywhere(tmp_path):
+    """Epoch, detector and threshold: the same rendered validation images."""
+    recipe = recipes.get(
+        "demo",
+        epochs=1,
+        augment="random_rendering",
+        validation_augment="random_rendering",
+    )
+    workflows.train(
+        known="digits", unknown=["synthetic"], run_dir=tmp_path, recipe=recipe
+    )
+    report = workflows.evaluate(run_dir=tmp_path, unknown=["glyphs"], renderings="none")
+    assert "renderings" not in report.metrics
+    data = run_data.load_run_data(tmp_path, ["glyphs"])
+    rendered = pipelines.augment_once(data.known_validation, "random_rendering")
+    np.testing.assert_array_equal(
+        np.concatenate([images for images, _ in data.judging["known"]]),
+        rendered.images / np.float32(255),
+    )
+    model = keras.models.load_model(tmp_path / "model.keras")
+    detector = measuring.fit_detector("msp", model, data.fitting, 10)
+    np.testing.assert_allclose(
+        report.validation["known"]["msp"],
+        detector.score(rendered.dataset()),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    (row,) = csv.DictReader((tmp_path / "history.csv").open())
+    logits = model.predict(rendered.dataset(), verbose=0)[:, :10]
+    right = np.mean(logits.argmax(axis=1) == rendered.labels)
+    assert float(row["val_known_accuracy"]) == pytest.approx(right)
+    # The images that travel with the export are as they were.
+    with np.load(tmp_path / "known_images.npz") as known:
+        assert {image.tobytes() for image in known["images"]} <= {
+            image.tobytes() for image in data.known_validation.images
+        }
+
+
+def test_the_model_card_tells_what_the_exported_the_exported_model_does(exported):
     path, _ = exported
     predictor = exporting.load(path)
     content = predictor.manifest
@@ -181,12 +242,85 @@ def test_the_model_card_tells_what_the_exported_model_does(exported):
     assert "data_dir" not in training and digits.train.fingerprint() in training
 
 
-def test_a_detector_named_by_hand_was_not_chosen_on_validation(run_dir, tmp_path):
-    path, _ = workflows.export(
-        run_dir=run_dir, output=tmp_path / "m", detector="energy"
+VALIDATION_CLASSES = "predictions/validation/known"
+
+
+def copy_with_scores(run_dir, copy, change):
+    """Copies a run, with other arrays in `scores.npz`."""
+    shutil.copytree(run_dir, copy, ignore=shutil.ignore_patterns("saved_model"))
+    with np.load(run_dir / "scores.npz", allow_pickle=False) as scores:
+        arrays = change(dict(scores))
+    files.write_arrays(copy / "scores.npz", arrays)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def of_classes(run_dir, tmp_path_factory):
+    """An export with a detector named by hand and a threshold for each class.
+
+    Two epochs teach the network a few of the classes only, so that the predicted ones
+    of the validation images are made up.
+    """
+    copy = copy_with_scores(
+        run_dir,
+        tmp_path_factory.mktemp("of_classes") / "run",
+        lambda scores: (
+            scores
+            | {VALIDATION_CLASSES: np.arange(len(scores[VALIDATION_CLASSES])) % 10}
+        ),
     )
+    return workflows.export(
+        run_dir=copy,
+        output=copy.parent / "model",
+        detector="energy",
+        method="conformal_per_class",
+        target_acceptance=0.5,
+        operating_points={"strict": 0.8},
+    )
+
+
+def test_a_detector_named_by_hand_was_not_chosen_on_validation(of_classes):
+    path, _ = of_classes
     page = (path / "MODEL_CARD.md").read_text()
     assert "checkpoint and threshold chosen on validation" in page
+
+
+def test_export_takes_thresholds_of_classes_and_operating_points(of_classes, run_dir):
+    path, thresholds = of_classes
+    with np.load(run_dir / "scores.npz", allow_pickle=False) as scores:
+        known = scores["validation/known/energy"]
+        classes = np.arange(len(known)) % 10
+        unknown = scores["validation/unknown/energy"]
+        test, predicted = scores["known/energy"], scores["predictions/known"]
+    assert thresholds == calibration.conformal_per_class(known, classes, 10, 0.5)
+    predictor = exporting.load(path)
+    assert predictor.threshold == thresholds.values
+    point = calibration.conformal(known, 0.8)
+    assert predictor.operating_points == {"strict": point.value}
+    offered = predictor.manifest["operating_points"]["strict"]["guarantee"]
+    assert offered.startswith(point.guarantee)
+    assert f"Of {len(unknown):,} unknown images it accepts" in offered
+    assert offered.split(" (")[0] in (path / "MODEL_CARD.md").read_text()
+    # What the card says of test images is what the thresholds do to them.
+    accepted = predictor.manifest["at_threshold"]["known"]["accepted"]
+    limits = np.float32(thresholds.values)[predicted]
+    assert accepted == np.mean(test <= limits)
+    images = pipelines.load("digits").test.dataset()
+    assert predictor.predict(images)["accepted"].mean() == pytest.approx(
+        accepted, abs=0.01
+    )
+
+
+def test_a_run_without_predicted_classes_says_what_to_do(run_dir, tmp_path):
+    def without(scores):
+        assert scores.pop(VALIDATION_CLASSES).dtype == np.int32
+        return scores
+
+    copy = copy_with_scores(run_dir, tmp_path / "run", without)
+    with pytest.raises(ValueError, match="evaluate it again with ood-evaluate"):
+        workflows.export(
+            run_dir=copy, output=tmp_path / "m", method="conformal_per_class"
+        )
 
 
 def test_known_examples_travel_with_the_export(run_dir, exported):
@@ -201,12 +335,21 @@ def test_known_examples_travel_with_the_export(run_dir, exported):
 
 def test_calibrate_writes_the_next_version(exported):
     path, threshold = exported
-    new, loose = workflows.calibrate(model=path, known="digits", target_acceptance=0.99)
+    new, loose = workflows.calibrate(
+        model=path,
+        known="digits",
+        unknown=["glyphs"],
+        target_acceptance=0.99,
+        operating_points={"strict": 0.8},
+    )
     assert new == path.parent / "2"
     assert loose.value > threshold.value
     manifest = json.loads((new / "manifest.json").read_text())
     assert manifest["threshold"]["value"] == pytest.approx(loose.value)
     assert manifest["at_threshold"] is None
+    strict = manifest["operating_points"]["strict"]
+    assert strict["value"] < threshold.value
+    assert "unknown images it accepts" in strict["guarantee"]
     assert "anew for version 1" in (new / "MODEL_CARD.md").read_text()
 
 
@@ -280,8 +423,8 @@ def test_run_dir_of_another_recipe_is_refused(run_dir):
         ({"overrides": ["block=[1]"]}, "`block` must be one of"),
         ({"overrides": ["loss=[1]"]}, "`loss` must be one of"),
         ({"overrides": ["augment=upside_down"]}, "upside_down"),
-        ({"overrides": ["augment=5"]}, "unknown augmentation 5; there are"),
-        ({"overrides": ["augment=[1]"]}, r"unknown augmentation \[1\]; there are"),
+        ({"overrides": ["augment=5"]}, "unknown augmentation 5; expected"),
+        ({"overrides": ["augment=[1]"]}, r"unknown augmentation \[1\]; expected"),
         ({"overrides": ["filters=8"]}, "`filters` must be a list"),
         ({"overrides": ["filters=[]"]}, "filters"),
         ({"overrides": ["filters=[8,0]"]}, "filters"),
@@ -602,7 +745,7 @@ def test_another_number_of_judges_gets_the_same_images_again(begin, tmp_path):
         (judges[2:], [2600]),
     ):
         data = run_data.load_run_data(tmp_path / "run", ["glyphs"], None, chosen)
-        images = [len(labels) for _, labels in data.unknown_validation]
+        images = [len(labels) for _, labels in data.judging["unknown"]]
         assert sum(images) == sum(counts)
         assert data.settings["data"] == settings["data"]
 
@@ -800,12 +943,21 @@ def test_a_record_that_is_none_is_refused(text, edited):
 
 def test_names_that_nobody_registered_are_said_before_anything_is_read(tmp_path):
     nowhere = {"run_dir": tmp_path / "nowhere", "output": tmp_path / "out"}
-    with pytest.raises(ValueError, match=r"method 'conformel'.*conformal, quantile"):
+    with pytest.raises(ValueError, match=r"method 'conformel'.*conformal, conf"):
         workflows.export(**nowhere, method="conformel")
     with pytest.raises(ValueError, match="'lowest_cost' needs"):
         workflows.calibrate(
             model=tmp_path / "nowhere", known="digits", method="lowest_cost"
         )
+    with pytest.raises(ValueError, match="name sources of them as --unknown"):
+        workflows.calibrate(
+            model=tmp_path / "nowhere",
+            known="digits",
+            method="lowest_cost",
+            prior_unknown=0.1,
+        )
+    with pytest.raises(ValueError, match=r"takes no prior_unknown"):
+        workflows.export(**nowhere, prior_unknown=0.1)
     with pytest.raises(ValueError, match="unknown metric 'fpr98'"):
         workflows.evaluate(
             run_dir=tmp_path / "nowhere", unknown=["glyphs"], further_metrics=["fpr98"]

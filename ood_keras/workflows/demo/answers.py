@@ -10,7 +10,7 @@ import numpy as np
 from ood_keras import export as exporting
 from ood_keras import image_files
 from ood_keras.calibration import Threshold
-from ood_keras.inference import pillow_decoder
+from ood_keras.inference import ground, pillow_decoder
 from ood_keras.pipelines import drawing
 from ood_keras.types import Path
 
@@ -38,6 +38,7 @@ class Answer:
         ood_score: Higher means more likely unknown.
         nearest: Index of the nearest known example, or `None`.
         similarity: Cosine of the features of both, at most 1; `None` without example.
+        hint: What may be wrong with a rejected file, a sentence, or `None`.
     """
 
     image: np.ndarray | None
@@ -48,6 +49,7 @@ class Answer:
     ood_score: float
     nearest: int | None = None
     similarity: float | None = None
+    hint: str | None = None
 
 
 class Demo:
@@ -81,6 +83,12 @@ class Demo:
                 f"{channels}"
             )
         manifest = self.model.manifest
+        if isinstance(self.model.threshold, tuple):
+            raise ValueError(
+                f"the page shows one threshold, and {model} has one for each class. "
+                "Ask it with ood-predict, or give a version with one threshold, as "
+                "ood-calibrate with another --method writes it"
+            )
         points = dict(manifest.get("operating_points", {}))
         if DEFAULT_POINT in points:  # Not to be taken for the model's own threshold.
             points[f"operating point {DEFAULT_POINT}"] = points.pop(DEFAULT_POINT)
@@ -145,7 +153,11 @@ class Demo:
             content, self.model.image_shape, self.model.background
         )
         image = None if pixels is None else pixels / np.float32(255)
-        return self._answer(image, answers)
+        answer = self._answer(image, answers)
+        if answer.accepted or pixels is None or self.examples is None:
+            return answer
+        hint = ground.describe_negative(self.examples.images, pixels[None])
+        return dataclasses.replace(answer, hint=hint)
 
     def _answer(self, image, answers):
         probabilities = answers["probabilities"][0]

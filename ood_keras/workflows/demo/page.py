@@ -363,7 +363,8 @@ _RESULT = """\
 <p><b>{{ "accepted" if answer.accepted else "rejected" }}</b>: score
 {{ digits[0] }} is
 {{ "at or below" if answer.accepted else "above" }} the threshold
-{{ digits[1] }}.</p></div>
+{{ digits[1] }}.</p>
+{% if answer.hint %}<p>{{ answer.hint }}</p>{% endif %}</div>
 <figure><img src="{{ seen }}" alt="the image"><figcaption>what the model saw
 </figcaption></figure>
 {% if nearest %}<figure><img src="{{ nearest[0] }}" alt="a known image">

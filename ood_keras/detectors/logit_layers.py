@@ -1,0 +1,238 @@
+"""Which layer makes the logits of a model, and what it makes before its softmax."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from ood_keras.types import DType, Outputs, Tensor
+
+# Input and output of each layer that ran, in the order in which they ended.
+Calls = dict[keras.layers.Layer, tuple[Any, Any]]
+
+_SOFTMAXES = keras.activations.softmax, keras.activations.log_softmax
+
+
+def find(calls: Calls, output: Tensor) -> tuple[keras.layers.Layer, int]:
+    """The layer whose logits are, or whose softmax gives, the model's output.
+
+    Returns:
+        `(layer, number)`: and which of its outputs, in the order of `keras.tree`.
+    """
+    normalise = find_normalisation(output)
+    # Leaves first: only they show the kernel that feeds the logits. A layer comes
+    # before the layers inside of it, which end earlier.
+    leaves_first = sorted(reversed(calls), key=lambda layer: not _is_leaf(layer))
+    outputs = (
+        (layer, number, made)
+        for layer in leaves_first
+        for number, made in enumerate(keras.tree.flatten(calls[layer][1]))
+    )
+    for layer, number, made in outputs:
+        inputs = calls[layer][0]
+        if not hasattr(made, "shape") or made.shape != output.shape:
+            continue
+        if normalise is not None:
+            if is_softmax(layer, inputs, made):
+                made = _before_activation(layer, inputs)
+            # The logarithm of a softmax gives itself again.
+            if normalise is ops.log_softmax and _equal(made, output, output.dtype):
+                continue
+            made = normalise(_float32(made))
+        if _equal(made, output, output.dtype):
+            check_no_sigmoid(layer)
+            return layer, number
+    names = ", ".join(layer.name for layer in calls)
+    raise ValueError(
+        "could not find the layer that makes the logits: no layer's output is the "
+        "model's output, or gives it by a softmax. Name it with logits=...; layers "
+        f"that run: {names or 'none. Layers inside of a tf.function are not seen'}"
+    )
+
+
+def check_no_sigmoid(layer: keras.layers.Layer) -> None:
+    """Raises a ValueError if a layer ends in a sigmoid."""
+    if getattr(layer, "activation", None) is keras.activations.sigmoid:
+        raise ValueError(
+            f"layer {layer.name!r} ends in a sigmoid, but scores are of a softmax over "
+            "the classes. Train with one logit per class, two where there are two "
+            "classes, and no activation or a softmax; or name a layer that gives such "
+            "logits with logits=..."
+        )
+
+
+def find_output(output: Any) -> Tensor:
+    """The logits or probabilities `(batch, classes)` of a model."""
+    found = output
+    if isinstance(output, dict):
+        found = output.get("logits", output)
+    tensors = keras.tree.flatten(found)
+    found = tensors[0] if len(tensors) == 1 else None
+    if found is None or not hasattr(found, "shape") or len(found.shape) != 2:
+        served = isinstance(output, dict) and {"ood_score", "accepted"} <= set(output)
+        raise ValueError(
+            "the model must have one output, logits or probabilities of shape "
+            "(batch, classes), or a dict with such logits under the key 'logits'. "
+            f"Received: {_describe(output)}. "
+            + (
+                "This is the answer of an exported model, which has no logits; take "
+                'keras.layers.TFSMLayer(path, call_endpoint="features") of it, or '
+                "export.load(path), which has a detector and a threshold already"
+                if served
+                else "Name the layer that makes the logits with logits=..., or give "
+                "the detector a keras.Model of the part that classifies"
+            )
+        )
+    output = found
+    check_numbers(output)
+    return output
+
+
+def find_normalisation(tensor: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """The function that makes such numbers: softmax, its logarithm, or `None`."""
+    values = ops.convert_to_numpy(_float32(tensor))
+    if np.all(values >= 0) and np.allclose(values.sum(-1), 1, atol=1e-2):
+        return ops.softmax
+    if np.all(values <= 0) and np.allclose(np.exp(values).sum(-1), 1, atol=1e-2):
+        return ops.log_softmax
+    return None
+
+
+def find_number(layer: keras.layers.Layer, output: Any) -> int:
+    """Which of the outputs of a named layer the logits are, in the order of Keras."""
+    tensors = keras.tree.flatten(output)
+    if isinstance(output, dict) and "logits" in output:
+        return next(i for i, each in enumerate(tensors) if each is output["logits"])
+    only_tensor(layer, output)
+    return 0
+
+
+def only_tensor(layer: keras.layers.Layer, output: Any) -> Tensor:
+    """Returns the tensor of a layer with one output; raises a ValueError for more."""
+    tensors = keras.tree.flatten(output)
+    if len(tensors) != 1:
+        raise ValueError(
+            f"layer {layer.name!r} has {len(tensors)} outputs: {_describe(output)}. "
+            "Name a layer with one output, or one that gives a dict with logits"
+        )
+    return tensors[0]
+
+
+def _describe(output: Any) -> str:
+    """The shapes of outputs, as text."""
+    return str(keras.tree.map_structure(lambda each: tuple(each.shape), output))
+
+
+def find_classifier(calls: Calls, logits: keras.layers.Layer) -> keras.layers.Layer:
+    """The last layer with weights up to `logits`: its input are the features."""
+    ran = [layer for layer in calls if _is_leaf(layer)]
+    if logits not in ran:
+        return logits
+    ran = ran[: ran.index(logits) + 1]
+    return next((layer for layer in reversed(ran) if layer.weights), logits)
+
+
+def _is_leaf(layer: keras.layers.Layer) -> bool:
+    """Whether nothing inside of `layer` is looked at: an activation may be a layer."""
+    parts = layer._flatten_layers(include_self=False)
+    return has_kernel(layer) or not parts or not layer.weights
+
+
+def has_kernel(layer: keras.layers.Layer) -> bool:
+    """Whether a layer multiplies by a kernel: a convolution, say, or `Dense`."""
+    return getattr(layer, "kernel", None) is not None
+
+
+def compute(
+    layer: keras.layers.Layer, inputs: Any, output: Tensor, undo_softmax: bool
+) -> Tensor:
+    """What `layer` makes, float32; before its softmax, if that is to be undone."""
+    return _before_activation(layer, inputs) if undo_softmax else _float32(output)
+
+
+def is_softmax(layer: keras.layers.Layer, inputs: Any, output: Tensor) -> bool:
+    """Whether `output` is a softmax of what `layer` makes before its activation.
+
+    The logarithm of a softmax counts as one.
+    """
+    # A subclass may do something else.
+    if type(layer) is keras.layers.Softmax or (
+        type(layer) in (keras.layers.Activation, keras.layers.Dense)
+        and layer.activation in _SOFTMAXES
+    ):
+        return True
+    # Other functions are known by what they do: `tf.nn.softmax`, say, or a `Lambda`.
+    before = _before_activation(layer, inputs)
+    if before is None or before.shape != output.shape:
+        return False
+    return any(
+        _equal(function(before), output, output.dtype)
+        for function in (ops.softmax, ops.log_softmax)
+    )
+
+
+def _before_activation(layer, inputs):
+    if isinstance(layer, keras.layers.Dense):
+        if layer.quantization_mode is not None:
+            return _float32(_without_activation(layer).quantized_call(inputs))
+        kernel, bias = kernel_and_bias(layer)
+        return ops.matmul(_float32(inputs), kernel) + bias
+    return _float32(inputs) if hasattr(inputs, "shape") else None
+
+
+def _without_activation(layer):
+    """A twin of a quantised layer, with its weights and the way it scales them."""
+    twin = object.__new__(type(layer))
+    vars(twin).update(vars(layer), activation=None)
+    return twin
+
+
+def kernel_and_bias(layer: keras.layers.Layer) -> tuple[Tensor, Tensor]:
+    """Of a `Dense` layer, or of a convolution of 1 x 1 pixels."""
+    kernel = ops.reshape(_float32(layer.kernel), layer.kernel.shape[-2:])
+    if layer.use_bias:
+        return kernel, _float32(layer.bias)
+    return kernel, ops.zeros((kernel.shape[-1],), "float32")
+
+
+def feeds_head(
+    classifier: keras.layers.Layer, own_output: Any, outputs: Outputs
+) -> bool:
+    """Whether the kernel and bias of `classifier` make the logits of the features."""
+    if isinstance(classifier, keras.layers.Conv2D):
+        if tuple(classifier.kernel_size) != (1, 1):
+            return False
+    elif not isinstance(classifier, keras.layers.Dense):
+        return False
+    kernel, bias = kernel_and_bias(classifier)
+    if outputs["features"].shape[-1] != kernel.shape[0]:
+        return False
+    logits = ops.matmul(outputs["features"], kernel) + bias
+    # It may round more than what follows it, under mixed precision.
+    return _equal(logits, outputs["logits"], own_output.dtype)
+
+
+def check_numbers(tensor: Tensor) -> None:
+    """Raises a ValueError if a model gave NaN."""
+    if np.any(np.isnan(ops.convert_to_numpy(_float32(tensor)))):
+        raise ValueError(
+            "the model gives NaN for images in [0, 1]. Look for weights that diverged, "
+            "then train again with a lower learning rate or take an earlier checkpoint"
+        )
+
+
+def _equal(left: Tensor, right: Tensor, dtype: DType) -> bool:
+    """Whether two results of the same formula agree as far as `dtype` allows."""
+    left = ops.convert_to_numpy(ops.cast(left, "float32"))
+    right = ops.convert_to_numpy(ops.cast(right, "float32"))
+    if left.shape != right.shape:
+        return False
+    tolerance = 1e-4 if keras.backend.standardize_dtype(dtype) == "float32" else 2e-2
+    scale = max(np.max(np.abs(right)), 1e-30)
+    return np.allclose(left, right, rtol=0, atol=tolerance * scale)
+
+
+def _float32(tensor: Tensor) -> Tensor:
+    return ops.cast(tensor, "float32")

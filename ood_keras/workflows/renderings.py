@@ -1,0 +1,129 @@
+"""Measures what renderings of test images do to an exported model."""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from ood_keras import export as exporting
+from ood_keras import pipelines
+from ood_keras.calibration import any_threshold
+from ood_keras.evaluation import page, rendering_figures, under_renderings
+from ood_keras.files import atomic_file, write_json
+from ood_keras.inference.shipped_models import locate
+from ood_keras.metrics import RankedScores
+from ood_keras.types import Json, Path
+from ood_keras.workflows import run_data
+
+# A table of more would not be read.
+_MAX_CLASSES = 100
+
+
+def measure_renderings(
+    *,
+    model: Path,
+    unknown: Sequence[str],
+    output: Path,
+    known: str | None = None,
+    data_dir: Path | None = None,
+    short: bool = False,
+    num_images: int | None = None,
+) -> Json:
+    """Measures an exported model on test images in many renderings, at its threshold.
+
+    Args:
+        model: Name of a shipped model, or `DIR/VERSION`.
+        unknown: Specs of the unknown test sources.
+        output: Receives `renderings.json`, `renderings.png` and, of the full suite,
+            `rendering_curves.png`.
+        known: Spec of the known test source; default: the one that the model was
+            trained on.
+        data_dir: The folder of the data sets.
+        short: Only one mild strength of each sort.
+        num_images: How many images of each source; see `under_renderings.measure`.
+
+    Returns:
+        The content of `renderings.json`: what `UnderRenderings.at` returns, with
+        "model", "seen", "data", "versions" and "classes", `{SOURCE: {CLASS: {"images",
+        "accepted", "auroc"}}}` of all untouched test images: some unknown classes look
+        like known ones.
+
+    Raises:
+        ValueError: the manifest does not say what the model was trained on, and `known`
+            was not given; or the classes of `known` are not those of the model.
+    """
+    predictor = exporting.load(locate(model))
+    manifest = predictor.manifest
+    training = manifest.get("training") or {}
+    known = known or training.get("known")
+    if known is None:
+        raise ValueError(
+            f"{model} does not say what it was trained on; name its known test source, "
+            "as --known"
+        )
+    source = pipelines.load(known, data_dir=data_dir, image_shape=predictor.image_shape)
+    if len(source.class_names) != len(predictor.class_names):
+        raise ValueError(
+            f"{known} has {len(source.class_names)} classes, {model} has "
+            f"{len(predictor.class_names)}: its accuracy would mean nothing"
+        )
+    sources = run_data.load_unknown(unknown, source, data_dir)
+    tests = {spec: one.whole_test() for spec, one in zip(unknown, sources, strict=True)}
+    found = under_renderings.measure_exported(
+        predictor,
+        known=(known, source.test.dataset()),
+        unknown={spec: split.dataset() for spec, split in tests.items()},
+        short=short,
+        num_images=num_images,
+    )
+    name = manifest["detector"]["name"]
+    threshold = any_threshold.from_dict(manifest["threshold"])
+    result = {
+        **found.at({name: threshold}),
+        "model": {
+            "name": str(model),
+            "recipe": training.get("recipe", {}).get("name"),
+            "seed": training.get("seed"),
+            "unknown": training.get("unknown", []),
+        },
+        "classes": _measure_classes(predictor, source.test, tests),
+        "seen": run_data.find_seen(unknown, training.get("unknown", [])),
+        "data": run_data.fingerprint([source.test, *tests.values()]),
+        "versions": page.versions(),
+    }
+    measured = result["detectors"][name]
+    pictures = {"renderings": rendering_figures.accepted(measured, found.pictures)}
+    if not short:
+        pictures["rendering_curves"] = rendering_figures.curves({name: measured})
+    output = pathlib.Path(output)
+    for title, figure in pictures.items():
+        with atomic_file(output / f"{title}.png") as path:
+            figure.savefig(path)
+    write_json(output / "renderings.json", result)
+    return result
+
+
+def _measure_classes(predictor, known, tests):
+    """What becomes of each class of the unknown sources that have classes."""
+    named = {
+        spec: split
+        for spec, split in tests.items()
+        if 1 < split.num_classes <= _MAX_CLASSES and np.all(split.labels >= 0)
+    }
+    if not named:
+        return {}
+    known_scores = predictor.predict(known.dataset())["ood_score"]
+    measured = {}
+    for spec, split in named.items():
+        answer = predictor.predict(split.dataset())
+        measured[spec] = {}
+        for label, name in enumerate(split.class_names):
+            rows = split.labels == label
+            if rows.any():
+                ranked = RankedScores(known_scores, answer["ood_score"][rows])
+                measured[spec][name] = {
+                    "images": int(rows.sum()),
+                    "accepted": float(answer["accepted"][rows].mean()),
+                    "auroc": ranked.measure("auroc"),
+                }
+    return measured

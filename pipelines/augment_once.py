@@ -1,0 +1,62 @@
+"""A split whose images went through an augmentation, once and for all."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from ood_keras.pipelines import augmentations, preprocessing
+from ood_keras.pipelines.split import Split
+from ood_keras.types import Tensor
+
+_BATCH_SIZE = 512
+
+
+def augment_once(
+    split: Split,
+    augment: str | Callable[[Tensor, Tensor], Tensor],
+    *,
+    seed: int = 0,
+) -> Split:
+    """Returns the split with every image changed by an augmentation, always alike.
+
+    For images that choose or that a detector is fitted on, where the classifier is to
+    be judged in random renderings and not only as the images were scanned.
+
+    Args:
+        split: The images, known or unknown.
+        augment: Name of an augmentation, see `augmentations.names`, or such a
+            function, of a float32 batch in [0, 1] and an int32 seed `(2,)`.
+        seed: Decides the changes.
+
+    Returns:
+        A `Split` with the same labels and uint8 images; its fingerprint is another.
+
+    Raises:
+        ValueError: there is no augmentation of this name.
+
+    Example:
+
+    >>> rendered = augment_once(known.validation, "random_rendering")
+    >>> len(rendered) == len(known.validation)
+    True
+    """
+    function = augmentations.get(augment) if isinstance(augment, str) else augment
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((None, *split.image_shape), tf.uint8),
+            tf.TensorSpec((2,), tf.int32),
+        ],
+        autograph=False,
+    )
+    def change(images, batch_seed):
+        changed = function(preprocessing.to_float(images), batch_seed)
+        return tf.cast(tf.round(tf.clip_by_value(changed, 0.0, 1.0) * 255), tf.uint8)
+
+    images = np.empty_like(split.images)
+    for number, start in enumerate(range(0, len(split), _BATCH_SIZE)):
+        rows = slice(start, start + _BATCH_SIZE)
+        images[rows] = change(split.images[rows], [seed, number]).numpy()
+    return dataclasses.replace(split, images=images)

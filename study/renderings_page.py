@@ -1,0 +1,177 @@
+"""What the docs say about renderings, from the files of `ood-robustness --model`."""
+
+import json
+import pathlib
+
+from ood_keras.study import markdown
+from ood_keras.types import Json
+
+# Letters that look like a digit by their shape. They are those that a trial with
+# renderings accepted most, of test letters; they split a row and choose nothing.
+LIKE_DIGITS = frozenset("BGILOQSYZ")
+_LETTERS = "emnist/letters"
+
+
+def page(folder: pathlib.Path) -> str:
+    """Returns the text of `docs/renderings.md`.
+
+    Args:
+        folder: `pathlib.Path` with a folder for each model, as the page should name it
+            from the repository's root.
+    """
+    results = [_describe(path) for path in sorted(folder.glob("*/renderings.json"))]
+    known: dict[str, list[Json]] = {}
+    for result in results:
+        known.setdefault(result["known"]["source"], []).append(result)
+    return markdown.render(
+        "renderings",
+        folder=folder,
+        known={source: _compare(models) for source, models in known.items()},
+        like_digits=sorted(LIKE_DIGITS),
+    )
+
+
+def _describe(path: pathlib.Path) -> Json:
+    """One model: its file, with its only detector's numbers and its name."""
+    result = json.loads(path.read_text(encoding="utf-8"))
+    ((detector, measured),) = result["detectors"].items()
+    return {
+        **result,
+        "name": path.parent.name,
+        "folder": path.parent,
+        "detector": detector,
+        "measured": measured,
+    }
+
+
+def _compare(models: list[Json]) -> Json:
+    """The tables of all models of one known source, side by side."""
+    sources = list(models[0]["measured"]["summary"]["auroc"])
+    return {
+        "models": models,
+        "shares": markdown.Table(
+            ["model", *_SHARES],
+            [[model["name"], *_list_shares(model)] for model in models],
+        ),
+        "auroc": markdown.Table(
+            [
+                "unknown",
+                *(f"{model['name']}: {kind}" for model in models for kind in _KINDS),
+            ],
+            [
+                [_mark(source, models), *_list_auroc(models, source)]
+                for source in sources
+            ],
+        ),
+        "steps": markdown.Table(
+            [
+                "rendering",
+                *(f"{model['name']}: {share}" for model in models for share in _STEP),
+            ],
+            [
+                [rows[0]["title"], *(cell for row in rows for cell in _list_step(row))]
+                for rows in zip(
+                    *(model["measured"]["steps"] for model in models), strict=True
+                )
+            ],
+        ),
+        "letters": _compare_letters(models),
+        "pictures": [
+            markdown.show_picture(model["folder"], "renderings.png", _PICTURE)
+            for model in models
+        ],
+    }
+
+
+_SHARES = (
+    "threshold accepts",
+    "known accepted, untouched",
+    "mild renderings, mean",
+    "worst",
+    "classified right, mild, mean",
+    "worst ",
+)
+_KINDS = ("untouched", "mild", "all")
+_STEP = ("accepted", "right")
+_PICTURE = "Shares accepted in each rendering; to the left, known images as they look"
+
+
+def _list_shares(model: Json) -> list[str]:
+    measured = model["measured"]
+    accepted, accuracy = (
+        measured["summary"][name] for name in ("accepted", "accuracy")
+    )
+    values = (
+        measured["target_acceptance"],
+        measured["steps"][0]["known"]["accepted"],
+        accepted["mean"],
+        accepted["worst"],
+        accuracy["mean"],
+        accuracy["worst"],
+    )
+    return list(map(markdown.percent, values))
+
+
+def _list_auroc(models: list[Json], source: str) -> list[str]:
+    return [
+        markdown.percent(model["measured"]["summary"]["auroc"][source][kind])
+        for model in models
+        for kind in ("untouched", "mild", "full_spectrum")
+    ]
+
+
+def _list_step(row: Json) -> list[str]:
+    return [markdown.percent(row["known"][share]) for share in ("accepted", "accuracy")]
+
+
+def _mark(source: str, models: list[Json]) -> str:
+    is_seen = any(source in model["seen"] for model in models)
+    return f"{source}{markdown.SEEN}" if is_seen else source
+
+
+def _compare_letters(models: list[Json]) -> Json | None:
+    """Letters that look like digits apart from those that do not."""
+    measured = [model["classes"].get(_LETTERS) for model in models]
+    if not all(measured):
+        return None
+    rows = []
+    for name in sorted(measured[0]):
+        values = [classes[name]["accepted"] for classes in measured]
+        rows.append([name, *map(markdown.percent, values)])
+    return {
+        "table": markdown.Table(["letter", *(model["name"] for model in models)], rows),
+        "groups": markdown.Table(
+            [
+                "letters",
+                *(
+                    f"{model['name']}: {what}"
+                    for model in models
+                    for what in ("accepted", "AUROC")
+                ),
+            ],
+            [
+                [
+                    title,
+                    *(cell for classes in measured for cell in _pool(classes, chosen)),
+                ]
+                for title, chosen in (
+                    ("all", lambda name: True),
+                    ("like a digit by shape", lambda name: name in LIKE_DIGITS),
+                    ("no digit by shape", lambda name: name not in LIKE_DIGITS),
+                )
+            ],
+        ),
+    }
+
+
+def _pool(classes: Json, chosen) -> list[str]:
+    """Acceptance and AUROC of some classes taken together.
+
+    Both are means over unknown images, so those of all are the weighted mean.
+    """
+    kept = [row for name, row in classes.items() if chosen(name)]
+    total = sum(row["images"] for row in kept)
+    return [
+        markdown.percent(sum(row["images"] * row[what] for row in kept) / total)
+        for what in ("accepted", "auroc")
+    ]
