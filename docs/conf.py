@@ -7,6 +7,7 @@ import shutil
 
 from ood_keras._version import __version__
 
+_DOCS = pathlib.Path(__file__).parent
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 project = "ood_keras"
@@ -27,8 +28,15 @@ html_static_path = []
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 4
-# Notebooks are committed with their outputs, which a test keeps current.
-nb_execution_mode = "off"
+# The guides run here, once for each state of their code: remove build/.jupyter_cache to
+# run them again on another state of the library. Notebooks are committed with their
+# outputs, which a test keeps current.
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(_DOCS.parent / "build" / ".jupyter_cache")
+nb_execution_excludepatterns = ["notebooks/*"]
+nb_execution_timeout = 300
+nb_execution_raise_on_error = True
+nb_output_stderr = "remove"  # TensorFlow's remarks on the machine.
 
 autosummary_generate = True
 autodoc_typehints = "description"
@@ -42,7 +50,6 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 # Sphinx reads nothing outside its folder, and a link is no help on every system.
-_DOCS = pathlib.Path(__file__).parent
 shutil.copytree(_DOCS.parent / "notebooks", _DOCS / "notebooks", dirs_exist_ok=True)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = -1
 UNKNOWN_LABEL = "__unknown__"
-# The `ood_score` of what an exported model takes for no image, and must never accept:
+# The `ood_score` of invalid input (NaN, out of range, undecodable), always rejected:
 # the largest float32 and not infinity, which JSON, and so the REST interface of a
 # server, cannot carry.
 REJECTED_SCORE = (2 - 2**-23) * 2.0**127

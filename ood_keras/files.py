@@ -281,7 +281,7 @@ def _exists_error(path: pathlib.Path) -> FileExistsError:
 
 
 def _flush(path: pathlib.Path) -> None:
-    with open(path, "rb") as file:
+    with open(path, "r+b") as file:  # Windows flushes only what may be written.
         os.fsync(file.fileno())
 
 

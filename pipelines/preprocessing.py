@@ -105,8 +105,8 @@ def random_shift(images: Tensor, seed: Tensor, *, max_pixels: int = 2) -> Tensor
 def random_shift_flip(images: Tensor, seed: Tensor, *, max_pixels: int = 2) -> Tensor:
     """`random_shift`, and a mirror image from left to right with probability 1/2.
 
-    For things that have no sides, such as clothes; the mirror image of a digit is none.
-    Stateless.
+    For things that have no sides, such as clothes; the mirror image of a digit is not a
+    digit. Stateless.
 
     Args:
         images: float32 `(batch, height, width, channels)` in [0, 1].

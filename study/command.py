@@ -5,7 +5,9 @@
   ood-study --study=table1 --data_dir=DIR --output_dir=results/table1
   ood-study --study=table1 --output_dir=results/table1 --summary
 
-my_study.py is a file of yours that says STUDY = study.Study(...), see docs/extend.md.
+my_study.py is a file of yours that says STUDY = study.Study(...), see
+docs/guides/extend.md.
+
 table1 is the paper's Table 1 with its baselines and its ablation. On one core, a run
 takes some ten minutes (MNIST) or half an hour (Fashion-MNIST), three times as long for
 Confident-Classifier and where a training has three times the epochs, and all of them

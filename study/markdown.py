@@ -93,6 +93,22 @@ def show_picture(folder: pathlib.Path, name: str, text: str) -> str:
     return f"![{text}]({folder.name}/{name})\n\n*{text}*"
 
 
+def show_result(folder: pathlib.Path, name: str, text: str) -> str:
+    """Returns the Markdown of a picture in `results/`, for a page in `docs/`.
+
+    Args:
+        folder: The picture's folder, from the repository's root.
+        name: The file's name.
+        text: What it shows.
+
+    Returns:
+        "" if there is no such file.
+    """
+    if not (folder / name).is_file():
+        return ""
+    return f"![{text}](../{folder}/{name})\n\n*{text}*"
+
+
 def render(template: str, **values: Any) -> str:
     """Returns the text that a template makes of values.
 

@@ -31,6 +31,35 @@ def page(folder: pathlib.Path) -> str:
     )
 
 
+def quote(folder: pathlib.Path) -> str:
+    """Returns what the README says: every model, untouched and in other renderings.
+
+    Args:
+        folder: As for `page`.
+    """
+    rows = []
+    for path in sorted(folder.glob("*/renderings.json")):
+        model = _describe(path)
+        measured = model["measured"]
+        accepted = measured["summary"]["accepted"]
+        aurocs = measured["summary"]["auroc"].values()
+        values = (
+            measured["steps"][0]["known"]["accepted"],
+            accepted["mean"],
+            accepted["worst"],
+            *(min(row[kind] for row in aurocs) for kind in _COLUMNS),
+        )
+        rows.append([model["name"], *map(markdown.format_percent, values)])
+    header = ["model", "known accepted, untouched", "mild, mean", "mild, worst"]
+    header += ["lowest AUROC, untouched", "mild", "all renderings"]
+    return markdown.render("renderings_quote", table=markdown.Table(header, rows))
+
+
+def is_written(folder: pathlib.Path) -> bool:
+    """Whether a folder holds such results."""
+    return any(folder.glob("*/renderings.json"))
+
+
 def _describe(path: pathlib.Path) -> Json:
     """One model: its file, with its only detector's numbers and its name."""
     result = json.loads(path.read_text(encoding="utf-8"))
@@ -77,21 +106,22 @@ def _compare(models: list[Json]) -> Json:
         ),
         "letters": _compare_letters(models),
         "pictures": [
-            markdown.show_picture(model["folder"], "renderings.png", _PICTURE)
+            markdown.show_result(model["folder"], "renderings.png", _PICTURE)
             for model in models
         ],
     }
 
 
 _SHARES = (
-    "threshold accepts",
-    "known accepted, untouched",
-    "mild renderings, mean",
-    "worst",
-    "classified right, mild, mean",
-    "worst ",
+    "asked of the threshold",
+    "accepted, untouched",
+    "accepted, mild renderings",
+    "in the worst",
+    "classified right, mild renderings",
+    "in the worst",
 )
 _KINDS = ("untouched", "mild", "all")
+_COLUMNS = ("untouched", "mild", "full_spectrum")
 _STEP = ("accepted", "right")
 _PICTURE = "Shares accepted in each rendering; to the left, known images as they look"
 
@@ -116,7 +146,7 @@ def _list_auroc(models: list[Json], source: str) -> list[str]:
     return [
         markdown.format_percent(model["measured"]["summary"]["auroc"][source][kind])
         for model in models
-        for kind in ("untouched", "mild", "full_spectrum")
+        for kind in _COLUMNS
     ]
 
 

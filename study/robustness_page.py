@@ -50,14 +50,8 @@ def _describe(path: pathlib.Path) -> Json:
             {"title": title, "run": network["run"], **_measure(network)}
             for title, network in result["networks"].items()
         ],
-        "picture": functools.partial(_show_picture, path.parent),
+        "picture": functools.partial(markdown.show_result, path.parent),
     }
-
-
-def _show_picture(folder: pathlib.Path, name: str, text: str) -> str:
-    if not (folder / name).is_file():
-        return ""
-    return f"![{text}](../{folder}/{name})\n\n*{text}*"
 
 
 def _measure(network: Json) -> Json:

@@ -55,7 +55,7 @@ def pages() -> dict[pathlib.Path, str]:
         }
     if any(_ROBUSTNESS.glob("*/robustness.json")):
         written[pathlib.Path("docs/robustness.md")] = robustness_page.page(_ROBUSTNESS)
-    if any(_RENDERINGS.glob("*/renderings.json")):
+    if renderings_page.is_written(_RENDERINGS):
         written[pathlib.Path("docs/renderings.md")] = renderings_page.page(_RENDERINGS)
     return written
 
@@ -83,12 +83,15 @@ def insert_results(page: str) -> str:
 
 
 def _lines(folder: pathlib.Path) -> str:
-    from ood_keras.study import summary, table1_page
+    from ood_keras.study import renderings_page, summary, table1_page
 
     if summary.is_written(folder):
         return table1_page.quote(folder)
+    if renderings_page.is_written(folder):
+        return renderings_page.quote(folder)
     raise ValueError(
-        f"{folder} holds no results: expected study.json of a study. Run this in the "
+        f"{folder} holds no results: expected study.json of a study, or */"
+        "renderings.json. Run this in the "
         "repository's root, or correct the page's marker"
     )
 

@@ -1,4 +1,4 @@
-"""What docs/extend.md shows is done as it says."""
+"""What docs/guides/extend.md shows is done as it says."""
 
 import pathlib
 import re
@@ -15,7 +15,7 @@ from ood_keras.pipelines import augmentations
 from ood_keras.pipelines.sources import registry as source_registry
 from ood_keras.tools import app
 
-PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs/extend.md"
+PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs/guides/extend.md"
 
 
 @pytest.fixture

@@ -327,6 +327,19 @@ def test_all_works_without_fcntl_but_what_must_not_run_twice(tmp_path):
     assert leftovers(tmp_path) == [".lock", "1", "a", "b", "run"]
 
 
+def test_what_is_flushed_is_open_for_writing(tmp_path, monkeypatch):
+    """Windows fails otherwise."""
+    fsync = os.fsync
+
+    def windows_fsync(descriptor):
+        os.write(descriptor, b"")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", windows_fsync)
+    files.write_text(tmp_path / "a", "a")
+    assert (tmp_path / "a").read_text() == "a"
+
+
 def test_locks_have_one_owner():
     root = pathlib.Path(__file__).resolve().parents[1]
     users = [

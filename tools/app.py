@@ -29,7 +29,7 @@ def new_flags() -> flags.FlagValues:
         [],
         "Python modules of your own, by name, that register detectors, metrics, data "
         "sources, augmentations, training methods or threshold methods; see "
-        "docs/extend.md.",
+        "docs/guides/extend.md.",
         flag_values=values,
     )
     return values
@@ -222,7 +222,7 @@ def _check_given_once(flag_values: flags.FlagValues) -> None:
 
 
 def show_warnings(name: str) -> None:
-    """Has warnings of this package shown as a line each, without a place in the code.
+    """Shows warnings of this package as one line each, without the place in the code.
 
     Args:
         name: The command, which begins the line.

@@ -4,9 +4,9 @@
   ood-predict --model=saved_models/mnist/1 --output=answers.csv PICTURES/
 
 A PATH is a PNG or JPEG file; an IDX or a TFRecord file, packed by gzip or zlib or not;
-a folder, which is searched at any depth; or a glob in quotes. What a file is its bytes
-say, whatever it is called. There may be any number of images: they pass in constant
-memory. Files of other kinds in folders are left out, and counted at the end.
+a folder, which is searched at any depth; or a glob in quotes. Files are recognised by
+their bytes, whatever they are called. There may be any number of images: they pass in
+constant memory. Files of other kinds in folders are left out, and counted at the end.
 
 Prints one line per image: the class, or __unknown__ when the model rejects the image;
 its ood_score (higher means more likely unknown); and whether there was an image at all.

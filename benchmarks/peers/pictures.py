@@ -1,4 +1,4 @@
-"""The pictures of docs/detectors.md, from peers.json and from scores.
+"""The pictures of the guides to detectors and thresholds, from peers.json and scores.
 
   python benchmarks/peers/pictures.py --data_dir=../shared/data
 

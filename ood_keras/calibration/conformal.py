@@ -36,8 +36,8 @@ def conformal(known_scores: Scores, target_acceptance: float = 0.95) -> Threshol
 
     Raises:
         ValueError: fewer than `smallest_num_images(target_acceptance)` scores, NaN
-            scores, an infinite threshold or the score of what is no image, or a target
-            outside (0, 1).
+            scores, an infinite threshold or one at the score of invalid input, or a
+            target outside (0, 1).
 
     Example:
 

@@ -25,18 +25,18 @@ def lowest_cost(
 
     The cost at a threshold is `(1 - prior) cost_false_reject P(reject | known) + prior
     cost_false_accept P(accept | unknown)`; with a prior of 0.5 and equal costs this is
-    the threshold of the detection error. The prior is that of the stream to come and
-    not the ratio of the sets. The threshold lies halfway between two neighbouring
-    scores (just above all of them to accept everything, just below to accept nothing),
-    and is the strictest of those with the lowest cost. Scores are rounded to float32,
-    in which every format decides.
+    the threshold of the detection error. The prior is the share of unknown images to
+    come, not their share in the given sets. The threshold lies halfway between two
+    neighbouring scores (just above all of them to accept everything, just below to
+    accept nothing), and is the strictest of those with the lowest cost. Scores are
+    rounded to float32, in which every format decides.
 
     Args:
         known_scores: `ood_score`s of known validation images `(num_known,)`, higher
             means more likely unknown.
         unknown_scores: `ood_score`s of unknown validation images `(num_unknown,)`, from
-            sources used in training, never from a test set. The result is only as good
-            as they are like the unknown images to come.
+            sources used in training, never from a test set. The result is only as
+            good as these resemble the unknown images to come.
         prior_unknown: Fraction of images to come that are unknown, in (0, 1).
         cost_false_accept: Cost of accepting an unknown image, above 0, in any unit.
         cost_false_reject: Cost of rejecting a known image, above 0, in the same unit.
@@ -86,7 +86,7 @@ def lowest_cost(
 
 
 def _as_float32(scores: Scores, name: str) -> np.ndarray:
-    """Float32 scores; what an exported model gives what is no image is infinite."""
+    """Float32 scores; the score of invalid input counts as infinite."""
     scores = as_float32(check_scores(scores, name))
     return np.where(scores == REJECTED_SCORE, np.float32(np.inf), scores)
 

@@ -17,7 +17,7 @@ from ood_keras.types import Json, Scores
 
 @dataclasses.dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold, and what it lets through; `str()` is a sentence on each.
+    """A threshold and the unknown images that it accepts; `str()` says both.
 
     Args:
         threshold: The `Threshold`.
@@ -62,13 +62,14 @@ def operating_points(
     targets: Sequence[float] = (0.9, 0.95, 0.99),
     method: Callable[[Scores, float], Threshold] | str = conformal,
 ) -> list[OperatingPoint]:
-    """Thresholds at several target acceptances, with the unknown each lets through.
+    """Thresholds at several target acceptances, with the unknown images each accepts.
 
     Args:
         known_scores: `ood_score`s of known validation images `(num_known,)`, higher
             means more likely unknown.
         unknown_scores: `ood_score`s of unknown validation images `(num_unknown,)`,
-            never from a test set; they choose nothing here, but you will.
+            never from a test set: the thresholds do not depend on them, but your
+            choice among these will.
         targets: Fractions of known images to accept.
         method: `conformal`, `quantile`, another function like them, or a name.
 

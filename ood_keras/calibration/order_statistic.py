@@ -13,8 +13,8 @@ def above_kth_smallest(scores: np.ndarray, k: int) -> float:
 
     Raises:
         ValueError: the score is infinite, so that the threshold would accept everything
-            or nothing, or beyond float32, or the score that exported models give what
-            is no image.
+            or nothing, or beyond float32, or the score that exported models give
+            invalid input.
     """
     value = np.partition(scores, k - 1)[k - 1]
     if np.isinf(value):
@@ -34,7 +34,7 @@ def above_kth_smallest(scores: np.ndarray, k: int) -> float:
     if narrow == REJECTED_SCORE:
         raise ValueError(
             f"{np.sum(scores == narrow)} of {len(scores)} known scores are {narrow}, "
-            "which exported models give what they take for no image, so that the "
+            "which exported models give invalid input, so that the "
             "threshold would reject nothing. Look at `valid` of their answers: images "
             "are floats in [0, 1], so divide bytes by 255"
         )
@@ -64,8 +64,8 @@ def just_above(scores: np.ndarray, score: float) -> float:
         score: A finite one of them, or any other number that float32 holds.
 
     Returns:
-        A float that float32 holds, at least `score`, finite and below the score of what
-        is no image.
+        A float that float32 holds, at least `score`, finite and below the score of
+        invalid input.
     """
     low, size = float(score), usual_size(scores, score)
     rounding = ROUNDING * size

@@ -32,8 +32,8 @@ def quantile(known_scores: Scores, target_acceptance: float = 0.95) -> Threshold
         A `Threshold`.
 
     Raises:
-        ValueError: no scores, NaN scores, an infinite threshold or the score of what
-            is no image, or a target outside (0, 1).
+        ValueError: no scores, NaN scores, an infinite threshold or one at the score
+            of invalid input, or a target outside (0, 1).
 
     Example:
 

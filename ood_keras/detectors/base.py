@@ -27,14 +27,14 @@ class Detector:
     The model is only read, never changed. Any number of threads may score with one
     detector at the same time; none may fit it meanwhile. A subclass sets `name`,
     implements `score_outputs`, and, if it learns something, sets `learns` and
-    implements `_fit`, which walks over `self._known_batches` once and leaves NumPy
+    implements `_fit`, which iterates over `self._known_batches` once and leaves NumPy
     arrays in `self.arrays`; those travel into graphs and files.
 
     Args:
         num_classes: N, the number of known classes; `None` infers it from the labels
-            given to `fit`, in a walk of its own; give it where they may lack the last
-            class. The model has N logits, or N + 1 with an unknown class, whose logit
-            is the last.
+            given to `fit`, which costs an extra pass over the data; give it explicitly
+            where the last class may be absent. The model has N logits, or N + 1 with an
+            unknown class, whose logit is the last.
         logits: Name of the layer that makes the logits; `None` finds it.
         features: Name of the layer whose output the features are; `None` takes the
             input of the layer that makes the logits.

@@ -19,8 +19,8 @@ class RelativeMahalanobis(Detector):
 
     Ren et al., "A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection",
     2021: `min_c (z - m_c)' S^-1 (z - m_c) - (z - m)' S_0^-1 (z - m)`, with one
-    covariance S about the class means m_c and one, S_0, about the common mean m. What
-    is strange in directions that tell no class from another cancels. Higher is more
+    covariance S about the class means m_c and one, S_0, about the common mean m.
+    Deviations along directions that do not separate the classes cancel. Higher is more
     unknown.
 
     S_0 is S plus the covariance of the class means, so the two distances differ only

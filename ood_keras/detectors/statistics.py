@@ -237,7 +237,7 @@ def whitening(
             mean variance, which gives directions without variance a finite weight.
         cutoff: In [0, 1): directions whose variance, after shrinkage, is at most this
             fraction of the largest are left out too.
-        rounding: The variance that is none; `ClassSums.rounding_variance`.
+        rounding: The variance that counts as zero; `ClassSums.rounding_variance`.
     """
     values, vectors = np.linalg.eigh(covariance)
     if values.max() <= max(rounding, np.finfo(np.float32).tiny):

@@ -108,11 +108,12 @@ def evaluate(
     seed: int = 0,
     progress: bool = True,
 ) -> Robustness:
-    """Perturbs known test images ever more and measures what becomes of them.
+    """Perturbs known test images with growing strength and measures the decisions.
 
-    Use it to see whether a model that errs at least rejects. Unknown images stay as
-    they are. The attacks know the classifier and make it err; they do not aim at the
-    detector, and an attacker who does may do more damage than is shown here.
+    Use it to see whether a model rejects the images that it would misclassify. Unknown
+    images stay as they are. The attacks know the classifier and make it err; they do
+    not aim at the detector, and an attacker who does may do more damage than is shown
+    here.
 
     Args:
         detectors: `{name: fitted detector}`, all fitted on one model, the classifier.
@@ -248,7 +249,7 @@ def white_noise(
 def gaussian_noise(
     images: np.ndarray, strength: float, seed: int | np.random.Generator = 0
 ) -> np.ndarray:
-    """Adds normal noise of mean 0 and deviation `strength`, and clips to [0, 1].
+    """Adds normal noise of standard deviation `strength`, and clips to [0, 1].
 
     Args:
         images: Float32 `(batch, height, width, channels)` in [0, 1].
@@ -360,7 +361,7 @@ class Attack:
 
 
 def find_most_accepted_wrong(measured: Json) -> float:
-    """The largest share of known images that one perturbation gets accepted, misread.
+    """The largest share of known images that one perturbation gets accepted wrongly.
 
     Args:
         measured: What `robustness.json` holds of one detector of one network.

@@ -346,7 +346,7 @@ class ConversionSource:
 
 
 def bad_images(image_shape: ImageShape) -> dict[str, np.ndarray]:
-    """One image for each way in which floats can be no image, `{name: image}`."""
+    """One image for each way in which floats can be invalid, `{name: image}`."""
     values = {"nan": np.nan, "infinite": np.inf, "minus_infinite": -np.inf}
     values |= {"negative": -1.0, "bytes_as_floats": 255.0}
     images = {}
@@ -359,7 +359,7 @@ def bad_images(image_shape: ImageShape) -> dict[str, np.ndarray]:
 def check_rejects(
     predict: Callable[[np.ndarray], Answer], image_shape: ImageShape
 ) -> None:
-    """Raises a ParityError unless `predict` rejects what is no image."""
+    """Raises a ParityError unless `predict` rejects invalid images."""
     for name, image in bad_images(image_shape).items():
         answer = predict(image[np.newaxis])
         if answer["valid"][0] or answer["accepted"][0] or answer["class_id"][0] != -1:

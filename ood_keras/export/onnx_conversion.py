@@ -54,8 +54,8 @@ def onnx(
         FileExistsError: `output_dir` exists.
         FileNotFoundError: `saved_model_path` is not an exported model.
         ImportError: `tf2onnx`, `onnx` or `onnxruntime` is not installed.
-        ParityError: the file decides otherwise than the SavedModel, or accepts what is
-            no image; nothing is left behind.
+        ParityError: the file decides otherwise than the SavedModel, or accepts
+            invalid images; nothing is left behind.
         ValueError: the detector cannot be exported to ONNX, the model needs operators
             that ONNX or its runtime lacks (the error names layer and operator), is
             damaged, or the images are not those of it.
@@ -141,7 +141,7 @@ def _describe(graph, source):
 def _complaints():
     """Yields a list of the nodes that tf2onnx logs it could not convert.
 
-    It goes on after a failure and writes a file that is none.
+    After a failure it goes on, and writes an invalid file.
     """
     found = []
 
@@ -162,7 +162,7 @@ def _complaints():
 
 
 def _check_operators(graph, source, failed):
-    """Raises if the graph holds what is no operator of ONNX."""
+    """Raises if the graph holds an operator that ONNX lacks."""
     from onnx import defs
 
     opsets = {entry.domain: entry.version for entry in graph.opset_import}

@@ -45,7 +45,7 @@ def plain(
         list such as `["float16"]`. It is the old one itself if nothing had to change.
 
     Raises:
-        ValueError: the function reads the bits of numbers that are no float32.
+        ValueError: the function reads the bits of numbers that are not float32.
     """
     concrete = function.get_concrete_function()
     frozen = _freeze(concrete)
@@ -230,7 +230,7 @@ _numbers = itertools.count()
 
 
 def _make_float32(graph):
-    """Makes every floating-point number a float32; returns what was none."""
+    """Makes every floating-point number a float32; returns the other types."""
     found = []
 
     def number(kind):

@@ -26,7 +26,7 @@ ANY = "scored images"
 _OUT_OF_RANGE, _LOST = 1 / 50, 1 / 20
 # Eight bits a pixel may cost this share: the images were floats before.
 _LOST_BY_ROUNDING = 1 / 4
-# Images none of which is brighter than this are none that anybody takes.
+# Photographs are never all as dark as this.
 _TOO_DARK = 4 / 255
 # If nothing says which of the scored images chose the threshold.
 _LOST_OF_ANY = 1 / 2

@@ -77,7 +77,7 @@ def saved_model(
             the dataset that the detector was fitted on, or whose scores chose the
             threshold (`split.dataset()` and datasets of
             `keras.utils.image_dataset_from_directory` know them), and otherwise, with
-            a warning, "0", "1", ... up to N - 1. Any text will do; what is no UTF-8 is
+            a warning, "0", "1", ... up to N - 1. Any text will do; what is not UTF-8 is
             written as `\\udcff`.
         operating_points: Other thresholds to offer, `{name: calibration.Threshold}`.
             They are kept in the manifest; ask for one with

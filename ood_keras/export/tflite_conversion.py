@@ -74,7 +74,7 @@ def tflite(
         FileNotFoundError: `saved_model_path` is not an exported model.
         ImportError: `ai-edge-litert` is not installed.
         ParityError: the float32 file decides otherwise than the SavedModel, or a file
-            accepts what is no image; nothing is left behind.
+            accepts invalid images; nothing is left behind.
         ValueError: the detector cannot be exported to TFLite, the model is damaged, or
             needs operators that are not builtin (the error names layer and operator),
             its threshold was chosen by a method that needs more than known images and

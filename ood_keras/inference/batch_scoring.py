@@ -63,7 +63,7 @@ def score(
             file.
         paths: A list of image files (PNG, JPEG), IDX files of unsigned bytes, TFRecord
             files, the latter two packed by gzip or zlib or not, folders, which are
-            searched at any depth, and globs. What a file is its bytes say.
+            searched at any depth, and globs. Files are recognised by their bytes.
         threshold: Largest accepted `ood_score`, a number or the name of an operating
             point of the model; `None` takes the model's own.
         feature: Of `tf.train.Example`s in TFRecord files, the bytes feature that holds

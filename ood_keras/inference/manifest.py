@@ -64,8 +64,8 @@ def write(
 def read(folder: Path) -> Json:
     """Reads the manifest of `folder` and checks every file against it.
 
-    The checksums find damage and mix-ups. They are no signature: who can change the
-    files can change the checksums too.
+    The checksums find damage and mix-ups. They are not a signature: whoever can change
+    the files can change the checksums too.
 
     Returns:
         The manifest, a dict.
@@ -165,7 +165,7 @@ def _versions_in(folder: pathlib.Path) -> str:
 def check_alike(folder: Path, found: Mapping[str, tuple[object, object]]) -> None:
     """Raises unless what a manifest says is what the model beside it is.
 
-    Checksums cannot tell: who changes the manifest can make them anew.
+    Checksums cannot tell: whoever changes the manifest can make them anew.
 
     Args:
         folder: The exported model, for the message.

@@ -10,7 +10,7 @@ from ood_keras.conventions import UNKNOWN_LABEL
 
 
 def parse(content: bytes) -> Any:
-    """The value of a JSON text, `bytes`; numbers that are none are refused.
+    """The value of a JSON text, `bytes`; NaN and infinity are refused.
 
     Raises:
         ValueError, RecursionError: it is no JSON, or nested beyond reason.

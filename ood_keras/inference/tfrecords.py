@@ -1,8 +1,8 @@
 """TFRecord files and the images in them, without TensorFlow.
 
 The format: https://www.tensorflow.org/tutorials/load_data/tfrecord. Reading it here
-means that a length that lies is an error, where TensorFlow's reader reserves what it is
-told to.
+means that a wrong length is an error, where TensorFlow's reader allocates as much
+memory as the file claims.
 """
 
 import functools

@@ -26,7 +26,7 @@ DEFAULT_COUNT = 10_000
 
 
 class DataNotFoundError(FileNotFoundError):
-    """A source is neither on disk nor to be had; says what was looked for and where."""
+    """A source is neither on disk nor on a server; says where it was looked for."""
 
 
 class DataWarning(UserWarning):

@@ -1,4 +1,4 @@
-"""Outliers made from known training images and from nothing."""
+"""Outliers generated from known training images and procedurally."""
 
 from collections.abc import Callable
 

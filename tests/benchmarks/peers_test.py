@@ -295,10 +295,14 @@ def test_committed_results_leave_no_difference_unexplained():
         assert cell["explained"], cell
 
 
-def test_the_guide_names_every_detector_and_threshold():
+def test_the_guides_name_every_detector_and_threshold():
     from ood_keras import calibration, detectors
 
-    guide = (FOLDER.parents[1] / "docs" / "detectors.md").read_text(encoding="utf-8")
+    guides = FOLDER.parents[1] / "docs" / "guides"
+    guide = "".join(
+        (guides / f"{name}.md").read_text(encoding="utf-8")
+        for name in ("detectors", "thresholds")
+    )
     functions = [name for name in calibration.__all__ if name.islower()]
     left_out = {"benjamini_hochberg", "clopper_pearson", "smallest_num_images"}
     left_out |= {"get", "names", "register"}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ood_keras import calibration, export
+from ood_keras.evaluation import under_renderings
 from ood_keras.export import model_card
 from ood_keras.inference.shipped_models import names
 
@@ -74,3 +75,30 @@ def test_what_is_shipped_is_whole_small_and_described(name):
     noise = np.random.default_rng(0).uniform(size=(200, *predictor.image_shape))
     answer = predictor.predict(noise.astype(np.float32))
     assert answer["valid"].all() and not answer["accepted"].any()
+
+
+def _noise(shape):
+    return np.random.default_rng(0).uniform(size=shape).astype(np.float32)
+
+
+def test_the_shipped_digits_are_known_however_they_are_rendered():
+    """Validation images, and not those that `docs/renderings.md` is about."""
+    predictor = export.load("mnist")
+    examples = predictor.known_examples
+    images = examples.images / np.float32(255)
+    found = under_renderings.measure_exported(
+        predictor,
+        known=("examples", (images, examples.labels)),
+        unknown={"noise": _noise(images.shape)},
+        progress=False,
+    )
+    threshold = calibration.Threshold.from_dict(predictor.manifest["threshold"])
+    (measured,) = found.at({predictor.manifest["detector"]["name"]: threshold})[
+        "detectors"
+    ].values()
+    assert found.kind == "drawing"
+    assert measured["summary"]["accepted"]["worst"] > 0.9
+    assert measured["summary"]["accuracy"]["worst"] > 0.95
+    # And the noise is rejected in every one.
+    for row in measured["steps"]:
+        assert row["unknown"]["noise"]["rejected"] == 1

@@ -21,7 +21,7 @@ MAX_DRAWING_BYTES = 4 * SHEET_SIDE**2 + 100_000
 
 
 class RefusedError(ValueError):
-    """What was sent is not what the page sends; the text says what is."""
+    """Something was sent that the page never sends; the text says what it may be."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ class Demo:
             An `Answer`, or `None` for an empty sheet.
 
         Raises:
-            RefusedError: it is anything else; what it is costs nothing to find out.
+            RefusedError: it is anything else, which is found out before it is unpacked.
         """
         paper = _paper(content)
         image = drawing.center(

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class BusyError(RuntimeError):
-    """There was no turn; the text says what to do."""
+    """The caller got no turn; the text says what to do."""
 
 
 class Turns:
