@@ -15,7 +15,7 @@ _ROW_INCHES = 0.3
 
 
 @style.use_style
-def acceptance(measured: Json, pictures: np.ndarray) -> "Figure":
+def acceptance(measured: Json, pictures: np.ndarray | None) -> "Figure":
     """Draws the shares of known and unknown images accepted, one row a rendering.
 
     To the left, known images in each rendering, so that one sees what is asked.
@@ -26,9 +26,17 @@ def acceptance(measured: Json, pictures: np.ndarray) -> "Figure":
 
     Returns:
         A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: the pictures were not kept.
     """
     from matplotlib.figure import Figure
 
+    if pictures is None:
+        raise ValueError(
+            "expected known images in each rendering, to be drawn. Received: None, as "
+            "of a measurement that did not keep them; measure again"
+        )
     rows = measured["steps"]
     figure = Figure(figsize=(7.2, 1.1 + _ROW_INCHES * len(rows)))
     strip, panel = figure.subplots(1, 2, sharey=True, width_ratios=(1, 3.4))

@@ -19,7 +19,9 @@ from ood_keras.types import Images, Json
 
 if TYPE_CHECKING:
     from ood_keras.detectors import Detector
-    from ood_keras.inference import Predictor
+    from ood_keras.inference.onnx_predictor import ONNXPredictor
+    from ood_keras.inference.predictor import Predictor
+    from ood_keras.inference.tflite_predictor import TFLitePredictor
 
 Extent = Literal["none", "short", "full"]
 
@@ -265,7 +267,7 @@ def measure(
 
 
 def measure_exported(
-    predictor: "Predictor",
+    predictor: "Predictor | TFLitePredictor | ONNXPredictor",
     *,
     known: tuple[str, Images],
     unknown: Mapping[str, Images],

@@ -182,16 +182,16 @@ def measure_robustness(
         "inputs": figures.pictures(rows),
     }
     if renderings != "none":
-        shown = {
+        by_title = {
             title: one["detectors"][detectors[0]]
             for title, (_, one) in rendered.items()
         }
         found, _ = next(iter(rendered.values()))
         pictured["renderings"] = rendering_figures.acceptance(
-            next(iter(shown.values())), found.pictures
+            next(iter(by_title.values())), found.pictures
         )
         if renderings == "full":
-            pictured["rendering_curves"] = rendering_figures.curves(shown)
+            pictured["rendering_curves"] = rendering_figures.curves(by_title)
     output = pathlib.Path(output)
     for name, figure in pictured.items():
         with atomic_file(output / f"{name}.png") as path:
