@@ -89,7 +89,7 @@ def image_hashes(images: np.ndarray) -> np.ndarray:
     A sum of the bytes, each times a random number, modulo 2**64: two different images
     have the same hash with a probability below 1e-16.
     """
-    return _sum_pixels(images, _draw_weights(images))
+    return _sum_pixels(images, _draw_weights(images.shape[1:]))
 
 
 def hashes_in_any_form(images: np.ndarray) -> np.ndarray:
@@ -103,17 +103,22 @@ def hashes_in_any_form(images: np.ndarray) -> np.ndarray:
         images: uint8 `(num_images, height, width, channels)`.
     """
     _, height, width, channels = images.shape
-    weights = _draw_weights(images)
-    turned = weights.reshape(width, height, channels).swapaxes(0, 1).ravel()
-    # As an array, whose sums and products wrap around without a warning.
-    white = weights.sum(keepdims=True) * np.uint64(255)
-    hashes = [_sum_pixels(images, each) for each in (weights, turned)]
-    return np.min([*hashes, *(white - each for each in hashes)], axis=0)
+    weights = _draw_weights((height, width, channels))
+    turned = _draw_weights((width, height, channels))
+    turned = turned.reshape(width, height, channels).swapaxes(0, 1).ravel()
+    hashes = []
+    for each in (weights, turned):
+        found = _sum_pixels(images, each)
+        # As an array, whose sums and products wrap around without a warning.
+        white = each.sum(keepdims=True) * np.uint64(255)
+        hashes += [found, white - found]
+    return np.min(hashes, axis=0)
 
 
-def _draw_weights(images: np.ndarray) -> np.ndarray:
-    size = int(np.prod(images.shape[1:]))
-    return np.random.default_rng(0).integers(2**64, size=size, dtype=np.uint64)
+def _draw_weights(image_shape: tuple[int, ...]) -> np.ndarray:
+    # Others for another shape: an image of it is no copy, be its bytes the same.
+    random = np.random.default_rng(image_shape)
+    return random.integers(2**64, size=int(np.prod(image_shape)), dtype=np.uint64)
 
 
 def _sum_pixels(images: np.ndarray, weights: np.ndarray) -> np.ndarray:
