@@ -45,7 +45,7 @@ def parse(spec: str) -> Spec:
         return Spec(spec)
     match = _CLASSES.fullmatch(spec)
     base, classes = match.groups() if match else ("", None)
-    if not is_path:
+    if registered is None or not is_path:
         base, *forms = base.split("@")
         return Spec(base, tuple(forms), classes)
     forms = []
