@@ -89,10 +89,40 @@ def image_hashes(images: np.ndarray) -> np.ndarray:
     A sum of the bytes, each times a random number, modulo 2**64: two different images
     have the same hash with a probability below 1e-16.
     """
+    return _sum_pixels(images, _draw_weights(images.shape[1:]))
+
+
+def hashes_in_any_form(images: np.ndarray) -> np.ndarray:
+    """Returns a hash of each image that its negative and its transpose share.
+
+    The least of the four `image_hashes`. Since these are sums, no image is changed: the
+    negative's is the hash of white minus the image's, and the transposed image's takes
+    the random numbers in another order.
+
+    Args:
+        images: uint8 `(num_images, height, width, channels)`.
+    """
+    _, height, width, channels = images.shape
+    weights = _draw_weights((height, width, channels))
+    turned = _draw_weights((width, height, channels))
+    turned = turned.reshape(width, height, channels).swapaxes(0, 1).ravel()
+    hashes = []
+    for each in (weights, turned):
+        found = _sum_pixels(images, each)
+        # As an array, whose sums and products wrap around without a warning.
+        white = each.sum(keepdims=True) * np.uint64(255)
+        hashes += [found, white - found]
+    return np.min(hashes, axis=0)
+
+
+def _draw_weights(image_shape: tuple[int, ...]) -> np.ndarray:
+    # Others for another shape: an image of it is no copy, be its bytes the same.
+    random = np.random.default_rng(image_shape)
+    return random.integers(2**64, size=int(np.prod(image_shape)), dtype=np.uint64)
+
+
+def _sum_pixels(images: np.ndarray, weights: np.ndarray) -> np.ndarray:
     rows = images.reshape(len(images), -1)
-    weights = np.random.default_rng(0).integers(
-        2**64, size=rows.shape[1], dtype=np.uint64
-    )
     chunk = max(1, _CHUNK_BYTES // max(1, rows.shape[1]))
     parts = [
         rows[start : start + chunk] @ weights for start in range(0, len(rows), chunk)

@@ -7,7 +7,6 @@ import numpy as np
 
 from ood_keras.conventions import UNKNOWN
 from ood_keras.pipelines import contents
-from ood_keras.pipelines.contents import image_hashes as _hashes
 from ood_keras.pipelines.split import ROLES, Split
 
 # Real data has a few copies of its own, such as blank images; more are a leak.
@@ -29,7 +28,8 @@ def check_roles(
     Raises:
         ValueError: a split is used in two roles or twice in one, or in another role
             than its own; the same images come under two names; more than 1 % of a
-            split's images, and more than one, are in a split for another use; a known
+            split's images, and more than one, are in a split for another use, as they
+            are, negative or transposed; a known
             image has no label; a class is both known and unknown; or the images of a
             known class show nothing, see `contents.check`.
 
@@ -125,10 +125,15 @@ def check_classes(known: Iterable[Split], unknown: Iterable[Split]) -> None:
 def _check_shared_images(uses: list[tuple[str, str, Split]]) -> None:
     """Raises if splits for different uses share more than a few images.
 
+    An image is the same in the general forms, negative and transposed. One that was
+    resized by another filter cannot be told by its pixels.
+
     Args:
         uses: Triples `(use, role, split)`, use being `"known train"`.
     """
-    hashes = [np.unique(_hashes(split.images)) for _, _, split in uses]
+    hashes = [
+        np.unique(contents.hashes_in_any_form(split.images)) for _, _, split in uses
+    ]
     pairs = itertools.combinations(zip(uses, hashes, strict=True), 2)
     for ((use, _, split), some), ((other_use, _, other), others) in pairs:
         if use == other_use:
@@ -138,6 +143,7 @@ def _check_shared_images(uses: list[tuple[str, str, Split]]) -> None:
         if shared > most:
             raise ValueError(
                 f"{shared} images are in both {split} for {use} and {other} for "
-                f"{other_use}; at most {most} may be. An image has one use only: "
-                "remove the copies from one of the two, or use another source"
+                f"{other_use}, be it as negatives or on their side; at most {most} may "
+                "be. An image has one use only: remove the copies from one of the two, "
+                "or use another source"
             )

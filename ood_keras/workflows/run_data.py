@@ -176,7 +176,8 @@ def find_seen(specs: Iterable[str], exposed: Sequence[str]) -> list[str]:
 
     `emnist/letters` was if `emnist/letters[0-12]` or `tfds:emnist/letters` were, and
     `folder:pictures/test` if `folder:pictures` was, or the other way round. A version,
-    as in `tfds:mnist:3.0.1`, makes no other source. Noise was if `synthetic` was.
+    as in `tfds:mnist:3.0.1`, or a form, as in `mnist@negative`, makes no other source.
+    Noise was if `synthetic` was.
     """
 
     def origin(spec):
@@ -194,7 +195,7 @@ def find_seen(specs: Iterable[str], exposed: Sequence[str]) -> list[str]:
     return [
         spec
         for spec in specs
-        if spec in made or any(overlap(origin(spec), one) for one in origins)
+        if spec_name(spec) in made or any(overlap(origin(spec), one) for one in origins)
     ]
 
 

@@ -21,7 +21,7 @@ from ood_keras.pipelines.sources.base import (
     from_generator,
     from_parts,
 )
-from ood_keras.pipelines.sources.loading import load
+from ood_keras.pipelines.sources.loading import forms, load
 from ood_keras.pipelines.sources.registry import names, register
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "cifar10",
     "digits",
     "folder",
+    "forms",
     "from_generator",
     "from_parts",
     "glyphs",

@@ -47,7 +47,7 @@ class Request:
     """What `pipelines.load` was asked for; what opens a source receives it.
 
     Args:
-        spec: The spec string without a choice of classes: `"folder:pictures"`.
+        spec: The spec string without forms and classes: `"folder:pictures"`.
         argument: What follows the colon, or `""`.
         data_dir: `pathlib.Path` of the folder of data sets, or `None`.
         image_shape: `(height, width, channels)` to convert to, or `None`.
@@ -55,6 +55,7 @@ class Request:
         known: `Source` or `Split` that `synthetic` starts from, or `None`.
         count: Images per split for sources that are made, or `None`.
         background: Grey level that transparent pixels are laid on; `None` drops alpha.
+        forms: Names of those forms to open the source in that it was registered with.
     """
 
     spec: str
@@ -65,6 +66,7 @@ class Request:
     known: "Source | Split | None" = None
     count: int | None = None
     background: int | None = BACKGROUND
+    forms: tuple[str, ...] = ()
 
 
 class Source:
@@ -159,17 +161,40 @@ class Source:
             name: Name of the result; made from the indices if left out.
         """
         classes = check_classes(self.name, classes, self.class_names)
-        name = name or f"{self.name}[{','.join(map(str, classes))}]"
+        return self._derive(
+            name or f"{self.name}[{','.join(map(str, classes))}]",
+            [self.class_names[index] for index in classes],
+            lambda split: split.select(classes),
+        )
 
+    def change_images(
+        self, change: Callable[[np.ndarray], np.ndarray], name: str
+    ) -> "Source":
+        """Returns the source with its images changed; classes and splits stay.
+
+        Args:
+            change: Function from uint8 `(num_images, height, width, channels)` to as
+                many images.
+            name: Name of the result.
+        """
+        return self._derive(
+            name,
+            self.class_names,
+            lambda split: dataclasses.replace(split, images=change(split.images)),
+        )
+
+    def _derive(
+        self, name: str, class_names: Iterable[str], change: Callable[[Split], Split]
+    ) -> "Source":
         def load_split(role):
-            return dataclasses.replace(self.split(role).select(classes), source=name)
+            return dataclasses.replace(change(self.split(role)), source=name)
 
         def load_whole():
-            return dataclasses.replace(self.whole_test().select(classes), source=name)
+            return dataclasses.replace(change(self.whole_test()), source=name)
 
         return Source(
             name,
-            [self.class_names[index] for index in classes],
+            class_names,
             self.roles,
             load_split,
             load_whole if self._load_whole else None,

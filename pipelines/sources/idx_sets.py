@@ -63,6 +63,15 @@ IDX_SETS = {
         "no licence text comes with the data (Yaroslav Bulatov)",
         in_tfds=False,
     ),
+    **{
+        name: IdxSet(
+            tuple(f"Kannada {digit}" for digit in _DIGITS),
+            "unknown: the publisher's repository, Vinay Uday Prabhu's, has no licence "
+            "text; cite arXiv:1908.01242",
+            in_tfds=False,
+        )
+        for name in ("kannada_mnist", "dig_mnist")
+    },
 }
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import difflib
+import functools
 import os
 import pathlib
 import re
@@ -9,8 +10,10 @@ from collections.abc import Iterable
 
 from ood_keras import plugins
 from ood_keras.image_files import BACKGROUND, check_background
+from ood_keras.pipelines.sources import forms as general_forms
 from ood_keras.pipelines.sources import registry
 from ood_keras.pipelines.sources.base import Request, Source
+from ood_keras.pipelines.sources.spec import Spec, parse
 from ood_keras.pipelines.split import Split
 from ood_keras.types import ImageShape, Path
 
@@ -36,7 +39,9 @@ def load(
             `"folder:pictures"`, `"tfds:svhn_cropped"`. A choice of classes may follow,
             by number, range or name: `"mnist[0-4]"`, `"mnist[0,2,5]"`,
             `"cifar10[cat,dog]"`; they are relabelled `0, 1, ...` in that order. A
-            number counts the classes from 0, unless all names are numbers.
+            number counts the classes from 0, unless all names are numbers. Before
+            it, each behind an `@`, may stand forms of the source, see `forms`:
+            `"mnist@negative[0-4]"`, `"omniglot@as_distributed@area"`.
         data_dir: Folder of data sets, one folder each, looked in first.
         image_shape: `(height, width, channels)` to convert all images to, see
             `resizing.adapt`. Left out: the source's own shape.
@@ -51,8 +56,8 @@ def load(
         `Source` with `.train`, `.validation` and `.test`.
 
     Raises:
-        ValueError: the spec is unknown, an argument does not fit it, or the data is
-            corrupt.
+        ValueError: the spec or a form is unknown, an argument does not fit it, or the
+            data is corrupt.
         TypeError: a source of one's own opens something else than a `Source`.
         DataNotFoundError: the data is not there; says where it was looked for.
 
@@ -63,8 +68,9 @@ def load(
     mnist.train.images.shape  # (55000, 28, 28, 1)
     ```
     """
-    base_spec, classes = _base_and_classes(str(spec).strip())
-    registered, argument = _find(str(spec), base_spec)
+    parsed = parse(str(spec))
+    registered, argument = _find(str(spec), parsed)
+    general = [form for form in parsed.forms if form in general_forms.GENERAL]
     if count is not None and not registered.is_made:
         raise ValueError(
             f"`count` is for sources that are made: {', '.join(registry.list_made())}. "
@@ -72,14 +78,15 @@ def load(
             "`take(num_images)`"
         )
     request = Request(
-        spec=base_spec,
+        spec=parsed.base,
         argument=argument,
         data_dir=None if data_dir is None else pathlib.Path(data_dir).expanduser(),
-        image_shape=_image_shape(image_shape),
+        image_shape=general_forms.shape_before(general, _image_shape(image_shape)),
         seed=seed,
         known=known,
         count=count,
         background=None if background is None else check_background(background),
+        forms=tuple(form for form in parsed.forms if form not in general),
     )
     source = registered.open(request)
     if not isinstance(source, Source):
@@ -88,45 +95,73 @@ def load(
             "`pipelines.Source`, as `pipelines.from_parts` and `from_generator` do. "
             f"Received: {source!r}"
         )
-    if classes is None:
+    if parsed.forms:
+        source = source.change_images(
+            functools.partial(general_forms.apply, general),
+            "@".join((parsed.base, *parsed.forms)),
+        )
+    if parsed.classes is None:
         return source
-    return source.select(_parse_classes(spec, classes, source.class_names), str(spec))
+    chosen = _parse_classes(spec, parsed.classes, source.class_names)
+    return source.select(chosen, str(spec))
+
+
+def forms(spec: str) -> dict[str, str]:
+    """Returns the forms in which a source's images can be had.
+
+    Args:
+        spec: A spec string, as for `load`; no data is looked for.
+
+    Returns:
+        `{form: what it is}`; a form follows the source behind an `@`.
+
+    Raises:
+        ValueError: no source is called so.
+
+    Example:
+
+    >>> sorted(pipelines.forms("omniglot"))
+    ['area', 'as_distributed', 'nearest', 'negative', 'transposed']
+    """
+    return _find(str(spec), parse(str(spec)))[0].all_forms
 
 
 def check_spec(spec: str) -> None:
-    """Raises a ValueError if no source is called so; looks for no data.
+    """Raises a ValueError if no source or form is called so; looks for no data.
 
     Args:
         spec: A spec string, as for `load`.
     """
-    _find(str(spec), _base_and_classes(str(spec).strip())[0])
+    _find(str(spec), parse(str(spec)))
 
 
-def _find(spec: str, base_spec: str) -> tuple[registry.Registered, str]:
+def _find(spec: str, parsed: Spec) -> tuple[registry.Registered, str]:
     """Returns the source that a spec names and what follows its colon."""
-    name, colon, argument = base_spec.partition(":")
+    name, colon, argument = parsed.base.partition(":")
     registered = registry.find(name)
     if (
         registered is None
         or bool(argument) != (registered.argument is not None)
         or (colon and not argument)
     ):
-        raise _unknown_spec(spec, base_spec)
+        raise _unknown_spec(spec, parsed.base)
+    _check_forms(spec, parsed.forms, registered)
     return registered, argument
 
 
-def _base_and_classes(spec: str) -> tuple[str, str | None]:
-    """Returns `"mnist"` and `"0-4"` of `"mnist[0-4]"`; `None` without classes."""
-    match = re.fullmatch(r"(.+?)(?:\[([^\[\]]*)\])?", spec, re.DOTALL)
-    base_spec, classes = match.groups() if match else ("", None)
-    name, _, path = spec.partition(":")
-    # A folder or file may itself be called `pictures[1]`.
-    registered = registry.find(name)
-    is_path = registered is not None and registered.argument == "PATH"
-    # `Path.exists` raises where a name is too long, as with many classes.
-    if classes and is_path and os.path.exists(pathlib.Path(path).expanduser()):
-        return spec, None
-    return base_spec, classes
+def _check_forms(
+    spec: str, forms: tuple[str, ...], registered: registry.Registered
+) -> None:
+    known = registered.all_forms
+    for form in forms:
+        if form not in known:
+            texts = [f"@{name} ({text})" for name, text in known.items()]
+            raise plugins.UnknownNameError(
+                f"{spec}: {registered.name} has no form {form!r}. "
+                + (f"Its forms: {'; '.join(texts)}" if texts else "It has no forms")
+            )
+    if len(set(forms)) < len(forms):
+        raise ValueError(f"{spec}: name each form once. Received: {', '.join(forms)}")
 
 
 def _unknown_spec(spec: str, base_spec: str) -> plugins.UnknownNameError:
@@ -140,7 +175,7 @@ def _unknown_spec(spec: str, base_spec: str) -> plugins.UnknownNameError:
     guess = f" Did you mean {' or '.join(matches)}?" if matches else ""
     return plugins.UnknownNameError(
         f"unknown data source {spec!r}.{guess} Known sources: {', '.join(names)}; a "
-        "choice of classes may follow, as in mnist[0-4]"
+        "form and a choice of classes may follow, as in mnist@negative[0-4]"
     )
 
 

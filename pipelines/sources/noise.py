@@ -5,6 +5,7 @@ import numpy as np
 from ood_keras.pipelines.sources import base
 from ood_keras.pipelines.sources.registry import register
 
+_MEAN_0, _STD_HALF = "mean_0", "std_0.5"
 _LICENCE = "made by a random generator"
 
 
@@ -18,12 +19,26 @@ def open_uniform(request: base.Request) -> base.Source:
     )
 
 
-@register(name="gaussian_noise", is_made=True, licence=_LICENCE)
+@register(
+    name="gaussian_noise",
+    is_made=True,
+    licence=_LICENCE,
+    forms={
+        _MEAN_0: "mean 0 instead of 0.5, so that half of the pixels are black",
+        _STD_HALF: "standard deviation 0.5 instead of 1, as Outlier Exposure has it",
+    },
+)
 def open_gaussian(request: base.Request) -> base.Source:
-    """Opens `gaussian_noise`: every pixel normal, mean 0.5, variance 1, clipped."""
+    """Opens `gaussian_noise`: every pixel normal, mean 0.5, variance 1, clipped.
+
+    Its forms have another mean or standard deviation, and are clipped to [0, 1] too:
+    beyond it a value is no level of an image.
+    """
+    mean = 0.0 if _MEAN_0 in request.forms else 0.5
+    std = 0.5 if _STD_HALF in request.forms else 1.0
 
     def make(random, shape, _):
-        pixels = 0.5 + random.standard_normal(shape, dtype=np.float32)
+        pixels = mean + std * random.standard_normal(shape, dtype=np.float32)
         return np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
 
     return base.from_generator(request, (28, 28, 1), make)

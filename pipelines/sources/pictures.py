@@ -235,8 +235,10 @@ def stack(
     return np.concatenate(images)
 
 
-def reduce(picture: np.ndarray, image_shape: ImageShape) -> np.ndarray:
-    """Returns a picture at the given height and width by Pillow's bilinear filter.
+def reduce(
+    picture: np.ndarray, image_shape: ImageShape, resampling: str = "bilinear"
+) -> np.ndarray:
+    """Returns a picture at the given height and width by a filter of Pillow.
 
     For sets that are compared with published results, which reduce them so; all others
     are reduced by `resizing.adapt`, which averages areas. Smaller pictures and the
@@ -245,6 +247,8 @@ def reduce(picture: np.ndarray, image_shape: ImageShape) -> np.ndarray:
     Args:
         picture: uint8 `(height, width, channels)`, channels 1 or 3.
         image_shape: `(height, width, channels)` to be had in the end.
+        resampling: "bilinear", its support widened to the reduction; "area", the mean
+            of the covered area; or "nearest".
     """
     from PIL import Image
 
@@ -253,5 +257,7 @@ def reduce(picture: np.ndarray, image_shape: ImageShape) -> np.ndarray:
         return picture
     grey = picture.shape[2] == 1
     image = Image.fromarray(picture[..., 0] if grey else picture)
-    small = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    # What others call an area average is a box to Pillow.
+    name = "BOX" if resampling == "area" else resampling.upper()
+    small = np.asarray(image.resize((width, height), Image.Resampling[name]))
     return small[..., None] if grey else small

@@ -3,15 +3,18 @@
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ood_keras import plugins
+from ood_keras.pipelines.sources import forms as general_forms
 from ood_keras.pipelines.sources.base import Request, Source
 
 # What a spec string is cut at, and what no file system and no list of specs takes.
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _ARGUMENT = re.compile(r"[A-Z_]+")
+_FORM = re.compile(r"[a-z0-9_.]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Registered:
         is_made: Whether its images are made, as many as `pipelines.load(count=)` says.
         licence: A sentence about the terms of use, for model cards; `None` if that is
             not recorded.
+        forms: `{form: what it is}` of the forms that `open` itself heeds; `None` if the
+            source has no forms at all, not the general ones either.
     """
 
     name: str
@@ -32,6 +37,15 @@ class Registered:
     argument: str | None = None
     is_made: bool = False
     licence: str | None = None
+    forms: Mapping[str, str] | None = dataclasses.field(default_factory=dict)
+
+    @property
+    def all_forms(self) -> dict[str, str]:
+        """`{form: what it is}` of its own forms and the general ones."""
+        if self.forms is None:
+            return {}
+        general = general_forms.GENERAL.items()
+        return {**self.forms, **{name: form.description for name, form in general}}
 
     @property
     def spec(self) -> str:
@@ -50,6 +64,7 @@ def register(
     argument: str | None = None,
     is_made: bool = False,
     licence: str | None = None,
+    forms: Mapping[str, str] | None = types.MappingProxyType({}),
 ) -> Any:
     """Makes a data source known by name; a decorator, with or without arguments.
 
@@ -73,13 +88,18 @@ def register(
         is_made: Whether images are made and not read, as many as `count` of the
             request says.
         licence: A sentence about the terms of use, which goes into model cards.
+        forms: `{name: what it is}` of forms in which the source's images can be had,
+            such as another filter; a user names them behind `@`, and `opener` finds
+            the names in the request's `forms` and heeds them. The general ones,
+            "negative" and "transposed", need nothing. `None`: the source has no form.
 
     Returns:
         `opener`.
 
     Raises:
         TypeError: `opener` is no function of a request.
-        ValueError: the name cannot begin a spec string, or is another source's.
+        ValueError: the name cannot begin a spec string, or is another source's; or a
+            form has a name that cannot stand in one, or that of a general form.
 
     Example:
 
@@ -95,7 +115,12 @@ def register(
     """
     if opener is None:
         return lambda given: register(
-            given, name=name, argument=argument, is_made=is_made, licence=licence
+            given,
+            name=name,
+            argument=argument,
+            is_made=is_made,
+            licence=licence,
+            forms=forms,
         )
     if not inspect.isfunction(opener) or len(inspect.signature(opener).parameters) != 1:
         raise TypeError(
@@ -113,9 +138,18 @@ def register(
             "`argument` says in capitals what follows the colon, as PATH or NAME; None "
             f"if nothing does. Received: argument={argument!r}"
         )
+    for form in forms or ():
+        if not _FORM.fullmatch(form) or form in general_forms.GENERAL:
+            raise ValueError(
+                "a form is called by small letters, digits, _ and ., and not "
+                f"{' or '.join(general_forms.GENERAL)}, which all sources have. "
+                f"Received: {form!r} among the forms of {name}"
+            )
     taken = _SOURCES.get(name)
     plugins.check_free("data source", name, taken and taken.open, opener)
-    _SOURCES[name] = Registered(name, opener, argument, is_made, licence)
+    _SOURCES[name] = Registered(
+        name, opener, argument, is_made, licence, None if forms is None else dict(forms)
+    )
     return opener
 
 

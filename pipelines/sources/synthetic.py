@@ -15,6 +15,8 @@ _CHUNK_BYTES = 32 * 2**20
     name="synthetic",
     is_made=True,
     licence="made from the known images, under their terms",
+    # Its images are made from the known ones, in whatever form these are.
+    forms=None,
 )
 def open_synthetic(request: base.Request) -> base.Source:
     """Opens `synthetic`: as many images of each of `KINDS`, in random order.

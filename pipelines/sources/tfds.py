@@ -7,6 +7,7 @@ import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class _Quirk:
     first_label: int = 0
     transposed: bool = False
     inverted: bool = False
-    bilinear: bool = False
+    resampling: str | None = None
 
 
 _EMNIST_MERGED = _Quirk(
@@ -59,7 +60,7 @@ _QUIRKS = {
         class_names=tuple(string.ascii_uppercase), first_label=1, transposed=True
     ),
     "kmnist": _Quirk(class_prefix="hiragana "),
-    "omniglot": _Quirk(inverted=True, bilinear=True),
+    "omniglot": _Quirk(inverted=True, resampling="bilinear"),
 }
 
 
@@ -79,7 +80,10 @@ def open_name(request: base.Request) -> base.Source:
 
 
 def open_dataset(
-    request: base.Request, name: str, looked_for: Iterable[str] = ()
+    request: base.Request,
+    name: str,
+    looked_for: Iterable[str] = (),
+    **otherwise: Any,
 ) -> base.Source:
     """Opens a data set of TensorFlow Datasets for a request.
 
@@ -90,7 +94,8 @@ def open_dataset(
     Args:
         request: The `Request`.
         name: The TFDS name.
-        looked_for: Where another form of the data was not found, for the message.
+        looked_for: Where other files of the data were not found, for the message.
+        **otherwise: Fields of `_Quirk` that are not as usual for this name.
 
     Raises:
         DataNotFoundError: TFDS is not installed, or the data set is neither on disk nor
@@ -117,6 +122,7 @@ def open_dataset(
         )
     # NAME/CONFIG/VERSION, whatever of it the request left to TFDS.
     quirk = _QUIRKS.get(info.full_name.rpartition("/")[0], _Quirk())
+    quirk = dataclasses.replace(quirk, **otherwise)
     class_names = quirk.class_names or tuple(
         f"{quirk.class_prefix}{label}"
         for label in getattr(features.get(label_key), "names", None) or ()
@@ -220,8 +226,12 @@ def _read(builder, part, keys, quirk, request):
             batch = batch.transpose(0, 2, 1, 3)
         if quirk.inverted:
             batch = 255 - batch
-        if quirk.bilinear and request.image_shape is not None:
-            batch = np.stack([pictures.reduce(p, request.image_shape) for p in batch])
+        if quirk.resampling and request.image_shape is not None:
+            reduced = (
+                pictures.reduce(picture, request.image_shape, quirk.resampling)
+                for picture in batch
+            )
+            batch = np.stack(list(reduced))
         if request.image_shape is not None:
             batch = resizing.adapt(batch, request.image_shape)
         first_shape = first_shape or batch.shape[1:]

@@ -3,8 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ood_keras.pipelines import check_known, check_roles
-from ood_keras.pipelines import roles as roles_room
+from ood_keras.pipelines import check_known, check_roles, contents
 
 
 @pytest.fixture
@@ -105,6 +104,25 @@ def test_copies_of_some_images_in_another_split(copies, count, refused, make_spl
         check_roles({"train": known}, {"test": [test]})
 
 
+@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_copies_in_another_form_are_copies(negative, transposed, make_split):
+    """The negative of a training image, or its transpose, is no unseen image."""
+    known, other = make_split(40, 2, name="known"), make_split(40, role="test")
+    random = np.random.default_rng(0)
+    first, second = random.integers(0, 256, (2, 40, 6, 4, 3), np.uint8)
+    copies = 255 - first if negative else first
+    copies = copies.swapaxes(1, 2) if transposed else copies
+    others = second.swapaxes(1, 2) if transposed else second
+    known = dataclasses.replace(known, images=first)
+    fresh = dataclasses.replace(other, images=others)
+    check_roles({"train": known}, {"test": [fresh]})
+    mixed = np.concatenate([copies[:9], others[9:]])
+    mixed = dataclasses.replace(other, images=mixed)
+    with pytest.raises(ValueError, match=r"9 images are in both .*negatives or on"):
+        check_roles({"train": known}, {"test": [mixed]})
+
+
 def test_copies_within_a_split_and_among_unknown_tests_are_fine(make_split):
     blank = make_split(1, name="blank", role="test", first=7)
     same = dataclasses.replace(
@@ -124,4 +142,5 @@ def test_images_are_told_apart_by_any_byte():
     flat[100:] = np.random.default_rng(0).integers(0, 256, (1900, 50))
     flat[100:200, :48] = 0
     distinct = len(np.unique(flat, axis=0))
-    assert len(np.unique(roles_room._hashes(images))) == distinct
+    for hash_images in (contents.image_hashes, contents.hashes_in_any_form):
+        assert len(np.unique(hash_images(images))) == distinct

@@ -665,6 +665,14 @@ def test_known_classes_may_not_be_test_unknowns(run_dir):
         ("uniform_noise", "gaussian_noise", False),
         ("uniform_noise", "synthetic", True),
         ("gaussian_noise", "synthetic", True),
+        ("gaussian_noise@std_0.5", "synthetic", True),
+        ("gaussian_noise@std_0.5", "gaussian_noise", True),
+        ("emnist/letters@transposed", "emnist/letters", True),
+        ("emnist/letters[0-4]", "tfds:emnist/letters@negative[9]", True),
+        ("omniglot", "omniglot@as_distributed@area", True),
+        ("omniglot@as_distributed", "kmnist@negative", False),
+        ("folder:pictures/test@negative", "folder:pictures@transposed", True),
+        ("folder:me@home", "folder:me", False),
     ],
 )
 def test_a_source_exposed_in_part_is_seen(spec, exposed, seen):

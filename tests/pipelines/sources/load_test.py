@@ -12,6 +12,7 @@ def test_names_lists_every_source_of_the_design():
         *("mnist", "fashion_mnist", "emnist/letters", "kmnist", "omniglot"),
         *("emnist/balanced", "emnist/byclass", "emnist/bymerge", "emnist/digits"),
         "emnist/mnist",
+        *("kannada_mnist", "dig_mnist"),
         *("notmnist", "cifar10", "tfds:NAME", "folder:PATH", "idx:PATH", "npz:PATH"),
         *("uniform_noise", "gaussian_noise", "synthetic", "digits", "glyphs"),
     }

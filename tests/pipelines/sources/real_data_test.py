@@ -29,6 +29,8 @@ def test_mnist_has_the_official_parts(real_data_dir):
         ("emnist/letters", 17_600, (28, 28, 1), 26),
         ("kmnist", 10_000, (28, 28, 1), 10),
         ("notmnist", 10_000, (28, 28, 1), 10),
+        ("kannada_mnist", 10_000, (28, 28, 1), 10),
+        ("dig_mnist", 10_240, (28, 28, 1), 10),
         ("omniglot", 13_180, (28, 28, 1), 659),
         ("cifar10", 9_966, (32, 32, 3), 10),
     ],
@@ -49,6 +51,16 @@ def test_classes_of_real_sets_meet_where_they_should(real_data_dir):
     for known, spec in ((mnist, "digits"), (letters, "notmnist"), (letters, "glyphs")):
         with pytest.raises(ValueError, match="both known and unknown"):
             pipelines.check_roles({"test": known}, {"test": [test_split(spec)]})
+
+
+def test_omniglot_as_distributed_is_the_negative_of_the_inverted_one(real_data_dir):
+    """But for the rounding of the filter: one level, and seldom."""
+    one, other = (
+        pipelines.load(spec, data_dir=real_data_dir).test.images.astype(int)
+        for spec in ("omniglot@as_distributed", "omniglot@negative")
+    )
+    assert np.abs(one - other).max() <= 1
+    assert (one != other).any(axis=(1, 2, 3)).mean() < 0.15
 
 
 def test_the_input_never_holds_training_back(real_data_dir):

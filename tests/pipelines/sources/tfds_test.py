@@ -1,3 +1,4 @@
+import dataclasses
 import socket
 import sys
 import time
@@ -247,3 +248,21 @@ def test_a_server_that_answers_is_no_problem():
         assert tfds._problem_with(f"{url}/good") is None
         assert "404" in tfds._problem_with(f"{url}/bad")
         server.shutdown()
+
+
+def test_tfds_heeds_the_forms_of_omniglot(prepared, monkeypatch):
+    """Without the publisher's zips, `omniglot` and its forms come from TFDS."""
+    monkeypatch.setitem(tfds._QUIRKS, "tiny_pictures", tfds._QUIRKS["omniglot"])
+    open_dataset = tfds.open_dataset
+
+    def open_tiny(request, name, **settings):
+        request = dataclasses.replace(request, data_dir=prepared)
+        return open_dataset(request, "tiny_pictures", **settings)
+
+    monkeypatch.setattr(tfds, "open_dataset", open_tiny)
+    images = pipelines.load(
+        "omniglot@as_distributed@nearest", image_shape=(3, 3, 1)
+    ).test.images
+    # Of two pixels, Pillow takes the one behind the middle.
+    expected = {image.tobytes() for image in IMAGES[:9, 1::2, 1::2]}
+    assert {image.tobytes() for image in images} == expected
