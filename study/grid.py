@@ -123,7 +123,7 @@ class Run:
             "validation_unknown": unknown or [self.known.exposure],
             "test_unknown": self.known.test_unknown,
             "seed": self.seed,
-            "recipe": dataclasses.asdict(self.recipe),
+            "recipe": self.recipe.to_json(),
             "methods": {
                 method.name: method.detector for method in self.training.methods
             },

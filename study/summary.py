@@ -63,7 +63,8 @@ def _judge(run: "Run", record: Json) -> Literal["finished", "changed", "partial"
     defaults = {
         field.name: field.default for field in dataclasses.fields(recipes.Recipe)
     }
-    found["recipe"] = {**_as_json(defaults), **found["recipe"]}
+    for job in (found, wanted):
+        job["recipe"] = {**_as_json(defaults), **job["recipe"]}
     found["methods"] = {
         name: method["detector"] for name, method in found["methods"].items()
     }

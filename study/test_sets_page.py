@@ -68,8 +68,8 @@ def _list_forms(model: Json) -> markdown.Table:
                 f"`{spec}`{seen}",
                 _DESCRIPTIONS.get(spec, ""),
                 f"{values['images']:,}",
-                *(markdown.percent(values[metric]) for metric in _METRICS),
-                markdown.percent(values["accepted"]),
+                *(markdown.format_percent(values[metric]) for metric in _METRICS),
+                markdown.format_percent(values["accepted"]),
             ]
         )
     titles = [metrics.get(name).title for name in _METRICS]
@@ -91,8 +91,8 @@ def _compare(model: Json) -> Json | None:
     met = {}
     for title, spec in _READINGS.items():
         values = model["unknown"][spec]
-        shown = (markdown.percent(values[name]) for name in summary.PAPER_METRICS)
-        rows.append([title, *shown])
+        shown = [values[name] for name in summary.PAPER_METRICS]
+        rows.append([title, *map(markdown.format_percent, shown)])
         # The precision, AUPR, depends on how many images there are.
         met[title] = _count_met(known, values) if values["whole"] else None
     titles = [metrics.get(name).title for name in summary.PAPER_METRICS]
