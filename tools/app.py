@@ -188,8 +188,9 @@ def run(
         print(f"{doc.strip()}\n\nFlags:\n{_flags_help(flag_values)}")
         sys.exit(0)
     try:
+        before = {name: flag_values[name].present for name in flag_values}
         positional = flag_values(argv)[1:]
-        _check_given_once(flag_values)
+        _check_given_once(flag_values, before)
     except flags.Error as error:
         print(f"{name}: {error}\nTry {name} --help", file=sys.stderr)
         sys.exit(2)
@@ -209,15 +210,20 @@ def run(
         sys.exit(1)
 
 
-def _check_given_once(flag_values: flags.FlagValues) -> None:
-    """Raises if a flag of one value was given again: absl would drop the first."""
+def _check_given_once(flag_values: flags.FlagValues, before: dict[str, int]) -> None:
+    """Raises if a flag of one value was given again: absl would drop the first.
+
+    Args:
+        flag_values: The flags, parsed.
+        before: How often each was given before that, in the same process.
+    """
     for name in sorted(flag_values):
         flag = flag_values[name]
-        if flag.present > 1 and not isinstance(flag, flags.MultiFlag):
+        count = flag.present - before[name]
+        if count > 1 and not isinstance(flag, flags.MultiFlag):
             raise flags.IllegalFlagValueError(
-                f"--{name} was given {flag.present} times and only the last would "
-                f"count. Give it once; several values, where it takes them, are "
-                "separated by commas"
+                f"--{name} was given {count} times and only the last would count. Give "
+                "it once; several values, where it takes them, are separated by commas"
             )
 
 

@@ -21,9 +21,6 @@ from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ClassSums, spread_or_one
 from ood_keras.types import Images, Json, Outputs, Tensor
 
-# Keeps the logarithm finite for an image that is a class mean.
-_SMALLEST = 1e-6
-
 
 @register
 class Mahalanobis(Detector):
@@ -49,9 +46,9 @@ class Mahalanobis(Detector):
             fraction of the largest are left out: their inverse would weigh noise more
             than all else. The default is a standard deviation of 1 % of the largest; 0
             leaves out only what has none.
-        logarithm: Whether the score is the logarithm of the distance. By itself that
-            ranks alike; beside other scores, in an `Ensemble`, a few known images that
-            are far from all others then no longer decide the scale.
+        logarithm: Whether the score is log(1 + distance). By itself that ranks alike;
+            beside other scores, in an `Ensemble`, a few known images that are far from
+            all others then no longer decide the scale.
         **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
 
     Raises:
@@ -226,4 +223,4 @@ class Mahalanobis(Detector):
             float(weight) * distance
             for weight, distance in zip(self.arrays["weights"], distances, strict=True)
         )
-        return ops.log(distance + _SMALLEST) if self.logarithm else distance
+        return ops.log1p(distance) if self.logarithm else distance

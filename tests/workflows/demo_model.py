@@ -21,6 +21,7 @@ class Model:
             name: calibration.Threshold(value, "quantile", f"{name}: half.", 9, 0.5)
             for name, value in {"usual": -0.25, "strict": -0.75}.items()
         }
+        self.threshold = points["usual"].value
         self.manifest = {
             "threshold": points["usual"].to_dict(),
             "operating_points": {"strict": points["strict"].to_dict()},

@@ -65,7 +65,17 @@ def test_files_hold_what_is_returned(measured):
         "curves.png",
         "densities.png",
         "inputs.png",
+        "renderings.png",
+        "rendering_curves.png",
     }
+    for network in result["networks"].values():
+        rendered = network["renderings"]
+        assert rendered["kind"] == "drawing" and rendered["known"]["images"] == 20
+        for name, one in network["detectors"].items():
+            measured_steps = rendered["detectors"][name]
+            assert measured_steps["threshold"] == one["threshold"]
+            rejected = measured_steps["steps"][0]["unknown"]["glyphs"]["rejected"]
+            assert rejected == one["unknown_rejected"]["glyphs"]
 
 
 def test_every_network_and_detector_is_measured(measured):
@@ -125,36 +135,36 @@ def test_page_shows_the_numbers_and_the_pictures(measured, monkeypatch):
         for points in network["energy"]["perturbations"].values()
         for point in points
     ]
-    assert "wrong class: " in page and f"{100 * max(shares):.2f} % by `energy`" in page
-    (sentence,) = [
-        line
-        for line in page.partition("network without the block")[2].splitlines()
-        if line.startswith("Of the known images, as they are: ")
-    ]
+    assert (
+        "accepted with a wrong class is" in page
+        and f"{100 * max(shares):.2f} % by `energy`" in page
+    )
+    sentence = page.partition("### digits: network without the block")[2]
+    sentence = sentence.partition("Over all perturbations")[0]
     points = network["unknown_probability"]["perturbations"]
     for text, name, strength in (
-        ("as they are", "fgsm", 0),
-        ("under Gaussian noise of deviation 1", "gaussian_noise", 1),
+        ("without a perturbation", "fgsm", 0),
+        ("under Gaussian noise of standard deviation 1", "gaussian_noise", 1),
         ("under FGSM at 0.1", "fgsm", 0.1),
     ):
         (point,) = [one for one in points[name] if one["strength"] == strength]
         right = f"{100 * point['known']['accuracy']:.2f} % are classified correctly"
-        assert f"{text}: {right}" in sentence
+        assert f"{text}, {right}" in sentence
     clean, noisy = (
         point["known"]["accuracy"]
         for point in points["gaussian_noise"]
         if point["strength"] in (0, 1)
     )
-    found = "is what" if noisy > clean - 0.05 else "is not what"
-    assert f"hardly changes the accuracy {found} is found here" in sentence
+    like = "Like" if noisy > clean - 0.05 else "Unlike"
+    assert f"{like} the paper, we find that Gaussian noise" in sentence
     (attacked,) = [one for one in points["fgsm"] if one["strength"] == 0.1]
     auroc = attacked["unknown"]["uniform_noise"]["auroc"]
     can = "can still" if auroc > 0.9 else "can no longer"
     assert f"under FGSM at 0.1 {can} be told from unknown ones" in sentence
-    assert f"(AUROC of `unknown_probability` {100 * auroc:.2f} %;" in sentence
+    assert f"AUROC of `unknown_probability` is {100 * auroc:.2f} %," in sentence
     assert ("look more unknown" in sentence) == (auroc < 0.5)
     pathlib.Path("README.md").write_text("<!-- results: run -->\n<!-- end -->")
-    monkeypatch.setattr(write_results, "quoted", lambda text: text)
+    monkeypatch.setattr(write_results, "insert_results", lambda text: text)
     assert write_results.pages()[pathlib.Path("docs/robustness.md")] == page
 
 
