@@ -92,7 +92,7 @@ def test_every_runtime_is_compared_with_the_live_model(benchmark, tmp_path):
             overrides=["epochs=2"],
             seed=seed,
         )
-        workflows.evaluate(run_dir=folder, unknown=["glyphs"])
+        workflows.evaluate(run_dir=folder, unknown=["glyphs"], renderings="none")
     model, _ = workflows.export(run_dir=run, output=tmp_path / "model")
     found = benchmark.measure(run, model, num_images=200, progress=lambda line: None)
     assert (found["num_known"], found["unknown"]) == (200, {"glyphs": 200})

@@ -51,7 +51,7 @@ def test_every_runtime_is_measured(benchmark, tmp_path):
         recipe="demo",
         overrides=["epochs=1"],
     )
-    workflows.evaluate(run_dir=run, unknown=["glyphs"])
+    workflows.evaluate(run_dir=run, unknown=["glyphs"], renderings="none")
     model, _ = workflows.export(run_dir=run, output=tmp_path / "model")
     rounds = {1: 10, 128: 5}
     found = benchmark.measure(run, model, rounds, progress=lambda line: None)

@@ -123,7 +123,7 @@ def test_evaluate_goes_by_what_the_loss_was(tmp_path):
     workflows.train(
         known="digits", unknown=["synthetic"], run_dir=tmp_path, recipe=recipe
     )
-    report = workflows.evaluate(run_dir=tmp_path, unknown=["glyphs"])
+    report = workflows.evaluate(run_dir=tmp_path, unknown=["glyphs"], renderings="none")
     # There is no unknown class.
     assert set(report.metrics["detectors"]) == set(measuring.DETECTORS[1:])
     saved = (tmp_path / "detectors" / "objectosphere.json").read_text()
@@ -477,7 +477,7 @@ def test_other_data_than_in_training_is_refused(run_dir, tmp_path):
     run["settings"]["data"]["digits/validation"]["sha256"] = "0" * 64
     (tmp_path / "run.json").write_text(json.dumps(run))
     with pytest.raises(ValueError, match="digits/validation is not the data"):
-        workflows.evaluate(run_dir=tmp_path, unknown=["glyphs"])
+        workflows.evaluate(run_dir=tmp_path, unknown=["glyphs"], renderings="none")
 
 
 @pytest.fixture
@@ -632,7 +632,9 @@ def test_metrics_of_an_earlier_evaluation_do_not_stand_beside_newer_scores(
 
     monkeypatch.setattr(measuring, "write_samples", killed)
     with pytest.raises(KeyboardInterrupt):
-        workflows.evaluate(run_dir=copy, unknown=["glyphs"], detectors=["msp"])
+        workflows.evaluate(
+            run_dir=copy, unknown=["glyphs"], detectors=["msp"], renderings="none"
+        )
     assert not list(copy.rglob("*.tmp.*"))
     with pytest.raises(FileNotFoundError, match=r"metrics.json is missing"):
         workflows.export(run_dir=copy, output=tmp_path / "out")
