@@ -12,6 +12,7 @@ import pytest
 
 from ood_keras import calibration, files, pipelines, training, workflows
 from ood_keras import export as exporting
+from ood_keras.evaluation import under_renderings
 from ood_keras.tools import evaluate as evaluate_command
 from ood_keras.tools import train as train_command
 from ood_keras.training import recipes, run_directory
@@ -29,7 +30,10 @@ def run_dir(tmp_path_factory):
     workflows.train(
         known="digits", unknown=["synthetic"], run_dir=run_dir, recipe=RECIPE
     )
-    workflows.evaluate(run_dir=run_dir, unknown=["glyphs", "uniform_noise"])
+    with pytest.MonkeyPatch.context() as patch:
+        # A few images in each rendering show as well what becomes of them.
+        patch.setitem(under_renderings.NUM_IMAGES, "short", 60)
+        workflows.evaluate(run_dir=run_dir, unknown=["glyphs", "uniform_noise"])
     return run_dir
 
 
@@ -187,13 +191,20 @@ def test_a_recipe_that_judges_in_renderings_does_so_everywhere(tmp_path):
     recipe = recipes.get(
         "demo",
         epochs=1,
+        synthetic_images=300,
+        filters=[8, 8],
         augment="random_rendering",
         validation_augment="random_rendering",
     )
     workflows.train(
         known="digits", unknown=["synthetic"], run_dir=tmp_path, recipe=recipe
     )
-    report = workflows.evaluate(run_dir=tmp_path, unknown=["glyphs"], renderings="none")
+    report = workflows.evaluate(
+        run_dir=tmp_path,
+        unknown=["glyphs"],
+        detectors=["msp", "energy"],
+        renderings="none",
+    )
     assert "renderings" not in report.metrics
     data = run_data.load_run_data(tmp_path, ["glyphs"])
     rendered = pipelines.augment_once(data.known_validation, "random_rendering")
