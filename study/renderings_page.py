@@ -9,7 +9,7 @@ from ood_keras.types import Json
 # Letters that look like a digit by their shape. They are those that a trial with
 # renderings accepted most, of test letters; they split a row and choose nothing.
 LIKE_DIGITS = frozenset("BGILOQSYZ")
-_LETTERS = "emnist/letters"
+_LETTERS, _DIGITS = "emnist/letters", "mnist"
 
 
 def page(folder: pathlib.Path) -> str:
@@ -27,6 +27,8 @@ def page(folder: pathlib.Path) -> str:
         "renderings",
         folder=folder,
         known={source: _compare(models) for source, models in known.items()},
+        num_images=results[0]["known"]["images"],
+        seeds=_list_seeds(results),
         like_digits=sorted(LIKE_DIGITS),
     )
 
@@ -38,8 +40,8 @@ def quote(folder: pathlib.Path) -> str:
         folder: As for `page`.
     """
     rows = []
-    for path in sorted(folder.glob("*/renderings.json")):
-        model = _describe(path)
+    models = [_describe(path) for path in sorted(folder.glob("*/renderings.json"))]
+    for model in models:
         measured = model["measured"]
         accepted = measured["summary"]["accepted"]
         aurocs = measured["summary"]["auroc"].values()
@@ -52,7 +54,29 @@ def quote(folder: pathlib.Path) -> str:
         rows.append([model["name"], *map(markdown.format_percent, values)])
     header = ["model", "known accepted, untouched", "mild, mean", "mild, worst"]
     header += ["lowest AUROC, untouched", "mild", "all renderings"]
-    return markdown.render("renderings_quote", table=markdown.Table(header, rows))
+    return markdown.render(
+        "renderings_quote",
+        table=markdown.Table(header, rows),
+        example=_find_example(models),
+        seeds=_list_seeds(models),
+    )
+
+
+def _find_example(models: list[Json]) -> Json:
+    """The model that renderings do most to, and where it takes most letters."""
+    model = min(models, key=lambda one: one["measured"]["summary"]["accepted"]["mean"])
+    steps = [
+        (1 - step["unknown"][_LETTERS]["rejected"], step["title"])
+        for step in model["measured"]["steps"]
+        if step["mild"] and _LETTERS in step["unknown"]
+    ]
+    share, title = max(steps, default=(None, None))
+    return {"model": model, "letters_accepted": share, "step": title}
+
+
+def _list_seeds(models: list[Json]) -> str:
+    seeds = sorted({model["model"]["seed"] for model in models})
+    return ", ".join(map(str, seeds))
 
 
 def is_written(folder: pathlib.Path) -> bool:
@@ -165,7 +189,7 @@ def _mark(source: str, models: list[Json]) -> str:
 def _compare_letters(models: list[Json]) -> Json | None:
     """Letters that look like digits apart from those that do not."""
     measured = [model["classes"].get(_LETTERS) for model in models]
-    if not all(measured):
+    if models[0]["known"]["source"] != _DIGITS or not all(measured):
         return None
     rows = []
     for name in sorted(measured[0]):

@@ -55,24 +55,30 @@ def table(
     yield f"{'image':<{width}}  {'label':<12}  ood_score"
     for row in itertools.chain(first, rows):
         same = drawn[row["accepted"]]
-        if row["valid"] and len(same) < _MAX_DRAWN:
+        if picture is not None and row["valid"] and len(same) < _MAX_DRAWN:
             same.append(row)
         label = printable(row["label"])
         yield f"{_name(row):<{width}}  {label:<12}  {_show(row)}"
     yield from batch_scoring.summary(counts | {"left_out": left_out}).splitlines()
-    hint = _describe_negative(predictor, drawn[False], options)
+    hint = _describe_negative(predictor, first, options)
     if hint is not None:
         yield hint
     if picture is not None:
         _draw(picture, drawn, predictor, options)
 
 
-def _describe_negative(predictor, rejected, options):
+def _describe_negative(predictor, rows, options):
     """Says so if some rejected pictures look like negatives of the known images."""
     examples = getattr(predictor, "known_examples", None)
+    rejected = [row for row in rows if row["valid"] and not row["accepted"]]
     if examples is None or not rejected:
         return None
-    small = [_image(row, predictor.image_shape, options) for row in rejected]
+    try:
+        small = [
+            _image(row, predictor.image_shape, options) for row in rejected[:_MAX_DRAWN]
+        ]
+    except OSError:  # It is gone since it was scored; the answers stand all the same.
+        return None
     return ground.describe_negative(examples.images, np.stack(small))
 
 

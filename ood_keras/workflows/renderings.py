@@ -61,14 +61,25 @@ def measure_renderings(
             f"{model} does not say what it was trained on; name its known test source, "
             "as --known"
         )
-    source = pipelines.load(known, data_dir=data_dir, image_shape=predictor.image_shape)
+    source = pipelines.load(
+        known,
+        data_dir=data_dir,
+        image_shape=predictor.image_shape,
+        background=predictor.background,
+    )
     if len(source.class_names) != len(predictor.class_names):
         raise ValueError(
             f"{known} has {len(source.class_names)} classes, {model} has "
             f"{len(predictor.class_names)}: its accuracy would mean nothing"
         )
     sources = run_data.load_unknown(unknown, source, data_dir)
-    tests = {spec: one.whole_test() for spec, one in zip(unknown, sources, strict=True)}
+    # Of what training used, its images must not come back as test images.
+    trained_with = [training.get("known"), *training.get("unknown", [])]
+    used = run_data.find_seen(unknown, [spec for spec in trained_with if spec])
+    tests = {
+        spec: one.test if spec in used else one.whole_test()
+        for spec, one in zip(unknown, sources, strict=True)
+    }
     found = under_renderings.measure_exported(
         predictor,
         known=(known, source.test.dataset()),
