@@ -59,7 +59,7 @@ _RECIPE = flags.DEFINE_string(
     None,
     "robust (drawings and characters) or robust_wide (things), which learn from images "
     "in random renderings: more blurred, thicker, turned, in other contrast; fast and "
-    "wide, the same without renderings, in half the time, for benchmarks whose test "
+    "wide, the same without renderings, in less time, for benchmarks whose test "
     "images are scanned alike; paper (section 3.6: 150 epochs); demo (seconds). "
     "Default: robust or robust_wide, by what the known images look like.",
     flag_values=_FLAGS,
