@@ -5,7 +5,7 @@ import fnmatch
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from ood_keras import plugins
 from ood_keras.pipelines.sources.loading import check_spec
@@ -91,6 +91,7 @@ class Run:
     known: Known
     training: Training
     seed: int
+    renderings: Literal["none", "short", "full"] = "none"
 
     @property
     def name(self) -> str:
@@ -128,6 +129,8 @@ class Run:
                 method.name: method.detector for method in self.training.methods
             },
         }
+        if self.renderings != "none":
+            job["renderings"] = self.renderings
         return json.loads(json.dumps(job))
 
 
@@ -146,6 +149,9 @@ class Study:
             run after what, and what is left out.
         protocol: `{topic: sentence}`, what a reader of the results must know.
         against_paper: Whether its results are counted against the paper's Table 1.
+        renderings: How much each run measures of test images in other renderings, see
+            `evaluation.under_renderings`. With any, what becomes of each unknown class
+            is measured, too.
 
     Raises:
         ValueError: a name is used twice, is no name of a folder, or is not in the grid.
@@ -179,6 +185,7 @@ class Study:
     order: tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]], ...] = ()
     protocol: dict[str, str] = dataclasses.field(default_factory=dict)
     against_paper: bool = False
+    renderings: Literal["none", "short", "full"] = "none"
 
     def __post_init__(self) -> None:
         trainings = [training.name for training in self.trainings]
@@ -266,7 +273,10 @@ class Study:
                 for name in names:
                     for spec in specs:
                         run = Run(
-                            known=known[spec], training=trainings[name], seed=seed
+                            known=known[spec],
+                            training=trainings[name],
+                            seed=seed,
+                            renderings=self.renderings,
                         )
                         every[run.name] = run
         chosen = [

@@ -1,7 +1,9 @@
 """What a study measured, as tidy files: one observation a line.
 
 `metrics.csv` has a line for every known set, method, unknown set and seed, `runs.csv`
-one for every run, and `study.json` says what the names in them mean.
+one for every run, and `study.json` says what the names in them mean. A study that
+measures other renderings has `renderings.csv` with a line for every known set, method
+and seed, and `classes.csv` with one for every class of every unknown set as well.
 """
 
 import csv
@@ -16,6 +18,7 @@ from ood_keras import files
 from ood_keras.types import Json, Path
 
 METRICS, RUNS, STUDY = "metrics.csv", "runs.csv", "study.json"
+RENDERINGS, CLASSES = "renderings.csv", "classes.csv"
 _MINUTES = "minutes_"
 
 
@@ -32,15 +35,23 @@ class Records:
             "error", these two only where there are any.
         measurements: A dict for each known set, method, unknown set and seed: these
             four, "seen", and the metrics by name; "auroc_low" and "auroc_high" are the
-            ends of the interval of AUROC, where there is one.
+            ends of the interval of AUROC, where there is one; "auroc_mild" and
+            "auroc_full_spectrum" are over renderings, where these were measured.
+        renderings: A dict for each known set, method and seed: these three,
+            "target_acceptance", and of the known images "accepted", "accepted_mild",
+            "accepted_worst", "worst_step", "accuracy_mild" and "accuracy_worst".
+        classes: A dict for each known set, method, unknown set, class and seed: these
+            five, "images", "accepted" and "auroc".
     """
 
     about: Json
     runs: list[Json]
     measurements: list[Json]
+    renderings: list[Json] = dataclasses.field(default_factory=list)
+    classes: list[Json] = dataclasses.field(default_factory=list)
 
     def write(self, folder: Path) -> None:
-        """Writes the three files, each whole or not at all, `study.json` last."""
+        """Writes the files, each whole or not at all, `study.json` last."""
         folder = pathlib.Path(folder)
         runs = [
             {
@@ -54,6 +65,9 @@ class Records:
         ]
         files.write_text(folder / METRICS, _format_rows(self.measurements))
         files.write_text(folder / RUNS, _format_rows(runs))
+        for name, rows in ((RENDERINGS, self.renderings), (CLASSES, self.classes)):
+            if rows:
+                files.write_text(folder / name, _format_rows(rows))
         files.write_text(folder / STUDY, _format_json(self.about))
 
     @classmethod
@@ -70,6 +84,12 @@ class Records:
             about,
             _read_rows(folder / RUNS, _parse_run),
             _read_rows(folder / METRICS, _parse_measurement),
+            *(
+                _read_rows(folder / name, _parse_other)
+                if (folder / name).is_file()
+                else []
+                for name in (RENDERINGS, CLASSES)
+            ),
         )
 
 
@@ -100,6 +120,17 @@ def _parse_measurement(row: dict[str, str]) -> Json:
     parsed["seed"] = int(row.pop("seed"))
     parsed["seen"] = {"yes": True, "no": False}[row.pop("seen")]
     return parsed | {name: float(text) for name, text in row.items() if text}
+
+
+_TEXTS = ("known", "method", "unknown", "class", "worst_step")
+_COUNTS = ("seed", "images")
+
+
+def _parse_other(row: dict[str, str]) -> Json:
+    return {
+        name: text if name in _TEXTS else int(text) if name in _COUNTS else float(text)
+        for name, text in row.items()
+    }
 
 
 def _read_rows(path: pathlib.Path, parse: Any) -> list[Json]:

@@ -80,6 +80,8 @@ def collect(study: "Study", output_dir: Path) -> Records:
     output_dir = pathlib.Path(output_dir)
     runs: dict[str, Json] = {}
     rows: list[Json] = []
+    renderings: list[Json] = []
+    classes: list[Json] = []
     measured: dict[str, Json] = {}
     versions: dict[str, list[str]] = {}
     machines: list[Json] = []
@@ -100,26 +102,29 @@ def collect(study: "Study", output_dir: Path) -> Records:
             continue
         entry["accuracy"] = result["known"]["accuracy"]
         entry["minutes"] = record["minutes"]
-        measured[run.name] = {**result, "data": None}
+        measured[run.name] = {name: result[name] for name in ("known", "detectors")}
         if record["machine"] not in machines:
             machines.append(record["machine"])
         for name, version in record["run"]["versions"].items():
             if version not in versions.setdefault(name, []):
                 versions[name].append(version)
         rows += _measurements(run, result)
+        renderings += _acceptance(run, result)
+        classes += _unknown_classes(run, result)
     methods, knowns = list(study.methods), [known.spec for known in study.known]
     unknowns: dict[str, list[str]] = {spec: [] for spec in knowns}
     for row in rows:
         if row["unknown"] not in unknowns[row["known"]]:
             unknowns[row["known"]].append(row["unknown"])
     # Known sets and methods as in the study; of each, the seeds one below the other.
-    rows.sort(
-        key=lambda row: (
-            knowns.index(row["known"]),
-            methods.index(row["method"]),
-            unknowns[row["known"]].index(row["unknown"]),
+    for table in (rows, renderings, classes):
+        table.sort(
+            key=lambda row: (
+                knowns.index(row["known"]),
+                methods.index(row["method"]),
+                unknowns[row["known"]].index(row["unknown"]) if "unknown" in row else 0,
+            )
         )
-    )
     about = {
         "study": study.name,
         "known": knowns,
@@ -155,15 +160,18 @@ def collect(study: "Study", output_dir: Path) -> Records:
     }
     # Tuples and the like become what JSON has.
     about = json.loads(json.dumps(about))
-    return Records(about, [runs[run.name] for run in study.runs()], rows)
+    listed = [runs[run.name] for run in study.runs()]
+    return Records(about, listed, rows, renderings, classes)
 
 
 def _measurements(run: "Run", result: Json) -> list[Json]:
     """The lines of one run in the table of measurements."""
     rows = []
     for method, by_unknown in result["detectors"].items():
+        rendered = result.get("renderings", {}).get("methods", {}).get(method)
         for unknown, row in by_unknown["unknown"].items():
             low, high = row.get("auroc_interval") or (None, None)
+            over = rendered["auroc"][unknown] if rendered else {}
             rows.append(
                 {
                     "known": run.known.spec,
@@ -174,9 +182,51 @@ def _measurements(run: "Run", result: Json) -> list[Json]:
                     **{name: row[name] for name in row if name in metrics.names()},
                     "auroc_low": low,
                     "auroc_high": high,
+                    **{
+                        f"auroc_{name}": over[name]
+                        for name in ("mild", "full_spectrum")
+                        if over
+                    },
                 }
             )
     return rows
+
+
+def _acceptance(run: "Run", result: Json) -> list[Json]:
+    """The lines of one run in the table of what renderings do to known images."""
+    rendered = result.get("renderings", {})
+    return [
+        {
+            "known": run.known.spec,
+            "method": method,
+            "seed": run.seed,
+            "target_acceptance": rendered["target_acceptance"],
+            "accepted": row["untouched"]["accepted"],
+            "accepted_mild": row["accepted"]["mean"],
+            "accepted_worst": row["accepted"]["worst"],
+            "worst_step": row["accepted"]["worst_step"],
+            "accuracy_mild": row["accuracy"]["mean"],
+            "accuracy_worst": row["accuracy"]["worst"],
+        }
+        for method, row in rendered.get("methods", {}).items()
+    ]
+
+
+def _unknown_classes(run: "Run", result: Json) -> list[Json]:
+    """The lines of one run in the table of unknown classes."""
+    return [
+        {
+            "known": run.known.spec,
+            "method": method,
+            "unknown": unknown,
+            "class": name,
+            "seed": run.seed,
+            **row,
+        }
+        for method, by_unknown in result.get("classes", {}).items()
+        for unknown, by_class in by_unknown.items()
+        for name, row in by_class.items()
+    ]
 
 
 def combine(records: Records) -> Json:

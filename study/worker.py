@@ -43,6 +43,7 @@ def work(
     )
     started = time.monotonic()
     detectors = list(job["methods"].values())
+    renderings = job.get("renderings", "none")
     measure = {
         "run_dir": run_dir,
         "unknown": job["test_unknown"],
@@ -58,7 +59,7 @@ def work(
             tune=True,
             # What the pictures of the training show.
             selected_detector=detectors[0],
-            renderings="none",
+            renderings=renderings,
             **measure,
         )
         configs = {detector: _read_config(run_dir, detector) for detector in detectors}
@@ -100,6 +101,11 @@ def work(
                 report, output_dir / f"examples{of_method}.npz", detector
             )
     metrics = report.metrics
+    if renderings != "none":
+        from ood_keras.study import shape
+
+        metrics = {**metrics, "renderings": shape.summarise(report, method_of)}
+        metrics["classes"] = shape.measure_classes(report, method_of, **measure)
     files.write_json(
         output_dir / "metrics.json",
         {

@@ -6,7 +6,8 @@ Run it in the root of the repository after results/ has changed. It writes the l
 between <!-- results: FOLDER --> and <!-- end --> of README.md, docs/results.md,
 docs/published_table.md and docs/reading_results.md from results/table1, and
 docs/robustness.md from results/robustness, docs/renderings.md from
-results/renderings, and docs/test_sets.md from benchmarks/results/test_set_forms.json;
+results/renderings, docs/what_table1_measures.md from results/scanner, and
+docs/test_sets.md from benchmarks/results/test_set_forms.json;
 with --pictures, docs/images/results_*.png too. With --check, it only fails if a page
 says something else than the results.
 """
@@ -28,6 +29,7 @@ _PICTURES = flags.DEFINE_bool(
 _TABLE1 = pathlib.Path("results/table1")
 _ROBUSTNESS = pathlib.Path("results/robustness")
 _RENDERINGS = pathlib.Path("results/renderings")
+_SCANNER = pathlib.Path("results/scanner")
 _TEST_SETS = pathlib.Path("benchmarks/results/test_set_forms.json")
 _IMAGES = pathlib.Path("docs/images")
 _QUOTE = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -41,6 +43,7 @@ def pages() -> dict[pathlib.Path, str]:
     from ood_keras.study import (
         renderings_page,
         robustness_page,
+        scanner_page,
         summary,
         table1_page,
         test_sets_page,
@@ -60,6 +63,9 @@ def pages() -> dict[pathlib.Path, str]:
         written[pathlib.Path("docs/robustness.md")] = robustness_page.page(_ROBUSTNESS)
     if renderings_page.is_written(_RENDERINGS):
         written[pathlib.Path("docs/renderings.md")] = renderings_page.page(_RENDERINGS)
+    if scanner_page.is_written(_SCANNER):
+        text = scanner_page.page(_SCANNER)
+        written[pathlib.Path("docs/what_table1_measures.md")] = text
     if _TEST_SETS.is_file():
         written[pathlib.Path("docs/test_sets.md")] = test_sets_page.page(_TEST_SETS)
     return written

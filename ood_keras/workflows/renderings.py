@@ -3,20 +3,19 @@
 import pathlib
 from collections.abc import Sequence
 
-import numpy as np
-
 from ood_keras import export as exporting
 from ood_keras import pipelines
 from ood_keras.calibration import any_threshold
-from ood_keras.evaluation import page, rendering_figures, under_renderings
+from ood_keras.evaluation import (
+    page,
+    rendering_figures,
+    under_renderings,
+    unknown_classes,
+)
 from ood_keras.files import atomic_file, write_json
 from ood_keras.inference.shipped_models import locate
-from ood_keras.metrics import RankedScores
 from ood_keras.types import Json, Path
 from ood_keras.workflows import run_data
-
-# A table of more would not be read.
-_MAX_CLASSES = 100
 
 
 def measure_renderings(
@@ -116,25 +115,18 @@ def measure_renderings(
 
 def _measure_classes(predictor, known, tests):
     """What becomes of each class of the unknown sources that have classes."""
-    named = {
-        spec: split
-        for spec, split in tests.items()
-        if 1 < split.num_classes <= _MAX_CLASSES and np.all(split.labels >= 0)
-    }
-    if not named:
-        return {}
-    known_scores = predictor.predict(known.dataset())["ood_score"]
-    measured = {}
-    for spec, split in named.items():
+    measured, known_scores = {}, None
+    for spec, split in tests.items():
+        if not unknown_classes.has_classes(split.labels, split.class_names):
+            continue
+        if known_scores is None:
+            known_scores = predictor.predict(known.dataset())["ood_score"]
         answer = predictor.predict(split.dataset())
-        measured[spec] = {}
-        for label, name in enumerate(split.class_names):
-            rows = split.labels == label
-            if rows.any():
-                ranked = RankedScores(known_scores, answer["ood_score"][rows])
-                measured[spec][name] = {
-                    "images": int(rows.sum()),
-                    "accepted": float(answer["accepted"][rows].mean()),
-                    "auroc": ranked.measure("auroc"),
-                }
+        measured[spec] = unknown_classes.measure_classes(
+            known_scores,
+            answer["ood_score"],
+            answer["accepted"],
+            split.labels,
+            split.class_names,
+        )
     return measured

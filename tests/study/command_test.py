@@ -19,9 +19,10 @@ import scipy.special
 import scipy.stats
 
 from ood_keras import files, metrics, pipelines, workflows
+from ood_keras.names import valid
 from ood_keras.study import command as study_tool
 from ood_keras.study import engine as study_engine
-from ood_keras.study import find, other_families
+from ood_keras.study import find, other_families, records
 from ood_keras.study import summary as study_summary
 from ood_keras.study import worker as study_worker
 from ood_keras.study.grid import Known, Method, Study, Training
@@ -520,7 +521,8 @@ def test_a_study_that_cannot_be_run_is_explained(tmp_path, change, error, match)
 
 def test_a_study_is_found_by_name_or_file(tmp_path):
     assert find.find_study("table1") == (TABLE1, None)
-    with pytest.raises(ValueError, match=r"table1, or a file FILE\.py.*'table2'"):
+    assert find.find_study("scanner")[0].renderings == "full"
+    with pytest.raises(ValueError, match=r"scanner, or a file FILE\.py.*'table2'"):
         find.find_study("table2")
     with pytest.raises(FileNotFoundError, match=r"there is no file .*nowhere\.py"):
         find.find_study(str(tmp_path / "nowhere.py"))
@@ -629,6 +631,41 @@ def test_worker_leaves_the_promised_files(real_run):
     assert auroc == rows["glyphs"]["auroc"]
     summary = study_summary.summarise(study, folder)
     assert summary["results"]["digits"]["softmax"]["glyphs"]["auroc"]["mean"] == auroc
+
+
+def test_a_study_that_measures_renderings_keeps_shares_and_classes(real_run, tmp_path):
+    study, run, folder = real_run
+    study = dataclasses.replace(study, renderings="short")
+    (rendered,) = study.runs()
+    run_dir = folder / "runs" / run.name
+    study_worker.work(rendered.job(), None, run_dir, tmp_path / run.name)
+    study_summary.write(study, tmp_path)
+    found = records.Records.read(tmp_path)
+    with np.load(run_dir / "scores.npz", allow_pickle=False) as arrays:
+        limit = np.quantile(
+            arrays[valid("validation/known/msp")], 0.99, method="higher"
+        )
+        known = arrays[valid("renderings/known/msp")]
+        glyphs = arrays[valid("renderings/unknown/glyphs/msp")]
+        untouched = arrays[valid("unknown/glyphs/msp")]
+        mine = metrics.auroc(known.ravel(), glyphs.ravel())
+    (row,) = found.renderings
+    # The threshold stands a little above that score.
+    assert row["accepted"] == pytest.approx(np.mean(known[0] <= limit), abs=0.01)
+    assert row["accepted_worst"] <= row["accepted_mild"] <= 1
+    assert row["accepted_worst"] >= np.mean(known <= limit, axis=1).min() - 0.01
+    measured = {row["unknown"]: row for row in found.measurements}
+    assert measured["glyphs"]["auroc_full_spectrum"] == mine
+    letters = [row for row in found.classes if row["unknown"] == "glyphs"]
+    assert {row["unknown"] for row in found.classes} == {"glyphs"}
+    total = sum(row["images"] for row in letters)
+    assert total == len(untouched)
+    accepted = sum(row["images"] * row["accepted"] for row in letters) / total
+    assert accepted == pytest.approx(np.mean(untouched <= limit), abs=0.01)
+    # A study that measures none is another run, with no such tables.
+    assert study_summary.status(run, tmp_path) == "finished"
+    assert study_summary.status(rendered, folder) == "changed"
+    assert not (folder / records.RENDERINGS).exists()
 
 
 @pytest.mark.parametrize("order", [("msp", "energy"), ("energy", "msp")])
