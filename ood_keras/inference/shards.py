@@ -217,6 +217,8 @@ def finish(shards: Iterable[Shard], output: Path) -> Json:
             f"{', '.join(missing[:5])}. Run the same command again"
         )
     parts = [score_shard(shard) for shard in shards]
+    for unfinished in (output / PARTS).glob(".*.tmp*"):
+        unfinished.unlink(missing_ok=True)  # Of processes that were killed.
     content = {
         "model_sha256": shards[0].model_sha256,
         "options": shards[0].options,
@@ -293,7 +295,7 @@ def _run_locally(shards: list[Shard], num_workers: int | None) -> Outcomes:
     from ood_keras import machine
 
     num_workers = min(num_workers or machine.num_cores(), max(1, len(shards)))
-    attempts = dict.fromkeys((shard.name for shard in shards), 0)
+    rounds_for_nothing = 0
     while shards:
         again = []
         with concurrent.futures.ProcessPoolExecutor(
@@ -305,16 +307,20 @@ def _run_locally(shards: list[Shard], num_workers: int | None) -> Outcomes:
                 try:
                     future.result()
                 except concurrent.futures.process.BrokenProcessPool:
-                    attempts[shard.name] += 1
-                    if attempts[shard.name] < _MAX_ATTEMPTS:
-                        again.append(shard)
-                    else:
-                        yield shard, "a process was killed, of lack of memory perhaps"
+                    # One that was killed takes the others' work with it.
+                    again.append(shard)
                 except Exception as error:
                     yield shard, f"{type(error).__name__}: {error}"
                 else:
                     yield shard, None
+        rounds_for_nothing += 1
+        if len(again) < len(shards):
+            rounds_for_nothing = 0
         shards = again
+        if rounds_for_nothing == _MAX_ATTEMPTS:
+            for shard in shards:
+                yield shard, "its process was killed, for want of memory perhaps"
+            return
 
 
 def _run_on_ray(shards: list[Shard], num_workers: int | None) -> Outcomes:
