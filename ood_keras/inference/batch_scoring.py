@@ -41,6 +41,9 @@ COLUMNS = (
 UNDECODABLE = "no PNG or JPEG image, or damaged, or larger than is read"
 _NO_ANSWER = "the model gives no finite answer"
 
+# Of what a Parquet file says of the model that made it, JSON.
+METADATA_KEY = b"ood_keras"
+
 _BATCH_SIZE = 256
 _BATCH_BYTES = 2**26
 _SAVE_EVERY = 2  # Seconds.
@@ -537,7 +540,9 @@ class _Partial:
         """Makes the output of the rows."""
         if self._made != self._rows:
             with files.atomic_file(self._made) as temporary:
-                _write_parquet(self._rows, temporary, probabilities)
+                _write_parquet(
+                    self._rows, temporary, probabilities, state["settings"]["model"]
+                )
         state["output_bytes"] = self._made.stat().st_size
         files.write_json(self._state, state)
         os.replace(self._made, self._output)
@@ -628,10 +633,11 @@ def parquet_schema(probabilities: bool) -> Any:
     return pyarrow.schema(types)
 
 
-def _write_parquet(rows, path, probabilities):
+def _write_parquet(rows, path, probabilities, model_sha256):
     """Turns JSON lines into a Parquet file, a row group at a time."""
     pyarrow = import_pyarrow()
-    schema = parquet_schema(probabilities)
+    about = json.dumps({"model_sha256": model_sha256}).encode()
+    schema = parquet_schema(probabilities).with_metadata({METADATA_KEY: about})
     with (
         open(rows, encoding="utf-8") as file,
         pyarrow.parquet.ParquetWriter(path, schema) as writer,

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 MANIFEST = "MANIFEST.json"
 PARTS, SHARDS = "parts", "shards"
 _PLAN = "PLAN.json"
-_KEY = b"ood_keras"
 _COUNTS = ("images", "accepted", "rejected", "unreadable")
 _MAX_ATTEMPTS = 3
 
@@ -198,7 +197,7 @@ def score_shard(
                 if row["error"] is not None and counts["error"] is None:
                     counts["error"] = f"{row['path']}: {row['error']}"
         text = json.dumps({**about, "counts": counts})
-        writer.add_key_value_metadata({_KEY: text.encode()})
+        writer.add_key_value_metadata({batch_scoring.METADATA_KEY: text.encode()})
     return counts
 
 
@@ -406,7 +405,7 @@ def _read_part(path: pathlib.Path, about: Json) -> Json:
     """The counts of a part that is there, after a look at what made it."""
     pyarrow = batch_scoring.import_pyarrow()
     metadata = pyarrow.parquet.read_metadata(path).metadata or {}
-    found = json.loads(metadata.get(_KEY, b"{}"))
+    found = json.loads(metadata.get(batch_scoring.METADATA_KEY, b"{}"))
     if {**found, "counts": None} != {**about, "counts": None}:
         raise ValueError(
             f"{path} is no part of this plan: it was written by another model, with "
