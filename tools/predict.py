@@ -13,6 +13,11 @@ its ood_score (higher means more likely unknown); and whether there was an image
 With --output the answers go to a file, and a run that was stopped goes on where it was
 when the same command is given again. A file that cannot be read is a row that says so.
 
+With --shards the output is a folder of Parquet parts, made side by side by --workers
+processes or, with --engine=ray, by a cluster; see docs/guides/scale.md:
+
+  ood-predict --model=DIR/1 --output=answers/ --shards=1000 --workers=8 PICTURES/
+
 The model is a version folder, a TFLite or an ONNX file, or the name of a model that
 comes with the package. TFLite files need ai-edge-litert and no TensorFlow.
 """
@@ -34,7 +39,30 @@ _MODEL = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "A new file for the answers: FILE.csv, FILE.jsonl (JSON lines) or FILE.parquet.",
+    "A new file for the answers: FILE.csv, FILE.jsonl (JSON lines) or FILE.parquet; "
+    "with --shards, a folder.",
+    flag_values=_FLAGS,
+)
+_SHARDS = flags.DEFINE_integer(
+    "shards",
+    None,
+    "Write the answers as so many Parquet files, in a folder. Each is made once, so "
+    "that a run that was killed goes on where it was.",
+    lower_bound=1,
+    flag_values=_FLAGS,
+)
+_WORKERS = flags.DEFINE_integer(
+    "workers",
+    None,
+    "With --shards: how many processes; default: the number of cores.",
+    lower_bound=1,
+    flag_values=_FLAGS,
+)
+_ENGINE = flags.DEFINE_enum(
+    "engine",
+    None,
+    ["local", "ray"],
+    "With --shards: processes of this machine, the default, or tasks of a Ray cluster.",
     flag_values=_FLAGS,
 )
 _PROBABILITIES = flags.DEFINE_bool(
@@ -92,6 +120,11 @@ def _predict(positional: list[str]) -> None:
         "feature": _FEATURE.value,
         "raw_records": _RAW_RECORDS.value,
     }
+    if _SHARDS.value is not None:
+        _predict_in_shards(positional, options)
+        return
+    if _WORKERS.value is not None or _ENGINE.value is not None:
+        raise ValueError("--workers and --engine are of --shards: give that, too")
     from ood_keras.inference import loading
 
     if loading.kind_of(_MODEL.value) == "saved_model":
@@ -123,6 +156,30 @@ def _predict(positional: list[str]) -> None:
     )
     output = printable(_OUTPUT.value)
     print(f"{batch_scoring.summary(counts)}\nDone: {output}")
+
+
+def _predict_in_shards(positional: list[str], options: dict[str, Any]) -> None:
+    if _OUTPUT.value is None or _PICTURE.value is not None:
+        raise ValueError(
+            "--shards writes a folder of Parquet files: give it as --output, and leave "
+            "out --picture"
+        )
+    from ood_keras.inference import batch_scoring, shards
+    from ood_keras.names import printable
+
+    written = shards.score_shards(
+        _MODEL.value,
+        positional,
+        _OUTPUT.value,
+        num_shards=_SHARDS.value,
+        num_workers=_WORKERS.value,
+        engine=_ENGINE.value or "local",
+        probabilities=_PROBABILITIES.value,
+        progress=True,
+        **options,
+    )
+    output = printable(_OUTPUT.value)
+    print(f"{batch_scoring.summary(written)}\nDone: {output}/{shards.MANIFEST}")
 
 
 def main() -> None:

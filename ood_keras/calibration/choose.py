@@ -3,13 +3,14 @@
 from ood_keras.calibration import registry
 from ood_keras.calibration.conformal import smallest_num_images
 from ood_keras.calibration.threshold import Threshold
+from ood_keras.metrics.score_sketch import ScoreSketch
 from ood_keras.types import Scores
 
 TARGET_ACCEPTANCE = 0.95
 
 
 def choose(
-    known_scores: Scores,
+    known_scores: Scores | ScoreSketch,
     target_acceptance: float = TARGET_ACCEPTANCE,
     method: str | None = None,
 ) -> Threshold:
@@ -20,7 +21,7 @@ def choose(
 
     Args:
         known_scores: `ood_score`s of known validation images `(num_images,)`, higher
-            means more likely unknown.
+            means more likely unknown; or a `metrics.ScoreSketch` of them.
         target_acceptance: Fraction of known images to accept, in (0, 1).
         method: Name of a method that needs known scores alone, see `names`; `None`
             takes "conformal", or "quantile" where there are too few images for that.
@@ -37,6 +38,8 @@ def choose(
     ('conformal', 'quantile')
     """
     if method is None:
-        enough = len(known_scores) >= smallest_num_images(target_acceptance)
+        is_sketch = isinstance(known_scores, ScoreSketch)
+        number = known_scores.num_known if is_sketch else len(known_scores)
+        enough = number >= smallest_num_images(target_acceptance)
         method = "conformal" if enough else "quantile"
     return registry.get(method, of_known_scores=True)(known_scores, target_acceptance)

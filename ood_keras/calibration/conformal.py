@@ -6,17 +6,20 @@ from fractions import Fraction
 from ood_keras.calibration.order_statistic import (
     above_kth_smallest,
     acceptance_interval,
+    check_known,
 )
 from ood_keras.calibration.registry import register
 from ood_keras.calibration.threshold import Threshold
 from ood_keras.conventions import check_fraction, percent
 from ood_keras.metrics.curve import smallest_count
-from ood_keras.metrics.ranked_scores import check_scores
+from ood_keras.metrics.score_sketch import ScoreSketch
 from ood_keras.types import Scores
 
 
 @register
-def conformal(known_scores: Scores, target_acceptance: float = 0.95) -> Threshold:
+def conformal(
+    known_scores: Scores | ScoreSketch, target_acceptance: float = 0.95
+) -> Threshold:
     """The split-conformal threshold: a guarantee for the next known image.
 
     The k-th smallest of n scores with `k = ceil((n + 1) target)` accepts a new known
@@ -29,6 +32,9 @@ def conformal(known_scores: Scores, target_acceptance: float = 0.95) -> Threshol
     Args:
         known_scores: `ood_score`s of known images `(num_images,)`, higher means more
             likely unknown. They are rounded to float32, in which every format decides.
+            Or a `metrics.ScoreSketch` of them, of any number in 1 MB: the threshold is
+            then never below that of the scores, so it promises as much, and at most
+            0.4 % of the score above it.
         target_acceptance: Probability of accepting a known image, in (0, 1).
 
     Returns:
@@ -44,9 +50,8 @@ def conformal(known_scores: Scores, target_acceptance: float = 0.95) -> Threshol
     >>> conformal([0.0, 1.0, 2.0, 3.0], target_acceptance=0.75).value
     3.0003662109375
     """
-    scores = check_scores(known_scores, "known_scores")
+    scores, num_scores = check_known(known_scores)
     target = check_fraction("target_acceptance", target_acceptance)
-    num_scores = len(scores)
     k = smallest_count(num_scores + 1, target)
     if k > num_scores:
         raise ValueError(

@@ -1,22 +1,26 @@
 """The threshold at which mistakes cost least."""
 
+import functools
+
 import numpy as np
 
 from ood_keras.calibration.order_statistic import (
     as_float32,
+    check_both,
     just_above,
 )
 from ood_keras.calibration.registry import register
 from ood_keras.calibration.threshold import Threshold
 from ood_keras.conventions import REJECTED_SCORE, check_fraction, check_number, percent
 from ood_keras.metrics.ranked_scores import RankedScores, check_scores
+from ood_keras.metrics.score_sketch import ScoreSketch
 from ood_keras.types import Scores
 
 
 @register
 def lowest_cost(
-    known_scores: Scores,
-    unknown_scores: Scores,
+    known_scores: Scores | ScoreSketch,
+    unknown_scores: Scores | None,
     prior_unknown: float,
     cost_false_accept: float = 1.0,
     cost_false_reject: float = 1.0,
@@ -33,7 +37,9 @@ def lowest_cost(
 
     Args:
         known_scores: `ood_score`s of known validation images `(num_known,)`, higher
-            means more likely unknown.
+            means more likely unknown; or a `metrics.ScoreSketch` of known and unknown
+            ones, with `None` for `unknown_scores`: then the thresholds between its bins
+            are compared, 0.2 % of the score apart.
         unknown_scores: `ood_score`s of unknown validation images `(num_unknown,)`, from
             sources used in training, never from a test set. The result is only as
             good as these resemble the unknown images to come.
@@ -56,33 +62,54 @@ def lowest_cost(
     prior = check_fraction("prior_unknown", prior_unknown)
     cost_false_accept = check_number("cost_false_accept", cost_false_accept, "(0, inf)")
     cost_false_reject = check_number("cost_false_reject", cost_false_reject, "(0, inf)")
-    ranked = RankedScores(
-        _as_float32(known_scores, "known_scores"),
-        _as_float32(unknown_scores, "unknown_scores"),
-    )
-    # Point 0 accepts nothing, point i every score up to the i-th threshold.
-    num_accepted = np.append(0, ranked.known_accepted)
-    known = num_accepted / ranked.num_known
-    unknown = np.append(0, ranked.unknown_accepted) / ranked.num_unknown
-    rejected = (ranked.num_known - num_accepted) / ranked.num_known
+    known_accepted, unknown_accepted, between = _rank(known_scores, unknown_scores)
+    num_known, num_unknown = known_accepted[-1], unknown_accepted[-1]
+    # Point 0 accepts nothing, point i every score of the first i groups.
+    num_accepted = np.append(0, known_accepted)
+    known = num_accepted / num_known
+    unknown = np.append(0, unknown_accepted) / num_unknown
+    rejected = (num_known - num_accepted) / num_known
     costs = (1 - prior) * cost_false_reject * rejected
     costs += prior * cost_false_accept * unknown
     # Rounding must not part equal costs.
     point = int(np.argmax(costs <= costs.min() * (1 + 1e-12)))
+    is_sketch = isinstance(known_scores, ScoreSketch)
+    kind = "threshold between the bins of the sketch" if is_sketch else "threshold"
     return Threshold(
-        value=_between(ranked.thresholds, point),
+        value=between(point),
         method="lowest_cost",
         guarantee=(
             f"With {percent(prior)} unknown images, a cost of {cost_false_accept:g} "
             f"for each one accepted and of {cost_false_reject:g} for each known image "
-            f"rejected, no threshold costs less than its {costs[point]:.4g} per image "
-            f"on the {ranked.num_known:,} known and {ranked.num_unknown:,} unknown "
+            f"rejected, no {kind} costs less than its {costs[point]:.4g} per image "
+            f"on the {num_known:,} known and {num_unknown:,} unknown "
             f"images it was chosen on, of which it accepts {percent(known[point])} and "
             f"{percent(unknown[point])}."
         ),
-        num_calibration=ranked.num_known,
+        num_calibration=int(num_known),
         target_acceptance=None,
     )
+
+
+def _rank(known_scores, unknown_scores):
+    """`(known accepted, unknown accepted, between)`, by groups of ascending scores.
+
+    The first two count what is at or below each group; `between(point)` is a float32
+    number that accepts exactly the first `point` groups.
+    """
+    if not isinstance(known_scores, ScoreSketch):
+        ranked = RankedScores(
+            _as_float32(known_scores, "known_scores"),
+            _as_float32(unknown_scores, "unknown_scores"),
+        )
+        between = functools.partial(_between, ranked.thresholds)
+        return ranked.known_accepted, ranked.unknown_accepted, between
+    sketch = check_both(known_scores, unknown_scores)
+    (places,) = np.nonzero(sketch.counts.any(axis=0))
+    # The number below the first group parts the bin before it.
+    places = np.append(max(places[0] - 1, 0), places)
+    known, unknown = np.cumsum(sketch.counts[:, places[1:]], axis=1)
+    return known, unknown, lambda point: float(sketch.ends(places[[point]])[0])
 
 
 def _as_float32(scores: Scores, name: str) -> np.ndarray:

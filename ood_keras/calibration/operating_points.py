@@ -8,10 +8,12 @@ import numpy as np
 
 from ood_keras.calibration.clopper_pearson import clopper_pearson
 from ood_keras.calibration.conformal import conformal
+from ood_keras.calibration.order_statistic import check_both
 from ood_keras.calibration.registry import get
 from ood_keras.calibration.threshold import Threshold
 from ood_keras.conventions import percent
 from ood_keras.metrics.ranked_scores import check_scores
+from ood_keras.metrics.score_sketch import ScoreSketch
 from ood_keras.types import Json, Scores
 
 
@@ -57,8 +59,8 @@ class OperatingPoint:
 
 
 def operating_points(
-    known_scores: Scores,
-    unknown_scores: Scores,
+    known_scores: Scores | ScoreSketch,
+    unknown_scores: Scores | None,
     targets: Sequence[float] = (0.9, 0.95, 0.99),
     method: Callable[[Scores, float], Threshold] | str = conformal,
 ) -> list[OperatingPoint]:
@@ -69,7 +71,9 @@ def operating_points(
             means more likely unknown.
         unknown_scores: `ood_score`s of unknown validation images `(num_unknown,)`,
             never from a test set: the thresholds do not depend on them, but your
-            choice among these will.
+            choice among these will. `None` where `known_scores` is a
+            `metrics.ScoreSketch` of both; then a bin that a threshold parts counts as
+            accepted.
         targets: Fractions of known images to accept.
         method: `conformal`, `quantile`, another function like them, or a name.
 
@@ -86,7 +90,7 @@ def operating_points(
     >>> [(point.threshold.value, point.unknown_accepted) for point in points]
     [(10.001220703125, 0.0), (18.002197265625, 0.4)]
     """
-    unknown = check_scores(unknown_scores, "unknown_scores")
+    count = _count_unknown(known_scores, unknown_scores)
     if isinstance(method, str):
         method = get(method, of_known_scores=True)
     if not (callable(method) and np.ndim(targets) == 1):
@@ -97,13 +101,25 @@ def operating_points(
     points = []
     for target in targets:
         threshold = method(known_scores, target)
-        num_accepted = int(threshold.accepts(unknown).sum())
+        num_accepted, num_unknown = count(threshold)
         points.append(
             OperatingPoint(
                 threshold=threshold,
-                unknown_accepted=num_accepted / len(unknown),
-                unknown_interval=clopper_pearson(num_accepted, len(unknown)),
-                num_unknown=len(unknown),
+                unknown_accepted=num_accepted / num_unknown,
+                unknown_interval=clopper_pearson(num_accepted, num_unknown),
+                num_unknown=num_unknown,
             )
         )
     return points
+
+
+def _count_unknown(known_scores, unknown_scores):
+    """A function from a threshold to `(unknown images accepted, all of them)`."""
+    if isinstance(known_scores, ScoreSketch):
+        sketch = check_both(known_scores, unknown_scores)
+        return lambda threshold: (
+            sketch.accepted(threshold.value)[1],
+            sketch.num_unknown,
+        )
+    unknown = check_scores(unknown_scores, "unknown_scores")
+    return lambda threshold: (int(threshold.accepts(unknown).sum()), len(unknown))

@@ -3,19 +3,62 @@
 import numpy as np
 
 from ood_keras.conventions import REJECTED_SCORE
+from ood_keras.metrics.ranked_scores import check_scores
+from ood_keras.metrics.score_sketch import ScoreSketch
 from ood_keras.types import Scores
 
 
-def above_kth_smallest(scores: np.ndarray, k: int) -> float:
+def check_known(scores: Scores | ScoreSketch) -> tuple[np.ndarray | ScoreSketch, int]:
+    """Checked known scores, or the sketch of them, and how many there are.
+
+    Raises:
+        ValueError: there is none, or one is NaN.
+    """
+    if not isinstance(scores, ScoreSketch):
+        scores = check_scores(scores, "known_scores")
+        return scores, len(scores)
+    if not scores.num_known:
+        raise ValueError(
+            "the sketch has seen no known score, and a threshold is chosen on them; "
+            "call `update(known_scores=...)` or `merge` first"
+        )
+    return scores, scores.num_known
+
+
+def check_both(sketch: ScoreSketch, unknown_scores: Scores | None) -> ScoreSketch:
+    """A sketch that was given in place of known and unknown scores.
+
+    Raises:
+        TypeError: unknown scores were given beside it.
+        ValueError: it has seen no known or no unknown score.
+    """
+    if unknown_scores is not None:
+        raise TypeError(
+            "a sketch holds the unknown scores too: add them with "
+            "`update(unknown_scores=...)` or `merge`, and give None for "
+            f"`unknown_scores`. Received: {type(unknown_scores).__name__}"
+        )
+    if not (sketch.num_known and sketch.num_unknown):
+        raise ValueError(
+            "expected a sketch of known and of unknown scores. Received: one of "
+            f"{sketch.num_known} known and {sketch.num_unknown} unknown ones"
+        )
+    return sketch
+
+
+def above_kth_smallest(scores: np.ndarray | ScoreSketch, k: int) -> float:
     """A threshold that accepts the k-th smallest (from 1) of checked scores, float.
 
-    See `just_above` for where it stands.
+    See `just_above` for where it stands, and `ScoreSketch.known_at_most` for that of a
+    sketch, which is never below it.
 
     Raises:
         ValueError: the score is infinite, so that the threshold would accept everything
             or nothing, or beyond float32, or the score that exported models give
             invalid input.
     """
+    if isinstance(scores, ScoreSketch):
+        return scores.known_at_most(k)
     value = np.partition(scores, k - 1)[k - 1]
     if np.isinf(value):
         raise ValueError(

@@ -3,17 +3,20 @@
 from ood_keras.calibration.order_statistic import (
     above_kth_smallest,
     acceptance_interval,
+    check_known,
 )
 from ood_keras.calibration.registry import register
 from ood_keras.calibration.threshold import Threshold
 from ood_keras.conventions import check_fraction, percent
 from ood_keras.metrics.curve import smallest_count
-from ood_keras.metrics.ranked_scores import check_scores
+from ood_keras.metrics.score_sketch import ScoreSketch
 from ood_keras.types import Scores
 
 
 @register
-def quantile(known_scores: Scores, target_acceptance: float = 0.95) -> Threshold:
+def quantile(
+    known_scores: Scores | ScoreSketch, target_acceptance: float = 0.95
+) -> Threshold:
     """The lowest threshold that accepts the target fraction of the given known images.
 
     It stands just above the highest score that it has to accept, with room for the
@@ -26,6 +29,9 @@ def quantile(known_scores: Scores, target_acceptance: float = 0.95) -> Threshold
     Args:
         known_scores: `ood_score`s of known images `(num_images,)`, higher means more
             likely unknown. They are rounded to float32, in which every format decides.
+            Or a `metrics.ScoreSketch` of them, of any number in 1 MB: the threshold is
+            then never below that of the scores, so it promises as much, and at most
+            0.4 % of the score above it.
         target_acceptance: Fraction of them to accept, in (0, 1).
 
     Returns:
@@ -40,9 +46,8 @@ def quantile(known_scores: Scores, target_acceptance: float = 0.95) -> Threshold
     >>> quantile([0.0, 1.0, 2.0, 3.0], target_acceptance=0.75).value
     2.000244140625
     """
-    scores = check_scores(known_scores, "known_scores")
+    scores, num_scores = check_known(known_scores)
     target = check_fraction("target_acceptance", target_acceptance)
-    num_scores = len(scores)
     k = smallest_count(num_scores, target)
     low, high = acceptance_interval(num_scores, k)
     return Threshold(

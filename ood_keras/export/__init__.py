@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         next_version,
         pillow_decoder,
         score,
+        score_shard,
+        score_shards,
         score_to_file,
         shipped,
     )
@@ -39,6 +41,8 @@ __all__ = [
     "recalibrate",
     "saved_model",
     "score",
+    "score_shard",
+    "score_shards",
     "score_to_file",
     "shipped",
     "tflite",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ood_keras.inference.loading import load
     from ood_keras.inference.onnx_predictor import ONNXPredictor
     from ood_keras.inference.predictor import Predictor
+    from ood_keras.inference.shards import score_shard, score_shards
     from ood_keras.inference.shipped_models import shipped
     from ood_keras.inference.tflite_predictor import TFLitePredictor
     from ood_keras.inference.versions import next_version
@@ -22,6 +23,8 @@ __all__ = [
     "load",
     "next_version",
     "score",
+    "score_shard",
+    "score_shards",
     "score_to_file",
     "shipped",
 ]
@@ -34,6 +37,8 @@ _HOMES = {
     "load": "loading",
     "next_version": "versions",
     "score": "batch_scoring",
+    "score_shard": "shards",
+    "score_shards": "shards",
     "score_to_file": "batch_scoring",
     "shipped": "shipped_models",
 }

@@ -41,6 +41,9 @@ COLUMNS = (
 UNDECODABLE = "no PNG or JPEG image, or damaged, or larger than is read"
 _NO_ANSWER = "the model gives no finite answer"
 
+# Of what a Parquet file says of the model that made it, JSON.
+METADATA_KEY = b"ood_keras"
+
 _BATCH_SIZE = 256
 _BATCH_BYTES = 2**26
 _SAVE_EVERY = 2  # Seconds.
@@ -93,13 +96,13 @@ def score(
     """
     options: Json = {"feature": feature, "raw_records": raw_records}
     paths = inputs.as_texts(paths)
-    _check_first(predictor, paths, threshold, options)
+    check_first(predictor, paths, threshold, options)
     with tempfile.TemporaryDirectory(prefix=files.TEMPORARY) as folder:
         listing = pathlib.Path(folder) / "listing.jsonl"
         inputs.write_listing(listing, paths)
         if left_out is not None:
             left_out.update(inputs.read_left_out(listing))
-        for rows, _ in _score_batches(predictor, listing, (0, 0), threshold, options):
+        for rows, _ in score_batches(predictor, listing, (0, 0), threshold, options):
             yield from rows
 
 
@@ -154,7 +157,7 @@ def score_to_file(
         "model": predictor.manifest["manifest_sha256"],
         "paths": paths,
         "folder": os.getcwd() if relative else None,
-        "threshold": _for_json(threshold, predictor.operating_points),
+        "threshold": as_json(threshold, predictor.operating_points),
         **options,
         "probabilities": probabilities,
         "ood_keras": __version__,
@@ -165,20 +168,23 @@ def score_to_file(
             partial.remove()
             return _counts(state, 0.0)
         if state is None:
-            _check_first(predictor, paths, threshold, options)
+            check_first(predictor, paths, threshold, options)
             total = inputs.write_listing(partial.listing, paths)
             head = _head(output.suffix, predictor.class_names, probabilities)
             state = partial.begin(settings, total, head)
         start, done = time.monotonic(), sum(state["counts"].values())
         position = tuple(state["position"])
-        batches = _score_batches(
+        batches = score_batches(
             predictor, partial.listing, position, threshold, options
         )
-        with _bar(progress, state["total"], done) as bar, partial.rows(state) as file:
+        with (
+            show_progress(progress, state["total"], done) as bar,
+            partial.rows(state) as file,
+        ):
             for rows, position in batches:
                 file.write(_encode(output.suffix, rows, probabilities))
                 for row in rows:
-                    state["counts"][_outcome(row)] += 1
+                    state["counts"][outcome(row)] += 1
                 state["position"] = position
                 partial.save_now_and_then(state, file)
                 bar.update(len(rows))
@@ -193,9 +199,10 @@ def summary(counts: Json) -> str:
     """The counts that `score_to_file` returns, in a line or two."""
     lines = [
         f"{counts['images']:,} images: {counts['accepted']:,} accepted, "
-        f"{counts['rejected']:,} rejected, {counts['unreadable']:,} unreadable; "
-        f"{counts['images_per_second']:,.0f} images/s"
+        f"{counts['rejected']:,} rejected, {counts['unreadable']:,} unreadable"
     ]
+    if "images_per_second" in counts:
+        lines[0] += f"; {counts['images_per_second']:,.0f} images/s"
     if counts.get("left_out"):
         lines.append(names.printable(f"left out {inputs.describe(counts['left_out'])}"))
     return "\n".join(lines)
@@ -207,7 +214,7 @@ def count_rows(rows: Iterable[Json], counts: Json) -> Iterator[Json]:
     counts |= {"images": 0, "accepted": 0, "rejected": 0, "unreadable": 0}
     for row in rows:
         counts["images"] += 1
-        counts[_outcome(row)] += 1
+        counts[outcome(row)] += 1
         yield row
     seconds = max(time.monotonic() - start, 1e-9)
     counts["images_per_second"] = counts["images"] / seconds
@@ -221,7 +228,7 @@ def _counts(state: Json, images_per_second: float) -> Json:
     return {"images": images, **counts, **speed, **left_out}
 
 
-def _for_json(
+def as_json(
     threshold: float | str | None, points: Mapping[str, float]
 ) -> float | str | None:
     """The threshold as a number that two calls can be compared by."""
@@ -231,13 +238,13 @@ def _for_json(
     return value if np.isfinite(value) else str(value)  # JSON has no infinity.
 
 
-def _outcome(row: Json) -> str:
+def outcome(row: Json) -> str:
     if row["valid"]:
         return "accepted" if row["accepted"] else "rejected"
     return "unreadable"
 
 
-def _check_first(
+def check_first(
     predictor: "Predictor | TFLitePredictor | ONNXPredictor",
     paths: list[str],
     threshold: float | str | None,
@@ -255,7 +262,7 @@ def _check_first(
     inputs.check_shapes(paths, predictor.image_shape)
 
 
-def _score_batches(
+def score_batches(
     predictor: "Predictor | TFLitePredictor | ONNXPredictor",
     listing: pathlib.Path,
     position: tuple[int, int],
@@ -345,25 +352,29 @@ def _head(suffix: str, class_names: Iterable[str], probabilities: bool) -> bytes
     return _csv_lines([[*COLUMNS, *columns]])
 
 
+def as_written(row: Json, probabilities: bool, suffix: str = ".parquet") -> Json:
+    """A row as files have it: text that any reader can read, and no more columns.
+
+    Args:
+        row: A row of `score`.
+        probabilities: Whether to keep the probability of each class.
+        suffix: Of the file, one of `FORMATS`.
+    """
+    written = {
+        **row,
+        "path": names.printable(row["path"]),
+        "error": row["error"] and names.printable(row["error"]),
+        "label": (names.printable if suffix == ".csv" else names.valid)(row["label"]),
+    }
+    keys = (*COLUMNS, "probabilities") if probabilities else COLUMNS
+    return {key: written[key] for key in keys}
+
+
 def _encode(suffix, rows, probabilities):
     """The rows as the bytes of CSV or JSON lines."""
-    keys = (*COLUMNS, "probabilities") if probabilities else COLUMNS
-    rows = [
-        {
-            **row,
-            "path": names.printable(row["path"]),
-            "error": row["error"] and names.printable(row["error"]),
-            "label": (names.printable if suffix == ".csv" else names.valid)(
-                row["label"]
-            ),
-        }
-        for row in rows
-    ]
+    rows = [as_written(row, probabilities, suffix) for row in rows]
     if suffix != ".csv":
-        lines = (
-            json.dumps({key: row[key] for key in keys}, ensure_ascii=False)
-            for row in rows
-        )
+        lines = (json.dumps(row, ensure_ascii=False) for row in rows)
         return "".join(f"{line}\n" for line in lines).encode()
     for row in rows:
         for name in ("accepted", "valid"):
@@ -392,7 +403,7 @@ def _check_output(output: pathlib.Path) -> None:
     if os.path.lexists(output) and not _Partial(output).is_begun():
         raise _exists(output)
     if output.suffix == ".parquet":
-        _pyarrow()
+        import_pyarrow()
 
 
 def _exists(output: pathlib.Path) -> FileExistsError:
@@ -402,7 +413,7 @@ def _exists(output: pathlib.Path) -> FileExistsError:
     )
 
 
-def _pyarrow():
+def import_pyarrow():
     try:
         import pyarrow
         import pyarrow.parquet
@@ -414,13 +425,16 @@ def _pyarrow():
     return pyarrow
 
 
-def _bar(progress, total, done):
+def show_progress(
+    progress: bool, total: int | None, done: int = 0, unit: str = "image"
+) -> Any:
+    """A bar with `update`, a context manager; shown on a terminal if `progress`."""
     if not progress:
         return contextlib.nullcontext(_NoBar)
     from tqdm import tqdm
 
     # None: only on a terminal.
-    return tqdm(total=total, initial=done, unit="image", smoothing=0.1, disable=None)
+    return tqdm(total=total, initial=done, unit=unit, smoothing=0.1, disable=None)
 
 
 class _NoBar:
@@ -526,7 +540,9 @@ class _Partial:
         """Makes the output of the rows."""
         if self._made != self._rows:
             with files.atomic_file(self._made) as temporary:
-                _write_parquet(self._rows, temporary, probabilities)
+                _write_parquet(
+                    self._rows, temporary, probabilities, state["settings"]["model"]
+                )
         state["output_bytes"] = self._made.stat().st_size
         files.write_json(self._state, state)
         os.replace(self._made, self._output)
@@ -599,9 +615,9 @@ def _differences(before: Json, now: Json) -> str:
     )
 
 
-def _write_parquet(rows, path, probabilities):
-    """Turns JSON lines into a Parquet file, a row group at a time."""
-    pyarrow = _pyarrow()
+def parquet_schema(probabilities: bool) -> Any:
+    """The columns of a Parquet file of answers, a `pyarrow.Schema`."""
+    pyarrow = import_pyarrow()
     types = {
         "path": pyarrow.string(),
         "index": pyarrow.int64(),
@@ -614,7 +630,14 @@ def _write_parquet(rows, path, probabilities):
     }
     if probabilities:
         types["probabilities"] = pyarrow.list_(pyarrow.float32())
-    schema = pyarrow.schema(types)
+    return pyarrow.schema(types)
+
+
+def _write_parquet(rows, path, probabilities, model_sha256):
+    """Turns JSON lines into a Parquet file, a row group at a time."""
+    pyarrow = import_pyarrow()
+    about = json.dumps({"model_sha256": model_sha256}).encode()
+    schema = parquet_schema(probabilities).with_metadata({METADATA_KEY: about})
     with (
         open(rows, encoding="utf-8") as file,
         pyarrow.parquet.ParquetWriter(path, schema) as writer,

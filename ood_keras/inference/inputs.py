@@ -198,13 +198,18 @@ def items(
     with open(listing, "rb") as file:
         file.seek(offset)
         while line := file.readline():
-            path, kind = json.loads(line)
+            path, kind, *span = json.loads(line)
             after = (file.tell(), 0)
+            # A listing that was split has spans of files, see `split_listing`.
+            first, stop = span or (0, None)
+            start = max(start, first)
             contents = (
                 _unreadable_folder(path)
                 if kind == "folder"
                 else _contents(path, kind, start, image_shape, feature, raw_records)
             )
+            if stop is not None:
+                contents = itertools.islice(contents, stop - start)
             index = start
             try:
                 for content, error in contents:
@@ -218,6 +223,82 @@ def items(
                 number = index if kind in ("idx", "tfrecord") else None
                 yield Item(path, number, None, reason, after)
             offset, start = after
+
+
+def split_listing(listing: Path, folder: Path, num_parts: int) -> list[pathlib.Path]:
+    """Splits a listing into listings of about as many images each.
+
+    Files of images are not divided, IDX and TFRecord files are. Of these it counts the
+    images, which reads their headers alone, unless they are packed.
+
+    Args:
+        listing: What `write_listing` wrote.
+        folder: Receives the new listings; they are written whole or not at all.
+        num_parts: How many at most; fewer if there are fewer images.
+
+    Returns:
+        The paths of the new listings, in order. Read one after the other they yield
+        what `listing` does. Where a TFRecord file is damaged, the images behind that
+        place are left out up to the end of the part, as they are left out up to the end
+        of the file without parts.
+    """
+    folder = pathlib.Path(folder)
+    # Only of files that hold many: there may be very many of one image each.
+    counts: dict[int, int] = {}
+    total = 0
+    with open(listing, "rb") as file:
+        for number, line in enumerate(file):
+            path, kind = json.loads(line)
+            if kind in ("idx", "tfrecord"):
+                counts[number] = _count_items(path, kind)
+            total += counts.get(number, 1)
+    size = max(1, -(-total // num_parts))
+    parts: list[pathlib.Path] = []
+    with open(listing, "rb") as file, contextlib.ExitStack() as open_part:
+        room, output = 0, None
+        for number, line in enumerate(file):
+            path, kind = json.loads(line)
+            count = counts.get(number, 1)
+            start = 0
+            while start < count:
+                if room == 0:
+                    open_part.close()
+                    parts.append(folder / f"shard-{len(parts):05d}.jsonl")
+                    temporary = open_part.enter_context(files.atomic_file(parts[-1]))
+                    output = open_part.enter_context(open(temporary, "w"))
+                    room = size
+                stop = min(count, start + room)
+                whole = (start, stop) == (0, count)
+                entry = [path, kind] if whole else [path, kind, start, stop]
+                output.write(json.dumps(entry) + "\n")  # type: ignore[union-attr]
+                room -= stop - start
+                start = stop
+    return parts
+
+
+def _count_items(path: str, kind: str) -> int:
+    """How many items an IDX or TFRecord file makes, an error at its end among them."""
+    count = 0
+    with contextlib.suppress(*_UNREADABLE), _open(path) as file:
+        if kind == "tfrecord":
+            for length in tfrecords.walk(file, path, max_bytes=MAX_BYTES):
+                file_content.pass_over(file, length + 4)
+                count += 1
+            return count
+        number, *shape = idx_header.read(file, path)
+        size = math.prod(shape)
+        file_content.pass_over(file, max(0, number * size - 1))
+        if number * size == 0 or file.read(1):
+            # One more row says so where the file is longer than its header.
+            return number + bool(file.read(1))
+    if kind == "tfrecord":
+        return count + 1
+    # It is damaged: look where.
+    with contextlib.suppress(*_UNREADABLE), _open(path) as file:
+        size = math.prod(idx_header.read(file, path)[1:])
+        while len(file.read(size)) == size:
+            count += 1
+    return count + 1
 
 
 def read_again(

@@ -42,6 +42,25 @@ def read(
     Raises:
         ValueError: the file is corrupt or truncated, or a record is too long.
     """
+    for number, length in enumerate(walk(file, path, max_bytes=max_bytes)):
+        if number < start:
+            file_content.pass_over(file, length + 4)
+            continue
+        content = file.read(length)
+        if not _is_sound(content, file.read(4)):
+            raise ValueError(f"{path} is corrupt or truncated at record {number}")
+        yield content
+
+
+def walk(file: IO[bytes], path: object, *, max_bytes: int) -> Iterator[int]:
+    """Yields how many bytes each record of a TFRecord file has.
+
+    Whoever asks for the next one has moved the file past the record and the four bytes
+    behind it.
+
+    Raises:
+        ValueError: as for `read`.
+    """
     number = 0
     while header := file.read(12):
         if len(header) < 12 or not _is_sound(header[:8], header[8:]):
@@ -52,13 +71,7 @@ def read(
                 f"record {number} of {path} has {length} bytes; at most {max_bytes} "
                 "are read"
             )
-        if number < start:
-            file_content.pass_over(file, length + 4)
-        else:
-            content = file.read(length)
-            if not _is_sound(content, file.read(4)):
-                raise ValueError(f"{path} is corrupt or truncated at record {number}")
-            yield content
+        yield length
         number += 1
 
 

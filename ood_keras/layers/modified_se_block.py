@@ -7,6 +7,7 @@ from keras import ops
 
 from ood_keras.conventions import check_count
 from ood_keras.layers.squeeze_excitation import SqueezeExcitation, check_image_channels
+from ood_keras.replicas import count_replicas
 from ood_keras.types import Json, Shape, Tensor
 
 _KERNELS = (3, 5)
@@ -79,7 +80,11 @@ class ModifiedSEBlock(keras.layers.Layer):
             convolution.build(input_shape)
             self.convolutions.append(convolution)
             normalization = keras.layers.BatchNormalization(
-                momentum=0.9, dtype=self.dtype_policy, name=f"normalization_{kernel}"
+                momentum=0.9,
+                # Over the whole batch where replicas share it.
+                synchronized=count_replicas() > 1,
+                dtype=self.dtype_policy,
+                name=f"normalization_{kernel}",
             )
             normalization.build((*input_shape[:-1], filters))
             self.normalizations.append(normalization)

@@ -9,6 +9,7 @@ from ood_keras.conventions import is_integer
 from ood_keras.metrics import curve as formulas
 from ood_keras.metrics import measures
 from ood_keras.metrics.base import ScoreMetric
+from ood_keras.replicas import count_replicas
 from ood_keras.types import DType, Json, Scores, Tensor
 
 # Counts are int32, and AUROC needs twice the number of known-unknown pairs.
@@ -46,7 +47,8 @@ class RankingMetric(ScoreMetric):
 
     Raises:
         ValueError: an argument is out of range; or in `update_state`, the logits do not
-            fit, or there are sample weights, which an exact ranking has no use for.
+            fit, or there are sample weights, which an exact ranking has no use for; or
+            the `tf.distribute` strategy in scope has more than one replica.
     """
 
     _measure: ClassVar[Any] = None
@@ -67,6 +69,7 @@ class RankingMetric(ScoreMetric):
         dtype: DType = None,
     ) -> None:
         super().__init__(num_classes, score, name or self._measure, dtype)
+        self._check_replicas()
         if not is_integer(capacity) or not 2 <= capacity <= _MAX_CAPACITY:
             raise ValueError(
                 "`capacity` counts the newest images that the metric keeps, an integer "
@@ -83,6 +86,7 @@ class RankingMetric(ScoreMetric):
         )
 
     def store(self, scores: Scores, known: Tensor) -> None:
+        self._check_replicas()
         self._push(self._scores, scores)
         self._push(self._kinds, ops.where(known, _KNOWN, _UNKNOWN))
 
@@ -103,6 +107,16 @@ class RankingMetric(ScoreMetric):
 
     def get_config(self) -> Json:
         return {**super().get_config(), "capacity": self.capacity}
+
+    def _check_replicas(self):
+        # Each replica would keep the scores of its own images, and lose the others'.
+        number = count_replicas()
+        if number > 1:
+            raise ValueError(
+                f"{type(self).__name__} ranks the images of one replica, and the "
+                f"tf.distribute strategy in scope has {number}. Use "
+                "ood_keras.metrics.StreamingRanking, whose counts add up over replicas"
+            )
 
     def _push(self, variable, values):
         values = ops.cast(values, variable.dtype)

@@ -82,6 +82,66 @@ class ScoreSketch:
         self.counts += other.counts
         return self
 
+    @property
+    def num_known(self) -> int:
+        """How many known scores have been added."""
+        return int(self.counts[0].sum())
+
+    @property
+    def num_unknown(self) -> int:
+        """How many unknown scores have been added."""
+        return int(self.counts[1].sum())
+
+    def known_at_most(self, k: int) -> float:
+        """A float32 number that is no smaller than the k-th smallest known score.
+
+        It is the lowest that the counts can vouch for: all scores in the bin of the
+        k-th are at most that, and it is less than 0.4 % above the lowest of them. Where
+        the next bin is empty it lies within that, so that no score is near.
+
+        Args:
+            k: From 1 to `num_known`.
+
+        Raises:
+            ValueError: `k` is out of range, or the score is infinite or beyond 2^40,
+                where no bin has an upper end.
+        """
+        if not 1 <= k <= self.num_known:
+            raise ValueError(
+                f"k must be from 1 to the number of known scores, {self.num_known}. "
+                f"Received: {k}"
+            )
+        place = int(np.searchsorted(np.cumsum(self.counts[0]), k))
+        return float(self.ends(np.array([place]))[0])
+
+    def accepted(self, threshold: float) -> tuple[int, int]:
+        """How many known and unknown scores are at most `threshold`, rounded up.
+
+        All scores of the bin that it lies in are counted.
+        """
+        bits = np.array([threshold + 0.0], np.float32).view(np.int32)
+        place = int(bin_index(np, bits)[0])
+        known, unknown = self.counts[:, : place + 1].sum(axis=1)
+        return int(known), int(unknown)
+
+    def ends(self, places: np.ndarray) -> np.ndarray:
+        """Float32 numbers that part bins from the next ones: all below is at most that.
+
+        Args:
+            places: int `(n,)`, which bins, from 0 to `NUM_BINS - 1`.
+
+        Raises:
+            ValueError: the last bin is among them, which has no upper end.
+        """
+        if np.any(places == NUM_BINS - 1):
+            raise ValueError(
+                "a score lies beyond 2^40, where the sketch does not tell sizes apart, "
+                "or is infinite, so no threshold can stand above it. Divide the scores "
+                "by a constant, or find out why images score infinite"
+            )
+        empty = ~self.counts.any(axis=0)[places + 1]
+        return np.where(empty, _middle(places + 1), _upper_end(places))
+
     def evaluate(self) -> dict[str, float]:
         """The metrics of `evaluate_scores`, with the scores in one bin taken for ties.
 
@@ -126,6 +186,31 @@ def _counts(scores: Scores, name: str) -> np.ndarray:
         scores = check_scores(scores, name).astype(np.float32)
     bins = bin_index(np, (scores + np.float32(0)).view(np.int32))
     return np.bincount(bins, minlength=NUM_BINS)
+
+
+def _upper_end(places: np.ndarray) -> np.ndarray:
+    """The largest float32 number of each bin but the last."""
+    positive = places >= _BINS_PER_SIGN
+    step = np.where(positive, places - _BINS_PER_SIGN, _BINS_PER_SIGN - 1 - places)
+    # Of a negative bin, the number with the smallest magnitude.
+    bits = np.where(
+        positive,
+        ((step + 1 + _FIRST_STEP) << _SHIFT) - 1,
+        (step + _FIRST_STEP) << _SHIFT,
+    )
+    size = bits.astype(np.int32).view(np.float32)
+    # The bin below 0 ends where float32 has no normal number: go beyond 0.
+    ends = np.where(positive, size, -size)
+    return np.where(places == _BINS_PER_SIGN - 1, np.finfo(np.float32).tiny, ends)
+
+
+def _middle(places: np.ndarray) -> np.ndarray:
+    """A float32 number in the midst of each bin."""
+    positive = places >= _BINS_PER_SIGN
+    step = np.where(positive, places - _BINS_PER_SIGN, _BINS_PER_SIGN - 1 - places)
+    bits = ((step + _FIRST_STEP) << _SHIFT) + (1 << (_SHIFT - 1))
+    size = bits.astype(np.int32).view(np.float32)
+    return np.where(positive, size, -size)
 
 
 def bin_index(xp: ModuleType, bits: Tensor) -> Tensor:

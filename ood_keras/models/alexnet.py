@@ -13,6 +13,7 @@ from ood_keras.conventions import (
     is_integer,
 )
 from ood_keras.layers import ModifiedSEBlock, SqueezeExcitation
+from ood_keras.replicas import count_replicas
 from ood_keras.types import ImageShape, Tensor
 
 _SMALLEST_SIDE = 28
@@ -194,7 +195,9 @@ def _alexnet(
 
 
 def _normalized_relu(x: Tensor, name: str) -> Tensor:
-    x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+    x = layers.BatchNormalization(
+        momentum=0.9, synchronized=count_replicas() > 1, name=f"{name}_norm"
+    )(x)
     return layers.ReLU(name=name)(x)
 
 

@@ -1,5 +1,6 @@
 """Trains a model with checkpoints, exact resume and selection on validation data."""
 
+import contextlib
 import hashlib
 import json
 from typing import Any
@@ -131,13 +132,19 @@ def fit(
     }
     if hasattr(data, "get_config"):
         run["data"] = data.get_config()
-    with run_directory.open_run(run_dir, run) as folder:
+    with run_directory.open_run(run_dir, run) as folder, _strategy_of(model):
         training = TrainingRun(model, data, folder, epochs, checkpoint_every, progress)
         training.resume()
         while training.epoch < epochs:
             training.run_epoch(validator)
         training.finish()
         return training.history
+
+
+def _strategy_of(model: keras.Model) -> Any:
+    """The scope of the `tf.distribute` strategy that a model was made in."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
 
 
 def _check_arguments(

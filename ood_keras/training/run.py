@@ -99,7 +99,9 @@ class TrainingRun:
         row = {
             "epoch": self.epoch + 1,
             **{name: float(values[-1]) for name, values in results.items()},
-            "learning_rate": float(self.model.optimizer.learning_rate),
+            "learning_rate": float(
+                keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+            ),
         }
         _check_loss(row["loss"], self.epoch)
         measured = validator.measure()

@@ -8,6 +8,8 @@ import numpy as np
 from ood_keras import export as exporting
 from ood_keras import pipelines
 from ood_keras.calibration.any_threshold import AnyThreshold
+from ood_keras.inference import score_files
+from ood_keras.inference.score_files import ScoreFiles
 from ood_keras.inference.shipped_models import names as shipped_names
 from ood_keras.types import Path
 from ood_keras.workflows.run_data import NUM_TRIED, load_unknown
@@ -69,11 +71,7 @@ def calibrate(
             f"the threshold method {method!r} needs unknown images too: name sources "
             "of them as --unknown, whose validation images are scored"
         )
-    if not pathlib.Path(model).exists() and str(model) in shipped_names():
-        raise ValueError(
-            f"{model!r} comes with ood_keras and stays as it is; copy "
-            f"{exporting.shipped(str(model))} to DIR/1 and give that as --model"
-        )
+    _check_not_shipped(model)
     predictor = exporting.Predictor(model)
     source = pipelines.load(
         known,
@@ -105,3 +103,77 @@ def calibrate(
         sample_images=some.images / np.float32(255),
     )
     return path, threshold
+
+
+def calibrate_on_scores(
+    *,
+    model: Path,
+    scores: Sequence[Path],
+    unknown_scores: Sequence[Path] = (),
+    target_acceptance: float | None = None,
+    method: str | None = None,
+    operating_points: Mapping[str, float] | None = None,
+    prior_unknown: float | None = None,
+    cost_false_accept: float | None = None,
+    cost_false_reject: float | None = None,
+) -> tuple[pathlib.Path, AnyThreshold, ScoreFiles]:
+    """The same on answers that this model gave already, of any number of images.
+
+    Args:
+        model: The version folder of an exported model.
+        scores: Parquet files, or folders of them, that `ood-predict` wrote of known
+            images with this model; see `score_files.read`.
+        unknown_scores: The same of unknown images, or nothing.
+        target_acceptance, method, operating_points, prior_unknown, cost_false_accept,
+            cost_false_reject: As for `calibrate`; no method that needs the class of
+            each image.
+
+    Returns:
+        `(path, threshold, found)`: the new version folder, the threshold, which is
+        never below that of the scores themselves, and what was read.
+
+    Raises:
+        FileNotFoundError, ImportError: as `score_files.read`.
+        ValueError: the answers are of another model; or as `calibrate`.
+    """
+    request = ThresholdRequest(
+        target_acceptance=target_acceptance,
+        method=method,
+        operating_points=operating_points or {},
+        prior_unknown=prior_unknown,
+        cost_false_accept=cost_false_accept,
+        cost_false_reject=cost_false_reject,
+    )
+    if request.needs - {"unknown_scores"}:
+        raise ValueError(
+            f"the threshold method {method!r} needs the class of every image, which a "
+            "sketch of scores has not. Choose another method, or give --known in place "
+            "of --scores"
+        )
+    if "unknown_scores" in request.needs and not unknown_scores:
+        raise ValueError(
+            f"the threshold method {method!r} needs answers on unknown images too: "
+            "give them as --unknown_scores"
+        )
+    _check_not_shipped(model)
+    predictor = exporting.Predictor(model)
+    found = score_files.read(scores, unknown_scores)
+    digest = predictor.manifest["manifest_sha256"]
+    if found.models != {digest}:
+        raise ValueError(
+            f"the answers are not those of {model}: expected the model with the "
+            f"SHA-256 {digest[:12]} of its manifest, received "
+            f"{', '.join(sorted(one[:12] for one in found.models))}. A new version has "
+            "a new manifest: score the images with the version that you calibrate"
+        )
+    threshold, points = request.choose(found.sketch)
+    path = exporting.recalibrate(model, threshold, operating_points=points)
+    return path, threshold, found
+
+
+def _check_not_shipped(model: Path) -> None:
+    if not pathlib.Path(model).exists() and str(model) in shipped_names():
+        raise ValueError(
+            f"{model!r} comes with ood_keras and stays as it is; copy "
+            f"{exporting.shipped(str(model))} to DIR/1 and give that as --model"
+        )

@@ -10,6 +10,7 @@ import numpy as np
 from ood_keras import calibration
 from ood_keras.calibration.any_threshold import AnyThreshold
 from ood_keras.conventions import check_fraction, check_number
+from ood_keras.metrics import ScoreSketch
 
 # What a threshold method may ask for, beside the scores of known images, and what to do
 # where there is none.
@@ -113,7 +114,7 @@ class ThresholdRequest:
 
     def choose(
         self,
-        known_scores: np.ndarray,
+        known_scores: np.ndarray | ScoreSketch,
         unknown_scores: np.ndarray | None = None,
         predicted_classes: np.ndarray | None = None,
         num_classes: int | None = None,
@@ -122,7 +123,8 @@ class ThresholdRequest:
 
         Args:
             known_scores: `ood_score`s of known images `(num_known,)`, higher means more
-                likely unknown.
+                likely unknown; or a `metrics.ScoreSketch` of these and, if there are
+                any, of the scores of unknown images.
             unknown_scores: The same of unknown images, or `None`.
             predicted_classes: Integers `(num_known,)`, the known class with the largest
                 logit, or `None`.
@@ -140,6 +142,11 @@ class ThresholdRequest:
         target = calibration.TARGET_ACCEPTANCE if target is None else target
         if unknown_scores is not None and not len(unknown_scores):
             unknown_scores = None
+        is_sketch = isinstance(known_scores, ScoreSketch)
+        # A sketch has them with it, if it has any.
+        with_it = (
+            {"unknown_scores"} if is_sketch and known_scores.num_unknown else set()
+        )
         offered: dict[str, Any] = {
             "unknown_scores": unknown_scores,
             "predicted_classes": predicted_classes,
@@ -148,7 +155,7 @@ class ThresholdRequest:
             **{name: getattr(self, name) for name in _SETTINGS},
         }
         for name in sorted(self.needs):
-            if offered[name] is None:
+            if offered[name] is None and name not in with_it:
                 raise ValueError(
                     f"the threshold method {self.method!r} needs {_DATA[name]}"
                 )
@@ -158,20 +165,20 @@ class ThresholdRequest:
             given = {
                 name: offered[name]
                 for name in self._parameters()
-                if offered.get(name) is not None
+                if offered.get(name) is not None or name in with_it
             }
             threshold = calibration.get(self.method)(known_scores, **given)
         return threshold, {
-            name: self._offer(known_scores, unknown_scores, wanted)
+            name: self._offer(known_scores, unknown_scores, wanted, bool(with_it))
             for name, wanted in self.operating_points.items()
         }
 
-    def _offer(self, known_scores, unknown_scores, target):
+    def _offer(self, known_scores, unknown_scores, target, with_it):
         """The threshold of an operating point; its guarantee says what it lets in."""
         of_known = self.method in calibration.names(of_known_scores=True)
         method = self.method if of_known else None
         threshold = calibration.choose(known_scores, target, method)
-        if unknown_scores is None:
+        if unknown_scores is None and not with_it:
             return threshold
         (point,) = calibration.operating_points(
             known_scores, unknown_scores, (target,), threshold.method

@@ -1,0 +1,135 @@
+"""Answers on disk, read back as a sketch, and thresholds chosen on them."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from brightness import Brightness, idx
+
+from ood_keras import calibration, export, metrics
+from ood_keras.inference import batch_scoring, loading, score_files, shards
+from ood_keras.workflows.calibration import calibrate_on_scores
+
+
+@pytest.fixture
+def answers(tmp_path, monkeypatch):
+    """Answers in one file and in parts, and the scores as they are."""
+    monkeypatch.setattr(loading, "load", lambda path: Brightness())
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (300, 3, 2), np.uint8)
+    known, unknown = tmp_path / "known.idx", tmp_path / "unknown.idx"
+    known.write_bytes(idx(pixels[:200]))
+    unknown.write_bytes(idx(pixels[200:]))
+    batch_scoring.score_to_file(Brightness(), [known], tmp_path / "known.parquet")
+    shards._open.cache_clear()
+    planned = shards.plan("m", [unknown], tmp_path / "unknown", num_shards=3)
+    for shard in planned:
+        shards.score_shard(shard)
+    shards.finish(planned, tmp_path / "unknown")
+    scores = pixels.reshape(300, -1).astype(np.float32) / 255
+    return tmp_path, scores.mean(axis=1)
+
+
+def test_files_and_parts_count_every_score_once(answers):
+    folder, scores = answers
+    found = score_files.read([folder / "known.parquet"], [folder / "unknown"])
+    expected = metrics.ScoreSketch().update(scores[:200], scores[200:])
+    # Rounding of the mean may move a score over the edge of a bin.
+    assert abs(found.sketch.counts - expected.counts).sum() <= 6
+    assert (found.sketch.num_known, found.sketch.num_unknown) == (200, 100)
+    assert found.left_out == {"known": 0, "unknown": 0}
+    assert found.models == {"0" * 64}
+    exact = metrics.evaluate_scores(scores[:200], scores[200:])["auroc"]
+    low, high = found.sketch.intervals()["auroc"]
+    assert low - 0.01 <= exact <= high + 0.01
+
+
+def write(path, scores, valid, about):
+    table = pyarrow.table(
+        {
+            "ood_score": pyarrow.array(scores, pyarrow.float32()),
+            "valid": pyarrow.array(valid),
+        }
+    )
+    metadata = {batch_scoring.METADATA_KEY: json.dumps(about).encode()}
+    pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), path)
+
+
+def test_rows_without_a_score_are_left_out_and_counted(tmp_path):
+    path = tmp_path / "a.parquet"
+    write(
+        path,
+        [1.0, None, 2.0, 3.0],
+        [True, False, True, False],
+        {"model_sha256": "a"},
+    )
+    found = score_files.read([path])
+    assert found.sketch.num_known == 2
+    assert found.left_out == {"known": 2, "unknown": 0}
+
+
+def test_what_is_no_answer_is_explained(answers):
+    folder, _ = answers
+    nameless = folder / "nameless.parquet"
+    write(nameless, [1.0], [True], {})
+    with pytest.raises(ValueError, match="does not say which model"):
+        score_files.read([nameless])
+    pyarrow.parquet.write_table(pyarrow.table({"x": [1]}), nameless)
+    with pytest.raises(ValueError, match="no column ood_score or valid"):
+        score_files.read([nameless])
+    with pytest.raises(ValueError, match="no Parquet file"):
+        score_files.read([folder / "known.idx"])
+    with pytest.raises(FileNotFoundError, match="no file or folder of answers"):
+        score_files.read([folder / "gone"])
+    (folder / "unknown" / shards.MANIFEST).unlink()
+    with pytest.raises(FileNotFoundError, match="not all of its shards"):
+        score_files.read([folder / "unknown"])
+    (folder / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no Parquet file"):
+        score_files.read([folder / "empty"])
+
+
+def test_a_model_is_calibrated_on_its_own_answers(exported, tmp_path):
+    path = shutil.copytree(exported.path, tmp_path / "model" / "1")
+    predictor = export.load(path)
+    rng = np.random.default_rng(0)
+    height, width, _ = exported.pixels.shape[1:]
+    pixels = np.concatenate(
+        [
+            exported.pixels[..., 0],
+            rng.integers(0, 256, (60, height, width), np.uint8),
+        ]
+    )
+    pictures = tmp_path / "many.idx"
+    pictures.write_bytes(idx(pixels))
+    output = tmp_path / "answers.parquet"
+    batch_scoring.score_to_file(predictor, [pictures], output)
+    scores = predictor.predict(pixels[..., None].astype(np.float32) / 255)["ood_score"]
+    newer, threshold, found = calibrate_on_scores(
+        model=path,
+        scores=[output],
+        unknown_scores=[output],
+        target_acceptance=0.8,
+        operating_points={"half": 0.5},
+    )
+    exact = calibration.conformal(scores, 0.8)
+    assert threshold.accepts(scores).mean() >= 0.8
+    assert abs(threshold.value - exact.value) <= 0.004 * abs(exact.value)
+    assert found.sketch.num_known == len(pixels)
+    renewed = export.load(newer)
+    assert renewed.threshold == threshold.value
+    assert "unknown images it accepts" in str(
+        renewed.manifest["operating_points"]["half"]["guarantee"]
+    )
+    # The newer version has other answers as far as anyone knows.
+    with pytest.raises(ValueError, match=r"not those of .*A new version has a new"):
+        calibrate_on_scores(model=newer, scores=[output])
+    with pytest.raises(ValueError, match="class of every image"):
+        calibrate_on_scores(model=path, scores=[output], method="conformal_per_class")
+    with pytest.raises(ValueError, match="--unknown_scores"):
+        calibrate_on_scores(
+            model=path, scores=[output], method="lowest_cost", prior_unknown=0.1
+        )

@@ -1,0 +1,260 @@
+"""Shards: every image in one part, whatever happens on the way."""
+
+import dataclasses
+import gzip
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import tensorflow as tf
+from brightness import Brightness, idx, png
+
+from ood_keras.inference import batch_scoring, inputs, loading, shards
+
+NUM_IMAGES = 23
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Whatever is opened is this model."""
+    monkeypatch.setattr(loading, "load", lambda path: Brightness())
+    shards._open.cache_clear()
+    yield
+    shards._open.cache_clear()
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Images as files, in IDX files, packed and not, and in a TFRecord file."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (NUM_IMAGES, 3, 2), np.uint8)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(5):
+        (folder / f"{number}.png").write_bytes(png(pixels[number]))
+    (folder / "junk.png").write_bytes(b"junk")
+    (folder / "notes.txt").write_bytes(b"")
+    (folder / "many.idx").write_bytes(idx(pixels))
+    (folder / "packed.idx.gz").write_bytes(gzip.compress(idx(pixels[:7])))
+    with tf.io.TFRecordWriter(str(folder / "all.tfrecord")) as writer:
+        for image in pixels:
+            writer.write(png(image))
+    return folder
+
+
+def read(output):
+    rows = []
+    for path in sorted((output / shards.PARTS).glob("*.parquet")):
+        rows += pyarrow.parquet.read_table(path).to_pylist()
+    return rows
+
+
+def listed(folder, paths):
+    path = folder / "listing"
+    inputs.write_listing(path, [str(path) for path in paths])
+    return path
+
+
+def walk(path):
+    return [
+        (item.path, item.index, item.error, np.array(item.content).tobytes())
+        for item in inputs.items(path, (0, 0), (3, 2, 1), raw_records=True)
+    ]
+
+
+@pytest.mark.parametrize("num_parts", [1, 2, 3, 7, 20, 58, 59, 1000])
+def test_parts_of_a_listing_are_the_whole(pictures, tmp_path, num_parts):
+    whole = listed(tmp_path, [pictures])
+    expected = walk(whole)
+    assert len(expected) == 6 + NUM_IMAGES + 7 + NUM_IMAGES
+    parts = inputs.split_listing(whole, tmp_path / "parts", num_parts)
+    size = -(-len(expected) // num_parts)
+    assert len(parts) == -(-len(expected) // size) <= num_parts
+    assert [row for part in parts for row in walk(part)] == expected
+    sizes = [len(walk(part)) for part in parts]
+    assert set(sizes[:-1]) <= {size}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["truncated", "longer", "no_header", "packed_truncated", "records", "length"],
+)
+def test_a_damaged_file_makes_the_same_rows_in_parts(pictures, tmp_path, damage):
+    many, packed = pictures / "many.idx", pictures / "packed.idx.gz"
+    records = pictures / "all.tfrecord"
+    if damage == "truncated":
+        many.write_bytes(many.read_bytes()[:-20])
+    elif damage == "longer":
+        many.write_bytes(many.read_bytes() + b"x")
+    elif damage == "no_header":
+        many.write_bytes(many.read_bytes()[:9])
+    elif damage == "packed_truncated":
+        packed.write_bytes(packed.read_bytes()[:-20])
+    elif damage == "records":
+        records.write_bytes(records.read_bytes()[:-30])
+    else:
+        content = bytearray(records.read_bytes())
+        (length,) = np.frombuffer(content[:8], np.uint64)
+        second = 16 + int(length)
+        content[second] ^= 1
+        records.write_bytes(content)
+    whole = listed(tmp_path, [pictures])
+    expected = walk(whole)
+    assert sum(error is not None for _, _, error, _ in expected) >= 1
+    for num_parts in (2, 9, 40):
+        folder = tmp_path / str(num_parts)
+        parts = inputs.split_listing(whole, folder, num_parts)
+        assert [row for part in parts for row in walk(part)] == expected
+
+
+def test_parts_hold_what_one_file_would(stand_in, pictures, tmp_path, monkeypatch):
+    paths = [pictures / "many.idx", pictures / "packed.idx.gz"]
+    output = tmp_path / "answers"
+    planned = shards.plan("model", paths, output, num_shards=4, threshold=0.4)
+    for shard in reversed(planned):  # In any order.
+        counts = shards.score_shard(shard)
+        assert counts["images"] in (8, 6)
+    manifest = shards.finish(planned, output)
+    expected = list(batch_scoring.score(Brightness(), paths, threshold=0.4))
+    for row in expected:
+        row.pop("probabilities")
+    found = read(output)
+    assert [(row["path"], row["index"]) for row in found] == [
+        (row["path"], row["index"]) for row in expected
+    ]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours["ood_score"] == np.float32(theirs["ood_score"])
+        assert ours["accepted"] == theirs["accepted"]
+    assert manifest["images"] == len(expected) == 30
+    assert manifest["accepted"] == sum(row["accepted"] for row in expected) > 0
+    assert [part["images"] for part in manifest["parts"]] == [8, 8, 8, 6]
+    assert json.loads((output / shards.MANIFEST).read_text()) == manifest
+
+
+def test_a_part_that_is_there_is_not_made_again(stand_in, pictures, tmp_path):
+    output = tmp_path / "answers"
+    planned = shards.plan("model", [pictures / "many.idx"], output, num_shards=3)
+    first = shards.score_shard(planned[0])
+    before = os.stat(planned[0].output).st_mtime_ns
+    assert shards.score_shard(planned[0]) == first
+    assert os.stat(planned[0].output).st_mtime_ns == before
+    # The same call plans the same shards, though the folder has changed since.
+    assert (
+        shards.plan("model", [pictures / "many.idx"], output, num_shards=3) == planned
+    )
+    with pytest.raises(FileNotFoundError, match=r"2 of 3 parts are missing.*shard-0"):
+        shards.finish(planned, output)
+
+
+def test_what_another_model_wrote_is_refused(stand_in, pictures, tmp_path, monkeypatch):
+    output = tmp_path / "answers"
+    planned = shards.plan("model", [pictures / "many.idx"], output, num_shards=2)
+    shards.score_shard(planned[0])
+    other = dataclasses.replace(planned[0], model_sha256="1" * 64)
+    with pytest.raises(ValueError, match="no part of this plan"):
+        shards.score_shard(other)
+    other = dataclasses.replace(planned[1], model_sha256="1" * 64)
+    with pytest.raises(ValueError, match="not the model that the shards were planned"):
+        shards.score_shard(other)
+    assert not os.path.exists(other.output)
+    with pytest.raises(ValueError, match="begun with other settings: num_shards"):
+        shards.plan("model", [pictures / "many.idx"], output, num_shards=3)
+    with pytest.raises(ValueError, match="at least one shard"):
+        shards.plan("model", [pictures / "many.idx"], output, num_shards=0)
+
+
+def test_a_shard_that_fails_leaves_nothing_and_the_others(
+    stand_in, pictures, tmp_path, monkeypatch
+):
+    output = tmp_path / "answers"
+
+    def run_here(waiting, num_workers):
+        for number, shard in enumerate(waiting):
+            if number == 1:
+                yield shard, "OSError: no"
+                continue
+            shards.score_shard(shard)
+            yield shard, None
+
+    monkeypatch.setitem(shards._ENGINES, "local", run_here)
+    with pytest.raises(RuntimeError, match=r"1 of 3 shards failed \(shard-00001: OSE"):
+        shards.score_shards("m", [pictures / "many.idx"], output, num_shards=3)
+    assert not (output / shards.MANIFEST).exists()
+    assert len(read(output)) == 15
+    monkeypatch.setitem(
+        shards._ENGINES,
+        "local",
+        lambda waiting, _: [(s, shards.score_shard(s) and None) for s in waiting],
+    )
+    done = shards.score_shards("m", [pictures / "many.idx"], output, num_shards=3)
+    assert done["images"] == len(read(output)) == NUM_IMAGES
+    with pytest.raises(ValueError, match=r"one of local, ray.*'spark'"):
+        shards.score_shards("m", [pictures], output, num_shards=3, engine="spark")
+
+
+def test_a_killed_write_leaves_no_part(stand_in, pictures, tmp_path, monkeypatch):
+    output = tmp_path / "answers"
+    (shard,) = shards.plan("model", [pictures / "many.idx"], output, num_shards=1)
+    monkeypatch.setattr(Brightness, "stops_after", 0)
+    with pytest.raises(KeyboardInterrupt):
+        shards.score_shard(shard, Brightness())
+    assert not os.path.exists(shard.output)
+    monkeypatch.setattr(Brightness, "stops_after", None)
+    assert shards.score_shard(shard, Brightness())["images"] == NUM_IMAGES
+
+
+def start(model, pictures, output, *options):
+    command = [sys.executable, "-m", "ood_keras.tools.predict", f"--model={model}"]
+    command += [f"--output={output}", "--shards=6", *options, str(pictures)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_killed_workers_and_a_killed_driver_lose_nothing(exported, tmp_path, engine):
+    if engine == "ray":
+        pytest.importorskip("ray")
+    rng = np.random.default_rng(0)
+    height, width, _ = exported.pixels.shape[1:]
+    pixels = rng.integers(0, 256, (12_000, height, width), np.uint8)
+    pictures = tmp_path / "many.idx"
+    pictures.write_bytes(idx(pixels))
+    output = tmp_path / "answers"
+    options = (f"--engine={engine}", "--workers=2")
+    process = start(exported.path, pictures, output, *options)
+    killed = 0
+    while killed == 0 and process.poll() is None:
+        # The writer's number stands in the name of the unfinished part.
+        for path in (output / shards.PARTS).glob(".*.tmp.parquet"):
+            worker = int(path.name.split(".")[3].split("_")[0])
+            os.kill(worker, signal.SIGKILL)
+            assert path.exists()
+            killed += 1
+            break
+        time.sleep(0.02)
+    assert killed == 1
+    while len(list((output / shards.PARTS).glob("[!.]*"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    if engine == "ray":
+        subprocess.run(["ray", "stop", "--force"], capture_output=True)
+    process = start(exported.path, pictures, output, *options)
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+    assert not list((output / shards.PARTS).glob(".*"))
+    rows = read(pathlib.Path(output))
+    assert sorted(row["index"] for row in rows) == list(range(12_000))
+    manifest = json.loads((output / shards.MANIFEST).read_text())
+    assert manifest["images"] == 12_000
+    assert f"{manifest['images']:,} images" in said
