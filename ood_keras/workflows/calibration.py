@@ -8,8 +8,8 @@ import numpy as np
 from ood_keras import export as exporting
 from ood_keras import pipelines
 from ood_keras.calibration.any_threshold import AnyThreshold
-from ood_keras.inference import score_files
-from ood_keras.inference.score_files import ScoreFiles
+from ood_keras.evaluation import score_files
+from ood_keras.evaluation.score_files import ScoreFiles
 from ood_keras.inference.shipped_models import names as shipped_names
 from ood_keras.types import Path
 from ood_keras.workflows.run_data import NUM_TRIED, load_unknown

@@ -10,7 +10,8 @@ import pytest
 from brightness import Brightness, idx
 
 from ood_keras import calibration, export, metrics
-from ood_keras.inference import batch_scoring, loading, score_files, shards
+from ood_keras.evaluation import score_files
+from ood_keras.inference import batch_scoring, loading, shards
 from ood_keras.workflows.calibration import calibrate_on_scores
 
 
