@@ -332,12 +332,6 @@ def test_parts_merge_into_what_is_fitted_at_once(case, data):
     np.testing.assert_allclose(
         again.score(data.unknown), expected, rtol=2e-3, atol=tolerance * scale
     )
-    # What was merged stays as it was, and can be merged otherwise.
-    learnt = again.get_arrays()
-    once_more = detectors.merge(collected[::-1])
-    again.learn(model, once_more, validation)
-    for name, array in again.get_arrays().items():
-        assert array.shape == learnt[name].shape
 
 
 def test_learning_without_data_is_an_error(case):
