@@ -173,10 +173,11 @@ def _predict(positional: list[str]) -> None:
 
 
 def _predict_in_shards(positional: list[str], options: dict[str, Any]) -> None:
-    if _OUTPUT.value is None or _PICTURE.value is not None:
+    drawn = (_PICTURE.value, _EXPLAIN.value)
+    if _OUTPUT.value is None or drawn != (None, None):
         raise ValueError(
             "--shards writes a folder of Parquet files: give it as --output, and leave "
-            "out --picture"
+            "out --picture and --explain"
         )
     from ood_keras.inference import batch_scoring, shards
     from ood_keras.names import printable
