@@ -3,6 +3,8 @@
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.ash import ASH
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.collected import Collected, merge
+from ood_keras.detectors.combood import CombOOD
 from ood_keras.detectors.dice import DICE
 from ood_keras.detectors.differential_entropy import DifferentialEntropy
 from ood_keras.detectors.energy import Energy
@@ -14,9 +16,11 @@ from ood_keras.detectors.gram import Gram
 from ood_keras.detectors.kl_matching import KLMatching
 from ood_keras.detectors.knn import KNN
 from ood_keras.detectors.learned_confidence import LearnedConfidence
+from ood_keras.detectors.lts import LTS
 from ood_keras.detectors.mahalanobis import Mahalanobis
 from ood_keras.detectors.max_logit import MaxLogit
 from ood_keras.detectors.msp import MSP
+from ood_keras.detectors.nci import NCI
 from ood_keras.detectors.network import Network
 from ood_keras.detectors.nnguide import NNGuide
 from ood_keras.detectors.objectosphere import Objectosphere
@@ -35,6 +39,8 @@ from ood_keras.detectors.scale import Scale
 from ood_keras.detectors.she import SHE
 from ood_keras.detectors.unknown_probability import UnknownProbability
 from ood_keras.detectors.vim import ViM
+from ood_keras.detectors.vra import VRA
+from ood_keras.detectors.weiper import WeiPer
 
 __all__ = [
     "ASH",
@@ -42,9 +48,14 @@ __all__ = [
     "FDBD",
     "GEN",
     "KNN",
+    "LTS",
     "MSP",
+    "NCI",
     "ODIN",
     "SHE",
+    "VRA",
+    "Collected",
+    "CombOOD",
     "Detector",
     "DifferentialEntropy",
     "Energy",
@@ -67,8 +78,10 @@ __all__ = [
     "Scale",
     "UnknownProbability",
     "ViM",
+    "WeiPer",
     "get",
     "load",
+    "merge",
     "names",
     "output_scores",
     "register",

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from ood_keras.conventions import check_count, check_seed
-from ood_keras.detectors.base import Detector
+from ood_keras.detectors.feature_space import FeatureDetector, without_none
 from ood_keras.detectors.statistics import Sample
 from ood_keras.types import Json, Outputs, Tensor
 
@@ -15,17 +15,20 @@ from ood_keras.types import Json, Outputs, Tensor
 _SMALLEST_GROUP = 8
 
 
-class BankDetector(Detector):
+class BankDetector(FeatureDetector):
     """A detector that keeps a bank: features of a random sample of training images.
 
-    A subclass implements `_entries`, what is kept of the outputs of a batch.
+    A subclass implements `_entries`, what is kept of the outputs of a batch, linear in
+    the normalised features.
 
     Args:
         k: How many neighbours in the bank count; at most as many as it holds.
         bank_size: Cap of the bank: `4 * bank_size * feature_size` bytes, in files and
             exported models too.
         seed: Of the random sample.
-        **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
+        normalize: As for `FeatureDetector`, but the default is to scale.
+        **kwargs: `projection`, see `FeatureDetector`; `num_classes`, `logits`,
+            `features`, see `Detector`.
 
     Raises:
         ValueError: `k` or `bank_size` is not positive, `seed` is no whole number, or,
@@ -34,8 +37,16 @@ class BankDetector(Detector):
 
     learns = True
 
-    def __init__(self, *, k: int, bank_size: int, seed: int = 0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        k: int,
+        bank_size: int,
+        seed: int = 0,
+        normalize: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(normalize=normalize, **kwargs)
         self.k = check_count("k", k)
         self.bank_size = check_count("bank_size", bank_size)
         self.seed = check_seed(seed)
@@ -49,26 +60,49 @@ class BankDetector(Detector):
         }
 
     def _entries(self, outputs: Outputs) -> Tensor:
-        """What the bank keeps of each image, `(batch, D)`."""
+        """What the bank keeps of each image, `(batch, D)`, before it is projected."""
         raise NotImplementedError
 
-    def _fit(self, network, data, validation):
-        sample = Sample(self.bank_size, self.seed)
-        for entries, _ in self._known_batches(network, data, self._entries):
+    def _distance(self, features: Tensor) -> Tensor:
+        """Of features in the space that is scored, to the k-th nearest in the bank.
+
+        Args:
+            features: `(batch, d)`.
+
+        Returns:
+            `(batch,)`.
+        """
+        bank = self._tensor("bank")
+        nearness = ops.matmul(features, ops.transpose(bank))
+        # Of equal lengths, the largest product is the smallest distance.
+        if not self.normalize or self.projection is not None:
+            squares = np.square(self.arrays["bank"], dtype=np.float64).sum(axis=1)
+            nearness = nearness - ops.convert_to_tensor(squares / 2, "float32")
+        index = largest(nearness, self.k)[1][:, -1]
+        # The product itself has no digits left where known images lie.
+        return ops.norm(features - ops.take(bank, index, axis=0), axis=-1)
+
+    def _read(self, outputs: Outputs) -> tuple[Tensor, Tensor]:
+        return self._entries(outputs), self._normalized(outputs)[0]
+
+    def _collect(self, network, data, validation, shard):
+        sample = Sample(self.bank_size, self.seed, shard)
+        moment = self._new_moment(network.feature_size)
+        for (entries, features), _ in self._known_batches(network, data, self._read):
             sample.add(entries=entries)
-        bank = sample.rows()["entries"]
+            if moment is not None:
+                moment.add(features)
+        return without_none(sample=sample, moment=moment)
+
+    def _learn(self, network, statistics):
+        bank = statistics["sample"].rows()["entries"]
         if len(bank) < self.k:
             raise ValueError(
                 f"k={self.k} neighbours need as many known images. Received: "
                 f"{len(bank)}. Give a smaller k, or more images"
             )
-        self.arrays = {"bank": bank.astype(np.float32)}
-
-
-def unit_length(features: Tensor) -> Tensor:
-    """Features `(batch, D)` scaled to length 1; a zero vector stays zero."""
-    length = ops.norm(features, axis=-1, keepdims=True)
-    return features / ops.maximum(length, 1e-30)
+        self._learn_projection(statistics.get("moment"))
+        self.arrays["bank"] = self._project(bank).astype(np.float32)
 
 
 def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:

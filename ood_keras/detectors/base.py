@@ -11,6 +11,7 @@ from keras import ops
 from ood_keras import batches
 from ood_keras.conventions import UNKNOWN, check_num_classes
 from ood_keras.detectors import perturbation
+from ood_keras.detectors.collected import Collected, Statistics, check_shard
 from ood_keras.detectors.compiled import compile_function, over_batches
 from ood_keras.detectors.memory import Memory, class_names_of
 from ood_keras.detectors.network import Network, check_model, image_shape
@@ -28,7 +29,9 @@ class Detector:
     detector at the same time; none may fit it meanwhile. A subclass sets `name`,
     implements `score_outputs`, and, if it learns something, sets `learns` and
     implements `_fit`, which iterates over `self._known_batches` once and leaves NumPy
-    arrays in `self.arrays`; those travel into graphs and files.
+    arrays in `self.arrays`; those travel into graphs and files. In place of `_fit` it
+    may implement `_collect` and `_learn`; then it learns from parts of the data too,
+    see `collect`.
 
     Args:
         num_classes: N, the number of known classes; `None` infers it from the labels
@@ -122,7 +125,103 @@ class Detector:
                 TensorFlow.
         """
         self._forget()
-        if self.learns and data is None:
+        network = self._open(model, data, validation)
+        self._fit_network(network, data, validation)
+        self.class_names = class_names_of(data)
+        return self
+
+    def collect(
+        self,
+        model: keras.Model,
+        data: Images,
+        validation: Images | None = None,
+        *,
+        shard: int = 0,
+    ) -> Collected:
+        """What `fit` would learn from, of one part of the data, in one walk over it.
+
+        Parts of data that no machine holds are collected where they are, merged
+        (`detectors.merge`) and learnt from with `learn`:
+
+            parts = [detector.collect(model, part, shard=n) for n, part in ...]
+            detector.learn(model, detectors.merge(parts))
+
+        Sums merge exactly, up to the rounding of float64. Random samples (the banks of
+        `knn`, `nnguide` and `combood`, the sampled features of others) merge exactly
+        while they hold all images, and else into another sample of the same size.
+        `gram` without `validation` sets every tenth image of each part aside.
+
+        Args:
+            model: As for `fit`; the same weights for all parts.
+            data: Images of the part, with labels as for `fit`.
+            validation: As for `fit`, of the part; `ensemble`s do not look at it here.
+            shard: The number of the part, at least 0; each its own.
+
+        Returns:
+            A `Collected`, arrays whose size does not grow with that of the data. This
+            detector is left as it is.
+
+        Raises:
+            TypeError: a detector of your own defines `_fit` and not `_collect` and
+                `_learn`, so that nobody knows how what it learns merges.
+            ValueError: as for `fit`; also, `num_classes` is not given: a part need not
+                hold images of all classes.
+        """
+        if self._given_num_classes is None:
+            raise ValueError(
+                "a part of the data need not hold images of all classes. Give "
+                f"num_classes=... to {self.name!r}"
+            )
+        worker = type(self).from_config(self.get_config())
+        worker._check_collects()
+        network = worker._open(model, data, validation)
+        worker._prepare_inner(network, self._given_num_classes)
+        worker._prepare(network, self._given_num_classes)
+        statistics = worker._collect(network, data, validation, check_shard(shard))
+        return Collected(
+            detector=self.name,
+            config=self._config_to_learn(),
+            statistics=statistics,
+            shards=(shard,),
+        )
+
+    def learn(
+        self,
+        model: keras.Model,
+        collected: Collected,
+        validation: Images | None = None,
+    ) -> Self:
+        """Learns from what was collected, forgetting any earlier fit.
+
+        Args:
+            model: The model that it was collected with.
+            collected: Of a detector of the same class and arguments.
+            validation: Known images, for an `ensemble`, which sets the scale of its
+                fitted members on them; the others do not look at it.
+
+        Returns:
+            The detector itself, as `fit` on all parts at once would leave it.
+
+        Raises:
+            ValueError: it is of another detector; or as for `fit`.
+        """
+        self._forget()
+        own = (self.name, self._config_to_learn())
+        if own != (collected.detector, collected.config):
+            raise ValueError(
+                f"expected what {own[0]!r} with {own[1]} collected. Received: what "
+                f"{collected.detector!r} with {collected.config} did"
+            )
+        network = self._open(model, validation, None, learns=False)
+        self._prepare_inner(network, self._given_num_classes)
+        self._prepare(network, self._given_num_classes)
+        self._learn_all(network, collected.statistics, validation)
+        self._begin(network)
+        return self
+
+    def _open(self, model, data, validation, learns=None):
+        """The network around the model, after a look at the data."""
+        if (self.learns if learns is None else learns) and data is None:
             raise ValueError(
                 f"{self.name!r} learns from known training images: expected "
                 "fit(model, (images, labels)) or a dataset of such batches"
@@ -137,15 +236,12 @@ class Detector:
                     f"{type(images).__name__}"
                 )
         check_model(model)
-        network = Network(
+        return Network(
             model,
             logits=self._logits_name,
             features=self._features_name,
             sample=_first_images(data) if image_shape(model) is None else None,
         )
-        self._fit_network(network, data, validation)
-        self.class_names = class_names_of(data)
-        return self
 
     def score(self, data: Images, batch_size: int = 256) -> np.ndarray:
         """The `ood_score` of each image: higher means more likely unknown.
@@ -282,17 +378,27 @@ class Detector:
         self._forget()
         if num_classes is None:
             num_classes = self._infer_num_classes(network, data)
-        self._fitted_num_classes = self._check_num_classes(network, num_classes)
-        self._layer_names = self._choose_layers(network)
+        self._prepare(network, num_classes)
         self._fit(network, data, validation)
         self._begin(network)
         return self
 
+    def _prepare(self, network: Network, num_classes: int) -> None:
+        """Finds out what must be known before anything is learnt."""
+        self._fitted_num_classes = self._check_num_classes(network, num_classes)
+        self._layer_names = self._choose_layers(network)
+
+    def _prepare_inner(self, network: Network, num_classes: int) -> None:
+        """`_prepare` of the detectors inside of this one, before its own."""
+
+    def _config_to_learn(self) -> Json:
+        """The arguments that what is collected depends on."""
+        return self.get_config()
+
     def _restore(self, network: Network, arrays: Arrays, num_classes: int) -> Self:
         """`restore` on a network that is made already."""
         self._forget()
-        self._fitted_num_classes = self._check_num_classes(network, num_classes)
-        self._layer_names = self._choose_layers(network)
+        self._prepare(network, num_classes)
         self.arrays = dict(arrays)
         self._begin(network)
         return self
@@ -326,7 +432,35 @@ class Detector:
         return ()
 
     def _fit(self, network: Network, data: Images, validation: Images | None) -> None:
-        """Learns `self.arrays`; `self.num_classes` is known already."""
+        """Learns `self.arrays`; `self.num_classes` is known already.
+
+        A detector may define this, or `_collect` and `_learn`, whose parts merge.
+        """
+        self._learn(network, self._collect(network, data, validation, 0))
+
+    def _collect(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
+        """Statistics of `data`, in one walk: objects with `merge(other)`, by name."""
+        return {}
+
+    def _learn(self, network: Network, statistics: Statistics) -> None:
+        """Learns `self.arrays` from what `_collect` returned, merged or not."""
+
+    def _learn_all(
+        self, network: Network, statistics: Statistics, validation: Images | None
+    ) -> None:
+        """`_learn`, and that of the detectors inside of this one, before."""
+        self._learn(network, statistics)
+
+    def _check_collects(self) -> None:
+        """Raises a TypeError if what this detector learns cannot be collected."""
+        kind = type(self)
+        if kind._fit is not Detector._fit and kind._collect is Detector._collect:
+            raise TypeError(
+                f"{kind.__name__} defines _fit alone, so that nobody knows how what it "
+                "learns from parts of the data merges. Define _collect and _learn"
+            )
 
     def _known_batches(
         self,

@@ -7,6 +7,7 @@ from keras import ops
 
 from ood_keras.conventions import check_fraction
 from ood_keras.detectors.registry import Description, register
+from ood_keras.detectors.statistics import Sums
 from ood_keras.detectors.wrapper import ActivationWrapper
 from ood_keras.types import Json, Tensor
 
@@ -49,12 +50,14 @@ class DICE(ActivationWrapper):
     def _classify(self, features: Tensor) -> Tensor:
         return ops.matmul(features, self._tensor("kernel")) + self._tensor("bias")
 
-    def _fit(self, network, data, validation):
-        kernel, bias = network.head
-        total, count = 0.0, 0
+    def _collect(self, network, data, validation, shard):
+        sums = Sums()
         for outputs, _ in self._known_batches(network, data):
-            total = total + outputs["features"].sum(axis=0, dtype=np.float64)
-            count += len(outputs["features"])
-        contribution = (total / count)[:, None] * kernel
+            sums.add(features=outputs["features"])
+        return {"sums": sums}
+
+    def _learn(self, network, statistics):
+        kernel, bias = network.head
+        contribution = statistics["sums"].mean("features")[:, None] * kernel
         kept = contribution >= np.quantile(contribution, self.sparsity)
         self.arrays = {"kernel": kernel * kept, "bias": bias}

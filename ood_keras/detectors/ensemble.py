@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import (
     Detector,
     check_finite,
@@ -13,9 +14,9 @@ from ood_keras.detectors.base import (
     no_known_image,
 )
 from ood_keras.detectors.compiled import compile_function
-from ood_keras.detectors.network import pool
+from ood_keras.detectors.network import Network, pool
 from ood_keras.detectors.registry import Description, build, register
-from ood_keras.detectors.statistics import spread_or_one
+from ood_keras.detectors.statistics import Sample, spread_or_one
 from ood_keras.types import Arrays, Json, Outputs, Tensor
 
 
@@ -32,6 +33,11 @@ class Ensemble(Detector):
         detectors: The members: names, `Detector`s (only their arguments are taken) or
             dicts `{"name": ..., argument: value}`. A member may have `features` of its
             own, the name of a layer.
+        light_tails: Whether the mean is over arcsinh(s) of the standard scores s, these
+            less their median and divided by half the range of the middle 68 %: s near
+            known images, and its logarithm far from them. Distances of different layers
+            or kinds then count alike: none hides the others because a few known images
+            stretch its deviation, or because it grows without bounds.
         **kwargs: `num_classes` and `logits`, for all members, and `features`, for those
             that have none of their own; see `Detector`.
 
@@ -47,6 +53,12 @@ class Ensemble(Detector):
     Neighbours in two layers:
 
     >>> detector = Ensemble(detectors=["knn", {"name": "knn", "features": "conv_2"}])
+
+    Distances in two layers, on a scale of light tails:
+
+    >>> distance = {"name": "mahalanobis", "normalize": True}
+    >>> members = [{**distance, "features": name} for name in ("conv_1", "conv_2")]
+    >>> detector = Ensemble(detectors=members, light_tails=True)
     """
 
     name = "ensemble"
@@ -56,9 +68,11 @@ class Ensemble(Detector):
         self,
         *,
         detectors: Sequence[Description] = ("energy", "mahalanobis"),
+        light_tails: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.light_tails = bool(light_tails)
         if isinstance(detectors, str) or not detectors:
             raise ValueError(
                 "`detectors` must be a list of at least one detector. Received: "
@@ -100,6 +114,7 @@ class Ensemble(Detector):
                 {"name": member.name, **member.get_config()}
                 for member in self.detectors
             ],
+            "light_tails": self.light_tails,
         }
 
     def get_arrays(self) -> Arrays:
@@ -149,6 +164,8 @@ class Ensemble(Detector):
     def _mean(self, scores):
         scores = ops.stack(scores, axis=-1)
         standard = (scores - self._tensor("mean")) / self._tensor("deviation")
+        if self.light_tails:
+            standard = output_scores.arcsinh(standard)
         return ops.mean(standard, axis=-1)
 
     def _choose_layers(self, network):
@@ -157,9 +174,53 @@ class Ensemble(Detector):
         own = filter(self._has_own_features, shared)
         return tuple(sorted(names | {member._features_name for member in own}))
 
+    def _choose_members(self, network: Network, num_classes: int) -> None:
+        """For an ensemble whose members depend on the network."""
+
+    def _prepare_inner(self, network, num_classes):
+        self._choose_members(network, num_classes)
+        for member in self.detectors:
+            own_network = self._network_of(member, network)
+            member._forget()
+            member._prepare_inner(own_network, num_classes)
+            member._prepare(own_network, num_classes)
+
+    def _check_collects(self):
+        for member in self.detectors:
+            member._check_collects()
+
+    def _collect(self, network, data, validation, shard):
+        statistics = {}
+        for index, member in enumerate(self.detectors):
+            if not member.learns:
+                continue
+            own_network = self._network_of(member, network)
+            found = member._collect(own_network, data, validation, shard)
+            statistics |= {f"{index}/{name}": each for name, each in found.items()}
+        return statistics
+
+    def _learn_all(self, network, statistics, validation):
+        if validation is None:
+            raise ValueError(
+                f"{self.name!r} sets the scale of its members on known images, once "
+                "they are fitted. Give some: learn(model, collected, validation)"
+            )
+        for index, member in enumerate(self.detectors):
+            prefix = f"{index}/"
+            own = {
+                name.removeprefix(prefix): each
+                for name, each in statistics.items()
+                if name.startswith(prefix)
+            }
+            own_network = self._network_of(member, network)
+            member._learn_all(own_network, own, validation)
+            member._begin(own_network)
+        self._fit(network, None, validation)
+
     def _fit_network(self, network, data, validation, num_classes=None):
         if num_classes is None:
             num_classes = self._infer_num_classes(network, data)
+        self._choose_members(network, num_classes)
         for member in self.detectors:
             own_network = self._network_of(member, network)
             member._fit_network(own_network, data, validation, num_classes)
@@ -172,6 +233,7 @@ class Ensemble(Detector):
             )
         )
         count, sums, squares, origin = 0, 0.0, 0.0, None
+        sample = Sample(_SAMPLE_SIZE)
         name, known = (
             ("data", data) if validation is None else ("validation", validation)
         )
@@ -182,6 +244,8 @@ class Ensemble(Detector):
             check_finite(scores, name)
             if origin is None:
                 origin = scores.mean(axis=0)
+            if self.light_tails:
+                sample.add(scores=scores)
             count += len(scores)
             sums += (scores - origin).sum(axis=0)
             squares += np.square(scores - origin).sum(axis=0)
@@ -192,9 +256,15 @@ class Ensemble(Detector):
         mean = origin + mean
         # A score that is the same for all but for rounding must not be blown up.
         size = np.sqrt(variance + np.square(mean))
+        deviation = np.sqrt(variance)
+        if self.light_tails:
+            low, mean, high = np.quantile(
+                sample.rows()["scores"], [0.16, 0.5, 0.84], axis=0
+            )
+            deviation = (high - low) / 2
         self.arrays = {
             "mean": mean.astype(np.float32),
-            "deviation": spread_or_one(np.sqrt(variance), size).astype(np.float32),
+            "deviation": spread_or_one(deviation, size).astype(np.float32),
         }
 
     def _restore(self, network, arrays, num_classes):
@@ -208,3 +278,7 @@ class Ensemble(Detector):
             member._restore(self._network_of(member, network), inner, num_classes)
         own = {name: array for name, array in arrays.items() if "/" not in name}
         return super()._restore(network, own, num_classes)
+
+
+# Of the scores that quantiles are taken of, 8 bytes a member each.
+_SAMPLE_SIZE = 100_000

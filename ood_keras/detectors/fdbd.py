@@ -6,7 +6,7 @@ from keras import ops
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.registry import register
-from ood_keras.detectors.statistics import ROUNDING
+from ood_keras.detectors.statistics import ROUNDING, Sums
 from ood_keras.types import Outputs, Tensor
 
 
@@ -43,12 +43,14 @@ class FDBD(Detector):
         rounding = ROUNDING * np.linalg.norm(self.arrays["mean"])
         return -mean / ops.maximum(spread, max(float(rounding), 1e-30))
 
-    def _fit(self, network, data, validation):
-        weights = self._known_head(network)[0].T.astype(np.float64)
-        total, count = 0.0, 0
+    def _collect(self, network, data, validation, shard):
+        sums = Sums()
         for outputs, _ in self._known_batches(network, data):
-            total = total + outputs["features"].sum(axis=0, dtype=np.float64)
-            count += len(outputs["features"])
+            sums.add(features=outputs["features"])
+        return {"sums": sums}
+
+    def _learn(self, network, statistics):
+        weights = self._known_head(network)[0].T.astype(np.float64)
         # Not by way of products: of equal columns nothing must be left, not rounding.
         lengths = np.stack([np.linalg.norm(weights - row, axis=1) for row in weights])
         sizes = np.linalg.norm(weights, axis=1)
@@ -56,5 +58,5 @@ class FDBD(Detector):
         inverse = np.where(apart, 1.0 / np.where(apart, lengths, 1.0), 0.0)
         self.arrays = {
             "inverse_lengths": inverse.astype(np.float32),
-            "mean": (total / count).astype(np.float32),
+            "mean": statistics["sums"].mean("features").astype(np.float32),
         }

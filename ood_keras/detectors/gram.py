@@ -36,7 +36,8 @@ class Gram(Detector):
     The authors take the smallest and the largest value (`quantile=0`) and powers up to
     10. With many training images nearly all known ones then score exactly 0.
 
-    The range is that of a random sample of the images, as many as fit in 256 MiB.
+    The range is that of a random sample of the images, as many as fit in 256 MiB; so is
+    the mean.
 
     Args:
         layers: Names of the layers to read; `None` reads all convolutions and Dense
@@ -98,64 +99,65 @@ class Gram(Detector):
             )
         return tuple(names)
 
-    def _fit(self, network, data, validation):
+    def _collect(self, network, data, validation, shard):
         sample, held_out, num_images = None, None, 0
         for outputs, labels in self._known_batches(network, data, self._read):
-            rows = {str(i): layer for i, layer in enumerate(outputs["statistics"])}
-            rows["predicted"] = outputs["predicted"]
+            rows = _rows(outputs)
             predicted = rows["predicted"].argmax(axis=1)
             rows["correct"] = predicted == (predicted if labels is None else labels)
             if sample is None:
                 row_bytes = sum(values[0].nbytes for values in rows.values())
                 capacity = max(_SAMPLE_BYTES // row_bytes, 1)
-                sample = Sample(capacity)
-                held_out = Sample(min(capacity, _NUM_HELD_OUT))
+                sample = Sample(capacity, shard=shard)
+                held_out = Sample(min(capacity, _NUM_HELD_OUT), shard=shard)
             count = len(rows["predicted"])
             position = np.arange(num_images, num_images + count)
             num_images += count
             aside = (position % 10 == 9) & (validation is None)
             sample.add(**{name: values[~aside] for name, values in rows.items()})
             held_out.add(**{name: values[aside] for name, values in rows.items()})
-        rows = sample.rows()
-        classes, correct = rows.pop("predicted").argmax(axis=1), rows.pop("correct")
+        if validation is not None:
+            held_out = Sample(capacity, shard=shard)
+            for outputs, _ in self._known_batches(
+                network, validation, self._read, "validation"
+            ):
+                held_out.add(**_rows(outputs))
+        return {"sample": sample, "held_out": held_out}
+
+    def _learn(self, network, statistics):
+        rows = statistics["sample"].rows()
+        classes, correct = rows["predicted"].argmax(axis=1), rows["correct"]
         has_correct = np.bincount(classes[correct], minlength=self.num_classes) > 0
         used = correct | ~has_correct[classes]
-        for index, values in rows.items():
+        for index in range(len(self.layers)):
             limits = _limits(
-                values[used], classes[used], self.num_classes, self.quantile
+                rows[str(index)][used], classes[used], self.num_classes, self.quantile
             )
             self.arrays[f"low_{index}"], self.arrays[f"high_{index}"] = limits
-        self.arrays["scale"] = self._usual_deviations(network, held_out, validation)
+        self.arrays["scale"] = self._usual_deviations(statistics["held_out"].rows())
 
-    def _usual_deviations(self, network, held_out, validation):
+    def _usual_deviations(self, rows):
         """The mean of each layer's deviation over images set aside, float32."""
-        if validation is None:
-            rows = held_out.rows()
-            if not rows:
-                raise ValueError(
-                    "`gram` sets every tenth image of `data` aside. Expected at least "
-                    "10 images, or known images as `validation`"
-                )
-            predicted, _ = rows.pop("predicted"), rows.pop("correct")
-            batches = [self._deviations(list(rows.values()), predicted)]
-        else:
-            batches = (
-                self._deviations(outputs["statistics"], outputs["predicted"])
-                for outputs, _ in self._known_batches(
-                    network, validation, self._read, "validation"
+        if not rows:
+            raise ValueError(
+                "`gram` sets every tenth image of `data` aside. Expected at least 10 "
+                "images, or known images as `validation`"
+            )
+        layers = range(len(self.layers))
+        num_statistics = [self.arrays[f"low_{index}"].shape[1] for index in layers]
+        rounding = ROUNDING * np.array(num_statistics)
+        sums, count = 0.0, len(rows["predicted"])
+        for start in range(0, count, _NUM_AT_ONCE):
+            place = slice(start, start + _NUM_AT_ONCE)
+            deviations = ops.convert_to_numpy(
+                self._deviations(
+                    [rows[str(index)][place] for index in layers],
+                    rows["predicted"][place],
                 )
             )
-        sums, count = 0.0, 0
-        num_statistics = [
-            self.arrays[f"low_{index}"].shape[1] for index in range(len(self.layers))
-        ]
-        rounding = ROUNDING * np.array(num_statistics)
-        for deviations in batches:
-            deviations = ops.convert_to_numpy(deviations)
             # The images that the range was taken from leave it by rounding.
             deviations = np.where(deviations > rounding, deviations, 0.0)
             sums = sums + deviations.sum(axis=0, dtype=np.float64)
-            count += len(deviations)
         return np.where(sums > 0, sums / count, 1.0).astype(np.float32)
 
     def _read(self, outputs):
@@ -197,8 +199,15 @@ class Gram(Detector):
 
 
 _NUM_HELD_OUT = 1000
+_NUM_AT_ONCE = 256
 _SAMPLE_BYTES = 2**28
 _SMALLEST_RANGE = 1e-6
+
+
+def _rows(outputs):
+    """What is kept of the images of a batch, by name."""
+    layers = {str(i): layer for i, layer in enumerate(outputs["statistics"])}
+    return {**layers, "predicted": outputs["predicted"]}
 
 
 def _limits(values, classes, num_classes, quantile):

@@ -6,6 +6,7 @@ from keras import ops
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.registry import register
+from ood_keras.detectors.statistics import Sums
 from ood_keras.types import Outputs, Tensor
 
 
@@ -27,17 +28,25 @@ class KLMatching(Detector):
     name = "kl_matching"
     learns = True
 
-    def _fit(self, network, data, validation):
-        counts = np.zeros(self.num_classes)
-        sums = np.zeros((self.num_classes, self.num_classes))
+    def _collect(self, network, data, validation, shard):
+        sums = Sums()
         for outputs, _ in self._known_batches(network, data):
             logits = outputs["logits"][:, : self.num_classes].astype(np.float64)
             exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
             probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
             predicted = np.eye(self.num_classes)[logits.argmax(axis=1)]
-            counts += predicted.sum(axis=0)
-            sums += predicted.T @ probabilities
-        typical = sums[counts > 0] / counts[counts > 0, None]
+            sums.add_sums(
+                len(logits),
+                counts=predicted.sum(axis=0),
+                probabilities=predicted.T @ probabilities,
+            )
+        return {"sums": sums}
+
+    def _learn(self, network, statistics):
+        sums = statistics["sums"]
+        counts = sums.sum("counts")
+        is_predicted = counts > 0
+        typical = sums.sum("probabilities")[is_predicted] / counts[is_predicted, None]
         # The smallest float32 stands for what float64 rounds to 0 or float32 would.
         log_typical = np.log(np.maximum(typical, np.finfo(np.float32).tiny))
         self.arrays = {"log_typical": log_typical.astype(np.float32)}

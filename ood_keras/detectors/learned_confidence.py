@@ -93,13 +93,16 @@ class LearnedConfidence(Detector):
             values = ops.relu(values) if index < _NUM_HIDDEN else values
         return -values[:, 0]
 
-    def _fit(self, network, data, validation):
-        sample = Sample(self.max_images, self.seed)
+    def _collect(self, network, data, validation, shard):
+        sample = Sample(self.max_images, self.seed, shard)
         for outputs, labels in self._known_batches(network, data):
             logits = outputs["logits"].astype(np.float64)
             target = true_class_probability(logits, labels).astype(np.float32)
             sample.add(features=outputs["features"], target=target)
-        head = self._train(**sample.rows())
+        return {"sample": sample}
+
+    def _learn(self, network, statistics):
+        head = self._train(**statistics["sample"].rows())
         for index, layer in enumerate(head.layers):
             kernel, bias = layer.get_weights()
             self.arrays |= {f"kernel_{index}": kernel, f"bias_{index}": bias}

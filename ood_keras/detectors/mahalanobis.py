@@ -9,13 +9,9 @@ from keras import ops
 from ood_keras import batches
 from ood_keras.conventions import check_fraction, check_number
 from ood_keras.detectors import gaussian, perturbation
-from ood_keras.detectors.base import (
-    Detector,
-    check_finite,
-    check_layers,
-    known_images,
-)
+from ood_keras.detectors.base import check_finite, check_layers, known_images
 from ood_keras.detectors.compiled import compile_function
+from ood_keras.detectors.feature_space import FeatureDetector
 from ood_keras.detectors.network import pool
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ClassSums, spread_or_one
@@ -23,7 +19,7 @@ from ood_keras.types import Images, Json, Outputs, Tensor
 
 
 @register
-class Mahalanobis(Detector):
+class Mahalanobis(FeatureDetector):
     """Scores by the squared Mahalanobis distance of features to the nearest class mean.
 
     Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples
@@ -49,7 +45,8 @@ class Mahalanobis(Detector):
         logarithm: Whether the score is log(1 + distance). By itself that ranks alike;
             beside other scores, in an `Ensemble`, a few known images that are far from
             all others then no longer decide the scale.
-        **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
+        **kwargs: `normalize` (MDS++), `projection`, see `FeatureDetector`, of each
+            layer; `num_classes`, `logits`, `features`, see `Detector`.
 
     Raises:
         ValueError: an argument is out of range.
@@ -165,26 +162,33 @@ class Mahalanobis(Detector):
     def _choose_layers(self, network):
         return tuple(self._layers or ())
 
-    def _fit(self, network, data, validation):
+    def _collect(self, network, data, validation, shard):
         sums = None
-        for features, labels in self._known_batches(network, data, self._read):
+        for features, labels in self._known_batches(network, data, self._normalized):
             if sums is None:
                 sums = [
                     ClassSums(self.num_classes, layer.shape[1]) for layer in features
                 ]
             for layer_sums, layer in zip(sums, features, strict=True):
                 layer_sums.add(layer, labels)
+        return {f"sums_{index}": layer_sums for index, layer_sums in enumerate(sums)}
+
+    def _learn(self, network, statistics):
         ranks = []
-        for index, layer_sums in enumerate(sums):
+        for index in range(len(statistics)):
+            layer_sums = statistics[f"sums_{index}"]
             fitted = gaussian.fit(
-                layer_sums, self.num_classes, self.shrinkage, self.cutoff
+                self._project_sums(layer_sums, index),
+                self.num_classes,
+                self.shrinkage,
+                self.cutoff,
             )
             ranks.append(fitted["whitening"].shape[1])
             self.arrays |= {f"{name}_{index}": array for name, array in fitted.items()}
         weights = 1.0 / np.maximum(ranks, 1) if len(ranks) > 1 else np.ones(1)
         self.arrays["weights"] = weights.astype(np.float32)
 
-    def _read(self, outputs):
+    def _raw_features(self, outputs):
         """The features of each layer, `(batch, channels)`."""
         if self._layers is None:
             return [outputs["features"]]
@@ -203,7 +207,7 @@ class Mahalanobis(Detector):
                 ),
                 axis=-1,
             )
-            for index, features in enumerate(self._read(outputs))
+            for index, features in enumerate(self._features(outputs))
         ]
 
     def _run(self, images):

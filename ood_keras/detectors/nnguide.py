@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 
 from ood_keras.detectors import output_scores
-from ood_keras.detectors.bank import BankDetector, largest, unit_length
+from ood_keras.detectors.bank import BankDetector, largest
 from ood_keras.detectors.registry import register
 from ood_keras.types import Outputs, Tensor
 
@@ -22,7 +22,8 @@ class NNGuide(BankDetector):
 
     Args:
         k: How many products are averaged.
-        bank_size: Cap of the bank; see `BankDetector`, also for `seed` and `**kwargs`.
+        bank_size: Cap of the bank; see `BankDetector`, also for `seed`, `normalize`,
+            `projection` and `**kwargs`.
 
     Example:
 
@@ -36,15 +37,13 @@ class NNGuide(BankDetector):
         super().__init__(k=k, bank_size=bank_size, **kwargs)
 
     def score_outputs(self, outputs: Outputs) -> Tensor:
-        features, confidence = self._read(outputs)
+        (features,) = self._features(outputs)
         products = ops.matmul(features, ops.transpose(self._tensor("bank")))
         guidance = ops.mean(largest(products, self.k)[0], axis=-1)
-        return -confidence * guidance
+        return -self._confidence(outputs) * guidance
 
     def _entries(self, outputs: Outputs) -> Tensor:
-        features, confidence = self._read(outputs)
-        return features * confidence[:, None]
+        return self._normalized(outputs)[0] * self._confidence(outputs)[:, None]
 
-    def _read(self, outputs: Outputs) -> tuple[Tensor, Tensor]:
-        energy = output_scores.energy(outputs["logits"], self.num_classes)
-        return unit_length(outputs["features"]), -energy
+    def _confidence(self, outputs: Outputs) -> Tensor:
+        return -output_scores.energy(outputs["logits"], self.num_classes)

@@ -6,14 +6,14 @@ import numpy as np
 from keras import ops
 
 from ood_keras.conventions import check_count, check_number, check_seed
-from ood_keras.detectors.base import Detector
+from ood_keras.detectors.feature_space import FeatureDetector, without_none
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import Sample, spread_or_one
 from ood_keras.types import Json, Outputs, Tensor
 
 
 @register
-class OneClassSVM(Detector):
+class OneClassSVM(FeatureDetector):
     """Scores by a border around the features of known training images.
 
     Schoelkopf et al., "Estimating the Support of a High-Dimensional Distribution",
@@ -38,7 +38,8 @@ class OneClassSVM(Detector):
         max_images: Images to learn from at most, drawn at random: fitting takes a time
             that grows with their square.
         seed: Of the random sample.
-        **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
+        **kwargs: `normalize`, `projection`, see `FeatureDetector`; `num_classes`,
+            `logits`, `features`, see `Detector`.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -79,7 +80,8 @@ class OneClassSVM(Detector):
         }
 
     def score_outputs(self, outputs: Outputs) -> Tensor:
-        features = (outputs["features"] - self._tensor("mean")) / self._tensor("scale")
+        (features,) = self._features(outputs)
+        features = (features - self._tensor("mean")) / self._tensor("scale")
         support = self._tensor("support")
         squares = (
             ops.sum(ops.square(features), axis=-1, keepdims=True)
@@ -89,20 +91,28 @@ class OneClassSVM(Detector):
         logs = self._tensor("log_weights") - self._tensor("gamma") * ops.relu(squares)
         return self._tensor("log_rho") - ops.logsumexp(logs, axis=-1)
 
-    def _fit(self, network, data, validation):
+    def _collect(self, network, data, validation, shard):
+        sample = Sample(self.max_images, self.seed, shard)
+        moment = self._new_moment(network.feature_size)
+        for (features,), _ in self._known_batches(network, data, self._normalized):
+            sample.add(features=features)
+            if moment is not None:
+                moment.add(features)
+        return without_none(sample=sample, moment=moment)
+
+    def _learn(self, network, statistics):
         from sklearn.svm import OneClassSVM as Machine
 
-        sample = Sample(self.max_images, self.seed)
-        for outputs, _ in self._known_batches(network, data):
-            sample.add(features=outputs["features"])
-        features = sample.rows()["features"].astype(np.float64)
+        self._learn_projection(statistics.get("moment"))
+        sample = statistics["sample"]
+        features = self._project(sample.rows()["features"].astype(np.float64))
         mean = features.mean(axis=0)
         size = np.sqrt(np.square(features).mean(axis=0))
         scale = spread_or_one(features.std(axis=0), size)
         features = (features - mean) / scale
         gamma = _choose_gamma(features) if self.gamma is None else self.gamma
         machine = Machine(nu=self.nu, gamma=gamma).fit(features)
-        self.arrays = {
+        self.arrays |= {
             name: np.asarray(values, np.float32)
             for name, values in {
                 "mean": mean,

@@ -109,15 +109,19 @@ class OpenMax(Detector):
         )
         return -output_scores.expm1(-ops.exp(exponent))
 
-    def _fit(self, network, data, validation):
+    def _collect(self, network, data, validation, shard):
         sums = CorrectMeans(self.num_classes, self.num_classes)
-        sample = Sample(_SAMPLE_SIZE)
+        sample = Sample(_SAMPLE_SIZE, shard=shard)
         for outputs, labels in self._known_batches(network, data):
             logits = outputs["logits"][:, : self.num_classes]
             predicted = logits.argmax(axis=1)
             sums.add(logits, labels, predicted)
             sample.add(logits=logits, labels=labels, correct=predicted == labels)
-        means, rows = sums.means(), sample.rows()
+        return {"sums": sums, "sample": sample}
+
+    def _learn(self, network, statistics):
+        sums = statistics["sums"]
+        means, rows = sums.means(), statistics["sample"].rows()
         used = rows["correct"] | ~sums.has_correct()[rows["labels"]]
         labels = rows["labels"][used]
         check_no_empty_class(np.bincount(labels, minlength=self.num_classes))

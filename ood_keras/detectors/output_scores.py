@@ -178,6 +178,16 @@ def log1p(x: Tensor) -> Tensor:
     return ops.where(small, 2.0 * ratio * series, ops.log(1.0 + x))
 
 
+def arcsinh(x: Tensor) -> Tensor:
+    """`log(x + sqrt(x^2 + 1))`, all digits near 0, of operations as for `expm1`."""
+    size = ops.abs(x)
+    # Squares of larger numbers have no end in float32.
+    near = ops.minimum(size, 1e6)
+    grown = near + ops.square(near) / (1.0 + ops.sqrt(ops.square(near) + 1.0))
+    far = ops.log(ops.maximum(size, 1.0)) + math.log(2.0)
+    return ops.sign(x) * ops.where(size < 1e6, log1p(grown), far)
+
+
 def get(name: str) -> Callable[..., Tensor]:
     """The score function called `name`; an unknown name lists the known ones."""
     if name not in _FUNCTIONS:

@@ -49,22 +49,25 @@ class ProbabilityAndDistances(Ensemble):
     def _is_undecided(self) -> bool:
         return self._chooses and self.network is None
 
-    def _fit_network(self, network, data, validation, num_classes=None):
-        if num_classes is None:
-            num_classes = self._infer_num_classes(network, data)
-        if self._chooses:
-            has_unknown_class = network.num_logits > num_classes
-            config = {**super().get_config(), "detectors": None}
-            members = (
-                "unknown_probability" if has_unknown_class else "energy",
-                {
-                    "name": "mahalanobis",
-                    "layers": list_layers(network.model),
-                    "logarithm": self.logarithm,
-                },
-            )
-            self.detectors = type(self)(**config | {"detectors": members}).detectors
-        return super()._fit_network(network, data, validation, num_classes)
+    def _config_to_learn(self):
+        # Which members are chosen does not depend on the data.
+        config = self.get_config()
+        return config | {"detectors": None} if self._chooses else config
+
+    def _choose_members(self, network, num_classes):
+        if not self._chooses:
+            return
+        has_unknown_class = network.num_logits > num_classes
+        config = {**super().get_config(), "detectors": None}
+        members = (
+            "unknown_probability" if has_unknown_class else "energy",
+            {
+                "name": "mahalanobis",
+                "layers": list_layers(network.model),
+                "logarithm": self.logarithm,
+            },
+        )
+        self.detectors = type(self)(**config | {"detectors": members}).detectors
 
 
 @register

@@ -49,12 +49,15 @@ class ReAct(ActivationWrapper):
     def _change(self, features: Tensor) -> Tensor:
         return ops.minimum(features, self._tensor("limit"))
 
-    def _fit(self, network, data, validation):
-        super()._fit(network, data, validation)
-        sample = Sample(_SAMPLE_SIZE)
+    def _collect(self, network, data, validation, shard):
+        sample = Sample(_SAMPLE_SIZE, shard=shard)
         for outputs, _ in self._known_batches(network, data):
             sample.add(features=outputs["features"])
-        limit = np.quantile(sample.rows()["features"], self.quantile)
+        return {"sample": sample}
+
+    def _learn(self, network, statistics):
+        super()._learn(network, statistics)
+        limit = np.quantile(statistics["sample"].rows()["features"], self.quantile)
         self.arrays = {"limit": np.float32(limit)}
 
 

@@ -7,14 +7,14 @@ from keras import ops
 
 from ood_keras.conventions import check_fraction
 from ood_keras.detectors import gaussian
-from ood_keras.detectors.base import Detector
+from ood_keras.detectors.feature_space import FeatureDetector
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ClassSums
 from ood_keras.types import Json, Outputs, Tensor
 
 
 @register
-class RelativeMahalanobis(Detector):
+class RelativeMahalanobis(FeatureDetector):
     """Scores by the nearest class distance less the distance to all known images.
 
     Ren et al., "A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection",
@@ -31,7 +31,8 @@ class RelativeMahalanobis(Detector):
         shrinkage: s in [0, 1), of S; see `Mahalanobis`.
         cutoff: In [0, 1), of S; see `Mahalanobis`. Directions that it leaves out are
             left out of both distances.
-        **kwargs: `num_classes`, `logits`, `features`; see `Detector`.
+        **kwargs: `normalize` (RMDS++), `projection`, see `FeatureDetector`;
+            `num_classes`, `logits`, `features`, see `Detector`.
 
     Raises:
         ValueError: an argument is out of range; or, on `fit`, the classes have the same
@@ -63,7 +64,7 @@ class RelativeMahalanobis(Detector):
 
     def score_outputs(self, outputs: Outputs) -> Tensor:
         class_means = self._tensor("class_means")
-        centred = outputs["features"] - self._tensor("mean")
+        centred = self._features(outputs)[0] - self._tensor("mean")
         place = ops.matmul(centred, self._tensor("projection"))
         # The squares of `place` in both distances, and their difference.
         common = ops.sum(ops.square(place) * self._tensor("difference"), axis=-1)
@@ -71,10 +72,14 @@ class RelativeMahalanobis(Detector):
         offsets = ops.sum(ops.square(class_means), axis=-1)
         return common + ops.min(offsets - 2.0 * products, axis=-1)
 
-    def _fit(self, network, data, validation):
+    def _collect(self, network, data, validation, shard):
         sums = ClassSums(self.num_classes, network.feature_size)
-        for outputs, labels in self._known_batches(network, data):
-            sums.add(outputs["features"], labels)
+        for (features,), labels in self._known_batches(network, data, self._normalized):
+            sums.add(features, labels)
+        return {"sums": sums}
+
+    def _learn(self, network, statistics):
+        sums = self._project_sums(statistics["sums"])
         fitted = gaussian.fit(sums, self.num_classes, self.shrinkage, self.cutoff)
         class_means = fitted["class_means"].astype(np.float64)
         share = sums.counts / sums.counts.sum()
@@ -90,7 +95,7 @@ class RelativeMahalanobis(Detector):
                 "layer, or choose another detector, such as 'mahalanobis'"
             )
         lengths, directions = lengths[kept], directions[kept].T
-        self.arrays = {
+        self.arrays |= {
             "mean": fitted["mean"],
             "projection": (fitted["whitening"] @ directions).astype(np.float32),
             "class_means": (class_means @ directions).astype(np.float32),

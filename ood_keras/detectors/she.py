@@ -4,14 +4,14 @@ import numpy as np
 from keras import ops
 
 from ood_keras.detectors import output_scores
-from ood_keras.detectors.base import Detector
+from ood_keras.detectors.feature_space import FeatureDetector, without_none
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import CorrectMeans
 from ood_keras.types import Outputs, Tensor
 
 
 @register
-class SHE(Detector):
+class SHE(FeatureDetector):
     """Scores by the inner product of features with the pattern of the predicted class.
 
     Zhang et al., "Out-of-Distribution Detection based on In-Distribution Data Patterns
@@ -19,6 +19,10 @@ class SHE(Detector):
     mean feature of its correctly classified training images, or of all its images if
     none is classified correctly. The score is the negative inner product. Higher is
     more unknown.
+
+    Args:
+        **kwargs: `normalize`, `projection`, see `FeatureDetector`; `num_classes`,
+            `logits`, `features`, see `Detector`.
 
     Example:
 
@@ -31,15 +35,26 @@ class SHE(Detector):
     needs_labels = True
 
     def score_outputs(self, outputs: Outputs) -> Tensor:
-        products = ops.matmul(
-            outputs["features"], ops.transpose(self._tensor("patterns"))
-        )
+        (features,) = self._features(outputs)
+        products = ops.matmul(features, ops.transpose(self._tensor("patterns")))
         predicted = output_scores.predict(outputs["logits"], self.num_classes)
         return -ops.sum(predicted * products, axis=-1)
 
-    def _fit(self, network, data, validation):
+    def _read(self, outputs: Outputs) -> tuple[Tensor, Tensor]:
+        return self._normalized(outputs)[0], outputs["logits"][:, : self.num_classes]
+
+    def _collect(self, network, data, validation, shard):
         means = CorrectMeans(self.num_classes, network.feature_size)
-        for outputs, labels in self._known_batches(network, data):
-            predicted = outputs["logits"][:, : self.num_classes].argmax(axis=1)
-            means.add(outputs["features"], labels, predicted)
-        self.arrays = {"patterns": means.means().astype(np.float32)}
+        moment = self._new_moment(network.feature_size)
+        for (features, logits), labels in self._known_batches(
+            network, data, self._read
+        ):
+            means.add(features, labels, logits.argmax(axis=1))
+            if moment is not None:
+                moment.add(features)
+        return without_none(means=means, moment=moment)
+
+    def _learn(self, network, statistics):
+        self._learn_projection(statistics.get("moment"))
+        patterns = self._project(statistics["means"].means())
+        self.arrays["patterns"] = patterns.astype(np.float32)

@@ -41,6 +41,40 @@ class ClassSums:
         self._sums += one_hot.T @ features
         self._squares += features.T @ features
 
+    def merge(self, other: "ClassSums") -> None:
+        """Adds the rows that another has seen, exactly but for float64 rounding."""
+        if other._origin is None:
+            return
+        if self._origin is None:
+            self._origin = other._origin
+        # The other's sums run around an origin of its own.
+        shift = other._origin - self._origin
+        total = other._sums.sum(axis=0)
+        cross = np.outer(shift, total)
+        self._squares += other._squares + cross + cross.T
+        self._squares += other._counts.sum() * np.outer(shift, shift)
+        self._sums += other._sums + other._counts[:, None] * shift
+        self._counts += other._counts
+        self._squared_lengths += other._squared_lengths
+
+    def second_moment(self) -> np.ndarray:
+        """The mean of `x x'` over all rows x, about the origin, `(D, D)`."""
+        cross = np.outer(self._origin, self._sums.sum(axis=0))
+        count = self._counts.sum()
+        about_origin = self._squares + cross + cross.T
+        return about_origin / count + np.outer(self._origin, self._origin)
+
+    def project(self, matrix: np.ndarray) -> "ClassSums":
+        """The sums of the features times a matrix `(D, d)`, as if those were added."""
+        found = ClassSums(len(self._counts), matrix.shape[1])
+        found._counts = self._counts.copy()
+        found._sums = self._sums @ matrix
+        found._squares = matrix.T @ self._squares @ matrix
+        found._origin = self._origin @ matrix
+        # What rounded was the features as they are.
+        found._squared_lengths = self._squared_lengths
+        return found
+
     @property
     def counts(self) -> np.ndarray:
         return self._counts
@@ -84,6 +118,33 @@ class ClassSums:
         return (self._squares - np.outer(total, total) / count) / count
 
 
+class SecondMoment:
+    """The mean of `x x'` over rows x, about the origin.
+
+    Args:
+        size: D, the length of a row.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._count = 0
+        self._squares = np.zeros((size, size))
+
+    def add(self, rows: np.ndarray) -> None:
+        """Adds rows `(batch, D)`."""
+        rows = np.asarray(rows, np.float64)
+        self._count += len(rows)
+        self._squares += rows.T @ rows
+
+    def merge(self, other: "SecondMoment") -> None:
+        """Adds the rows that another has seen."""
+        self._count += other._count
+        self._squares += other._squares
+
+    def second_moment(self) -> np.ndarray:
+        """`(D, D)`, float64."""
+        return self._squares / self._count
+
+
 class CorrectMeans:
     """Class means over the correctly classified rows, or over all if none is.
 
@@ -105,6 +166,11 @@ class CorrectMeans:
             self._counts[index] += one_hot.sum(axis=0)[:, None]
             self._sums[index] += one_hot.T @ rows[kept]
 
+    def merge(self, other: "CorrectMeans") -> None:
+        """Adds the rows that another has seen."""
+        self._counts += other._counts
+        self._sums += other._sums
+
     def has_correct(self) -> np.ndarray:
         """Whether any row of the class is classified correctly, `(N,)`."""
         return self._counts[1, :, 0] > 0
@@ -120,17 +186,64 @@ class CorrectMeans:
         return np.where(self.has_correct()[:, None], means[1], means[0])
 
 
+class Sums:
+    """Float64 sums of rows, by name.
+
+    Attributes:
+        count: How many rows there were.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sums: Arrays = {}
+
+    def add(self, **rows: np.ndarray) -> None:
+        """Adds up arrays `(batch, ...)` over their first axis."""
+        self.add_sums(
+            len(next(iter(rows.values()))),
+            **{
+                name: values.sum(axis=0, dtype=np.float64)
+                for name, values in rows.items()
+            },
+        )
+
+    def add_sums(self, count: int, **sums: np.ndarray) -> None:
+        """Adds sums over so many rows."""
+        self.count += count
+        for name, values in sums.items():
+            self._sums[name] = self._sums.get(name, np.zeros(())) + values
+
+    def merge(self, other: "Sums") -> None:
+        """Adds the rows that another has seen."""
+        self.add_sums(other.count, **other._sums)
+
+    def sum(self, name: str) -> np.ndarray:
+        """The sum of all rows of that name."""
+        return self._sums[name]
+
+    def mean(self, name: str) -> np.ndarray:
+        """The mean of all rows of that name."""
+        return self._sums[name] / self.count
+
+
 class Sample:
     """A uniform random sample of a stream, the same for any partition into batches.
+
+    A part of a stream has a number, `shard`, and samples of parts merge into one of the
+    whole: not the one that a single walk draws, but as uniform, and the same for any
+    order of merging but for the order of its rows. A sample that keeps everything is
+    everything.
 
     Args:
         capacity: Rows kept at most.
         seed: An integer; the same seed keeps the same rows.
+        shard: Of a stream in parts, which; no two may have the same.
     """
 
-    def __init__(self, capacity: int, seed: int = 0) -> None:
+    def __init__(self, capacity: int, seed: int = 0, shard: int = 0) -> None:
         self._capacity = capacity
-        self._generator = np.random.default_rng(seed)
+        key = seed if shard == 0 else [seed, shard]
+        self._generator = np.random.default_rng(key)
         self._keys: list[np.ndarray] = []
         self._parts: list[Arrays] = []
         self._limit = np.inf
@@ -144,6 +257,13 @@ class Sample:
             self._parts.append({name: values[kept] for name, values in rows.items()})
         if sum(map(len, self._keys)) > 2 * self._capacity:
             self._compact()
+
+    def merge(self, other: "Sample") -> None:
+        """Adds the rows that the sample of another part has kept, after its own."""
+        self._limit = min(self._limit, other._limit)
+        self._keys = [*self._keys, *other._keys]
+        self._parts = [*self._parts, *other._parts]
+        self._compact()
 
     def rows(self) -> Arrays:
         """The rows kept, in the order of the stream."""
@@ -159,7 +279,9 @@ class Sample:
             for name in self._parts[0]
         }
         if len(keys) > self._capacity:
-            self._limit = np.partition(keys, self._capacity)[self._capacity]
+            largest = np.partition(keys, self._capacity)[self._capacity]
+            self._limit = min(self._limit, largest)
+        if np.any(keys >= self._limit):
             kept = keys < self._limit
             keys = keys[kept]
             parts = {name: values[kept] for name, values in parts.items()}

@@ -53,6 +53,35 @@ class Wrapper(Detector):
         self.detector._fit_network(network, data, validation, num_classes)
         return super()._fit_network(network, data, validation, num_classes)
 
+    def _prepare_inner(self, network, num_classes):
+        self.detector._forget()
+        self.detector._prepare_inner(network, num_classes)
+        self.detector._prepare(network, num_classes)
+
+    def _check_collects(self):
+        super()._check_collects()
+        self.detector._check_collects()
+
+    def _collect(self, network, data, validation, shard):
+        if not self.detector.learns:
+            return {}
+        inner = self.detector._collect(network, data, validation, shard)
+        return {_PREFIX + name: statistic for name, statistic in inner.items()}
+
+    def _learn_all(self, network, statistics, validation):
+        inner = {
+            name.removeprefix(_PREFIX): statistic
+            for name, statistic in statistics.items()
+            if name.startswith(_PREFIX)
+        }
+        self.detector._learn_all(network, inner, validation)
+        self.detector._begin(network)
+        self._learn(network, statistics)
+
+    def _fit(self, network, data, validation):
+        # The wrapped detector has learnt already.
+        self._learn(network, {})
+
     def _restore(self, network, arrays, num_classes):
         inner = {
             name.removeprefix(_PREFIX): array
@@ -103,5 +132,8 @@ class ActivationWrapper(Wrapper):
         return self.network.classify(features)
 
     def _fit(self, network, data, validation):
+        self._learn(network, self._collect(network, data, validation, 0))
+
+    def _learn(self, network, statistics):
         # Raises if there is no such head.
         _ = network.head

@@ -6,6 +6,7 @@ from ood_keras import _lazy
 
 if TYPE_CHECKING:
     from ood_keras.inference.batch_scoring import score, score_to_file
+    from ood_keras.inference.heat_map import heat_maps
     from ood_keras.inference.known_examples import KnownExamples
     from ood_keras.inference.loading import load
     from ood_keras.inference.onnx_predictor import ONNXPredictor
@@ -20,6 +21,7 @@ __all__ = [
     "ONNXPredictor",
     "Predictor",
     "TFLitePredictor",
+    "heat_maps",
     "load",
     "next_version",
     "score",
@@ -34,6 +36,7 @@ _HOMES = {
     "ONNXPredictor": "onnx_predictor",
     "Predictor": "predictor",
     "TFLitePredictor": "tflite_predictor",
+    "heat_maps": "heat_map",
     "load": "loading",
     "next_version": "versions",
     "score": "batch_scoring",

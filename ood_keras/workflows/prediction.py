@@ -12,6 +12,7 @@ from ood_keras.files import atomic_file
 from ood_keras.inference import batch_scoring, ground, inputs
 from ood_keras.names import printable, shorten
 from ood_keras.types import ImageShape, Json, Path
+from ood_keras.workflows import explanation
 
 # The table's first column is as wide as the longest of so many names needs.
 _NUM_MEASURED = 1000
@@ -34,7 +35,12 @@ def predict(*, model: Path, paths: Iterable[Path], picture: Path | None = None) 
 
 
 def table(
-    *, model: Path, paths: Iterable[Path], picture: Path | None = None, **options: Any
+    *,
+    model: Path,
+    paths: Iterable[Path],
+    picture: Path | None = None,
+    explain: Path | None = None,
+    **options: Any,
 ) -> Iterator[str]:
     """Yields a table to print, line by line: a row for every image, and a summary.
 
@@ -42,18 +48,28 @@ def table(
         model: What `export.load` opens.
         paths: Files, folders and globs, see `export.score`.
         picture: Where to draw the first images with their answers, or `None`.
+        explain: A new folder for pictures of what is strange about the first rejected
+            images, `explanation.MOST_EXPLAINED` at most, or `None`.
         options: Passed on to `export.score`.
     """
     predictor = export.load(model)
+    if explain is not None:
+        explanation.check(explain, predictor)
     counts: Json = {}
     left_out: dict[str, int] = {}
     drawn: dict[bool, list[Json]] = {True: [], False: []}
+    rejected: list[Json] = []
+    num_rejected = 0
     rows = export.score(predictor, paths, left_out=left_out, **options)
     rows = batch_scoring.count_rows(rows, counts)
     first = list(itertools.islice(rows, _NUM_MEASURED))
     width = max(5, *(len(_name(row)) for row in first))
     yield f"{'image':<{width}}  {'label':<12}  ood_score"
     for row in itertools.chain(first, rows):
+        if row["valid"] and not row["accepted"]:
+            num_rejected += 1
+            if explain is not None and len(rejected) < explanation.MOST_EXPLAINED:
+                rejected.append(row)
         same = drawn[row["accepted"]]
         if picture is not None and row["valid"] and len(same) < _MAX_DRAWN:
             same.append(row)
@@ -65,6 +81,12 @@ def table(
         yield hint
     if picture is not None:
         _draw(picture, drawn, predictor, options)
+    if explain is not None:
+        count = explanation.write(explain, predictor, rejected, **_to_read(options))
+        yield (
+            f"Explained: {count} of {num_rejected} rejected images (at most "
+            f"{explanation.MOST_EXPLAINED}), in {printable(str(explain))}"
+        )
 
 
 def _describe_negative(predictor, rows, options):
@@ -123,9 +145,14 @@ def _read(row, image_shape, options):
     """The Pillow image that a row is of, read again."""
     from PIL import Image
 
-    # The threshold does not matter to what is read.
-    options = {name: options[name] for name in options if name != "threshold"}
-    content: Any = inputs.read_again(row["path"], row["index"], image_shape, **options)
+    content: Any = inputs.read_again(
+        row["path"], row["index"], image_shape, **_to_read(options)
+    )
     if isinstance(content, np.ndarray):
         return Image.fromarray(content.squeeze())
     return Image.open(io.BytesIO(content))
+
+
+def _to_read(options: Json) -> Json:
+    """Those of the options that matter to what is read; the threshold does not."""
+    return {name: options[name] for name in options if name != "threshold"}

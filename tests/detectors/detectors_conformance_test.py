@@ -19,12 +19,16 @@ VARIANTS = [
     ("objectosphere", {"on": "features"}),
     ("objectosphere", {"on": "product"}),
     ("mahalanobis", {"perturbation": 0.002, "shrinkage": 0.1}),
+    ("mahalanobis", {"normalize": True, "projection": 6}),
+    ("relative_mahalanobis", {"normalize": True}),
+    ("knn", {"normalize": False, "projection": 5}),
     ("odin", {"epsilon": 0.0, "detector": {"name": "mahalanobis"}}),
     ("react", {"detector": {"name": "msp", "temperature": 2.0}}),
     ("ash", {"treatment": "prune", "percentile": 0.5}),
     ("ash", {"treatment": "binarize", "percentile": 0.8}),
     ("ensemble", {"detectors": ["energy", "mahalanobis"]}),
     ("ensemble", {"detectors": ["odin", "knn"]}),
+    ("ensemble", {"detectors": ["energy", "mahalanobis"], "light_tails": True}),
 ]
 
 
@@ -286,6 +290,48 @@ def test_a_wrong_number_of_classes_is_an_error(case, data):
     config["num_classes"] = 7
     with pytest.raises(ValueError, match="7 known classes"):
         type(detector).from_config(config).fit(model, data.train)
+
+
+def with_num_classes(detector):
+    """A new one that is told how many classes there are."""
+    config = detector.get_config()
+    if "detector" in config:
+        config["detector"]["num_classes"] = None
+    for member in config.get("detectors", []):
+        member["num_classes"] = None
+    return type(detector).from_config(config | {"num_classes": 3})
+
+
+def test_parts_merge_into_what_is_fitted_at_once(case, data):
+    detector, model = case
+    images, labels = data.train
+    validation = data.known, np.arange(60) % 3
+    at_once = with_num_classes(detector).fit(model, data.train, validation)
+    again = with_num_classes(detector)
+    # The second part has no image of class 2.
+    order = np.argsort((labels == 2) & (np.arange(300) < 200), kind="stable")
+    parts = np.split(order, [90, 150])
+    collected = [
+        again.collect(
+            model,
+            (images[rows], labels[rows]),
+            tuple(part[number::3] for part in validation),
+            shard=number,
+        )
+        for number, rows in enumerate(parts)
+    ]
+    with pytest.raises(RuntimeError, match="call fit"):
+        again.score(data.known)
+    two = detectors.merge([collected[2], collected[0]])
+    merged = detectors.merge([two, collected[1]])
+    assert again.learn(model, merged, validation) is again
+    expected = at_once.score(data.unknown)
+    scale = np.abs(expected).max()
+    # A training makes more of what features of other batches round to.
+    tolerance = 0.01 if detector.name == "learned_confidence" else 2e-4
+    np.testing.assert_allclose(
+        again.score(data.unknown), expected, rtol=2e-3, atol=tolerance * scale
+    )
 
 
 def test_learning_without_data_is_an_error(case):

@@ -163,11 +163,68 @@ def test_an_empty_class_is_named(trained, data, name):
         detectors.get(name).fit(trained[3], (images[kept], labels[kept]))
 
 
-@pytest.mark.parametrize("name", ["vim", "fdbd", "react", "ash", "scale", "dice"])
+@pytest.mark.parametrize(
+    "name", ["vim", "fdbd", "react", "ash", "scale", "dice", "nci", "vra", "weiper"]
+)
 def test_detectors_of_the_head_say_that_they_need_one(trained, data, name):
     detector = detectors.get(name, features="functional_convolution")
     with pytest.raises(ValueError, match="Dense layer"):
         detector.fit(trained[3], data.train)
+
+
+@pytest.mark.parametrize("name", ["mahalanobis", "knn"])
+def test_a_projection_has_no_more_directions_than_features(trained, data, name):
+    detectors.get(name, projection=12).fit(trained[3], data.train)
+    with pytest.raises(ValueError, match="at most the number of features, 12"):
+        detectors.get(name, projection=13).fit(trained[3], data.train)
+
+
+def test_a_projection_on_all_directions_changes_no_distance(trained, data):
+    for name in ("mahalanobis", "knn", "nnguide", "she"):
+        plain = detectors.get(name).fit(trained[3], data.train)
+        turned = detectors.get(name, projection=12).fit(trained[3], data.train)
+        np.testing.assert_allclose(
+            turned.score(data.unknown), plain.score(data.unknown), rtol=1e-3, atol=1e-3
+        )
+
+
+def test_combood_needs_features_that_differ(trained, data):
+    same = np.repeat(data.train[0][:1], 20, axis=0), np.zeros(20, int)
+    with pytest.raises(ValueError, match="the same features"):
+        detectors.get("combood", num_classes=3).fit(trained[3], same)
+
+
+def test_combood_stays_finite_far_from_all_known_images(trained, data):
+    detector = detectors.get("combood", normalize=False).fit(trained[3], data.train)
+    far = np.ones((3, 12), np.float32) * np.array([[1e2], [1e4], [1e6]], np.float32)
+    for features in (far, -far):
+        scores = keras.ops.convert_to_numpy(
+            detector.score_outputs({"features": features})
+        )
+        assert np.all(np.isfinite(scores))
+        assert np.all(scores > detector.score(data.known).max())
+
+
+def test_weiper_tells_densities_of_many_features_apart(data):
+    keras.utils.set_random_seed(0)
+    wide = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Flatten(),
+            layers.Dense(256, activation="relu"),
+            layers.Dense(3),
+        ]
+    )
+    detector = detectors.get("weiper", num_repeats=10).fit(wide, data.train)
+    generator = np.random.default_rng(0)
+    noise = generator.uniform(size=data.known.shape).astype(np.float32)
+    known, unknown = detector.score(data.known), detector.score(noise)
+    assert np.mean(unknown[:, None] > known) > 0.9
+
+
+def test_logits_are_scaled_without_a_head(trained, data):
+    lts = detectors.get("lts", features="functional_convolution", num_classes=3)
+    assert np.all(np.isfinite(lts.fit(trained[3]).score(data.known)))
 
 
 def test_bad_arguments_fail_at_construction():
@@ -200,6 +257,10 @@ def test_bad_arguments_fail_at_construction():
         ("knn", {"k": 0}, "k="),
         ("vim", {"dimension": 2.5}, "dimension"),
         ("vim", {"origin": "zero"}, "origin"),
+        ("vim", {"normalize": True}, "origin='mean' with normalize=True"),
+        ("vim", {"projection": 4}, "give its `dimension`"),
+        ("she", {"projection": 0}, "projection"),
+        ("mahalanobis", {"projection": 2.5}, "projection"),
         ("gram", {"num_powers": 0}, "num_powers"),
         ("gram", {"quantile": 0.5}, "quantile"),
         ("openmax", {"tail_size": 0}, "tail_size"),
@@ -210,6 +271,15 @@ def test_bad_arguments_fail_at_construction():
         ("react", {"quantile": 2.0}, "quantile"),
         ("react", {"detector": "knn"}, "wraps detectors"),
         ("ash", {"treatment": "other"}, "treatment"),
+        ("nci", {"alpha": -1.0}, "alpha"),
+        ("lts", {"percentile": 1.0}, "percentile"),
+        ("lts", {"detector": "knn"}, "wraps detectors"),
+        ("vra", {"low": 0.9, "high": 0.8}, "above `low`"),
+        ("vra", {"amplification": -0.1}, "amplification"),
+        ("weiper", {"num_bins": 1}, "num_bins"),
+        ("weiper", {"distance": 0.0}, "distance"),
+        ("weiper", {"seed": -1}, "seed=-1"),
+        ("combood", {"regularization": 0.0}, "regularization"),
         ("ensemble", {"detectors": []}, "at least one"),
         ("ensemble", {"detectors": [detectors.get("msp", num_classes=3)]}, "members"),
     ):

@@ -126,3 +126,10 @@ def test_no_digit_is_lost_near_0(name):
 def test_expm1_has_its_limits():
     values = output_scores.expm1(tf.constant([-np.inf, -200.0, 200.0]))
     np.testing.assert_array_equal(values, [-1.0, -1.0, np.inf])
+
+
+def test_arcsinh_of_any_size():
+    x = np.array([0, 1e-8, 1e-3, 0.3, 1, 30, 9.9e5, 1.1e6, 1e20, 3e38], np.float32)
+    x = np.concatenate([-x, x])
+    found = output_scores.arcsinh(tf.constant(x)).numpy()
+    np.testing.assert_allclose(found, np.arcsinh(x.astype(np.float64)), rtol=1e-6)

@@ -121,11 +121,70 @@ def test_mahalanobis_over_layers(check, world):
     check("mahalanobis", expected, layers=LAYERS)
 
 
+SPACES = [
+    {"normalize": True, "projection": None},
+    {"normalize": False, "projection": None},
+    {"normalize": True, "projection": 5},
+    {"normalize": False, "projection": 5},
+]
+
+
+@pytest.fixture(params=SPACES, ids=str)
+def space(request, world):
+    """Arguments, and what the features are in the space that they ask for."""
+    return request.param, reference.space(
+        world.train["features"], world.test["features"], **request.param
+    )
+
+
+@pytest.mark.parametrize("name", ["mahalanobis", "relative_mahalanobis"])
+def test_mahalanobis_in_another_space(check, world, space, name):
+    arguments, (train, test) = space
+    expected = getattr(reference, name)(train, world.labels, test)
+    # Features of length 1 vary little in some directions.
+    check(name, expected, rtol=1e-2, atol=2e-4, **arguments)
+
+
+def test_she_in_another_space(check, world, space):
+    arguments, (train, test) = space
+    expected = reference.she(
+        train, world.train["logits"], world.labels, test, world.test["logits"], 3
+    )
+    check("she", expected, **arguments)
+
+
+def test_one_class_svm_in_another_space(check, world, space):
+    arguments, (train, test) = space
+    # Up to signs of directions, which no distance sees.
+    expected = reference.one_class_svm(train, test, nu=0.1)
+    check("one_class_svm", expected, atol=1e-3, **arguments)
+
+
+def test_each_layer_has_a_space_of_its_own(check, world):
+    expected = 0.0
+    for name in LAYERS:
+        train, test = reference.space(
+            *(
+                outputs["layers"][name]
+                .reshape(len(outputs["logits"]), -1, outputs["layers"][name].shape[-1])
+                .mean(axis=1)
+                for outputs in (world.train, world.test)
+            ),
+            normalize=True,
+            projection=4,
+        )
+        distance = reference.mahalanobis(train, world.labels, test)
+        expected = expected + distance / 4
+    arguments = {"layers": LAYERS, "normalize": True, "projection": 4}
+    check("mahalanobis", expected, rtol=1e-2, atol=2e-4, **arguments)
+
+
 @pytest.mark.parametrize("k", [1, 7])
-def test_knn(check, world, k):
-    expected = reference.knn(world.train["features"], world.test["features"], k)
+def test_knn(check, world, space, k):
+    arguments, (train, test) = space
+    expected = reference.knn(train, test, k)
     # Which neighbour is the k-th is decided in float32.
-    check("knn", expected, k=k, atol=2e-4)
+    check("knn", expected, k=k, atol=2e-4, **arguments)
 
 
 # About their mean, these features spread in fewer than six directions.
@@ -144,6 +203,23 @@ def test_vim(check, world, dimension, origin):
         mean=origin == "mean",
     )
     check("vim", expected, dimension=dimension, origin=origin)
+
+
+def test_vim_of_features_of_length_1(check, world):
+    train, test = reference.space(
+        world.train["features"], world.test["features"], normalize=True
+    )
+    expected = reference.vim(
+        train,
+        world.train["logits"],
+        test,
+        world.test["logits"],
+        world.kernel[:, :3],
+        world.bias[:3],
+        4,
+        mean=True,
+    )
+    check("vim", expected, dimension=4, origin="mean", normalize=True)
 
 
 def test_she(check, world):
@@ -234,16 +310,12 @@ def test_openmax_with_images_that_are_predicted_wrong(check, world, data, none_r
     check("openmax", expected, num_top=3, shift=1.0, rtol=1e-2, fit_data=fit_data)
 
 
-def test_nnguide(check, world):
+def test_nnguide(check, world, space):
+    arguments, (train, test) = space
     expected = reference.nnguide(
-        world.train["features"],
-        world.train["logits"],
-        world.test["features"],
-        world.test["logits"],
-        3,
-        5,
+        train, world.train["logits"], test, world.test["logits"], 3, 5
     )
-    check("nnguide", expected, k=5)
+    check("nnguide", expected, k=5, **arguments)
 
 
 def test_fdbd(check, world):
@@ -281,6 +353,104 @@ def test_scale(check, world, percentile):
     stretched = reference.scale(world.test["features"], percentile)
     expected = reference.energy(stretched @ world.kernel + world.bias, 3)
     check("scale", expected, percentile=percentile)
+
+
+@pytest.mark.parametrize("alpha", [None, 0.0, 0.2])
+def test_nci(check, world, alpha):
+    expected = reference.nci(
+        world.train["features"],
+        world.train["logits"],
+        world.test["features"],
+        world.test["logits"],
+        world.kernel,
+        3,
+        alpha,
+    )
+    check("nci", expected, alpha=alpha)
+
+
+@pytest.mark.parametrize("percentile", PERCENTILES)
+@pytest.mark.parametrize("name", ["energy", "max_logit"])
+def test_lts(check, world, name, percentile):
+    scaled = reference.lts(world.test["features"], world.test["logits"], percentile)
+    expected = getattr(reference, name)(scaled, 3)
+    check("lts", expected, percentile=percentile, detector=name)
+
+
+@pytest.mark.parametrize(
+    "low, high, amplification", [(0.6, 0.95, 0.0), (0.0, 0.8, 0.0), (0.5, 0.9, 0.3)]
+)
+def test_vra(check, world, low, high, amplification):
+    rectified = reference.vra(
+        world.train["features"],
+        world.test["features"],
+        # Below the smallest known one, features stay as they are.
+        *(low, high, amplification),
+    )
+    if low == 0:
+        below = world.test["features"] < world.train["features"].min(axis=0)
+        rectified = np.where(below, world.test["features"], rectified)
+    expected = reference.energy(rectified @ world.kernel + world.bias, 3)
+    check("vra", expected, low=low, high=high, amplification=amplification)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"num_repeats": 7, "num_bins": 30, "smoothing": 4, "smoothing_perturbed": 4},
+        {
+            "num_repeats": 3,
+            "num_bins": 25,
+            "smoothing": 1,
+            "smoothing_perturbed": 1,
+            "lambda_1": 2.5,
+            "lambda_2": 0.1,
+            "distance": 0.5,
+            "seed": 3,
+        },
+    ],
+    ids=str,
+)
+def test_weiper(check, world, data, arguments):
+    detector = detectors.get("weiper", **arguments).fit(world.model, data.train)
+    arrays = detector.get_arrays()
+    kernels = np.split(
+        arrays["kernel"].astype(np.float64), arguments["num_repeats"], axis=1
+    )
+    # Each is the kernel and a step of the length asked for, in directions of its own.
+    steps = np.stack(kernels) - world.kernel[:, :3]
+    np.testing.assert_allclose(
+        np.linalg.norm(steps, axis=1) / np.linalg.norm(world.kernel[:, :3], axis=0),
+        arguments.get("distance", 2.1),
+        rtol=1e-5,
+    )
+    assert len(np.unique(steps[:, 0, 0])) == arguments["num_repeats"]
+    expected = reference.weiper(
+        world.train["features"],
+        world.test["features"],
+        kernels,
+        world.bias[:3],
+        arguments["num_bins"],
+        arguments["smoothing"],
+        arguments.get("lambda_1", 2.5),
+        arguments.get("lambda_2", 0.1),
+    )
+    check("weiper", expected, atol=2e-4, **arguments)
+
+
+@pytest.mark.parametrize("regularization", [1.0, 0.1])
+def test_combood(check, world, space, regularization):
+    arguments, (train, test) = space
+    expected = reference.combood(train, test, 10, regularization)
+    # The power of the transform is the end of an iteration.
+    check(
+        "combood",
+        expected,
+        rtol=2e-2,
+        atol=1e-3,
+        regularization=regularization,
+        **arguments,
+    )
 
 
 def test_dice(check, world):
@@ -409,6 +579,21 @@ def test_ensemble(world, data):
         expected = expected + (member.score(images) - usual.mean()) / usual.std() / 2
     ensemble = detectors.get("ensemble", detectors=members)
     scores = ensemble.fit(world.model, data.train, validation).score(images)
+    np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_an_ensemble_with_light_tails(world, data):
+    members = ["energy", "mahalanobis"]
+    images = np.concatenate([data.known, data.unknown])
+    expected = 0.0
+    for name in members:
+        member = detectors.get(name).fit(world.model, data.train)
+        usual = member.score(data.train[0]).astype(np.float64)
+        low, middle, high = np.percentile(usual, [16, 50, 84])
+        standard = (member.score(images) - middle) / ((high - low) / 2)
+        expected = expected + np.arcsinh(standard) / 2
+    ensemble = detectors.get("ensemble", detectors=members, light_tails=True)
+    scores = ensemble.fit(world.model, data.train).score(images)
     np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-3)
 
 

@@ -6,6 +6,8 @@ from ood_keras.detectors.statistics import (
     ClassSums,
     CorrectMeans,
     Sample,
+    SecondMoment,
+    Sums,
     whitening,
 )
 
@@ -42,6 +44,84 @@ def test_class_sums(stream):
     )
     with pytest.raises(ValueError, match="class 4"):
         sums.class_means(5)
+
+
+def in_parts(features, labels, num_rows=5):
+    """Merged sums of parts of other sizes, one of them empty."""
+    parts = [
+        summed(features[rows], labels[rows], num_rows)
+        for rows in np.split(np.arange(len(labels)), [3, 3, 200])
+    ]
+    merged = parts.pop(1)
+    for part in parts:
+        merged.merge(part)
+    return merged
+
+
+def test_class_sums_merge_whatever_their_origins(stream):
+    features, labels = stream
+    # Sorted, so that parts lie far apart, and with them their origins.
+    order = np.argsort(features[:, 0])
+    at_once, merged = (
+        make(features[order], labels[order]) for make in (summed, in_parts)
+    )
+    np.testing.assert_array_equal(merged.counts, at_once.counts)
+    np.testing.assert_allclose(merged.mean(), at_once.mean(), rtol=1e-13)
+    np.testing.assert_allclose(
+        merged.class_means(4), at_once.class_means(4), rtol=1e-13
+    )
+    for name in ("covariance", "pooled_covariance", "second_moment"):
+        np.testing.assert_allclose(
+            getattr(merged, name)(), getattr(at_once, name)(), rtol=1e-9, atol=1e-10
+        )
+    assert merged.rounding_variance() == pytest.approx(
+        at_once.rounding_variance(), rel=1e-3
+    )
+
+
+def test_class_sums_of_projected_features(stream):
+    features, labels = stream
+    matrix = np.random.default_rng(1).normal(size=(6, 3))
+    projected = summed(features, labels).project(matrix)
+    exact = features.astype(np.float64) @ matrix
+    np.testing.assert_allclose(projected.mean(), exact.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(
+        projected.covariance(), np.cov(exact.T, bias=True), rtol=1e-9
+    )
+
+
+def test_the_second_moment_is_about_the_origin(stream):
+    features, labels = stream
+    exact = features.astype(np.float64)
+    expected = exact.T @ exact / len(exact)
+    np.testing.assert_allclose(
+        summed(features, labels).second_moment(), expected, rtol=1e-12
+    )
+    moment, other = SecondMoment(6), SecondMoment(6)
+    moment.add(features[:100])
+    other.add(features[100:])
+    moment.merge(other)
+    np.testing.assert_allclose(moment.second_moment(), expected, rtol=1e-12)
+
+
+def test_sums_and_correct_means_merge():
+    generator = np.random.default_rng(0)
+    rows, labels = generator.normal(size=(60, 4)), np.arange(60) % 3
+    predicted = np.where(np.arange(60) % 7 == 0, 0, labels)
+    sums, means = [Sums(), Sums()], [CorrectMeans(3, 4), CorrectMeans(3, 4)]
+    for part, place in enumerate((slice(0, 25), slice(25, 60))):
+        sums[part].add(rows=rows[place], squares=rows[place] ** 2)
+        means[part].add(rows[place], labels[place], predicted[place])
+    sums[0].merge(sums[1])
+    means[0].merge(means[1])
+    assert sums[0].count == 60
+    np.testing.assert_allclose(sums[0].mean("rows"), rows.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(sums[0].sum("squares"), (rows**2).sum(axis=0))
+    expected = [
+        rows[(labels == label) & (predicted == label)].mean(axis=0)
+        for label in range(3)
+    ]
+    np.testing.assert_allclose(means[0].means(), expected, rtol=1e-12)
 
 
 def test_squared_distances_far_from_the_origin(stream):
@@ -130,3 +210,43 @@ def test_a_sample_keeps_all_of_a_short_stream():
     sample.add(rows=np.arange(4))
     np.testing.assert_array_equal(sample.rows()["rows"], np.arange(4))
     assert Sample(10).rows() == {}
+
+
+def sampled_in_parts(order, capacity, num_rows=5000, num_parts=4):
+    samples = []
+    for shard, rows in enumerate(np.array_split(np.arange(num_rows), num_parts)):
+        sample = Sample(capacity, seed=3, shard=shard)
+        for batch in np.array_split(rows, 1 + shard):
+            sample.add(rows=batch)
+        samples.append(sample)
+    merged = samples[order[0]]
+    for shard in order[1:]:
+        merged.merge(samples[shard])
+    return merged.rows()["rows"]
+
+
+def test_samples_of_parts_merge_into_one_of_the_whole():
+    found = sampled_in_parts([0, 1, 2, 3], 100)
+    assert len(found) == len(set(found.tolist())) == 100
+    # Each part of the stream has its share: 25, with a standard deviation of 4.
+    shares = np.bincount(found // 1250, minlength=4)
+    assert shares.min() > 8 and abs(found.mean() - 2499.5) < 600
+    # In any order, or in pairs, the same rows.
+    for order in ([3, 1, 0, 2], [2, 3, 1, 0]):
+        np.testing.assert_array_equal(
+            np.sort(sampled_in_parts(order, 100)), np.sort(found)
+        )
+    # One that keeps everything is everything, in the order of merging.
+    np.testing.assert_array_equal(sampled_in_parts([0, 1, 2, 3], 5000), np.arange(5000))
+
+
+def test_rows_that_a_part_would_have_dropped_do_not_come_in_by_merging():
+    """A part with a limit has dropped rows above it, so none above it may be kept."""
+    full, small = Sample(10, seed=0), Sample(10, seed=0, shard=1)
+    full.add(rows=np.arange(10_000))
+    full.rows()
+    small.add(rows=np.arange(10_000, 10_005))
+    full.merge(small)
+    rows = full.rows()["rows"]
+    # Of five images beside ten thousand, hardly one belongs into ten.
+    assert len(rows) <= 10 and np.sum(rows >= 10_000) <= 1

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import scipy.special
 import scipy.stats
+import sklearn.preprocessing
 import sklearn.svm
 
 
@@ -151,11 +152,26 @@ def unit(row):
     return row.astype(np.float64) / length if length else row * 0.0
 
 
+def space(train_features, features, normalize, projection=None):
+    """Both in the space that detectors of features measure in."""
+    if normalize:
+        train_features, features = (
+            np.stack([unit(row) for row in rows]) for rows in (train_features, features)
+        )
+    if projection is None:
+        return train_features, features
+    # Right singular vectors, the largest first: the best `projection` directions.
+    best = np.linalg.svd(train_features.astype(np.float64))[2][:projection]
+    return train_features @ best.T, features @ best.T
+
+
 def knn(train_features, features, k):
-    bank = [unit(row) for row in train_features]
+    """Of features in the space that is measured in: the paper scales them to 1."""
     scores = []
-    for row in features:
-        distances = sorted(float(np.linalg.norm(unit(row) - other)) for other in bank)
+    for row in features.astype(np.float64):
+        distances = sorted(
+            float(np.linalg.norm(row - other)) for other in train_features
+        )
         scores.append(distances[k - 1])
     return np.array(scores)
 
@@ -270,11 +286,12 @@ def openmax(train_logits, labels, logits, num_classes, tail_size, num_top, shift
 
 
 def nnguide(train_features, train_logits, features, logits, num_classes, k):
+    """Of features in the space that is measured in: the paper scales them to 1."""
     confidence = -energy(train_logits, num_classes)
-    bank = [unit(row) * s for row, s in zip(train_features, confidence, strict=True)]
+    bank = [row * s for row, s in zip(train_features, confidence, strict=True)]
     scores = []
     for row, s in zip(features, -energy(logits, num_classes), strict=True):
-        products = sorted(float(np.dot(unit(row), other)) for other in bank)[-k:]
+        products = sorted(float(np.dot(row, other)) for other in bank)[-k:]
         scores.append(-s * sum(products) / k)
     return np.array(scores)
 
@@ -376,4 +393,119 @@ def learned_confidence(arrays, features):
                 row @ arrays[f"kernel_{index}"] + arrays[f"bias_{index}"], 0
             )
         scores.append(-float(row @ arrays["kernel_4"][:, 0] + arrays["bias_4"][0]))
+    return np.array(scores)
+
+
+def nci(train_features, train_logits, features, logits, kernel, num_classes, alpha):
+    """`kernel` `(D, N)` of the known logits; no `alpha` is that of equal spread."""
+    mean = np.mean(train_features, axis=0, dtype=np.float64)
+
+    def terms(rows, outputs):
+        proximity, size = [], []
+        for row, output in zip(rows.astype(np.float64), outputs, strict=True):
+            weights = kernel[:, int(np.argmax(output[:num_classes]))]
+            angle = np.dot(weights, row - mean) / np.linalg.norm(row - mean)
+            proximity.append(angle)
+            size.append(sum(abs(value) for value in row))
+        return np.array(proximity), np.array(size)
+
+    if alpha is None:
+        usual = terms(train_features, train_logits)
+        alpha = np.std(usual[0]) / np.std(usual[1])
+    proximity, size = terms(features, logits)
+    return -(proximity + alpha * size)
+
+
+def lts(features, logits, percentile):
+    """The scaled logits."""
+    rows = []
+    for row, output in zip(features.astype(np.float64), logits, strict=True):
+        positive = sorted((max(value, 0.0) for value in row), reverse=True)
+        num_largest = len(row) - round(percentile * len(row))
+        rows.append(output * (sum(positive) / sum(positive[:num_largest])) ** 2)
+    return np.array(rows)
+
+
+def vra(train_features, features, low, high, amplification):
+    """The rectified features."""
+    columns = []
+    for known, column in zip(train_features.T, features.T, strict=True):
+        a, b = np.quantile(known.astype(np.float64), [low, high])
+        columns.append(
+            [
+                0.0 if value < a else b if value > b else value + amplification
+                for value in column
+            ]
+        )
+    return np.array(columns).T
+
+
+def linear_histogram(values, lowest, highest, num_bins):
+    """Shares of bins around equidistant centres; a value belongs to its two nearest."""
+    shares = np.zeros(num_bins)
+    for value in values:
+        place = (value - lowest) / (highest - lowest) * (num_bins - 1)
+        below = math.floor(place)
+        for index, share in ((below, 1 - place + below), (below + 1, place - below)):
+            if 0 <= index < num_bins:
+                shares[index] += share / len(values)
+    return shares
+
+
+def weiper(
+    train_features, features, kernels, bias, num_bins, window, lambda_1, lambda_2
+):
+    """`kernels`: the perturbed ones, each `(D, N)`, `bias` `(N,)`."""
+    train, test = train_features.astype(np.float64), features.astype(np.float64)
+
+    def perturbed(row):
+        return np.concatenate([row @ kernel + bias for kernel in kernels])
+
+    def divergences(known, unknown, floor):
+        lowest, highest = np.min(known), np.max(known)
+        usual = np.mean(
+            [linear_histogram(row, lowest, highest, num_bins) for row in known], axis=0
+        )
+        p = (usual + floor) / sum(usual + floor)
+        found = []
+        for row in unknown:
+            histogram = linear_histogram(row, lowest, highest, num_bins)
+            left, right = (window - 1) // 2, window - 1 - (window - 1) // 2
+            padded = np.pad(histogram, (left, right), mode="edge")
+            smooth = np.convolve(padded, np.ones(window) / window, mode="valid")
+            q = (smooth + floor) / sum(smooth + floor)
+            found.append(sum(p * np.log(p / q)) + sum(q * np.log(q / p)))
+        return np.array(found)
+
+    confidence = [
+        np.mean([max(softmax(row @ kernel + bias)) for kernel in kernels])
+        for row in test
+    ]
+    return (
+        divergences(train, test, 0.01)
+        + lambda_1
+        * divergences(
+            np.array([perturbed(row) for row in train]),
+            np.array([perturbed(row) for row in test]),
+            0.025,
+        )
+        - lambda_2 * np.array(confidence)
+    )
+
+
+def combood(train_features, features, k, regularization):
+    """Of features in the space that is measured in: the authors scale them to 1."""
+    train, test = train_features.astype(np.float64), features.astype(np.float64)
+    varies = train.std(axis=0) > 1e-6
+    scaler = sklearn.preprocessing.StandardScaler().fit(train[:, varies])
+    power = sklearn.preprocessing.PowerTransformer()
+    usual = power.fit_transform(scaler.transform(train[:, varies]))
+    inverse = np.linalg.inv(
+        np.cov(usual.T, bias=True) + regularization * np.eye(usual.shape[1])
+    )
+    scores = []
+    transformed = power.transform(scaler.transform(test[:, varies]))
+    radii = knn(train, test, k)
+    for row, radius in zip(transformed, radii, strict=True):
+        scores.append(train.shape[1] * math.log(radius**2) + row @ inverse @ row)
     return np.array(scores)

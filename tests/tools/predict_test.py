@@ -75,6 +75,32 @@ def test_it_prints_a_line_per_image_and_a_summary(
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_it_explains_what_it_rejects(exported, folder, monkeypatch, capsys, tmp_path):
+    explained = tmp_path / "explained"
+    arguments = [f"--model={exported.path}", f"--explain={explained}", "--threshold"]
+    scores = export.load(exported.path).predict(exported.images[:10])["ood_score"]
+    # Two of the ten, so that few runs are needed.
+    threshold = np.sort(scores)[-3]
+    arguments[-1] += f"={threshold}"
+    status, out, error = run(monkeypatch, capsys, *arguments, folder)
+    assert status == 0, error
+    assert out.splitlines()[-1].startswith("Explained: 2 of 2 rejected images (at most")
+    names = sorted(path.name for path in explained.iterdir())
+    expected = [f"{row}.png" for row in np.flatnonzero(scores > threshold)]
+    assert [name.split("_", 1)[1] for name in names] == expected
+    assert [name.split("_", 1)[0] for name in names] == ["001", "002"]
+    with Image.open(explained / names[0]) as picture:
+        height, width, _ = exported.images.shape[1:]
+        assert picture.width / picture.height == 2 * width / height
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    left, right = np.split(pixels, 2, axis=1)
+    # The image as it is, of grey levels, and the same with red.
+    assert np.ptp(left, axis=2).max() == 0
+    assert np.all(right[..., 0] >= right[..., 1])
+    status, _, error = run(monkeypatch, capsys, *arguments, folder)
+    assert status == 1 and "name a new folder" in error
+
+
 def test_it_writes_a_file_at_an_operating_point(
     exported, folder, monkeypatch, capsys, tmp_path
 ):
@@ -114,6 +140,10 @@ def test_it_writes_a_file_at_an_operating_point(
         (["--model={model}", "--probabilities", "{folder}"], "give --output too"),
         (
             ["--model={model}", "--output=a.csv", "--picture=a.png", "{folder}"],
+            "leave out --output",
+        ),
+        (
+            ["--model={model}", "--output=a.csv", "--explain=a", "{folder}"],
             "leave out --output",
         ),
     ],

@@ -10,7 +10,7 @@ import numpy as np
 from ood_keras import export as exporting
 from ood_keras import image_files
 from ood_keras.calibration import Threshold
-from ood_keras.inference import ground, pillow_decoder
+from ood_keras.inference import ground, heat_map, pillow_decoder
 from ood_keras.pipelines import drawing
 from ood_keras.types import Path
 
@@ -18,6 +18,8 @@ DEFAULT_POINT = "default"
 SHEET_SIDE = 280
 # That of a sheet of noise, unpacked.
 MAX_DRAWING_BYTES = 4 * SHEET_SIDE**2 + 100_000
+# Numbers of an image that is run two hundred times to explain its rejection.
+_MOST_EXPLAINED = 64 * 64 * 3
 
 
 class RefusedError(ValueError):
@@ -39,6 +41,8 @@ class Answer:
         nearest: Index of the nearest known example, or `None`.
         similarity: Cosine of the features of both, at most 1; `None` without example.
         hint: What may be wrong with a rejected file, a sentence, or `None`.
+        strange: Of a rejected image, what in it is strange, in red over it, float32
+            `(height, width, 3)`; `None` for large images, of which that takes long.
     """
 
     image: np.ndarray | None
@@ -50,6 +54,7 @@ class Answer:
     nearest: int | None = None
     similarity: float | None = None
     hint: str | None = None
+    strange: np.ndarray | None = None
 
 
 class Demo:
@@ -169,6 +174,8 @@ class Demo:
             probabilities=probabilities,
             ood_score=float(answers["ood_score"][0]),
         )
+        if image is not None and answer.valid and not answer.accepted:
+            answer = dataclasses.replace(answer, strange=self._explain(image))
         if image is None or self._directions is None:
             return answer
         (direction,) = _directions(self.model.features(image[None])["features"])
@@ -177,6 +184,16 @@ class Demo:
         return dataclasses.replace(
             answer, nearest=nearest, similarity=float(cosines[nearest])
         )
+
+    def _explain(self, image):
+        """The image with what is strange in red, or `None`."""
+        if image.size > _MOST_EXPLAINED:
+            return None
+        (heat,) = heat_map.heat_maps(
+            lambda images: self.model.predict(images, threshold=0.0)["ood_score"],
+            image[None],
+        )
+        return heat_map.overlay(image, heat)
 
 
 def _paper(content: bytes | str) -> np.ndarray:

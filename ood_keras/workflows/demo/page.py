@@ -268,6 +268,9 @@ def _result(demo, point, ask):
         rows=_rows(demo.model.class_names, answer) if answer and answer.valid else [],
         seen=_png(np.rint(255 * answer.image)) if answer and answer.valid else None,
         nearest=nearest,
+        strange=_png(np.rint(255 * answer.strange))
+        if answer and answer.strange is not None
+        else None,
         chart=chart,
         threshold=threshold,
         digits=None if score is None else _digits(score, threshold.value),
@@ -367,6 +370,8 @@ _RESULT = """\
 {% if answer.hint %}<p>{{ answer.hint }}</p>{% endif %}</div>
 <figure><img src="{{ seen }}" alt="the image"><figcaption>what the model saw
 </figcaption></figure>
+{% if strange %}<figure><img src="{{ strange }}" alt="what is strange in red">
+<figcaption>strange: what, covered,<br>lowers the score</figcaption></figure>{% endif %}
 {% if nearest %}<figure><img src="{{ nearest[0] }}" alt="a known image">
 <figcaption>nearest known: <b>{{ nearest[1] }}</b><br>
 cosine {{ "%.3f" | format(answer.similarity) }}</figcaption></figure>{% endif %}
