@@ -4,6 +4,7 @@ import pathlib
 import re
 import sys
 
+import keras
 import numpy as np
 import pytest
 
@@ -48,6 +49,16 @@ def test_the_examples_of_the_page(plugin):
     assert threshold.target_acceptance == 0.9
     assert threshold.accepts(known).mean() == 0.95
     assert isinstance(detectors.get("largest_feature"), plugin.LargestFeature)
+    model = keras.Sequential([keras.Input((2, 1, 1)), keras.layers.Flatten()])
+    model.add(keras.layers.Dense(2))
+    images, labels = np.float32([[0, 0], [2, 0], [0.5, 1]]), [0, 1, -1]
+    data = images.reshape(-1, 2, 1, 1), np.array(labels)
+    distance = detectors.get("distance_to_mean").fit(model, data)
+    assert isinstance(distance, plugin.DistanceToMean)
+    # The mean is of the two known images, (1, 0).
+    np.testing.assert_allclose(
+        distance.score(data[0]), [1, 1, np.sqrt(1.25)], rtol=1e-6
+    )
     recipe = training.recipes.get("fast", loss="cross_entropy_by_adam")
     assert isinstance(recipe.objective, plugin.CrossEntropyByAdam)
     assert type(recipe.objective.build_optimizer(10)).__name__ == "Adam"
@@ -60,6 +71,9 @@ def test_the_examples_of_the_page(plugin):
     rows = (test.images > 240).any(axis=(2, 3)).sum(axis=1)
     assert set(rows[test.labels == 0]) == {6}
     assert rows[test.labels == 1].min() > 6
+    speckles = pipelines.load("speckles", count=20).test
+    assert set(np.unique(speckles.images)) == {0, 255}
+    assert set(speckles.labels) == {-1}
     assert pipelines.augmentations.get("random_mirror") is plugin.random_mirror
     images = test.images[:40] / np.float32(255)
     mirrored = plugin.random_mirror(images, [1, 2]).numpy()
