@@ -8,7 +8,15 @@ import keras
 import numpy as np
 import pytest
 
-from ood_keras import calibration, detectors, metrics, pipelines, plugins, training
+from ood_keras import (
+    calibration,
+    detectors,
+    evaluation,
+    metrics,
+    pipelines,
+    plugins,
+    training,
+)
 from ood_keras.calibration import registry
 from ood_keras.detectors import registry as detector_registry
 from ood_keras.metrics import measures
@@ -27,6 +35,7 @@ def plugin(tmp_path, monkeypatch):
         (training.objectives, "_OBJECTIVES"),
         (augmentations, "_AUGMENTATIONS"),
         (source_registry, "_SOURCES"),
+        (evaluation.renderings, "_RENDERINGS"),
     ):
         monkeypatch.setattr(owner, name, dict(getattr(owner, name)))
     monkeypatch.setattr(measures, "_ALL", dict(measures._ALL))
@@ -82,6 +91,9 @@ def test_the_examples_of_the_page(plugin):
     np.testing.assert_array_equal(
         mirrored[is_mirrored], images[is_mirrored][:, :, ::-1]
     )
+    step = evaluation.renderings.suite("drawing", short=True)[-1]
+    assert step.title == "corner of 0.1 of the size hidden"
+    assert (step(np.ones((1, 20, 20, 1), np.float32)) == 0).sum() == 4
     assert [run.name for run in plugin.STUDY.runs(seeds=[1])] == [
         "digits/with_block/seed_1",
         "digits/without/seed_1",

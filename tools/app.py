@@ -28,8 +28,8 @@ def new_flags() -> flags.FlagValues:
         "plugin",
         [],
         "Python modules of your own, by name, that register detectors, metrics, data "
-        "sources, augmentations, training methods or threshold methods; see "
-        "docs/guides/extend.md.",
+        "sources, augmentations, renderings, training methods or threshold methods; "
+        "see docs/guides/extend.md.",
         flag_values=values,
     )
     return values

@@ -5,6 +5,7 @@ from ood_keras.calibration.conformal import smallest_num_images
 from ood_keras.calibration.threshold import Threshold
 from ood_keras.types import Scores
 
+#: The share of known images to accept, where nothing else is asked for.
 TARGET_ACCEPTANCE = 0.95
 
 
