@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from ood_keras.types import Scores, Tensor
 
+#: The label of every unknown image.
 UNKNOWN = -1
+#: What an exported model calls an image that it rejects.
 UNKNOWN_LABEL = "__unknown__"
 # The `ood_score` of invalid input (NaN, out of range, undecodable), always rejected:
 # the largest float32 and not infinity, which JSON, and so the REST interface of a

@@ -143,7 +143,7 @@ def _check_shared_images(uses: list[tuple[str, str, Split]]) -> None:
         if shared > most:
             raise ValueError(
                 f"{shared} images are in both {split} for {use} and {other} for "
-                f"{other_use}, be it as negatives or on their side; at most {most} may "
-                "be. An image has one use only: remove the copies from one of the two, "
-                "or use another source"
+                f"{other_use} (the negative of an image and its transpose count as the "
+                f"image); at most {most} may be. An image has one use only: remove the "
+                "copies from one of the two, or use another source"
             )

@@ -137,7 +137,7 @@ def _compare(models: list[Json]) -> Json:
 
 
 _SHARES = (
-    "asked of the threshold",
+    "to be accepted",
     "accepted, untouched",
     "accepted, mild renderings",
     "in the worst",

@@ -4,10 +4,19 @@ import pathlib
 import re
 import sys
 
+import keras
 import numpy as np
 import pytest
 
-from ood_keras import calibration, detectors, metrics, pipelines, plugins, training
+from ood_keras import (
+    calibration,
+    detectors,
+    evaluation,
+    metrics,
+    pipelines,
+    plugins,
+    training,
+)
 from ood_keras.calibration import registry
 from ood_keras.detectors import registry as detector_registry
 from ood_keras.metrics import measures
@@ -26,6 +35,7 @@ def plugin(tmp_path, monkeypatch):
         (training.objectives, "_OBJECTIVES"),
         (augmentations, "_AUGMENTATIONS"),
         (source_registry, "_SOURCES"),
+        (evaluation.renderings, "_RENDERINGS"),
     ):
         monkeypatch.setattr(owner, name, dict(getattr(owner, name)))
     monkeypatch.setattr(measures, "_ALL", dict(measures._ALL))
@@ -48,6 +58,16 @@ def test_the_examples_of_the_page(plugin):
     assert threshold.target_acceptance == 0.9
     assert threshold.accepts(known).mean() == 0.95
     assert isinstance(detectors.get("largest_feature"), plugin.LargestFeature)
+    model = keras.Sequential([keras.Input((2, 1, 1)), keras.layers.Flatten()])
+    model.add(keras.layers.Dense(2))
+    images, labels = np.float32([[0, 0], [2, 0], [0.5, 1]]), [0, 1, -1]
+    data = images.reshape(-1, 2, 1, 1), np.array(labels)
+    distance = detectors.get("distance_to_mean").fit(model, data)
+    assert isinstance(distance, plugin.DistanceToMean)
+    # The mean is of the two known images, (1, 0).
+    np.testing.assert_allclose(
+        distance.score(data[0]), [1, 1, np.sqrt(1.25)], rtol=1e-6
+    )
     recipe = training.recipes.get("fast", loss="cross_entropy_by_adam")
     assert isinstance(recipe.objective, plugin.CrossEntropyByAdam)
     assert type(recipe.objective.build_optimizer(10)).__name__ == "Adam"
@@ -60,6 +80,9 @@ def test_the_examples_of_the_page(plugin):
     rows = (test.images > 240).any(axis=(2, 3)).sum(axis=1)
     assert set(rows[test.labels == 0]) == {6}
     assert rows[test.labels == 1].min() > 6
+    speckles = pipelines.load("speckles", count=20).test
+    assert set(np.unique(speckles.images)) == {0, 255}
+    assert set(speckles.labels) == {-1}
     assert pipelines.augmentations.get("random_mirror") is plugin.random_mirror
     images = test.images[:40] / np.float32(255)
     mirrored = plugin.random_mirror(images, [1, 2]).numpy()
@@ -68,6 +91,9 @@ def test_the_examples_of_the_page(plugin):
     np.testing.assert_array_equal(
         mirrored[is_mirrored], images[is_mirrored][:, :, ::-1]
     )
+    step = evaluation.renderings.suite("drawing", short=True)[-1]
+    assert step.title == "corner of 0.1 of the size hidden"
+    assert (step(np.ones((1, 20, 20, 1), np.float32)) == 0).sum() == 4
     assert [run.name for run in plugin.STUDY.runs(seeds=[1])] == [
         "digits/with_block/seed_1",
         "digits/without/seed_1",

@@ -77,6 +77,10 @@ def test_the_commands_take_all_of_it_by_name(journey):
     threshold = np.sort(known)[int(0.8 * len(known)) - 1]
     assert row["fpr80"] == np.mean(unknown <= threshold)
     assert "FPR80" in output
+    steps = metrics["renderings"]["detectors"]["nearest_mean"]["steps"]
+    assert "lookout_turn=1" in [step["name"] for step in steps]
+    for command in ("ood-evaluate", "ood-export"):
+        assert f"\n  {command} --plugin=lookout --run_dir=" in output
     for version, target in ((1, 0.8), (2, 0.6)):
         manifest = read(folder / "model" / str(version) / "manifest.json")
         assert manifest["detector"]["name"] == "nearest_mean"

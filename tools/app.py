@@ -28,8 +28,8 @@ def new_flags() -> flags.FlagValues:
         "plugin",
         [],
         "Python modules of your own, by name, that register detectors, metrics, data "
-        "sources, augmentations, training methods or threshold methods; see "
-        "docs/guides/extend.md.",
+        "sources, augmentations, renderings, training methods or threshold methods; "
+        "see docs/guides/extend.md.",
         flag_values=values,
     )
     return values
@@ -152,6 +152,12 @@ def describe_thresholds(path: object, threshold: object) -> str:
     return "\n".join([str(threshold), *others])
 
 
+def repeat_plugins(flag_values: flags.FlagValues) -> str:
+    """Returns ` --plugin=NAMES` as it was given, for a next command; else nothing."""
+    names = flag_values["plugin"].value
+    return f" --plugin={','.join(names)}" if names else ""
+
+
 def split_specs(text: str | None) -> list[str]:
     """Splits "mnist[0,1],kmnist" at the commas outside brackets."""
     specs, depth = [""], 0
@@ -198,6 +204,8 @@ def run(
     show_warnings(name)
     try:
         if flag_values["plugin"].value:
+            # What a plugin says while it is imported is shown, and so comes after this.
+            _import_muted("keras")
             load("plugins").load(flag_values["plugin"].value)
         main(positional)
     except KeyboardInterrupt:
@@ -251,12 +259,16 @@ def load(name: str) -> types.ModuleType:
     TensorFlow's libraries write about CPU features and missing GPUs to the process's
     error stream before any log level holds; if the import fails, all of it is shown.
     """
+    return _import_muted(f"ood_keras.{name}")
+
+
+def _import_muted(name: str) -> types.ModuleType:
     with tempfile.TemporaryFile() as muted:
         sys.stderr.flush()
         stderr = os.dup(2)
         os.dup2(muted.fileno(), 2)
         try:
-            return importlib.import_module(f"ood_keras.{name}")
+            return importlib.import_module(name)
         except BaseException:
             muted.seek(0)
             os.write(stderr, muted.read())

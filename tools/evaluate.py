@@ -90,7 +90,8 @@ def _evaluate(positional: list[str]) -> None:
         print(f"  {split['images']:,} images of {name.rpartition('/')[0]}")
     print(
         f"\nPictures and all detectors: {_RUN_DIR.value}/report.html\nNext:\n"
-        f"  ood-export --run_dir={_RUN_DIR.value} --output=saved_models/NAME"
+        f"  ood-export{app.repeat_plugins(_FLAGS)} --run_dir={_RUN_DIR.value} "
+        "--output=saved_models/NAME"
     )
 
 

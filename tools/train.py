@@ -88,7 +88,10 @@ def _train(positional: list[str]) -> None:
         overrides=_OVERRIDE.value,
         seed=_SEED.value,
     )
-    print(f"\nDone. Next:\n  ood-evaluate --run_dir={_RUN_DIR.value} --unknown=SOURCES")
+    print(
+        f"\nDone. Next:\n  ood-evaluate{app.repeat_plugins(_FLAGS)} "
+        f"--run_dir={_RUN_DIR.value} --unknown=SOURCES"
+    )
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from ood_keras.calibration.threshold import Threshold
 from ood_keras.metrics.score_sketch import ScoreSketch
 from ood_keras.types import Scores
 
+#: The share of known images to accept, where nothing else is asked for.
 TARGET_ACCEPTANCE = 0.95
 
 

@@ -106,7 +106,7 @@ def test_half_precision_logits_are_scored_in_float32():
 
 
 def test_errors_say_what_was_expected():
-    with pytest.raises(ValueError, match=r"one of: energy, entropy, gen"):
+    with pytest.raises(ValueError, match=r"one of: .*energy, .*gen"):
         output_scores.get("no_such_score")
     with pytest.raises(ValueError, match=r"4 logits for 3 known classes"):
         score("unknown_probability", np.zeros((1, 3)), 3)

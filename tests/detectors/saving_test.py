@@ -19,9 +19,9 @@ def test_names_and_get():
     } <= set(detectors.names())
     for name in detectors.names():
         assert detectors.get(name).name == name
-    with pytest.raises(ValueError, match="one of: ash, dice"):
+    with pytest.raises(ValueError, match=r"one of: .*energy, .*msp"):
         detectors.get("no_such_detector")
-    with pytest.raises(ValueError, match="one of: ash, dice"):
+    with pytest.raises(ValueError, match=r"one of: .*energy, .*msp"):
         detectors.get(["msp"])
 
 

@@ -119,7 +119,7 @@ def test_copies_in_another_form_are_copies(negative, transposed, make_split):
     check_roles({"train": known}, {"test": [fresh]})
     mixed = np.concatenate([copies[:9], others[9:]])
     mixed = dataclasses.replace(other, images=mixed)
-    with pytest.raises(ValueError, match=r"9 images are in both .*negatives or on"):
+    with pytest.raises(ValueError, match=r"9 images are in both .*negative of an"):
         check_roles({"train": known}, {"test": [mixed]})
 
 

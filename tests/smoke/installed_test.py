@@ -15,6 +15,7 @@ COMMANDS = [
     "ood-export",
     "ood-predict",
     "ood-quickstart",
+    "ood-robustness",
     "ood-study",
     "ood-train",
 ]

@@ -17,6 +17,7 @@ ROOMS = (
     "metrics",
     "models",
     "pipelines",
+    "study",
     "training",
     "workflows",
 )

@@ -13,6 +13,7 @@ import pytest
 from ood_keras import calibration, files, pipelines, training, workflows
 from ood_keras import export as exporting
 from ood_keras.evaluation import under_renderings
+from ood_keras.pipelines.sources import base
 from ood_keras.tools import evaluate as evaluate_command
 from ood_keras.tools import train as train_command
 from ood_keras.training import recipes, run_directory
@@ -22,6 +23,14 @@ from ood_keras.workflows import training as training_workflow
 
 RECIPE = recipes.get("demo", epochs=2)
 DATA = ("settings", "data")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_images_of_noise():
+    """A fifth of the usual: enough to train with, and all that is scored here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "DEFAULT_COUNT", 2_000)
+        yield
 
 
 @pytest.fixture(scope="module")

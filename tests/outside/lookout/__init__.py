@@ -1,5 +1,21 @@
 """One of each kind that ood_keras can be given; importing this registers them."""
 
-from lookout import augmentation, detector, loss, metric, sources, threshold
+from lookout import (
+    augmentation,
+    detector,
+    loss,
+    metric,
+    rendering,
+    sources,
+    threshold,
+)
 
-__all__ = ["augmentation", "detector", "loss", "metric", "sources", "threshold"]
+__all__ = [
+    "augmentation",
+    "detector",
+    "loss",
+    "metric",
+    "rendering",
+    "sources",
+    "threshold",
+]
