@@ -26,6 +26,7 @@ def se_alexnet(
     hidden_size: int = 256,
     feature_size: int = 128,
     dropout: float = 0.3,
+    feature_temperature: float | None = None,
 ) -> keras.Model:
     """Builds an AlexNet-style classifier with the modified block in every stage.
 
@@ -57,6 +58,9 @@ def se_alexnet(
         feature_size: Number of features; 2 draws them as a picture. Defaults to `128`.
         dropout: Fraction in [0, 1) dropped before the hidden layer and before the
             features, never between features and classifier. Defaults to `0.3`.
+        feature_temperature: Where features are scaled to one length in training, one
+            over that length, see `ood_keras.layers.TrainTimeNorm`; `None` leaves them
+            alone. Defaults to `None`.
 
     Returns:
         A Functional `keras.Model` from images `(batch, height, width, channels)` to
@@ -85,6 +89,7 @@ def se_alexnet(
         hidden_size=hidden_size,
         feature_size=feature_size,
         dropout=dropout,
+        feature_temperature=feature_temperature,
         name="se_alexnet",
     )
 
@@ -99,6 +104,7 @@ def alexnet(
     feature_size: int = 128,
     dropout: float = 0.3,
     squeeze_excitation: bool = False,
+    feature_temperature: float | None = None,
 ) -> keras.Model:
     """Builds the network of `se_alexnet` without the modified block.
 
@@ -125,6 +131,7 @@ def alexnet(
         hidden_size=hidden_size,
         feature_size=feature_size,
         dropout=dropout,
+        feature_temperature=feature_temperature,
         name="alexnet",
     )
 
@@ -140,6 +147,7 @@ def _alexnet(
     hidden_size,
     feature_size,
     dropout,
+    feature_temperature,
     name,
 ):
     num_classes = check_num_classes(num_classes)
@@ -172,6 +180,7 @@ def _alexnet(
         hidden_size=hidden_size,
         feature_size=feature_size,
         dropout=dropout,
+        feature_temperature=feature_temperature,
     )
     return keras.Model(images, logits, name=name)
 

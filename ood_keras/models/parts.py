@@ -11,7 +11,7 @@ from ood_keras.conventions import (
     check_number,
     is_integer,
 )
-from ood_keras.layers import ModifiedSEBlock, SqueezeExcitation
+from ood_keras.layers import ModifiedSEBlock, SqueezeExcitation, TrainTimeNorm
 from ood_keras.replicas import count_replicas
 from ood_keras.types import ImageShape, Tensor
 
@@ -47,11 +47,13 @@ def classify(
     hidden_size: int,
     feature_size: int,
     dropout: float,
+    feature_temperature: float | None,
 ) -> Tensor:
     """Returns the logits of flat inputs `(batch, D)`.
 
-    Dropout, a dense hidden layer, dropout, the layer `"features"`, the layer
-    `"logits"`. Features pass a ReLU if there are at least `num_classes` of them.
+    Dropout, a dense hidden layer, dropout, the layer `"features"`, with a temperature
+    `TrainTimeNorm`, the layer `"logits"`. Features pass a ReLU if there are at least
+    `num_classes` of them.
     """
     num_classes = check_num_classes(num_classes)
     dropout = check_number("dropout", dropout, "[0, 1)", "the fraction to drop")
@@ -67,6 +69,8 @@ def classify(
         activation="relu" if feature_size >= num_classes else None,
         name="features",
     )(x)
+    if feature_temperature is not None:
+        features = TrainTimeNorm(feature_temperature, name="feature_norm")(features)
     return layers.Dense(
         num_classes + bool(unknown_class), dtype="float32", name="logits"
     )(features)

@@ -25,6 +25,7 @@ def residual(
     hidden_size: int = 256,
     feature_size: int = 128,
     dropout: float = 0.3,
+    feature_temperature: float | None = None,
 ) -> keras.Model:
     """Builds a residual network whose every stage ends in a block.
 
@@ -51,6 +52,9 @@ def residual(
         feature_size: Number of features.
         dropout: Fraction in [0, 1) dropped before the hidden layer and before the
             features.
+        feature_temperature: Where features are scaled to one length in training, one
+            over that length, see `ood_keras.layers.TrainTimeNorm`; `None` leaves them
+            alone. Defaults to `None`.
 
     Returns:
         A Functional `keras.Model` from images `(batch, height, width, channels)` to
@@ -88,6 +92,7 @@ def residual(
         hidden_size=hidden_size,
         feature_size=feature_size,
         dropout=dropout,
+        feature_temperature=feature_temperature,
     )
     return keras.Model(images, logits, name="residual")
 

@@ -20,6 +20,7 @@ def transfer(
     hidden_size: int = 256,
     feature_size: int = 128,
     dropout: float = 0.3,
+    feature_temperature: float | None = None,
 ) -> keras.Model:
     """Builds a classifier on a network of `keras.applications`.
 
@@ -49,6 +50,9 @@ def transfer(
         feature_size: Number of features. Defaults to `128`.
         dropout: Fraction in [0, 1) dropped before the hidden layer and before the
             features. Defaults to `0.3`.
+        feature_temperature: Where features are scaled to one length in training, one
+            over that length, see `ood_keras.layers.TrainTimeNorm`; `None` leaves them
+            alone. Defaults to `None`.
 
     Returns:
         A Functional `keras.Model` from images `(batch, height, width, channels)` in
@@ -96,6 +100,7 @@ def transfer(
         hidden_size=hidden_size,
         feature_size=feature_size,
         dropout=dropout,
+        feature_temperature=feature_temperature,
     )
     return keras.Model(images, logits, name="transfer")
 

@@ -104,6 +104,16 @@ class Objective:
                 f"{self.name!r} builds networks of its own and takes no backbone. "
                 f"Received: loss={self.name!r}, backbone={recipe.backbone!r}"
             )
+        changes = [
+            name
+            for name in ("logit_temperature", "label_smoothing", "mixup")
+            if getattr(recipe, name)
+        ]
+        if changes and not self.takes_features:
+            raise ValueError(
+                f"{self.name!r} has a loss of its own, which takes no "
+                f"{', '.join(changes)}; leave them out"
+            )
         if recipe.unknown_weight is not None and not self.weighs_unknown:
             weighing = tuple(
                 name for name in _OBJECTIVES if _OBJECTIVES[name].weighs_unknown
@@ -134,13 +144,22 @@ class Objective:
         self, num_classes: int
     ) -> keras.losses.Loss | dict[str, keras.losses.Loss] | None:
         """Returns the loss, or a dict with one for each of `outputs`."""
-        loss = self.build_loss(num_classes)
+        loss = self._change_loss(self.build_loss(num_classes), num_classes)
         if len(self.outputs) == 1:
             return loss
         on_features = losses.Objectosphere(
             num_classes, self.recipe.gamma, on="features"
         )
         return {"logits": loss, "features": on_features}
+
+    def _change_loss(self, loss, num_classes):
+        """Returns the loss with what the recipe wraps around it."""
+        recipe = self.recipe
+        if recipe.label_smoothing:
+            loss = losses.LabelSmoothing(num_classes, loss, recipe.label_smoothing)
+        if recipe.logit_temperature is not None:
+            loss = losses.LogitNorm(num_classes, loss, recipe.logit_temperature)
+        return loss
 
     def build_model(self, input_shape: ImageShape, num_classes: int) -> keras.Model:
         """Returns the network; its output is a dict if two outputs have a loss."""
@@ -151,6 +170,7 @@ class Objective:
             "hidden_size": recipe.hidden_size,
             "feature_size": recipe.feature_size,
             "dropout": recipe.dropout,
+            "feature_temperature": recipe.feature_temperature,
         }
         if recipe.backbone is not None:
             arguments["filters"] = recipe.filters[-1]

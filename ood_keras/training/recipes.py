@@ -36,6 +36,10 @@ _NUMBERS = {
     "momentum": "[0, 1)",
     "weight_decay": "[0, inf)",
     "fine_tune_learning_rate": "(0, inf)",
+    "logit_temperature": "(0, inf)",
+    "feature_temperature": "(0, inf)",
+    "label_smoothing": "[0, 1)",
+    "mixup": "(0, inf)",
 }
 _NETWORKS = ("alexnet", "residual")
 
@@ -83,6 +87,13 @@ class Recipe:
         unknown_weight: Weight of an unknown image in the cross-entropy of "open_set"
             and "outlier_exposure"; `None` stands for the 1/N of Eq. 2 and for 0.5.
         confidence_weight: Weight of the confidence loss of "confident_classifier".
+        logit_temperature: Where the loss sees logits of one length, one over that
+            length, see `losses.LogitNorm` (0.04 in its paper), or `None`.
+        feature_temperature: Where the classifier sees features of one length in
+            training, one over that length, see `layers.TrainTimeNorm` (0.1 in the paper
+            of T2FNorm), or `None`.
+        label_smoothing: Weight of the other known classes, see `losses.LabelSmoothing`.
+        mixup: Alpha of `training.RegMixup` (10 in its paper), or `None`.
         learning_rate: The (highest) learning rate of SGD, for "likelihood_ratio" of
             Adam.
         momentum: Momentum of SGD; above 0 it is Nesterov's. Adam's first moment.
@@ -90,7 +101,7 @@ class Recipe:
         schedule: "constant", or "cosine": a linear warm-up over half an epoch, then
             down to 0 along a cosine at the last step.
         augment: Name of an augmentation, see `pipelines.augmentations.names`, or
-            `None`.
+            several, joined by "+", one after the other; or `None`.
         validation_augment: Name of an augmentation that validation images pass through
             once, known and unknown alike, before they choose epoch, detector and
             threshold; `None` leaves them as they are.
@@ -120,6 +131,10 @@ class Recipe:
     objectosphere_on: Literal["softmax", "features"] = "softmax"
     unknown_weight: float | None = None
     confidence_weight: float = 1.0
+    logit_temperature: float | None = None
+    feature_temperature: float | None = None
+    label_smoothing: float = 0.0
+    mixup: float | None = None
     learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 0.0
@@ -169,6 +184,13 @@ class Recipe:
                 f"backbone_weights={self.backbone_weights!r}"
             )
 
+        if self.mixup is not None and self.is_pretrained:
+            raise ValueError(
+                "`mixup` mixes images, and a frozen backbone is shown none while the "
+                "head trains. Leave it None, or train all of the backbone from the "
+                f"start (backbone_weights=none). Received: mixup={self.mixup!r}"
+            )
+
     @property
     def is_pretrained(self) -> bool:
         """Whether the network begins with a frozen backbone."""
@@ -208,6 +230,10 @@ _LATER = (
     "fine_tune_epochs",
     "fine_tune_learning_rate",
     "feature_renderings",
+    "logit_temperature",
+    "feature_temperature",
+    "label_smoothing",
+    "mixup",
 )
 
 

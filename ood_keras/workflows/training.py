@@ -176,6 +176,8 @@ def train(
     }
 
     def wrap(data):
+        if recipe.mixup is not None:
+            data = training.RegMixup(data, recipe.mixup, seed)
         return data if len(outputs) == 1 else _LabelsForEach(data, outputs)
 
     if recipe.is_pretrained:

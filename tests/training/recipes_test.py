@@ -121,6 +121,12 @@ VARIANTS = {
         "objectosphere_weight": 1e-4,
     },
     "unknown_weight": {"unknown_weight": 1.0},
+    "all_around_the_loss": {
+        "logit_temperature": 0.1,
+        "feature_temperature": 0.2,
+        "label_smoothing": 0.1,
+    },
+    "around_cross_entropy": {"loss": "cross_entropy", "label_smoothing": 0.1},
     "outlier_exposure_weight": {"loss": "outlier_exposure", "unknown_weight": 5.0},
 }
 
@@ -210,6 +216,10 @@ def test_likelihood_ratio_has_no_classifier():
                 ("confidence_weight", None),
             ]
         ),
+        ({"mixup": 0}, "`mixup`"),
+        ({"label_smoothing": 1}, "`label_smoothing`"),
+        ({"backbone": "MobileNet", "mixup": 10}, "a frozen backbone is shown none"),
+        ({"loss": "confident_classifier", "logit_temperature": 0.1}, "of its own"),
         ({"network": "resnet"}, "'residual'"),
         ({"fine_tune_epochs": 2}, "needs a backbone with pretrained weights"),
         (
