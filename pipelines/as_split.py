@@ -1,5 +1,6 @@
 """Images from whatever holds them, as a split: arrays, datasets, a `PyDataset`."""
 
+import reprlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -104,8 +105,8 @@ def _batches(data: Any, name: str) -> Iterator[Any]:
         return (data[index] for index in range(data.num_batches))
     raise TypeError(
         f"{name} must be a split such as `source.train`, images or (images, labels) as "
-        "arrays, a tf.data.Dataset, or a keras.utils.PyDataset. Received: an object of "
-        f"type {type(data).__name__}"
+        "arrays, a tf.data.Dataset, or a keras.utils.PyDataset. Received: a "
+        f"{type(data).__name__}, {reprlib.repr(data)}"
     )
 
 

@@ -156,7 +156,7 @@ def test_interleave_takes_all_of_them():
             ValueError,
             r"one size.*\(4, 4, 3\), \(5, 5, 3\).*tf\.image\.resize",
         ),
-        ("photos/", TypeError, "an object of type str"),
+        ("photos/", TypeError, "a str, 'photos/'"),
     ],
 )
 def test_what_is_no_data_is_explained(data, error, message):
