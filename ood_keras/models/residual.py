@@ -118,4 +118,3 @@ def _convolve(x: Tensor, channels: int, kernel: int, stride: int, name: str) -> 
         data_format="channels_last",
         name=f"{name}_conv",
     )(x)
-
