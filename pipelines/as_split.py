@@ -11,7 +11,8 @@ from ood_keras.conventions import UNKNOWN
 from ood_keras.pipelines import contents
 from ood_keras.pipelines.split import Role, Split
 
-_BATCH_SIZE = 256
+_short = reprlib.Repr()
+_short.maxother = 120
 
 
 def as_split(data: Any, name: str, role: Role = "train") -> Split:
@@ -106,7 +107,7 @@ def _batches(data: Any, name: str) -> Iterator[Any]:
     raise TypeError(
         f"{name} must be a split such as `source.train`, images or (images, labels) as "
         "arrays, a tf.data.Dataset, or a keras.utils.PyDataset. Received: a "
-        f"{type(data).__name__}, {reprlib.repr(data)}"
+        f"{type(data).__name__}, {_short.repr(data)}"
     )
 
 
