@@ -245,7 +245,7 @@ def _index_classes(
 def _digest(weights: Iterable[np.ndarray]) -> str:
     digest = hashlib.sha256()
     for weight in weights:
-        digest.update(np.ascontiguousarray(weight))
+        digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()
 
 
