@@ -1,6 +1,7 @@
 """Data in, tensors out: sources, splits, and the mixture of known and unknown."""
 
-from ood_keras.pipelines import augmentations, preprocessing, rendering
+from ood_keras.pipelines import augmentations, mixing, preprocessing, rendering
+from ood_keras.pipelines.as_split import as_split
 from ood_keras.pipelines.augment_once import augment_once
 from ood_keras.pipelines.class_weight import weigh_classes
 from ood_keras.pipelines.interleave import Interleave, interleave
@@ -26,6 +27,7 @@ __all__ = [
     "Request",
     "Source",
     "Split",
+    "as_split",
     "augment_once",
     "augmentations",
     "check_known",
@@ -35,6 +37,7 @@ __all__ = [
     "from_parts",
     "interleave",
     "load",
+    "mixing",
     "names",
     "preprocessing",
     "register",

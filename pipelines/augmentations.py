@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 
+import tensorflow as tf
+
 from ood_keras import plugins
 from ood_keras.types import Tensor
 
@@ -59,14 +61,30 @@ def register(augmentation: _Function) -> _Function:
 def get(name: str) -> Augmentation:
     """Returns the augmentation of this name, a function `(images, seed)`.
 
+    Several names, joined by "+", are one after the other: "random_shift+cutout".
+
     Raises:
         ValueError: there is none; the message lists those there are.
     """
+    if isinstance(name, str) and "+" in name:
+        return _chain([get(part.strip()) for part in name.split("+")])
     if not isinstance(name, str) or name not in _AUGMENTATIONS:
         raise plugins.UnknownNameError(
             f"unknown augmentation {name!r}; expected one of: {', '.join(names())}"
         )
     return _AUGMENTATIONS[name]
+
+
+def _chain(parts: list[Augmentation]) -> Augmentation:
+    """Returns the augmentation that applies all of `parts`, each with its own seed."""
+
+    def augment(images, seed):
+        seeds = tf.unstack(tf.random.experimental.stateless_split(seed, len(parts)))
+        for part, part_seed in zip(parts, seeds, strict=True):
+            images = part(images, part_seed)
+        return images
+
+    return augment
 
 
 def names() -> list[str]:

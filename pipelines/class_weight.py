@@ -129,6 +129,26 @@ def check(
     }
 
 
+def balance(labels: np.ndarray, num_classes: int) -> dict[int, float]:
+    """Returns the weights with which every known class counts as much as any other.
+
+    `num_images / (num_classes * images_of_the_class)`, as "balanced" in scikit-learn,
+    so that the mean weight of a known image is 1. Unknown images keep the weight 1.
+
+    Args:
+        labels: Integers `(num_images,)`, `0..num_classes-1`, each at least once.
+        num_classes: Number N of known classes.
+
+    >>> balance(np.array([0, 0, 0, 1]), 2)
+    {0: 0.6666666666666666, 1: 2.0}
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    return {
+        label: len(labels) / (num_classes * int(count))
+        for label, count in enumerate(counts)
+    }
+
+
 def explain(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Makes `model.fit(dataset, class_weight=...)` say what to do instead.
 

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,7 @@ from ood_keras.conventions import (
 )
 from ood_keras.pipelines import augmentations, batching, contents, roles
 from ood_keras.pipelines import class_weight as class_weights
+from ood_keras.pipelines.as_split import as_split
 from ood_keras.pipelines.split import Split, even_shares
 from ood_keras.types import Json, Tensor
 
@@ -36,10 +37,12 @@ class Interleave:
     same number of them, up to one.
 
     Args:
-        known: `Split` with labels `0..num_classes-1`.
-        unknown: `Split` or list of splits; their labels are ignored, all become -1.
-            Each gives at least one image to an epoch. `None` says that known images
-            alone are wanted.
+        known: `Split` with labels `0..num_classes-1`; or arrays `(images, labels)`, a
+            `tf.data.Dataset` or a `keras.utils.PyDataset`, which `as_split` reads once
+            into memory.
+        unknown: `Split`, or images in any of these forms, or a list of such; their
+            labels are ignored, all become -1. Each gives at least one image to an
+            epoch. `None` says that known images alone are wanted.
         num_classes: Number N of known classes.
         batch_size: Images per step, known and unknown together. The last batch of an
             epoch may be smaller.
@@ -53,10 +56,11 @@ class Interleave:
         class_weight: `None`, or `{label: weight}`, as in `weigh_classes`: batches then
             have a third part, the weight of each image in the loss. Use it in place of
             the argument of `model.fit`, which does not know the label -1. Labels that
-            are not named weigh 1; -1 names the unknown images.
+            are not named weigh 1; -1 names the unknown images. "balanced" weighs known
+            classes by one over their number of images, with a mean of 1.
 
     Raises:
-        TypeError: something else than splits was given, or `class_weight` is no dict.
+        TypeError: something else than images was given, or `class_weight` is no dict.
         ValueError: there are no unknown images; a known class has no image; a label is
             out of range; image shapes differ; a class is both known and unknown;
             `unknown_per_epoch` is given where nothing is left to choose; a label or a
@@ -74,8 +78,8 @@ class Interleave:
 
     def __init__(
         self,
-        known: Split,
-        unknown: Split | list[Split] | tuple[Split, ...] | None,
+        known: Any,
+        unknown: Any,
         num_classes: int,
         *,
         batch_size: int = 128,
@@ -83,18 +87,18 @@ class Interleave:
         normalize: bool = True,
         unknown_per_epoch: int | None = None,
         augment: str | Callable[[Tensor, Tensor], Tensor] | None = None,
-        class_weight: Mapping[int, float] | None = None,
+        class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
     ) -> None:
         known_only = unknown is None
         if known_only:
             unknown = []
-        unknown = list(unknown) if isinstance(unknown, list | tuple) else [unknown]  # type: ignore[list-item]
-        for split in (known, *unknown):
-            if not isinstance(split, Split):
-                raise TypeError(
-                    "`known` and `unknown` must be splits, such as `source.train`. "
-                    f"Received: {split!r}"
-                )
+        known = as_split(known, "known images")
+        unknown = [
+            as_split(
+                part, f"unknown images {number}" if number > 1 else "unknown images"
+            )
+            for number, part in enumerate(_list_of_sources(unknown), start=1)
+        ]
         self.num_classes = check_num_classes(num_classes)
         self.batch_size = check_count("batch_size", batch_size)
         self.seed = _natural("seed", seed)
@@ -129,6 +133,13 @@ class Interleave:
             "augment": _name_of(augment),
         }
         self._weights_of = None
+        if isinstance(class_weight, str):
+            if class_weight != "balanced":
+                raise ValueError(
+                    '`class_weight` must be "balanced" or a dict {label: weight}. '
+                    f"Received: {class_weight!r}"
+                )
+            class_weight = class_weights.balance(known.labels, self.num_classes)
         if class_weight is not None:
             self._weights_of = class_weights.lookup(class_weight, self.num_classes)
             weights = class_weights.check(class_weight)
@@ -157,6 +168,11 @@ class Interleave:
     def num_unknown(self) -> int:
         """Unknown images per epoch."""
         return sum(self._quotas)
+
+    @property
+    def num_rows(self) -> int:
+        """Images in all, whether an epoch uses them or not."""
+        return len(self._images)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -200,6 +216,32 @@ class Interleave:
                 weights_of=self._weights_of,
             )
         )
+
+    def rendering(self, number: int, batch_size: int = 64) -> tf.data.Dataset:
+        """Returns every image once, in the order of the rows that `order` names.
+
+        Use it to compute something of the images once and not in every epoch.
+
+        Args:
+            number: 0 leaves the images as they are; any other decides the augmentation,
+                always alike.
+            batch_size: Images per batch.
+
+        Returns:
+            `tf.data.Dataset` of `(images, labels)`, as `epoch` has them.
+        """
+        number = _natural("number", number)
+        return batching.batches(
+            self._images,
+            self._labels,
+            np.arange(len(self._images), dtype=np.int32),
+            batch_size,
+            augment=self._augmentation_of(number, 1) if number else None,
+        )
+
+    def weigh(self, labels: Tensor) -> tuple[Tensor, ...]:
+        """Returns what follows the images of a batch: labels, and weights if any."""
+        return (labels, self._weights_of(labels)) if self._weights_of else (labels,)
 
     def dataset(self) -> tf.data.Dataset:
         """Returns a dataset of which every new iteration is the next epoch."""
@@ -282,17 +324,17 @@ class Interleave:
         return np.concatenate(passes)[offset : offset + quota]
 
     def _augmentation_of(
-        self, index: Tensor
+        self, index: Tensor, use: int = 0
     ) -> Callable[[Tensor, Tensor], Tensor] | None:
         if self._augment is None:
             return None
-        seed = _fold_in([self.seed, 0], index)
+        seed = _fold_in([self.seed, use], index)
         return lambda images, step: self._augment(images, _fold_in(seed, step))  # type: ignore[misc]
 
 
 def interleave(
-    known: Split,
-    unknown: Split | list[Split] | tuple[Split, ...] | None,
+    known: Any,
+    unknown: Any,
     num_classes: int,
     **options: Any,
 ) -> tf.data.Dataset:
@@ -304,8 +346,9 @@ def interleave(
     as an iteration.) The number of steps is known, so Keras shows progress.
 
     Args:
-        known: `Split` with labels `0..num_classes-1`.
-        unknown: `Split` or list of splits.
+        known: Images with labels `0..num_classes-1`: a `Split`, arrays, a
+            `tf.data.Dataset` or a `keras.utils.PyDataset`.
+        unknown: Images in one of these forms, or a list of such.
         num_classes: Number N of known classes.
         **options: The keyword arguments of `Interleave`.
 
@@ -322,6 +365,16 @@ def interleave(
     ```
     """
     return Interleave(known, unknown, num_classes, **options).dataset()
+
+
+def _list_of_sources(unknown: Any) -> list[Any]:
+    """One source, or several, as a list; a pair of arrays is one."""
+    if isinstance(unknown, list):
+        return unknown
+    splits = isinstance(unknown, tuple) and all(
+        isinstance(part, Split | tuple | tf.data.Dataset) for part in unknown
+    )
+    return list(unknown) if splits else [unknown]
 
 
 def _check_known(known: Split, num_classes: int) -> None:

@@ -155,7 +155,7 @@ class Split:
             members = np.flatnonzero(self.labels[order] == label)
             rank[members] = np.arange(len(members))
         chosen = order[np.argsort(rank, kind="stable")[:num_images]]
-        return self._rows(np.sort(chosen))
+        return self.rows(np.sort(chosen))
 
     def select(self, classes: Iterable[int]) -> "Split":
         """Returns the images of some classes only, relabelled `0..len(classes)-1`.
@@ -218,7 +218,9 @@ class Split:
         digest.update(np.ascontiguousarray(self.images))  # type: ignore[arg-type]
         return digest.hexdigest()
 
-    def _rows(self, rows: np.ndarray) -> "Split":
+    def rows(self, rows: np.ndarray) -> "Split":
+        """Returns some of the images: their indices, or one bool for each image."""
+        rows = np.arange(len(self))[rows]
         return dataclasses.replace(
             self,
             images=self.images[rows],

@@ -61,7 +61,9 @@ _RECIPE = flags.DEFINE_string(
     "in random renderings: more blurred, thicker, turned, in other contrast; fast and "
     "wide, the same without renderings, in less time, for benchmarks whose test "
     "images are scanned alike; paper (section 3.6: 150 epochs); demo (seconds). "
-    "Default: robust or robust_wide, by what the known images look like.",
+    "For photographs: photos, on features of a --backbone, and photos_scratch, a small "
+    "residual network from random weights. Default: photos with a --backbone, else "
+    "robust or robust_wide, by what the known images look like.",
     flag_values=_FLAGS,
 )
 _OVERRIDE = flags.DEFINE_multi_string(
@@ -69,6 +71,29 @@ _OVERRIDE = flags.DEFINE_multi_string(
     [],
     "A field of the recipe to change, such as epochs=2, filters=[16,32] or "
     "augment=none.",
+    flag_values=_FLAGS,
+)
+_BACKBONE = flags.DEFINE_string(
+    "backbone",
+    None,
+    "A network of keras.applications to begin with, such as MobileNetV2, "
+    "EfficientNetV2B0 or MobileNetV2:alpha=0.35. It is frozen and what is on top of it "
+    "trains on its features, which are computed once; --override=fine_tune_epochs=5 "
+    "then trains all of it in the last epochs.",
+    flag_values=_FLAGS,
+)
+_BACKBONE_WEIGHTS = flags.DEFINE_string(
+    "backbone_weights",
+    None,
+    "Weights of the backbone: imagenet, which are downloaded once (the default); a "
+    ".weights.h5, .h5 or .keras file; or none for random ones.",
+    flag_values=_FLAGS,
+)
+_CLASS_WEIGHT = flags.DEFINE_string(
+    "class_weight",
+    None,
+    "balanced, so that classes of few images count as much as others; or weights of "
+    "classes in the loss by name, as in rose=2,tulip=0.5, the others being 1.",
     flag_values=_FLAGS,
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Decides everything.", flag_values=_FLAGS)
@@ -86,12 +111,32 @@ def _train(positional: list[str]) -> None:
         background=_BACKGROUND.value,
         recipe=_RECIPE.value,
         overrides=_OVERRIDE.value,
+        backbone=_BACKBONE.value,
+        backbone_weights=_BACKBONE_WEIGHTS.value,
+        class_weight=_read_class_weight(_CLASS_WEIGHT.value),
         seed=_SEED.value,
     )
     print(
         f"\nDone. Next:\n  ood-evaluate{app.repeat_plugins(_FLAGS)} "
         f"--run_dir={_RUN_DIR.value} --unknown=SOURCES"
     )
+
+
+def _read_class_weight(text: str | None) -> dict[str, float] | str | None:
+    """Reads "rose=2,tulip=0.5"."""
+    if text is None or text == "balanced":
+        return text
+    weights = {}
+    for part in text.split(","):
+        name, _, weight = part.rpartition("=")
+        try:
+            weights[name.strip()] = float(weight)
+        except ValueError:
+            raise ValueError(
+                "--class_weight is balanced, or weights of classes by name, such as "
+                f"rose=2,tulip=0.5. Received: {text!r}"
+            ) from None
+    return weights
 
 
 def main() -> None:

@@ -1,6 +1,16 @@
-"""Networks for small images, with and without the modified block."""
+"""Networks: small ones with and without the modified block, and pretrained ones."""
 
 from ood_keras.models.alexnet import alexnet, se_alexnet
+from ood_keras.models.residual import residual
+from ood_keras.models.transfer import cut, transfer, unfreeze
 from ood_keras.models.with_features import with_features
 
-__all__ = ["alexnet", "se_alexnet", "with_features"]
+__all__ = [
+    "alexnet",
+    "cut",
+    "residual",
+    "se_alexnet",
+    "transfer",
+    "unfreeze",
+    "with_features",
+]

@@ -6,14 +6,8 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from ood_keras.conventions import (
-    check_count,
-    check_num_classes,
-    check_number,
-    is_integer,
-)
-from ood_keras.layers import ModifiedSEBlock, SqueezeExcitation
-from ood_keras.replicas import count_replicas
+from ood_keras.conventions import check_count, check_num_classes
+from ood_keras.models import parts
 from ood_keras.types import ImageShape, Tensor
 
 _SMALLEST_SIDE = 28
@@ -32,6 +26,7 @@ def se_alexnet(
     hidden_size: int = 256,
     feature_size: int = 128,
     dropout: float = 0.3,
+    feature_temperature: float | None = None,
 ) -> keras.Model:
     """Builds an AlexNet-style classifier with the modified block in every stage.
 
@@ -63,6 +58,9 @@ def se_alexnet(
         feature_size: Number of features; 2 draws them as a picture. Defaults to `128`.
         dropout: Fraction in [0, 1) dropped before the hidden layer and before the
             features, never between features and classifier. Defaults to `0.3`.
+        feature_temperature: Where features are scaled to one length in training, one
+            over that length, see `ood_keras.layers.TrainTimeNorm`; `None` leaves them
+            alone. Defaults to `None`.
 
     Returns:
         A Functional `keras.Model` from images `(batch, height, width, channels)` to
@@ -91,6 +89,7 @@ def se_alexnet(
         hidden_size=hidden_size,
         feature_size=feature_size,
         dropout=dropout,
+        feature_temperature=feature_temperature,
         name="se_alexnet",
     )
 
@@ -105,6 +104,7 @@ def alexnet(
     feature_size: int = 128,
     dropout: float = 0.3,
     squeeze_excitation: bool = False,
+    feature_temperature: float | None = None,
 ) -> keras.Model:
     """Builds the network of `se_alexnet` without the modified block.
 
@@ -122,7 +122,7 @@ def alexnet(
     (None, 5)
     """
     return _alexnet(
-        "se" if squeeze_excitation else None,
+        "se" if squeeze_excitation else "none",
         input_shape,
         num_classes,
         unknown_class=unknown_class,
@@ -131,6 +131,7 @@ def alexnet(
         hidden_size=hidden_size,
         feature_size=feature_size,
         dropout=dropout,
+        feature_temperature=feature_temperature,
         name="alexnet",
     )
 
@@ -146,16 +147,14 @@ def _alexnet(
     hidden_size,
     feature_size,
     dropout,
+    feature_temperature,
     name,
 ):
     num_classes = check_num_classes(num_classes)
-    input_shape = _check_input_shape(input_shape)
-    filters = _check_filters(filters)
-    dropout = check_number("dropout", dropout, "[0, 1)", "the fraction to drop")
+    input_shape = parts.check_input_shape(input_shape, _SMALLEST_SIDE)
+    filters = parts.check_filters(filters)
     if branch_filters is not None:
         branch_filters = check_count("branch_filters", branch_filters)
-    hidden_size = check_count("hidden_size", hidden_size)
-    feature_size = check_count("feature_size", feature_size)
 
     images = keras.Input(input_shape, name="image")
     x = images
@@ -168,77 +167,25 @@ def _alexnet(
             data_format="channels_last",
             name=f"conv_{stage}",
         )(x)
-        x = _normalized_relu(x, f"stage_{stage}")
+        x = parts.normalized_relu(x, f"stage_{stage}")
         if stage <= 2:
             x = _pool(x, (2, 2), f"pool_{stage}")
-        if block == "modified_se":
-            x = ModifiedSEBlock(branch_filters, name=f"block_{stage}")(x)
-        elif block == "se":
-            x = SqueezeExcitation(name=f"block_{stage}")(x)
+        x = parts.add_block(x, block, f"block_{stage}", branch_filters)
     strides = tuple(math.ceil(side / _LAST_SIDE) for side in x.shape[1:3])
     x = layers.Flatten(name="flatten")(_pool(x, strides, "pool_last"))
-
-    x = layers.Dropout(dropout, name="hidden_dropout")(x)
-    x = layers.Dense(hidden_size, use_bias=False, name="hidden_dense")(x)
-    x = _normalized_relu(x, "hidden")
-    x = layers.Dropout(dropout, name="features_dropout")(x)
-    # Not normalised: the norm of the features must be free to tell known from unknown.
-    features = layers.Dense(
-        feature_size,
-        activation="relu" if feature_size >= num_classes else None,
-        name="features",
-    )(x)
-    logits = layers.Dense(
-        num_classes + bool(unknown_class), dtype="float32", name="logits"
-    )(features)
+    logits = parts.classify(
+        x,
+        num_classes,
+        unknown_class=unknown_class,
+        hidden_size=hidden_size,
+        feature_size=feature_size,
+        dropout=dropout,
+        feature_temperature=feature_temperature,
+    )
     return keras.Model(images, logits, name=name)
-
-
-def _normalized_relu(x: Tensor, name: str) -> Tensor:
-    x = layers.BatchNormalization(
-        momentum=0.9, synchronized=count_replicas() > 1, name=f"{name}_norm"
-    )(x)
-    return layers.ReLU(name=name)(x)
 
 
 def _pool(x: Tensor, strides: tuple[int, ...], name: str) -> Tensor:
     return layers.MaxPooling2D(
         strides, padding="same", data_format="channels_last", name=name
     )(x)
-
-
-def _check_input_shape(input_shape):
-    sizes = _positive_integers(input_shape)
-    if len(sizes) != 3:
-        raise ValueError(
-            "`input_shape` must be (height, width, channels), all known. Received: "
-            f"input_shape={input_shape!r}"
-        )
-    if min(sizes[:2]) < _SMALLEST_SIDE:
-        raise ValueError(
-            f"the network needs images of at least {_SMALLEST_SIDE} x {_SMALLEST_SIDE} "
-            "pixels; resize or pad smaller ones. Received: "
-            f"input_shape={sizes}"
-        )
-    return sizes
-
-
-def _check_filters(filters):
-    channels = _positive_integers(filters)
-    if len(channels) < 2:
-        raise ValueError(
-            "`filters` must give the channels of two stages or more, for example "
-            f"(32, 64, 96, 96). Received: filters={filters!r}"
-        )
-    return channels
-
-
-def _positive_integers(values):
-    """`values` as a tuple of ints; an empty one if they are anything else."""
-    try:
-        values = tuple(values)
-    except TypeError:
-        return ()
-    if not all(is_integer(value) and value >= 1 for value in values):
-        return ()
-    return tuple(map(int, values))

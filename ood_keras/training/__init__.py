@@ -3,6 +3,16 @@
 from ood_keras.training import objectives, recipes
 from ood_keras.training.confident_classifier import ConfidentClassifier
 from ood_keras.training.fit import fit
+from ood_keras.training.fit_transfer import fit_transfer
+from ood_keras.training.reg_mixup import RegMixup
 from ood_keras.training.set_seed import set_seed
 
-__all__ = ["ConfidentClassifier", "fit", "objectives", "recipes", "set_seed"]
+__all__ = [
+    "ConfidentClassifier",
+    "RegMixup",
+    "fit",
+    "fit_transfer",
+    "objectives",
+    "recipes",
+    "set_seed",
+]

@@ -10,6 +10,7 @@ import keras
 from ood_keras import files
 from ood_keras.conventions import check_count, check_num_classes
 from ood_keras.training import run_directory
+from ood_keras.training.as_training_data import as_training_data
 from ood_keras.training.run import TrainingRun, without_counters
 from ood_keras.training.set_seed import set_seed
 from ood_keras.training.validation import Validation
@@ -21,7 +22,7 @@ _COMPILED = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics")
 
 def fit(
     model: keras.Model,
-    data: TrainingData,
+    data: TrainingData | Any,
     *,
     epochs: int,
     run_dir: Path,
@@ -30,6 +31,7 @@ def fit(
     settings: Json | None = None,
     seed: int = 0,
     score: str | None = "unknown_probability",
+    batch_size: int = 128,
     checkpoint_every: float = 30.0,
     progress: bool = True,
 ) -> list[dict[str, float]]:
@@ -66,7 +68,10 @@ def fit(
         data: Has `steps_per_epoch`, and `epoch(index, start_step)`, which returns the
             batches of that epoch from that step on as a `tf.data.Dataset` and is the
             same whenever it is called: `pipelines.Interleave`. What its `get_config()`
-            says, if it has one, is compared like `settings`.
+            says, if it has one, is compared like `settings`. Or images with labels, -1
+            for unknown: arrays `(images, labels)`, a `tf.data.Dataset` or a
+            `keras.utils.PyDataset`, read once into memory as `pipelines.as_split` does;
+            every image is then in every epoch once.
         epochs: Passes over the data in all, those before a resume included.
         run_dir: Folder of the run: new, empty, or that of the same run.
         validation: `(known, unknown)` image data, known with labels `0..N-1`; unknown
@@ -81,6 +86,7 @@ def fit(
         score: The score of the selection, a name in `detectors.output_scores`.
             "unknown_probability" needs N + 1 logits. `None` will do where `validation`
             measures by itself.
+        batch_size: Images per step, where `data` is arrays or a dataset.
         checkpoint_every: Seconds between checkpoints inside an epoch: what a kill can
             cost. There is one after every epoch in any case.
         progress: Whether to show a progress bar (on a terminal only) and print one line
@@ -115,9 +121,10 @@ def fit(
     """
     files.check_clock()
     epochs = check_count("epochs", epochs)
-    _check_arguments(model, data, checkpoint_every)
+    _check_arguments(model, checkpoint_every)
     set_seed(seed)
     num_classes = check_num_classes(num_classes)
+    data = as_training_data(data, num_classes, batch_size=batch_size, seed=seed)
     validator: Any = validation
     if not hasattr(validation, "measure"):
         validator = Validation(model, validation, num_classes, score)  # type: ignore[arg-type]
@@ -147,9 +154,7 @@ def _strategy_of(model: keras.Model) -> Any:
     return contextlib.nullcontext() if strategy is None else strategy.scope()
 
 
-def _check_arguments(
-    model: keras.Model, data: TrainingData, checkpoint_every: float
-) -> None:
+def _check_arguments(model: keras.Model, checkpoint_every: float) -> None:
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             "training.fit needs the TensorFlow backend: set KERAS_BACKEND=tensorflow, "
@@ -159,12 +164,6 @@ def _check_arguments(
         raise TypeError(
             "`model` must be a compiled keras.Model: call model.compile first. "
             f"Received: {type(model).__name__}"
-        )
-    if not hasattr(data, "epoch") or not hasattr(data, "steps_per_epoch"):
-        raise TypeError(
-            "`data` must have `steps_per_epoch` and `epoch(index, start_step)`, as "
-            "pipelines.Interleave has; a plain dataset cannot be resumed exactly (use "
-            f"model.fit for it). Received: {type(data).__name__}"
         )
     if not checkpoint_every >= 0:
         raise ValueError(

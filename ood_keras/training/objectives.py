@@ -85,6 +85,7 @@ class Objective:
             `None` where there is no classifier.
         weighs_unknown: Whether it takes the recipe's `unknown_weight`.
         takes_objectosphere: Whether it takes the recipe's objectosphere fields.
+        takes_features: Whether it can train on features of a frozen backbone.
     """
 
     name: str = ""
@@ -94,9 +95,25 @@ class Objective:
     score: str | None = "msp"
     weighs_unknown: bool = False
     takes_objectosphere: bool = False
+    takes_features: bool = True
 
     def __init__(self, recipe: "training.recipes.Recipe") -> None:
         self.recipe = recipe
+        if recipe.backbone is not None and not self.takes_features:
+            raise ValueError(
+                f"{self.name!r} builds networks of its own and takes no backbone. "
+                f"Received: loss={self.name!r}, backbone={recipe.backbone!r}"
+            )
+        changes = [
+            name
+            for name in ("logit_temperature", "label_smoothing", "mixup")
+            if getattr(recipe, name)
+        ]
+        if changes and not self.takes_features:
+            raise ValueError(
+                f"{self.name!r} has a loss of its own, which takes no "
+                f"{', '.join(changes)}; leave them out"
+            )
         if recipe.unknown_weight is not None and not self.weighs_unknown:
             weighing = tuple(
                 name for name in _OBJECTIVES if _OBJECTIVES[name].weighs_unknown
@@ -127,13 +144,22 @@ class Objective:
         self, num_classes: int
     ) -> keras.losses.Loss | dict[str, keras.losses.Loss] | None:
         """Returns the loss, or a dict with one for each of `outputs`."""
-        loss = self.build_loss(num_classes)
+        loss = self._change_loss(self.build_loss(num_classes), num_classes)
         if len(self.outputs) == 1:
             return loss
         on_features = losses.Objectosphere(
             num_classes, self.recipe.gamma, on="features"
         )
         return {"logits": loss, "features": on_features}
+
+    def _change_loss(self, loss, num_classes):
+        """Returns the loss with what the recipe wraps around it."""
+        recipe = self.recipe
+        if recipe.label_smoothing:
+            loss = losses.LabelSmoothing(num_classes, loss, recipe.label_smoothing)
+        if recipe.logit_temperature is not None:
+            loss = losses.LogitNorm(num_classes, loss, recipe.logit_temperature)
+        return loss
 
     def build_model(self, input_shape: ImageShape, num_classes: int) -> keras.Model:
         """Returns the network; its output is a dict if two outputs have a loss."""
@@ -144,8 +170,23 @@ class Objective:
             "hidden_size": recipe.hidden_size,
             "feature_size": recipe.feature_size,
             "dropout": recipe.dropout,
+            "feature_temperature": recipe.feature_temperature,
         }
-        if recipe.block == "modified_se":
+        if recipe.backbone is not None:
+            arguments["filters"] = recipe.filters[-1]
+            model = models.transfer(
+                recipe.backbone,
+                input_shape,
+                num_classes,
+                weights=recipe.backbone_weights,
+                block=recipe.block,
+                **arguments,
+            )
+        elif recipe.network == "residual":
+            model = models.residual(
+                input_shape, num_classes, block=recipe.block, **arguments
+            )
+        elif recipe.block == "modified_se":
             model = models.se_alexnet(input_shape, num_classes, **arguments)
         else:
             model = models.alexnet(
@@ -284,6 +325,7 @@ class ConfidentClassifier(Objective):
     name = "confident_classifier"
     description = "Lee et al. 2018, with a GAN, of known images alone"
     shows_unknown = False
+    takes_features = False
 
     def build_loss(self, num_classes: int) -> keras.losses.Loss:
         return losses.EntropicOpenSet(num_classes)
@@ -313,6 +355,7 @@ class LikelihoodRatio(Objective):
     name = "likelihood_ratio"
     description = "Ren et al. 2019, autoencoders of known images, no classifier"
     shows_unknown = False
+    takes_features = False
     score = None
 
     def build_loss(self, num_classes: int) -> None:

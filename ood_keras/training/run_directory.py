@@ -21,6 +21,8 @@ from ood_keras.types import Json, Path
 
 _LOCK = ".lock"
 _RUN = "run.json"
+# The folder of a first part of the training, a run of its own.
+FIRST_PART = "frozen"
 # What every version wrote down of what `training.fit` was given.
 _ALWAYS = ("settings", "seed", "epochs", "model")
 
@@ -50,18 +52,25 @@ def open_run(run_dir: Path, run: Json) -> Iterator[pathlib.Path]:
     """
     folder = pathlib.Path(run_dir)
     run = _as_json(run)
-    strangers = _entries(folder) - {_LOCK} if not (folder / _RUN).exists() else ()
-    if strangers:
-        raise ValueError(
-            f"{folder} is not empty and is no run: it has no {_RUN}, but "
-            f"{sorted(strangers)[:3]}. Choose a new or empty folder as run_dir"
-        )
+    check_folder(folder)
     with hold(folder):
         if (folder / _RUN).exists():
             _check_same(folder, run)
         else:
             files.write_json(folder / _RUN, {**run, "versions": _versions()})
         yield folder
+
+
+def check_folder(folder: pathlib.Path) -> None:
+    """Raises a ValueError if a folder holds files that are no run."""
+    if (folder / _RUN).exists():
+        return
+    strangers = _entries(folder) - {_LOCK, FIRST_PART}
+    if strangers:
+        raise ValueError(
+            f"{folder} is not empty and is no run: it has no {_RUN}, but "
+            f"{sorted(strangers)[:3]}. Choose a new or empty folder as run_dir"
+        )
 
 
 @contextlib.contextmanager
@@ -146,6 +155,7 @@ def _remove_leftovers(folder: pathlib.Path) -> None:
         ".report.html.*",
         "checkpoints/.*",
         "detectors/.*",
+        "features/.*",
         "figures/.*",
         "logs/*/.*",
         "samples/.*",

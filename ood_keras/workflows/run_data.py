@@ -11,12 +11,15 @@ from ood_keras.training import recipes
 from ood_keras.types import Dataset, Json, Path
 from ood_keras.workflows import run_record
 
-# Enough exposure images to judge a checkpoint by; more would only cost time.
-_MAX_VALIDATION_UNKNOWN = 5000
+# Exposure images to judge a checkpoint by, of all sources together: twice the known
+# ones, within these bounds. Earlier versions took the most, whatever the data.
+_FEWEST_OUTLIERS, MOST_OUTLIERS = 500, 5000
 _SYNTHETIC = "synthetic"
 # Synthetic outliers hold white noise of the same distributions.
 _NOISE = ("uniform_noise", "gaussian_noise")
 KNOWN_IMAGES = "known_images.npz"
+# The setting of a run that says how many outliers judge, where they are fewer.
+NUM_OUTLIERS = "validation_outliers"
 # Known images on which an export tries what its threshold promises.
 NUM_TRIED = 64
 
@@ -85,10 +88,13 @@ def load_run_data(
             f"but {settings['known']} has {list(known_source.class_names)[:20]}: one "
             "of them was changed. Put it back as it was, or train again"
         )
-    judge_sources = load_unknown(judges, known_source, data_dir, settings["seed"])
+    num_outliers = settings.get(NUM_OUTLIERS, MOST_OUTLIERS)
+    judge_sources = load_unknown(
+        judges, known_source, data_dir, settings["seed"], num_outliers
+    )
     test_sources = load_unknown(unknown, known_source, data_dir)
     known_validation, unknown_validation = take_validation(
-        known_source, judge_sources, settings["data"]
+        known_source, judge_sources, num_outliers, settings["data"]
     )
     unknown_train = load_shown(settings, known_source, data_dir)
     used = set(find_seen(unknown, [settings["known"], *exposed, *judges]))
@@ -152,11 +158,12 @@ def load_unknown(
     known_source: pipelines.Source,
     data_dir: Path | None,
     seed: int = 0,
+    num_outliers: int = MOST_OUTLIERS,
 ) -> list[pipelines.Source]:
     """Returns the unknown sources, with image shape and background of the known one.
 
     `seed` decides those that are made and not read; test images never depend on the
-    seed of a run.
+    seed of a run. Where fewer than the most outliers judge, `synthetic` makes no more.
     """
     return [
         pipelines.load(
@@ -166,9 +173,19 @@ def load_unknown(
             known=known_source,
             seed=seed,
             background=known_source.background,
+            **(
+                {"count": num_outliers}
+                if spec == _SYNTHETIC and num_outliers < MOST_OUTLIERS
+                else {}
+            ),
         )
         for spec in specs
     ]
+
+
+def count_outliers(known_validation: pipelines.Split) -> int:
+    """How many unknown validation images judge beside these known ones."""
+    return min(MOST_OUTLIERS, max(_FEWEST_OUTLIERS, 2 * len(known_validation)))
 
 
 def find_seen(specs: Iterable[str], exposed: Sequence[str]) -> list[str]:
@@ -222,6 +239,9 @@ def draw_exposure(
     Validation images are those of `sources`, whatever number of training images a
     recipe makes.
     """
+    synthetic = recipe.synthetic_images
+    if synthetic is None:
+        synthetic = len(known_source.train)
     total = recipe.unknown_images
     if total is None:
         total = round(len(known_source.train) / known_source.num_classes)
@@ -230,7 +250,7 @@ def draw_exposure(
     for source in sources:
         if source.name == _SYNTHETIC:
             made = pipelines.load(
-                _SYNTHETIC, known=known_source, seed=seed, count=recipe.synthetic_images
+                _SYNTHETIC, known=known_source, seed=seed, count=synthetic
             )
             splits.append(made.train)
         else:
@@ -242,6 +262,7 @@ def draw_exposure(
 def take_validation(
     known_source: pipelines.Source,
     unknown_sources: Sequence[pipelines.Source],
+    num_outliers: int = MOST_OUTLIERS,
     recorded: Json | None = None,
 ) -> tuple[pipelines.Split, list[pipelines.Split]]:
     """Returns the known validation split and those of the exposure sources.
@@ -249,10 +270,11 @@ def take_validation(
     Args:
         known_source: The known source.
         unknown_sources: Those whose images judge.
+        num_outliers: How many images judge, of all of these together.
         recorded: The fingerprints of a run: a source that was used there gives the same
             images again, however many sources there were.
     """
-    share = _MAX_VALIDATION_UNKNOWN // max(1, len(unknown_sources))
+    share = max(1, num_outliers // max(1, len(unknown_sources)))
     taken = []
     for source in unknown_sources:
         split = source.validation

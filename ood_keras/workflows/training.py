@@ -1,9 +1,13 @@
 """Trains a recipe into a run directory, or resumes it there."""
 
 import dataclasses
+import hashlib
 import json
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
 
 from ood_keras import pipelines, training
 from ood_keras.evaluation import renderings
@@ -11,6 +15,9 @@ from ood_keras.image_files import BACKGROUND
 from ood_keras.training import recipes, run_directory
 from ood_keras.types import Dataset, ImageShape, Json, Path
 from ood_keras.workflows.run_data import (
+    MOST_OUTLIERS,
+    NUM_OUTLIERS,
+    count_outliers,
     draw_exposure,
     fingerprint,
     load_unknown,
@@ -29,6 +36,9 @@ def train(
     image_shape: ImageShape | None = None,
     background: int | str | None = BACKGROUND,
     overrides: Iterable[str] = (),
+    backbone: str | None = None,
+    backbone_weights: Path | None = None,
+    class_weight: Mapping[str, float] | Literal["balanced"] | None = None,
     seed: int = 0,
 ) -> list[Json]:
     """Trains a recipe into `run_dir`, or resumes it there.
@@ -39,14 +49,22 @@ def train(
             loss learns from known images alone.
         run_dir: The folder of the run.
         recipe: Name of a recipe, or a `recipes.Recipe`; `None` is that of the run that
-            is resumed, or for a new one "robust" for drawings and "robust_wide" for
-            other pictures, see `evaluation.renderings.kind_of`.
+            is resumed, or for a new one "photos" with a backbone, and else "robust"
+            for drawings and "robust_wide" for other pictures, see
+            `evaluation.renderings.kind_of`.
         data_dir: The folder of the data sets.
         image_shape: `(height, width, channels)` to convert all images to; default: the
             known source's own.
         background: What transparent pixels of picture files are laid on, see
             `pipelines.load`; evaluation and export keep to it.
         overrides: `field=value` strings that change the recipe.
+        backbone: A network of `keras.applications` to begin with, such as "MobileNetV2"
+            or "MobileNetV2:alpha=0.35"; `None` is what the recipe says.
+        backbone_weights: Its weights: "imagenet", a file (see `models.transfer`) or
+            "none" for random ones; `None` is what the recipe says.
+        class_weight: Weights of known classes in the loss, by name; "balanced" weighs
+            all classes alike, however many images they have. Those that are not named
+            weigh 1, as unknown images do.
         seed: Decides everything.
 
     Returns:
@@ -56,13 +74,28 @@ def train(
         ValueError: nothing to train with, leaking splits, an unknown recipe or field.
     """
     changes = parse_overrides(overrides)
+    for field, value in (
+        ("backbone", backbone),
+        ("backbone_weights", backbone_weights and str(backbone_weights)),
+    ):
+        if value is None:
+            continue
+        if field in changes:
+            raise ValueError(
+                f"--{field} and --override={field} say the same; give one of them"
+            )
+        changes[field] = None if value == "none" else value
     is_chosen_by_data = False
     if recipe is None:
         recipe = _read_recorded_recipe(run_dir)
         is_chosen_by_data = recipe is None
+        if is_chosen_by_data and changes.get("backbone"):
+            recipe, is_chosen_by_data = _WITH_BACKBONE, False
         recipe = recipe or _FOR_DRAWINGS
     if not isinstance(recipe, recipes.Recipe):
         recipe = recipes.get(recipe, **changes)
+    elif backbone or backbone_weights:
+        recipe = dataclasses.replace(recipe, **changes)
     objective = recipe.objective
     outputs = objective.outputs
     if objective.shows_unknown and not unknown:
@@ -93,13 +126,16 @@ def train(
             "chooses another.",
             flush=True,
         )
-    unknown_sources = load_unknown(unknown, known_source, data_dir, seed)
+    num_outliers = _read_recorded_outliers(
+        run_dir, count_outliers(known_source.validation)
+    )
+    unknown_sources = load_unknown(unknown, known_source, data_dir, seed, num_outliers)
     num_classes = known_source.num_classes
     known_train = known_source.train
     pipelines.check_known(known_train)
     unknown_train = draw_exposure(recipe, unknown_sources, known_source, seed)
     known_validation, unknown_validation = take_validation(
-        known_source, unknown_sources
+        known_source, unknown_sources, num_outliers
     )
     pipelines.check_roles(
         known={"train": known_train, "validation": known_validation},
@@ -113,22 +149,18 @@ def train(
         seed=seed,
         unknown_per_epoch=recipe.unknown_per_epoch if unknown_train else None,
         augment=recipe.augment,
+        class_weight=_index_classes(class_weight, known_source.class_names),
     )
     judging = render_validation(recipe, known_validation, unknown_validation)
     model = objective.build_model(known_source.image_shape, num_classes)
-    objective.compile(model, num_classes, data.steps_per_epoch)
-    return training.fit(
-        model,
-        data if len(outputs) == 1 else _LabelsForEach(data, outputs),
-        epochs=recipe.epochs,
-        run_dir=run_dir,
-        validation=objective.build_validation(
+    options: dict[str, Any] = {
+        "run_dir": run_dir,
+        "validation": objective.build_validation(
             model, judging["known"], judging["unknown"]
         ),
-        num_classes=num_classes,
-        seed=seed,
-        score=objective.score,
-        settings={
+        "num_classes": num_classes,
+        "seed": seed,
+        "settings": {
             "known": known,
             "unknown": list(unknown),
             "data_dir": _read_recorded_data_dir(run_dir, data_dir),
@@ -139,22 +171,82 @@ def train(
             "data": fingerprint(
                 [known_train, known_validation, *unknown_train, *unknown_validation]
             ),
+            **({NUM_OUTLIERS: num_outliers} if num_outliers < MOST_OUTLIERS else {}),
         },
+    }
+
+    def wrap(data):
+        if recipe.mixup is not None:
+            data = training.RegMixup(data, recipe.mixup, seed)
+        return data if len(outputs) == 1 else _LabelsForEach(data, outputs)
+
+    if recipe.is_pretrained:
+        weights = model.get_layer("backbone").get_weights()
+        options["settings"]["backbone_sha256"] = _digest(weights)
+        return training.fit_transfer(
+            model, data, objective=objective, wrap=wrap, **options
+        )
+    objective.compile(model, num_classes, data.steps_per_epoch)
+    return training.fit(
+        model, wrap(data), epochs=recipe.epochs, score=objective.score, **options
     )
 
 
-_FOR_DRAWINGS, _FOR_PHOTOS = "robust", "robust_wide"
+_FOR_DRAWINGS, _FOR_PHOTOS, _WITH_BACKBONE = "robust", "robust_wide", "photos"
+
+
+def _read_recorded(run_dir: Path) -> Json | None:
+    """The settings of a run that is resumed, or `None`."""
+    run_dir = pathlib.Path(run_dir)
+    # The first part of a training is a run of its own.
+    for folder in (run_dir, run_dir / run_directory.FIRST_PART):
+        if (folder / "run.json").is_file():
+            settings = run_directory.read(folder).get("settings")
+            return settings if isinstance(settings, dict) else {}
+    return None
 
 
 def _read_recorded_recipe(run_dir: Path) -> str | None:
     """The name of the recipe of a run that is resumed, or `None`."""
-    path = pathlib.Path(run_dir) / "run.json"
-    if not path.is_file():
-        return None
-    settings = run_directory.read(run_dir).get("settings")
-    recipe = settings.get("recipe") if isinstance(settings, dict) else None
+    recipe = (_read_recorded(run_dir) or {}).get("recipe")
     name = recipe.get("name") if isinstance(recipe, dict) else None
     return name if name in recipes.names() else None
+
+
+def _read_recorded_outliers(run_dir: Path, num_outliers: int) -> int:
+    """How many outliers judge: as in the run that is resumed, if there is one."""
+    settings = _read_recorded(run_dir)
+    return (
+        num_outliers if settings is None else settings.get(NUM_OUTLIERS, MOST_OUTLIERS)
+    )
+
+
+def _index_classes(
+    class_weight: Mapping[str, float] | Literal["balanced"] | None,
+    class_names: Sequence[str],
+) -> dict[int, float] | Literal["balanced"] | None:
+    """Returns weights by label for weights by the name of the class."""
+    if class_weight is None or class_weight == "balanced":
+        return class_weight
+    if not isinstance(class_weight, Mapping):
+        raise TypeError(
+            '`class_weight` must be "balanced" or a dict {class name: weight}. '
+            f"Received: {class_weight!r}"
+        )
+    strangers = sorted(set(class_weight) - set(class_names))
+    if strangers:
+        raise ValueError(
+            f"there is no known class {strangers} to weigh; the classes are: "
+            f"{', '.join(class_names)}"
+        )
+    return {class_names.index(name): weight for name, weight in class_weight.items()}
+
+
+def _digest(weights: Iterable[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for weight in weights:
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
 
 
 # A recipe with changes keeps its name.
@@ -201,9 +293,9 @@ def _read_recorded_data_dir(run_dir: Path, data_dir: Path | None) -> str | None:
 
     The same data may lie elsewhere by then: the fingerprints tell whether it is.
     """
-    if (pathlib.Path(run_dir) / "run.json").is_file():
-        settings = run_directory.read(run_dir).get("settings")
-        return settings.get("data_dir") if isinstance(settings, dict) else None
+    settings = _read_recorded(run_dir)
+    if settings is not None:
+        return settings.get("data_dir")
     return None if data_dir is None else str(data_dir)
 
 
@@ -214,12 +306,8 @@ def _read_recorded_background(
 
     `None` where an earlier version began it, which dropped alpha.
     """
-    path = pathlib.Path(run_dir) / "run.json"
-    if path.is_file():
-        settings = json.loads(path.read_text()).get("settings", {})
-        if "background" not in settings:
-            return None
-    return background
+    settings = _read_recorded(run_dir)
+    return None if settings is not None and "background" not in settings else background
 
 
 def _background_setting(source: pipelines.Source) -> Json:
@@ -230,7 +318,7 @@ def _background_setting(source: pipelines.Source) -> Json:
 class _LabelsForEach:
     """Data of a model whose every output has a loss on the same labels."""
 
-    def __init__(self, data: pipelines.Interleave, outputs: Sequence[str]) -> None:
+    def __init__(self, data: Any, outputs: Sequence[str]) -> None:
         self._data, self._outputs = data, outputs
         self.steps_per_epoch = data.steps_per_epoch
 
@@ -238,7 +326,7 @@ class _LabelsForEach:
         return self._data.get_config()
 
     def epoch(self, index: int, start_step: int = 0) -> Dataset:
-        def each(images, labels):
-            return images, dict.fromkeys(self._outputs, labels)
+        def each(images, *targets):
+            return images, *(dict.fromkeys(self._outputs, part) for part in targets)
 
         return self._data.epoch(index, start_step).map(each)

@@ -474,7 +474,7 @@ LABELS = np.array([0, 1, 2, 0])
     ("arguments", "error", "message"),
     [
         ({"model": keras.Sequential()}, TypeError, "call model.compile first"),
-        ({"data": [1]}, TypeError, "steps_per_epoch"),
+        ({"data": [1]}, TypeError, "training data must be a split.*a list, "),
         ({"data": Shorter()}, ValueError, r"must have the 8 batches.*Received: 7"),
         ({"data": Diverging()}, ValueError, "diverged: the loss is nan in epoch 1"),
         ({"epochs": 0}, ValueError, "integer >= 1"),

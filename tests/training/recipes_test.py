@@ -32,7 +32,10 @@ def test_overrides_replace_fields_only():
 def test_a_recorded_recipe_is_the_same_again(name):
     recipe = recipes.get(name, unknown_images=20.0)
     recorded = json.dumps(recipe.to_json())
-    assert ("validation_augment" in recorded) == name.startswith("robust")
+    rendered = name.startswith(("robust", "photos"))
+    assert ("validation_augment" in recorded) == rendered
+    # Runs of earlier versions, which had no such field, can be resumed.
+    assert ("backbone" in recorded) == (name == "photos")
     assert '"unknown_images": 20,' in recorded
     assert recipes.Recipe(**json.loads(recorded)) == recipe
 
@@ -78,6 +81,19 @@ def test_block_decides_the_network(block, layer):
     assert blocks == ({layer} if layer else set())
 
 
+def test_recipes_for_photographs_build_their_networks():
+    model = recipes.get("photos_scratch", filters=[4, 6], hidden_size=8).objective
+    network = model.build_model((32, 32, 3), num_classes=3)
+    assert network.name == "residual" and network.output_shape == (None, 4)
+    recipe = recipes.get(
+        "photos", backbone="MobileNet:alpha=0.25", backbone_weights=None, filters=[4, 6]
+    )
+    assert not recipe.is_pretrained and recipes.get("photos").is_pretrained
+    network = recipe.objective.build_model((32, 32, 3), num_classes=3)
+    assert network.get_layer("projected").output.shape == (None, 1, 1, 6)
+    assert network.get_layer("backbone").trainable
+
+
 def test_loss_takes_the_recipe_s_numbers():
     loss = recipes.get("fast", beta=0.3, gamma=0.5).objective.build_loss(num_classes=3)
     config = loss.get_config()
@@ -105,6 +121,12 @@ VARIANTS = {
         "objectosphere_weight": 1e-4,
     },
     "unknown_weight": {"unknown_weight": 1.0},
+    "all_around_the_loss": {
+        "logit_temperature": 0.1,
+        "feature_temperature": 0.2,
+        "label_smoothing": 0.1,
+    },
+    "around_cross_entropy": {"loss": "cross_entropy", "label_smoothing": 0.1},
     "outlier_exposure_weight": {"loss": "outlier_exposure", "unknown_weight": 5.0},
 }
 
@@ -194,6 +216,22 @@ def test_likelihood_ratio_has_no_classifier():
                 ("confidence_weight", None),
             ]
         ),
+        ({"mixup": 0}, "`mixup`"),
+        ({"label_smoothing": 1}, "`label_smoothing`"),
+        ({"backbone": "MobileNet", "mixup": 10}, "a frozen backbone is shown none"),
+        ({"loss": "confident_classifier", "logit_temperature": 0.1}, "of its own"),
+        ({"network": "resnet"}, "'residual'"),
+        ({"fine_tune_epochs": 2}, "needs a backbone with pretrained weights"),
+        (
+            {"backbone": "MobileNet", "fine_tune_epochs": 11},
+            r"0 to the 10 `epochs`.*=11",
+        ),
+        (
+            {"backbone": "MobileNet", "backbone_weights": None, "fine_tune_epochs": 1},
+            "backbone_weights=None",
+        ),
+        ({"backbone": "MobileNet", "feature_renderings": 0}, "`feature_renderings`"),
+        ({"backbone": "MobileNet", "loss": "confident_classifier"}, "no backbone"),
         ({"filters": "8,8"}, r"filters=\[8,8\].*filters='8,8'"),
         ({"filters": 8}, r"filters=\[8,8\].*filters=8"),
     ],
