@@ -26,6 +26,8 @@ def summarise(report: "Report", method_of: dict[str, str]) -> Json:
         "accuracy"}, "accepted", "accuracy", "auroc"}}}`; all but the first as in the
         "summary" of `UnderRenderings.at`.
     """
+    if report.under_renderings is None:
+        raise ValueError("expected the report of a run that measured renderings")
     measured = report.under_renderings.at(_choose_thresholds(report))["detectors"]
     return {
         "target_acceptance": TARGET_ACCEPTANCE,

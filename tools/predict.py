@@ -186,7 +186,7 @@ def _predict_in_shards(positional: list[str], options: dict[str, Any]) -> None:
         _MODEL.value,
         positional,
         _OUTPUT.value,
-        num_shards=_SHARDS.value,
+        num_shards=_SHARDS.value or 1,
         num_workers=_WORKERS.value,
         engine=_ENGINE.value or "local",
         probabilities=_PROBABILITIES.value,

@@ -2,6 +2,7 @@
 
 from ood_keras.calibration import registry
 from ood_keras.calibration.conformal import smallest_num_images
+from ood_keras.calibration.order_statistic import check_known
 from ood_keras.calibration.threshold import Threshold
 from ood_keras.metrics.score_sketch import ScoreSketch
 from ood_keras.types import Scores
@@ -39,8 +40,7 @@ def choose(
     ('conformal', 'quantile')
     """
     if method is None:
-        is_sketch = isinstance(known_scores, ScoreSketch)
-        number = known_scores.num_known if is_sketch else len(known_scores)
+        _, number = check_known(known_scores)
         enough = number >= smallest_num_images(target_acceptance)
         method = "conformal" if enough else "quantile"
     return registry.get(method, of_known_scores=True)(known_scores, target_acceptance)

@@ -213,8 +213,10 @@ class Detector:
                 f"{collected.detector!r} with {collected.config} did"
             )
         network = self._open(model, validation, None, learns=False)
-        self._prepare_inner(network, self._given_num_classes)
-        self._prepare(network, self._given_num_classes)
+        # `collect` had it, and the arguments are the same.
+        num_classes: Any = self._given_num_classes
+        self._prepare_inner(network, num_classes)
+        self._prepare(network, num_classes)
         self._learn_all(network, collected.statistics, validation)
         self._begin(network)
         return self

@@ -94,13 +94,13 @@ def plan(
         )
     batch_scoring.import_pyarrow()
     predictor = loading.load(model)
-    paths = [os.path.abspath(path) for path in inputs.as_texts(paths)]
+    absolute = [os.path.abspath(path) for path in inputs.as_texts(paths)]
     options: Json = {"feature": feature, "raw_records": raw_records}
-    batch_scoring.check_first(predictor, paths, threshold, options)
+    batch_scoring.check_first(predictor, absolute, threshold, options)
     digest = predictor.manifest["manifest_sha256"]
     settings = {
         "model_sha256": digest,
-        "paths": paths,
+        "paths": absolute,
         "num_shards": num_shards,
         "options": {
             "threshold": batch_scoring.as_json(threshold, predictor.operating_points),

@@ -9,11 +9,11 @@ import functools
 import itertools
 import struct
 from collections.abc import Iterator
-from typing import IO
 
 import numpy as np
 
 from ood_keras import file_content
+from ood_keras.types import Stream
 
 _BLOCK = 4096
 _BYTES_FIELD = 2  # Protocol buffers' wire type of a field with a length.
@@ -29,7 +29,7 @@ def begins(head: bytes) -> bool:
 
 
 def read(
-    file: IO[bytes], path: object, *, start: int = 0, max_bytes: int
+    file: Stream, path: object, *, start: int = 0, max_bytes: int
 ) -> Iterator[bytes]:
     """Yields the records of a TFRecord file from number `start` on, as `bytes`.
 
@@ -52,7 +52,7 @@ def read(
         yield content
 
 
-def walk(file: IO[bytes], path: object, *, max_bytes: int) -> Iterator[int]:
+def walk(file: Stream, path: object, *, max_bytes: int) -> Iterator[int]:
     """Yields how many bytes each record of a TFRecord file has.
 
     Whoever asks for the next one has moved the file past the record and the four bytes

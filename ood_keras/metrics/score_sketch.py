@@ -139,7 +139,7 @@ class ScoreSketch:
                 "or is infinite, so no threshold can stand above it. Divide the scores "
                 "by a constant, or find out why images score infinite"
             )
-        empty = ~self.counts.any(axis=0)[places + 1]
+        empty = ~np.any(self.counts[:, places + 1], axis=0)
         return np.where(empty, _middle(places + 1), _upper_end(places))
 
     def evaluate(self) -> dict[str, float]:

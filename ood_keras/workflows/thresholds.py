@@ -142,11 +142,10 @@ class ThresholdRequest:
         target = calibration.TARGET_ACCEPTANCE if target is None else target
         if unknown_scores is not None and not len(unknown_scores):
             unknown_scores = None
-        is_sketch = isinstance(known_scores, ScoreSketch)
         # A sketch has them with it, if it has any.
-        with_it = (
-            {"unknown_scores"} if is_sketch and known_scores.num_unknown else set()
-        )
+        with_it: set[str] = set()
+        if isinstance(known_scores, ScoreSketch) and known_scores.num_unknown:
+            with_it = {"unknown_scores"}
         offered: dict[str, Any] = {
             "unknown_scores": unknown_scores,
             "predicted_classes": predicted_classes,
