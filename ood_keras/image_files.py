@@ -145,11 +145,21 @@ def read(content: bytes, background: int | None = BACKGROUND) -> np.ndarray:
         return _read_png(content, background)
     if content.startswith(JPEG):
         return _read_jpeg(content)
-    if not content:
-        raise _damage_error("it is empty")
-    raise Refused(
-        "is no readable picture: neither PNG nor JPEG. Convert it, or remove it"
-    )
+    raise _format_error(content)
+
+
+def check(content: bytes) -> None:
+    """Raises `Refused` if a file's own words say that it is not read.
+
+    All that `read` checks before it decodes: most damage is found, in a small part of
+    the time.
+    """
+    if content.startswith(PNG):
+        _check_rows(_walk_png(content))
+    elif content.startswith(JPEG):
+        _walk_jpeg(content)
+    else:
+        raise _format_error(content)
 
 
 def compose(
@@ -540,6 +550,14 @@ def _by_pillow(open_file, content, load):
     # Pillow's decoders raise many types on broken content; each means the same to us.
     except Exception as error:
         raise _damage_error(f"{type(error).__name__}: {error}") from error
+
+
+def _format_error(content: bytes) -> Refused:
+    if not content:
+        return _damage_error("it is empty")
+    return Refused(
+        "is no readable picture: neither PNG nor JPEG. Convert it, or remove it"
+    )
 
 
 def _damage_error(what: str) -> Refused:

@@ -119,7 +119,7 @@ def train(
     objective.compile(model, num_classes, data.steps_per_epoch)
     return training.fit(
         model,
-        data if len(outputs) == 1 else _LabelsForEach(data, outputs),
+        data if len(outputs) == 1 else LabelsForEach(data, outputs),
         epochs=recipe.epochs,
         run_dir=run_dir,
         validation=objective.build_validation(
@@ -227,7 +227,7 @@ def _background_setting(source: pipelines.Source) -> Json:
     return {} if source.background is None else {"background": source.background}
 
 
-class _LabelsForEach:
+class LabelsForEach:
     """Data of a model whose every output has a loss on the same labels."""
 
     def __init__(self, data: pipelines.Interleave, outputs: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -227,11 +227,7 @@ def from_parts(
             `files` are names of the images, for messages.
         namespace: See `Split`.
     """
-    roles_of: dict[str, tuple[str, ...]] = {part: (part,) for part in readers}
-    if "train" in readers and "validation" not in readers:
-        roles_of["train"] = ("train", "validation")
-    if "all" in readers:
-        roles_of["all"] = ROLES
+    roles_of = {part: roles_of_part(part, readers) for part in readers}
     loaded = {}
 
     def read(part):
@@ -260,7 +256,7 @@ def from_parts(
         if role not in loaded:
             part = next(part for part in readers if role in roles_of[part])
             found = read(part)
-            for part_role, rows in _carve(found[1], roles_of[part]).items():
+            for part_role, rows in carve(found[1], roles_of[part]).items():
                 loaded[part_role] = split(part_role, *found, rows)
         return loaded.pop(role)
 
@@ -282,12 +278,34 @@ def _some(files: Sequence[str], rows: np.ndarray | None) -> tuple[str, ...]:
     return tuple(files if rows is None or not files else (files[row] for row in rows))
 
 
-def _carve(labels: np.ndarray, roles: Sequence[str]) -> dict[str, np.ndarray | None]:
-    """Returns `{role: rows}`; rows `None` means all."""
+def roles_of_part(part: str, parts: Container[str]) -> tuple[Role, ...]:
+    """Returns the splits that a part of a source is carved into, see `from_parts`.
+
+    Args:
+        part: The part.
+        parts: All parts of the source.
+    """
+    if part == "all":
+        return ROLES
+    if part == "train" and "validation" not in parts:
+        return "train", "validation"
+    return (part,)  # type: ignore[return-value]
+
+
+def carve(labels: np.ndarray, roles: Sequence[Role]) -> dict[Role, np.ndarray | None]:
+    """Returns which rows of a part each split gets, `{role: rows}`.
+
+    Args:
+        labels: The label of each row.
+        roles: The splits to carve, see `roles_of_part`.
+
+    Returns:
+        Sorted rows; `None` means all.
+    """
     if len(roles) == 1:
         return {roles[0]: None}
     rest = np.arange(len(labels))
-    carved: dict[str, np.ndarray | None] = {}
+    carved: dict[Role, np.ndarray | None] = {}
     if "test" in roles:
         test = every_nth_of_each_class(labels, 0.2)
         carved["test"] = test

@@ -81,7 +81,7 @@ def load(
         spec=parsed.base,
         argument=argument,
         data_dir=None if data_dir is None else pathlib.Path(data_dir).expanduser(),
-        image_shape=general_forms.shape_before(general, _image_shape(image_shape)),
+        image_shape=general_forms.shape_before(general, check_image_shape(image_shape)),
         seed=seed,
         known=known,
         count=count,
@@ -102,7 +102,7 @@ def load(
         )
     if parsed.classes is None:
         return source
-    chosen = _parse_classes(spec, parsed.classes, source.class_names)
+    chosen = parse_classes(spec, parsed.classes, source.class_names)
     return source.select(chosen, str(spec))
 
 
@@ -179,7 +179,7 @@ def _unknown_spec(spec: str, base_spec: str) -> plugins.UnknownNameError:
     )
 
 
-def _parse_classes(spec, text, class_names):
+def parse_classes(spec, text, class_names):
     """Returns class indices from `"0-4"`, `"0,2,5"` or `"cat,dog"`."""
     folded = [name.casefold() for name in class_names]
     # Of `A` and `a`, each is meant by its own spelling only.
@@ -221,7 +221,8 @@ def _parse_classes(spec, text, class_names):
     return classes
 
 
-def _image_shape(image_shape: Iterable[int] | None) -> ImageShape | None:
+def check_image_shape(image_shape: Iterable[int] | None) -> ImageShape | None:
+    """Returns `(height, width, channels)` as integers, or raises; `None` stays."""
     if image_shape is None:
         return None
     try:

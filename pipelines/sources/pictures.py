@@ -5,6 +5,7 @@ import io
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,20 @@ def decode(
         return _read_other(content, background)
     except image_files.Refused as error:
         raise ValueError(f"{name} {error}") from error
+
+
+def check(content: bytes, name: Path) -> None:
+    """Raises a `ValueError` if a file cannot be read, as far as that is soon told.
+
+    PNG and JPEG files are not decoded, see `image_files.check`; the others are.
+    """
+    if content.startswith((image_files.PNG, image_files.JPEG)) or not content:
+        try:
+            image_files.check(content)
+        except image_files.Refused as error:
+            raise ValueError(f"{name} {error}") from error
+    else:
+        decode(content, name)
 
 
 def _read_other(content: bytes, background: int | None) -> np.ndarray:
@@ -100,10 +115,10 @@ class Zip:
         if not self.names:
             raise ValueError(
                 f"{self.path} holds no pictures ({', '.join(SUFFIXES)})"
-                + (f", but {describe_others(others)}" if others else "")
+                + (f", but {describe_others(count(others))}" if others else "")
             )
         if others:
-            base.warn(f"{self.path}: {describe_others(others)} are left out")
+            base.warn(f"{self.path}: {describe_others(count(others))} are left out")
         for member in members:
             if member.filename in kept:
                 archives.check_size(self.path, member, MAX_BYTES)
@@ -141,7 +156,7 @@ class Zip:
 
 def usable(
     files: Iterable[tuple[str, Callable[[], bytes]]],
-) -> tuple[set[str], collections.Counter]:
+) -> tuple[set[str], dict[str, str]]:
     """Sorts files into the pictures that are read and the others.
 
     A name with one of `SUFFIXES` promises a picture, and it is an error later if it
@@ -151,11 +166,11 @@ def usable(
         files: Pairs of a name and a function that returns its first bytes.
 
     Returns:
-        The names of the pictures, a set; and a `Counter` of the others, by extension
-        and by what they hold.
+        The names of the pictures, a set; and `{name: what it is}` of the others, by
+        extension and by what they hold, such as ".heic (HEIC)".
     """
     kept: set[str] = set()
-    others: collections.Counter[str] = collections.Counter()
+    others: dict[str, str] = {}
     for name, head in files:
         suffix = pathlib.PurePath(name).suffix.lower()
         if suffix in SUFFIXES:
@@ -165,12 +180,17 @@ def usable(
         if found is not None and found.upper() in _FORMATS:
             kept.add(name)
         else:
-            others[f"{suffix or 'without extension'} ({found or 'no picture'})"] += 1
+            others[name] = f"{suffix or 'without extension'} ({found or 'no picture'})"
     return kept, others
 
 
+def count(others: Mapping[Any, str]) -> dict[str, int]:
+    """Returns how many there are of each kind of what `usable` leaves out."""
+    return dict(collections.Counter(others.values()))
+
+
 def describe_others(others: Mapping[str, int]) -> str:
-    """What `usable` counts, as text; to be put before "are left out".
+    """What `count` returns, as text; to be put before "are left out".
 
     >>> describe_others({".heic (HEIC)": 5, ".txt (no picture)": 1})
     '6 files (5 .heic (HEIC), 1 .txt (no picture))'
