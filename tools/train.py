@@ -71,6 +71,15 @@ _OVERRIDE = flags.DEFINE_multi_string(
     "augment=none.",
     flag_values=_FLAGS,
 )
+_SKIP_BAD = flags.DEFINE_bool(
+    "skip_bad",
+    False,
+    "Of folders of pictures, leave out files that would spoil the result, and count "
+    "them in run.json and the report: those that cannot be read, and copies of one "
+    "picture under several labels, in several splits, or known and unknown. Without "
+    "it, training stops at them and names them all. See ood-data.",
+    flag_values=_FLAGS,
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Decides everything.", flag_values=_FLAGS)
 
 
@@ -87,6 +96,7 @@ def _train(positional: list[str]) -> None:
         recipe=_RECIPE.value,
         overrides=_OVERRIDE.value,
         seed=_SEED.value,
+        skip_bad=_SKIP_BAD.value,
     )
     print(
         f"\nDone. Next:\n  ood-evaluate{app.repeat_plugins(_FLAGS)} "

@@ -73,11 +73,13 @@ def load_run_data(
             "--validation_unknown; their test images count as not seen in training"
         )
     data_dir = data_dir or settings["data_dir"]
+    left_out = settings.get("left_out", {})
     known_source = pipelines.load(
         settings["known"],
         data_dir=data_dir,
         image_shape=settings["image_shape"],
         background=settings.get("background"),
+        leave_out=left_out.get(settings["known"], ()),
     )
     if list(known_source.class_names) != settings["class_names"]:
         raise ValueError(
@@ -85,8 +87,10 @@ def load_run_data(
             f"but {settings['known']} has {list(known_source.class_names)[:20]}: one "
             "of them was changed. Put it back as it was, or train again"
         )
-    judge_sources = load_unknown(judges, known_source, data_dir, settings["seed"])
-    test_sources = load_unknown(unknown, known_source, data_dir)
+    judge_sources = load_unknown(
+        judges, known_source, data_dir, settings["seed"], left_out
+    )
+    test_sources = load_unknown(unknown, known_source, data_dir, left_out=left_out)
     known_validation, unknown_validation = take_validation(
         known_source, judge_sources, settings["data"]
     )
@@ -142,7 +146,9 @@ def load_shown(
         data_dir: The folder of the data sets.
     """
     real = [spec for spec in settings["unknown"] if spec != _SYNTHETIC]
-    sources = load_unknown(real, known_source, data_dir, settings["seed"])
+    sources = load_unknown(
+        real, known_source, data_dir, settings["seed"], settings.get("left_out")
+    )
     recipe = recipes.Recipe(**settings["recipe"])
     return draw_exposure(recipe, sources, known_source, settings["seed"])
 
@@ -152,11 +158,12 @@ def load_unknown(
     known_source: pipelines.Source,
     data_dir: Path | None,
     seed: int = 0,
+    left_out: Json | None = None,
 ) -> list[pipelines.Source]:
     """Returns the unknown sources, with image shape and background of the known one.
 
     `seed` decides those that are made and not read; test images never depend on the
-    seed of a run.
+    seed of a run. `left_out` is what a run leaves out, `{spec: names of files}`.
     """
     return [
         pipelines.load(
@@ -166,6 +173,7 @@ def load_unknown(
             known=known_source,
             seed=seed,
             background=known_source.background,
+            leave_out=(left_out or {}).get(spec, ()),
         )
         for spec in specs
     ]

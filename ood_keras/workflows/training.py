@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from ood_keras import pipelines, training
 from ood_keras.evaluation import renderings
 from ood_keras.image_files import BACKGROUND
+from ood_keras.names import one_line
 from ood_keras.training import recipes, run_directory
 from ood_keras.types import Dataset, ImageShape, Json, Path
+from ood_keras.workflows.data_check import check_data, count_left_out
 from ood_keras.workflows.run_data import (
     draw_exposure,
     fingerprint,
@@ -30,6 +32,7 @@ def train(
     background: int | str | None = BACKGROUND,
     overrides: Iterable[str] = (),
     seed: int = 0,
+    skip_bad: bool = False,
 ) -> list[Json]:
     """Trains a recipe into `run_dir`, or resumes it there.
 
@@ -48,6 +51,9 @@ def train(
             `pipelines.load`; evaluation and export keep to it.
         overrides: `field=value` strings that change the recipe.
         seed: Decides everything.
+        skip_bad: Whether to leave out files that would spoil the result, see
+            `data_check.check_data`, and to list them in `run.json` and in the report,
+            in place of stopping at them.
 
     Returns:
         The history that `training.fit` returns.
@@ -77,11 +83,21 @@ def train(
             f"unknown source. Received: {', '.join(unknown)}"
         )
     training.set_seed(seed)
+    background = _read_recorded_background(run_dir, background)
+    left_out = _read_recorded_left_out(run_dir)
+    if left_out is None:
+        left_out = check_data(known, unknown, background=background, skip_bad=skip_bad)
+        if left_out:
+            print(f"Left out: {count_left_out(left_out)}.", flush=True)
+            for spec, reasons in left_out.items():
+                for name, reason in reasons.items():
+                    print(f"  {spec}: {one_line(name)} {one_line(reason)}", flush=True)
     known_source = pipelines.load(
         known,
         data_dir=data_dir,
         image_shape=image_shape,
-        background=_read_recorded_background(run_dir, background),
+        background=background,
+        leave_out=left_out.get(known, ()),
     )
     if is_chosen_by_data:
         kind = renderings.kind_of(known_source.train.images[:1000])
@@ -93,7 +109,7 @@ def train(
             "chooses another.",
             flush=True,
         )
-    unknown_sources = load_unknown(unknown, known_source, data_dir, seed)
+    unknown_sources = load_unknown(unknown, known_source, data_dir, seed, left_out)
     num_classes = known_source.num_classes
     known_train = known_source.train
     pipelines.check_known(known_train)
@@ -134,6 +150,7 @@ def train(
             "data_dir": _read_recorded_data_dir(run_dir, data_dir),
             "image_shape": list(known_source.image_shape),
             **_background_setting(known_source),
+            **({"left_out": left_out} if left_out else {}),
             "class_names": list(known_source.class_names),
             "recipe": recipe.to_json(),
             "data": fingerprint(
@@ -220,6 +237,14 @@ def _read_recorded_background(
         if "background" not in settings:
             return None
     return background
+
+
+def _read_recorded_left_out(run_dir: Path) -> Json | None:
+    """Returns what a run that is resumed leaves out; `None` for a new run."""
+    if not (pathlib.Path(run_dir) / "run.json").is_file():
+        return None
+    settings = run_directory.read(run_dir).get("settings")
+    return settings.get("left_out", {}) if isinstance(settings, dict) else {}
 
 
 def _background_setting(source: pipelines.Source) -> Json:

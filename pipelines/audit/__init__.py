@@ -1,5 +1,6 @@
 """What is wrong with pictures, before anything is trained on them."""
 
+from ood_keras.pipelines.audit import leave_out
 from ood_keras.pipelines.audit.collection import (
     AuditedSource,
     Collection,
@@ -16,6 +17,7 @@ __all__ = [
     "counts",
     "find",
     "gather",
+    "leave_out",
     "sizes",
     "spoils",
 ]

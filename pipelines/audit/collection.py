@@ -116,6 +116,7 @@ def gather(
     data_dir: Path | None = None,
     background: int | None = image_files.BACKGROUND,
     decode: bool = True,
+    only_folders: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Collection:
     """Reads all pictures of some sources, and goes on where one cannot be read.
@@ -125,9 +126,10 @@ def gather(
         unknown: Specs of unknown sources.
         data_dir: The folder of the data sets.
         background: What transparent pixels are laid on, see `pipelines.load`.
-        decode: Whether to decode the pictures. Otherwise only files of `folder:`
-            sources are looked at, as far as their bytes tell without decoding: that
-            finds what is empty, truncated or no picture, and equal files.
+        decode: Whether to decode the pictures. Otherwise files are looked at as far as
+            their bytes tell: that finds what is empty, truncated or no picture, and
+            equal files.
+        only_folders: Whether to pass over all but `folder:` sources.
         progress: Called with how many of how many files are read.
 
     Returns:
@@ -145,10 +147,10 @@ def gather(
     for spec, kind in kinds:
         if spec.startswith("folder:"):
             source, some = _list_folder(len(sources), spec, kind)
-        elif decode:
-            source, some = _list_arrays(len(sources), spec, kind, data_dir, background)
-        else:
+        elif only_folders:
             continue
+        else:
+            source, some = _list_arrays(len(sources), spec, kind, data_dir, background)
         sources.append(source)
         pictures_of.append(some)
     # Of a choice of classes the others are dealt out too, but not looked at.

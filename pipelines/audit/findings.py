@@ -51,10 +51,14 @@ class Finding:
     lines: tuple[str, ...] = ()
 
 
-def find(collection: Collection) -> list[Finding]:
+def find(collection: Collection, *, quick: bool = False) -> list[Finding]:
     """Returns all that is wrong with a collection, the worst first.
 
     What needs pixels is looked for if they were decoded, see `collection.gather`.
+
+    Args:
+        collection: The pictures.
+        quick: Whether to look only for what may spoil a result.
     """
     finders: list[Callable[[Collection], Iterator[Finding]]] = [
         _unreadable,
@@ -65,7 +69,7 @@ def find(collection: Collection) -> list[Finding]:
         _small_splits,
         _imbalance,
     ]
-    if collection.codes is not None:
+    if collection.codes is not None and not quick:
         finders += [_near_copies, _blank, _shapes, _suspect_labels, _odd_ones]
     found = [finding for finder in finders for finding in finder(collection)]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))

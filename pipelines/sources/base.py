@@ -55,6 +55,7 @@ class Request:
         known: `Source` or `Split` that `synthetic` starts from, or `None`.
         count: Images per split for sources that are made, or `None`.
         background: Grey level that transparent pixels are laid on; `None` drops alpha.
+        leave_out: Names of files, within the folder of the source, to leave out.
         forms: Names of those forms to open the source in that it was registered with.
     """
 
@@ -66,6 +67,7 @@ class Request:
     known: "Source | Split | None" = None
     count: int | None = None
     background: int | None = BACKGROUND
+    leave_out: frozenset[str] = frozenset()
     forms: tuple[str, ...] = ()
 
 

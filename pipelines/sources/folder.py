@@ -17,7 +17,8 @@ def open_path(request: base.Request) -> base.Source:
     sub-folders are called train, validation and test (or some of these, or as
     `base.role_of` knows them: Training, val, ...), each of them is such a folder and
     becomes that split; else the images are dealt out 60 : 20 : 20. Files that are no
-    pictures are left out with a `DataWarning` that counts them.
+    pictures are left out with a `DataWarning` that counts them. All pictures that
+    cannot be read are named in one error.
     """
     found = layout.read(find(request))
     if found.left_out:
@@ -27,13 +28,13 @@ def open_path(request: base.Request) -> base.Source:
 
     def reader(part):
         def read():
-            files = [file for file, _ in found.pictures[part]]
-            labels = [indices.get(name, UNKNOWN) for _, name in found.pictures[part]]
-            decoded = (
-                pictures.decode(file.read_bytes(), file, request.background)
-                for file in files
-            )
-            images = pictures.stack(decoded, files, request.image_shape)
+            kept = [
+                (file, UNKNOWN if name is None else indices[name])
+                for file, name in found.pictures[part]
+                if found.name(file) not in request.leave_out
+            ]
+            files, labels = [file for file, _ in kept], [label for _, label in kept]
+            images = pictures.read_all(files, request.background, request.image_shape)
             names = [f"{file.parent.name}/{file.name}" for file in files]
             return images, np.array(labels, np.int32), names
 

@@ -27,6 +27,7 @@ def load(
     known: Source | Split | None = None,
     count: int | None = None,
     background: int | str | None = BACKGROUND,
+    leave_out: Iterable[str] = (),
 ) -> Source:
     """Opens a data source by its spec string.
 
@@ -51,6 +52,8 @@ def load(
         background: What transparent pixels of picture files are laid on: "white",
             "black" or a grey level from 0 to 255. `None` drops alpha, as versions
             before this argument did.
+        leave_out: Of a `folder:` source, files to leave out, each by its path within
+            the folder, as "cat/1.png". A name that is no file there says nothing.
 
     Returns:
         `Source` with `.train`, `.validation` and `.test`.
@@ -77,6 +80,12 @@ def load(
             f"Received: count={count} for {spec}; take images of a split with "
             "`take(num_images)`"
         )
+    leave_out = frozenset(leave_out)
+    if leave_out and registered.name != "folder":
+        raise ValueError(
+            f"`leave_out` names files of a folder: source. Received: {len(leave_out)} "
+            f"names for {spec}"
+        )
     request = Request(
         spec=parsed.base,
         argument=argument,
@@ -86,6 +95,7 @@ def load(
         known=known,
         count=count,
         background=None if background is None else check_background(background),
+        leave_out=leave_out,
         forms=tuple(form for form in parsed.forms if form not in general),
     )
     source = registered.open(request)

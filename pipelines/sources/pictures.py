@@ -23,6 +23,7 @@ _MODES = (*_GREY, "P", "PA", "RGB", "RGBA")
 # What a member of a zip may claim before anything of it is unpacked: a small file can
 # say that it holds gigabytes.
 MAX_BYTES = 64 * 2**20
+_NUM_PROBLEMS = 100
 
 
 def decode(
@@ -209,14 +210,14 @@ def _head(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 
 
 def stack(
-    pictures: Iterable[np.ndarray],
+    pictures: Iterable[np.ndarray | None],
     names: Sequence[Path],
     image_shape: ImageShape | None = None,
 ) -> np.ndarray:
     """Returns pictures as one uint8 `(num_images, height, width, channels)` array.
 
     Args:
-        pictures: Iterable of uint8 `(height, width, channels)`.
+        pictures: Iterable of uint8 `(height, width, channels)`; `None` is passed over.
         names: One name per picture, for messages.
         image_shape: Shape to bring each picture to, or `None` to keep the one they
             share.
@@ -237,6 +238,8 @@ def stack(
             waiting.clear()
 
     for picture, name in zip(pictures, names, strict=True):
+        if picture is None:
+            continue
         shape = shape or picture.shape
         if image_shape is None and picture.shape != shape:
             raise ValueError(
@@ -253,6 +256,42 @@ def stack(
     if not images:
         raise ValueError("there are no pictures to stack")
     return np.concatenate(images)
+
+
+def read_all(
+    files: Sequence[pathlib.Path],
+    background: int | None = image_files.BACKGROUND,
+    image_shape: ImageShape | None = None,
+) -> np.ndarray:
+    """Reads files of pictures into one array, as `decode` and `stack` do.
+
+    Raises:
+        ValueError: some cannot be read; it names them all, up to a hundred.
+    """
+    problems: list[str] = []
+
+    def decoded():
+        for file in files:
+            try:
+                yield decode(file.read_bytes(), file, background)
+            except ValueError as error:
+                problems.append(str(error))
+                yield None
+
+    try:
+        images = stack(decoded(), files, image_shape)
+    except ValueError:
+        if not problems:
+            raise
+    if not problems:
+        return images
+    if len(problems) == 1:
+        raise ValueError(problems[0])
+    more = len(problems) - _NUM_PROBLEMS
+    lines = problems[:_NUM_PROBLEMS] + ([f"and {more:,} more"] if more > 0 else [])
+    raise ValueError(
+        f"{len(problems):,} pictures cannot be read:\n  " + "\n  ".join(lines)
+    )
 
 
 def reduce(
