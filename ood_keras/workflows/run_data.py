@@ -79,6 +79,7 @@ def load_run_data(
         data_dir=data_dir,
         image_shape=settings["image_shape"],
         background=settings.get("background"),
+        exif_orientation=settings.get("exif_orientation", False),
         leave_out=left_out.get(settings["known"], ()),
     )
     if list(known_source.class_names) != settings["class_names"]:
@@ -173,6 +174,7 @@ def load_unknown(
             known=known_source,
             seed=seed,
             background=known_source.background,
+            exif_orientation=known_source.exif_orientation,
             leave_out=(left_out or {}).get(spec, ()),
         )
         for spec in specs

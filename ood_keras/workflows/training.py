@@ -84,6 +84,7 @@ def train(
         )
     training.set_seed(seed)
     background = _read_recorded_background(run_dir, background)
+    exif_orientation = _read_recorded_exif_orientation(run_dir)
     left_out = _read_recorded_left_out(run_dir)
     if left_out is None:
         left_out = check_data(known, unknown, background=background, skip_bad=skip_bad)
@@ -97,6 +98,7 @@ def train(
         data_dir=data_dir,
         image_shape=image_shape,
         background=background,
+        exif_orientation=exif_orientation,
         leave_out=left_out.get(known, ()),
     )
     if is_chosen_by_data:
@@ -150,6 +152,7 @@ def train(
             "data_dir": _read_recorded_data_dir(run_dir, data_dir),
             "image_shape": list(known_source.image_shape),
             **_background_setting(known_source),
+            **({"exif_orientation": True} if exif_orientation else {}),
             **({"left_out": left_out} if left_out else {}),
             "class_names": list(known_source.class_names),
             "recipe": recipe.to_json(),
@@ -245,6 +248,14 @@ def _read_recorded_left_out(run_dir: Path) -> Json | None:
         return None
     settings = run_directory.read(run_dir).get("settings")
     return settings.get("left_out", {}) if isinstance(settings, dict) else {}
+
+
+def _read_recorded_exif_orientation(run_dir: Path) -> bool:
+    """Whether to turn JPEG files: not in a run that an earlier version began."""
+    if not (pathlib.Path(run_dir) / "run.json").is_file():
+        return True
+    settings = run_directory.read(run_dir).get("settings")
+    return isinstance(settings, dict) and settings.get("exif_orientation", False)
 
 
 def _background_setting(source: pipelines.Source) -> Json:

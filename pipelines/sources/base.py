@@ -55,6 +55,7 @@ class Request:
         known: `Source` or `Split` that `synthetic` starts from, or `None`.
         count: Images per split for sources that are made, or `None`.
         background: Grey level that transparent pixels are laid on; `None` drops alpha.
+        exif_orientation: Whether JPEG files are turned as their camera's note says.
         leave_out: Names of files, within the folder of the source, to leave out.
         forms: Names of those forms to open the source in that it was registered with.
     """
@@ -67,6 +68,7 @@ class Request:
     known: "Source | Split | None" = None
     count: int | None = None
     background: int | None = BACKGROUND
+    exif_orientation: bool = True
     leave_out: frozenset[str] = frozenset()
     forms: tuple[str, ...] = ()
 
@@ -85,6 +87,7 @@ class Source:
         load_whole: Of a source without parts of its own, which is dealt out to all
             roles: function that returns all images as a test `Split`.
         background: Grey level that transparent pixels were laid on.
+        exif_orientation: Whether JPEG files were turned as their camera's note says.
     """
 
     def __init__(
@@ -96,11 +99,13 @@ class Source:
         load_whole: Callable[[], Split] | None = None,
         *,
         background: int | None = BACKGROUND,
+        exif_orientation: bool = True,
     ) -> None:
         self.name = name
         self.class_names = tuple(class_names)
         self.roles = tuple(roles)
         self.background = background
+        self.exif_orientation = exif_orientation
         self._load_split, self._load_whole = load_split, load_whole
         self._splits: dict[str, Split] = {}
 
@@ -201,6 +206,7 @@ class Source:
             load_split,
             load_whole if self._load_whole else None,
             background=self.background,
+            exif_orientation=self.exif_orientation,
         )
 
     def __repr__(self) -> str:
@@ -273,6 +279,7 @@ def from_parts(
         load_split,
         load_whole if "all" in readers else None,
         background=request.background,
+        exif_orientation=request.exif_orientation,
     )
 
 

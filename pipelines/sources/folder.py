@@ -34,7 +34,12 @@ def open_path(request: base.Request) -> base.Source:
                 if found.name(file) not in request.leave_out
             ]
             files, labels = [file for file, _ in kept], [label for _, label in kept]
-            images = pictures.read_all(files, request.background, request.image_shape)
+            images = pictures.read_all(
+                files,
+                request.background,
+                request.image_shape,
+                exif_orientation=request.exif_orientation,
+            )
             names = [f"{file.parent.name}/{file.name}" for file in files]
             return images, np.array(labels, np.int32), names
 

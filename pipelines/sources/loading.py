@@ -27,6 +27,7 @@ def load(
     known: Source | Split | None = None,
     count: int | None = None,
     background: int | str | None = BACKGROUND,
+    exif_orientation: bool = True,
     leave_out: Iterable[str] = (),
 ) -> Source:
     """Opens a data source by its spec string.
@@ -52,6 +53,8 @@ def load(
         background: What transparent pixels of picture files are laid on: "white",
             "black" or a grey level from 0 to 255. `None` drops alpha, as versions
             before this argument did.
+        exif_orientation: Whether to turn JPEG files as their camera's note says.
+            Versions before this argument did not.
         leave_out: Of a `folder:` source, files to leave out, each by its path within
             the folder, as "cat/1.png". A name that is no file there says nothing.
 
@@ -95,6 +98,7 @@ def load(
         known=known,
         count=count,
         background=None if background is None else check_background(background),
+        exif_orientation=exif_orientation,
         leave_out=leave_out,
         forms=tuple(form for form in parsed.forms if form not in general),
     )

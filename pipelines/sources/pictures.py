@@ -27,7 +27,10 @@ _NUM_PROBLEMS = 100
 
 
 def decode(
-    content: bytes, name: Path, background: int | None = image_files.BACKGROUND
+    content: bytes,
+    name: Path,
+    background: int | None = image_files.BACKGROUND,
+    exif_orientation: bool = True,
 ) -> np.ndarray:
     """Returns the picture as uint8 `(height, width, channels)`, channels 1 or 3.
 
@@ -38,6 +41,7 @@ def decode(
         content: The bytes of the file.
         name: What error messages call it.
         background: Grey level on which transparent pixels are laid; `None` drops alpha.
+        exif_orientation: Whether to turn a JPEG or WebP as its camera's note says.
 
     Raises:
         ValueError: corrupt, truncated, too large, or of more than 8 bits per channel,
@@ -45,8 +49,8 @@ def decode(
     """
     try:
         if content.startswith((image_files.PNG, image_files.JPEG)) or not content:
-            return image_files.read(content, background)
-        return _read_other(content, background)
+            return image_files.read(content, background, exif_orientation)
+        return _read_other(content, background, exif_orientation)
     except image_files.Refused as error:
         raise ValueError(f"{name} {error}") from error
 
@@ -65,8 +69,10 @@ def check(content: bytes, name: Path) -> None:
         decode(content, name)
 
 
-def _read_other(content: bytes, background: int | None) -> np.ndarray:
-    from PIL import Image
+def _read_other(
+    content: bytes, background: int | None, exif_orientation: bool
+) -> np.ndarray:
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(content), formats=_OTHER_FORMATS) as picture:
@@ -76,6 +82,8 @@ def _read_other(content: bytes, background: int | None) -> np.ndarray:
                     f"has mode {picture.mode}; expected 8 bits per channel, grey or "
                     "RGB. Convert it"
                 )
+            if exif_orientation:
+                ImageOps.exif_transpose(picture, in_place=True)
             grey = picture.mode in _GREY
             if not picture.has_transparency_data:
                 pixels = np.asarray(picture.convert("L" if grey else "RGB"))
@@ -262,6 +270,8 @@ def read_all(
     files: Sequence[pathlib.Path],
     background: int | None = image_files.BACKGROUND,
     image_shape: ImageShape | None = None,
+    *,
+    exif_orientation: bool = True,
 ) -> np.ndarray:
     """Reads files of pictures into one array, as `decode` and `stack` do.
 
@@ -273,7 +283,7 @@ def read_all(
     def decoded():
         for file in files:
             try:
-                yield decode(file.read_bytes(), file, background)
+                yield decode(file.read_bytes(), file, background, exif_orientation)
             except ValueError as error:
                 problems.append(str(error))
                 yield None
