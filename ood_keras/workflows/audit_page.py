@@ -86,12 +86,14 @@ def _thumbnail(picture: data_audit.Picture) -> str | None:
     if picture.error is not None:
         return None
     pixels = picture.image
-    if pixels is None:
+    if pixels is None and picture.file is not None:
         try:
             content = picture.file.read_bytes()
             pixels = pictures.decode(content, picture.file, image_files.BACKGROUND)
         except (OSError, ValueError):  # Changed since it was read.
             return None
+    if pixels is None:
+        return None
     image = Image.fromarray(np.squeeze(pixels, 2) if pixels.shape[2] == 1 else pixels)
     image.thumbnail((_SIDE, _SIDE))
     stream = io.BytesIO()

@@ -165,7 +165,7 @@ def _estimate(
         for one in collection.pictures
         if one.shape is not None and collection.kind(one) == "known"
     ]
-    shapes = {one.shape for one in known}
+    shapes = {one.shape for one in known if one.shape is not None}
     if image_shape is None and len(shapes) != 1:
         raise ValueError(
             f"the pictures have {len(shapes)} sizes, so what a training costs depends "

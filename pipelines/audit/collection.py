@@ -72,6 +72,7 @@ class AuditedSource:
         class_names: Names of its classes.
         left_out: `{name: what it is}` of the files that are no pictures.
         problems: What is wrong with single classes, in words.
+        links: `{name: target}` of links that lead out of its folder.
     """
 
     spec: str
@@ -80,6 +81,7 @@ class AuditedSource:
     class_names: tuple[str, ...]
     left_out: dict[str, str]
     problems: tuple[str, ...] = ()
+    links: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -202,6 +204,7 @@ def _list_folder(number, spec, kind):
         tuple(class_names),
         {found.name(file): what for file, what in found.left_out.items()},
         tuple(found.problems),
+        {name: str(target) for name, target in found.find_links_out().items()},
     )
     return source, listed
 

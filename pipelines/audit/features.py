@@ -57,9 +57,9 @@ def describe(image: np.ndarray) -> np.ndarray:
     scaled = image.astype(np.float32) / 255
     step = 64 // _THUMBNAIL
     thumbnail = scaled.reshape(_THUMBNAIL, step, _THUMBNAIL, step, 3).mean((1, 3))
-    colours = (image // (256 // _LEVELS)).reshape(-1, 3).astype(np.intp)
-    colours = colours @ np.array([_LEVELS**2, _LEVELS, 1])
-    colours = np.bincount(colours, minlength=_LEVELS**3) / len(colours)
+    levels = (image // (256 // _LEVELS)).reshape(-1, 3).astype(np.intp)
+    places = levels @ np.array([_LEVELS**2, _LEVELS, 1])
+    colours = np.bincount(places, minlength=_LEVELS**3) / len(places)
     parts = [thumbnail.ravel() / _THUMBNAIL, _edges(scaled @ _LUMA), np.sqrt(colours)]
     return np.concatenate(parts).astype(np.float16)
 
@@ -75,5 +75,5 @@ def _edges(grey: np.ndarray) -> np.ndarray:
         (cell * _ANGLES + angle).ravel(), strength.ravel(), _CELLS**2 * _ANGLES
     ).reshape(-1, _ANGLES)
     # Noise in a plain cell is no edge.
-    found /= found.sum(1, keepdims=True) + 1.0
-    return np.sqrt(found).ravel() / _CELLS
+    shares = found / (found.sum(1, keepdims=True) + 1.0)
+    return np.sqrt(shares).ravel() / _CELLS

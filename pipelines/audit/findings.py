@@ -66,6 +66,7 @@ def find(collection: Collection, *, quick: bool = False) -> list[Finding]:
         _both_known_and_unknown,
         _copies,
         _left_out,
+        _links,
         _small_splits,
         _imbalance,
     ]
@@ -265,6 +266,23 @@ def _left_out(collection: Collection) -> Iterator[Finding]:
         )
 
 
+def _links(collection: Collection) -> Iterator[Finding]:
+    lines = [
+        f"{source.spec}: {name} to {target}"
+        for source in collection.sources
+        for name, target in source.links.items()
+    ]
+    if lines:
+        yield Finding(
+            "links",
+            "look",
+            f"{_count(len(lines), 'link')} out of the folder",
+            "They are followed. The pictures change, or are gone, with what they lead "
+            "to.",
+            lines=tuple(lines),
+        )
+
+
 def counts(collection: Collection, number: int) -> dict[str | None, dict[str, int]]:
     """Returns `{class name: {split: readable pictures}}` of a source."""
     source = collection.sources[number]
@@ -367,7 +385,8 @@ def _blank(collection: Collection) -> Iterator[Finding]:
     ]
     if not rows:
         return
-    total, blank = collections.Counter(), collections.Counter()
+    total: collections.Counter = collections.Counter()
+    blank: collections.Counter = collections.Counter()
     for one in collection.pictures:
         if one.shape is not None and collection.kind(one) == "known":
             total[one.source, one.class_name] += 1

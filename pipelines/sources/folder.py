@@ -24,6 +24,13 @@ def open_path(request: base.Request) -> base.Source:
     if found.left_out:
         others = pictures.count(found.left_out)
         base.warn(f"{request.spec}: {pictures.describe_others(others)} are left out")
+    links = found.find_links_out()
+    if links:
+        name, target = next(iter(links.items()))
+        base.warn(
+            f"{request.spec}: {len(links):,} links lead out of the folder and are "
+            f"followed, for example {name} to {target}"
+        )
     indices = {name: index for index, name in enumerate(found.class_names)}
 
     def reader(part):

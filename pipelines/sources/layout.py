@@ -42,6 +42,27 @@ class Layout:
         """Returns the name of a file within the folder: "train/cat/1.png"."""
         return file.relative_to(self.root).as_posix()
 
+    def find_links_out(self) -> dict[str, pathlib.Path]:
+        """Returns what links of class folders and pictures lead to, outside of `root`.
+
+        Folders are often made of links on purpose; but the pictures then change, or are
+        gone, with another folder.
+        """
+        top = self.root.resolve()
+        places = dict.fromkeys(
+            path
+            for files in self.pictures.values()
+            for file, _ in files
+            for path in (file.parent, file)
+        )
+        return {
+            self.name(path): path.resolve()
+            for path in places
+            if path.is_symlink()
+            and path != self.root
+            and not path.resolve().is_relative_to(top)
+        }
+
 
 def read(folder: pathlib.Path, *, go_on: bool = False) -> Layout:
     """Returns the `Layout` of a folder of pictures.
@@ -75,7 +96,7 @@ def read(folder: pathlib.Path, *, go_on: bool = False) -> Layout:
     names = {name for found in classes.values() for name in found or ()}
     class_names = sorted(names, key=_natural_order)
     _check_case(root, class_names, complain)
-    listed = {
+    listed: dict[str, list[tuple[pathlib.Path, str | None]]] = {
         part: [
             (file, name)
             for name in sorted(found, key=_natural_order)

@@ -159,6 +159,24 @@ def test_classes_that_differ_by_case_and_empty_ones(folder):
     assert found["classes"].severity == "spoils"
 
 
+def test_links_out_of_the_folder_are_named(tmp_path, folder):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for seed in (80, 81):
+        (outside / f"{seed}.png").write_bytes(encode(photograph(seed)))
+    (folder.root / "cat/link.png").symlink_to(outside / "80.png")
+    (folder.root / "cat/inner.png").symlink_to(folder.root / "dog/01.png")
+    (folder.root / "fox").symlink_to(outside)
+    found, _ = find(f"folder:{folder.root}")
+    assert found["links"].severity == "look"
+    assert found["links"].lines == (
+        f"folder:{folder.root}: cat/link.png to {outside / '80.png'}",
+        f"folder:{folder.root}: fox to {outside}",
+    )
+    with pytest.warns(pipelines.DataWarning, match=r"2 links lead out.*cat/link\.png"):
+        pipelines.load(f"folder:{folder.root}")
+
+
 def test_blank_pictures_and_a_class_of_them(folder):
     folder("cat/cap.png", encode(np.full((48, 48, 3), 7, np.uint8)))
     dim = np.random.default_rng(0).integers(90, 95, (48, 48, 3)).astype(np.uint8)
