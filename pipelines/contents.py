@@ -14,7 +14,7 @@ from ood_keras.pipelines.sources import base
 from ood_keras.pipelines.split import Split
 
 # Pictures whose pixels differ by no more levels, of 255, show nothing to the eye.
-_NEARLY = 8
+NEARLY = 8
 # So few pictures may be equal by chance.
 _MIN_IMAGES = 4
 _REFUSED_SHARE, _DOUBTED_SHARE = 0.9, 0.5
@@ -40,7 +40,7 @@ def check(split: Split, *, known: bool) -> None:
     """
     if not len(split):
         return
-    spread = _measure_spread(split.images)
+    spread = measure_spread(split.images)
     hashes = image_hashes(split.images)
     refused: list[str] = []
     doubted: list[str] = []
@@ -48,7 +48,7 @@ def check(split: Split, *, known: bool) -> None:
         finding, share = _finding(split.images, rows, spread, hashes)
         if finding is None:
             continue
-        certain = share >= _REFUSED_SHARE and len(rows) >= _MIN_IMAGES
+        certain = is_refused(share * len(rows), len(rows))
         (refused if known and certain else doubted).append(f"{name}: {finding}")
     if refused:
         raise ValueError(
@@ -64,6 +64,11 @@ def check(split: Split, *, known: bool) -> None:
         )
     if known:
         _warn_of_copies(split, hashes)
+
+
+def is_refused(num_plain: float, num_images: int) -> bool:
+    """Whether a class is refused of which so many images are plain, or equal."""
+    return num_images >= _MIN_IMAGES and num_plain >= _REFUSED_SHARE * num_images
 
 
 def copies_across_classes(hashes: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
@@ -141,7 +146,7 @@ def _groups(split: Split) -> Iterator[tuple[str, np.ndarray]]:
         yield "all images", np.arange(len(split))
 
 
-def _measure_spread(images: np.ndarray) -> np.ndarray:
+def measure_spread(images: np.ndarray) -> np.ndarray:
     """Returns how many levels the pixels of each image span, in its liveliest channel.
 
     Args:
@@ -176,14 +181,14 @@ def _finding(
     same = np.unique(hashes[rows], return_counts=True)[1].max()
     if same > _DOUBTED_SHARE * count:
         return f"{same} of {count} images are the same picture", same / count
-    nearly = np.count_nonzero(spread[rows] <= _NEARLY)
+    nearly = np.count_nonzero(spread[rows] <= NEARLY)
     if nearly > _DOUBTED_SHARE * count:
         finding = f"{nearly} of {count} images are of nearly one colour each"
         return finding, _DOUBTED_SHARE
     # Most classes end here, after two images.
-    if (np.ptp(images[rows[:2]].astype(np.int16), axis=0) <= _NEARLY).all():
+    if (np.ptp(images[rows[:2]].astype(np.int16), axis=0) <= NEARLY).all():
         group = images[rows]
-        if (group.max(0) - group.min(0) <= _NEARLY).all():
+        if (group.max(0) - group.min(0) <= NEARLY).all():
             return f"all {count} images are nearly the same picture", _DOUBTED_SHARE
     return None, 0.0
 

@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ood_keras import image_files
 
@@ -300,6 +300,72 @@ def inserted(content, *, kind=0xFE, data=b"", place=2):
 )
 def test_a_jpeg_is_read_whatever_lies_beside_its_image(content):
     np.testing.assert_array_equal(image_files.read(content), decoded(JPEG))
+
+
+def exif(*entries, order=">", start=8, count=None, magic=None):
+    """An EXIF segment's content; entries are `(tag, type, count, value)`."""
+    magic = magic or {">": b"MM\0*", "<": b"II*\0"}[order]
+    count = len(entries) if count is None else count
+    tiff = magic + struct.pack(order + "I", start) + bytes(max(0, min(start, 99) - 8))
+    tiff += struct.pack(order + "H", count)
+    tiff += b"".join(struct.pack(order + "HHIHxx", *entry) for entry in entries)
+    return b"Exif\0\0" + tiff
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_camera_s_note_turns_the_image_as_pillow_does(orientation, order):
+    note = exif((0x010F, 2, 3, 0), (0x0112, 3, 1, orientation), order=order)
+    content = inserted(JPEG, kind=0xE1, data=note)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    np.testing.assert_array_equal(image_files.read(content), np.asarray(upright))
+    np.testing.assert_array_equal(
+        image_files.read(content, exif_orientation=False), decoded(JPEG)
+    )
+
+
+SIDEWAYS = (0x0112, 3, 1, 6)
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        exif(),
+        exif((0x0112, 3, 1, 0)),
+        exif((0x0112, 3, 1, 9)),
+        exif((0x0112, 4, 1, 6)),
+        exif((0x0112, 3, 2, 6)),
+        exif((0x0112, 3, 1, 1), SIDEWAYS),
+        exif(SIDEWAYS, magic=b"MM\0+"),
+        exif(SIDEWAYS)[:-1],
+        exif(SIDEWAYS, start=2**31),
+        exif(SIDEWAYS, count=0),
+        exif(SIDEWAYS).replace(b"Exif\0\0", b"Exif\0x"),
+        exif(SIDEWAYS)[:13],
+    ],
+    ids=range(12),
+)
+def test_a_note_that_makes_no_sense_says_nothing(note):
+    content = inserted(JPEG, kind=0xE1, data=note)
+    np.testing.assert_array_equal(image_files.read(content), decoded(JPEG))
+
+
+def test_the_first_note_before_the_pixels_counts():
+    turned = np.rot90(decoded(JPEG), -1)
+    first = inserted(
+        inserted(JPEG, kind=0xE1, data=exif((0x0112, 3, 1, 3))),
+        kind=0xE1,
+        data=exif(SIDEWAYS),
+    )
+    np.testing.assert_array_equal(image_files.read(first), turned)
+    for content in (
+        inserted(JPEG, kind=0xE1, data=exif(SIDEWAYS), place=JPEG.rindex(b"\xff\xda")),
+        inserted(JPEG, kind=0xE2, data=exif(SIDEWAYS)),
+    ):
+        np.testing.assert_array_equal(image_files.read(content), decoded(JPEG))
+    # More entries are said than there are: those that are there count.
+    content = inserted(JPEG, kind=0xE1, data=exif(SIDEWAYS, count=500))
+    np.testing.assert_array_equal(image_files.read(content), turned)
 
 
 def frame(content, kind=None, **fields):

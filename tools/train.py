@@ -96,6 +96,15 @@ _CLASS_WEIGHT = flags.DEFINE_string(
     "classes in the loss by name, as in rose=2,tulip=0.5, the others being 1.",
     flag_values=_FLAGS,
 )
+_SKIP_BAD = flags.DEFINE_bool(
+    "skip_bad",
+    False,
+    "Of folders of pictures, leave out files that would spoil the result, and count "
+    "them in run.json and the report: those that cannot be read, and copies of one "
+    "picture under several labels, in several splits, or known and unknown. Without "
+    "it, training stops at them and names them all. See ood-data.",
+    flag_values=_FLAGS,
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Decides everything.", flag_values=_FLAGS)
 
 
@@ -115,6 +124,7 @@ def _train(positional: list[str]) -> None:
         backbone_weights=_BACKBONE_WEIGHTS.value,
         class_weight=_read_class_weight(_CLASS_WEIGHT.value),
         seed=_SEED.value,
+        skip_bad=_SKIP_BAD.value,
     )
     print(
         f"\nDone. Next:\n  ood-evaluate{app.repeat_plugins(_FLAGS)} "

@@ -144,15 +144,8 @@ def _sizes(report: "evaluation.Report") -> list[tuple[str, str, int, bool]]:
     ]
 
 
-_TEMPLATE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{{ metrics.known.source }}: open-set evaluation</title>
-<style>
+# Of every page: the report, and the audit of data.
+STYLE = """\
 :root { --back: #ffffff; --text: #1b1f24; --muted: #5a6270; --line: #d8dde3;
         --card: #f5f7f9; --accent: #1f6fb5; }
 @media (prefers-color-scheme: dark) {
@@ -187,6 +180,21 @@ img { background: #ffffff; border-radius: 8px; border: 1px solid var(--line);
       max-width: 100%; padding: .5rem; box-sizing: border-box; }
 dt { font-weight: 600; margin-top: .4rem; } dd { margin: 0; color: var(--muted); }
 .text td { white-space: normal; overflow-wrap: anywhere; }
+"""
+
+_TEMPLATE = (
+    """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{{ metrics.known.source }}: open-set evaluation</title>
+<style>
+"""
+    + STYLE
+    + """\
 </style>
 </head>
 <body>
@@ -326,3 +334,4 @@ exposed to. Test images take no part in the choice.</p>
 </body>
 </html>
 """
+)

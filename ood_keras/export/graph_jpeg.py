@@ -5,20 +5,24 @@ import tensorflow as tf
 
 from ood_keras.export import graph_checks
 from ood_keras.image_files import (
+    EXIF,
     JPEG_FRAMES,
     JPEG_PIXELS_A_BYTE,
     JPEG_SEGMENTS,
     MAX_JPEG_SCANS,
+    ORIENTATION_TAG,
+    SHORT,
+    TURNS,
     most_parts,
 )
 from ood_keras.types import Tensor
 
 
-def check_file(content: Tensor) -> tuple[Tensor, Tensor]:
+def check_file(content: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """A JPEG file without what follows its end; it raises by the rules.
 
     Returns:
-        `(file, small)`: string; bool.
+        `(file, small, orientation)`: string; bool; int32, from 1 to 8.
     """
     data = tf.io.decode_raw(content, tf.uint8)
     length = tf.size(data)
@@ -73,7 +77,52 @@ def check_file(content: Tensor) -> tuple[Tensor, Tensor]:
         ),
     ):
         file = tf.strings.substr(content, 0, starts[last] + 2)
-        return file, graph_checks.is_small(sides)
+        small = graph_checks.is_small(sides)
+        before = tf.boolean_mask(visited, visited < tf.reduce_min(scans))
+        return file, small, _orientation(data, starts, kinds, ends, before)
+
+
+def _orientation(data, starts, kinds, ends, segments):
+    """What the first EXIF segment among `segments` says: `image_files.orientation_of`.
+
+    Returns:
+        Scalar int32, from 1 to 8.
+    """
+    last = tf.size(data) - 1
+    starts, ends = tf.gather(starts, segments) + 4, tf.gather(ends, segments)
+    heads = tf.gather(data, tf.minimum(starts[:, tf.newaxis] + tf.range(6), last))
+    found = (tf.gather(kinds, segments) == 0xE1) & (ends - starts >= len(EXIF))
+    found &= tf.reduce_all(heads == list(EXIF), axis=1)
+    # One more, empty, stands for none.
+    starts = tf.concat([tf.boolean_mask(starts, found) + len(EXIF), [0]], axis=0)
+    ends = tf.concat([tf.boolean_mask(ends, found), [0]], axis=0)
+    tiff = tf.cast(data[starts[0] : ends[0]], tf.int64)
+    length = tf.size(tiff, tf.int64)
+    # Zeros, so that every place can be read; what lies behind the end is not used.
+    tiff = tf.concat([tiff, tf.zeros(16, tf.int64)], axis=0)
+    little = tf.reduce_all(tiff[:4] == list(b"II*\0"))
+    good = (little | tf.reduce_all(tiff[:4] == list(b"MM\0*"))) & (length >= 8)
+
+    def integer(place, size):
+        digits = tf.gather(tiff, place[..., tf.newaxis] + np.arange(size))
+        high_first, low_first = (
+            tf.reduce_sum(digits * 256**powers, axis=-1)
+            for powers in (np.arange(size)[::-1], np.arange(size))
+        )
+        return tf.where(little, low_first, high_first)
+
+    start = integer(tf.constant(4, tf.int64), 4)
+    good &= start + 2 <= length
+    start = tf.where(good, start, 0)
+    count = tf.minimum(integer(start, 2), (length - start - 2) // 12)
+    entries = start + 2 + 12 * tf.range(tf.where(good, count, 0))
+    entries = tf.boolean_mask(entries, integer(entries, 2) == ORIENTATION_TAG)
+    # The first with the tag; none is an entry of zeros.
+    entry = tf.concat([entries, [length]], axis=0)[0]
+    value = integer(entry + 8, 2)
+    good = (integer(entry + 2, 2) == SHORT) & (integer(entry + 4, 4) == 1)
+    good &= (value >= 1) & (value <= len(TURNS)) & (tf.size(entries) > 0)
+    return tf.cast(tf.where(good, value, 1), tf.int32)
 
 
 def _are_complete(data, frame, progressive, components, starts, ends, scans):

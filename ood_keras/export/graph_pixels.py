@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from ood_keras.image_files import PNG
+from ood_keras.image_files import PNG, TURNS
 from ood_keras.types import ImageShape, Tensor
 
 # Floats at a time while an image is resized.
@@ -30,6 +30,20 @@ def decode_file(file: Tensor, transparent: Tensor, background: int | None) -> Te
         # The accurate transform is the one that other decoders use.
         lambda: tf.io.decode_jpeg(file, 3, dct_method="INTEGER_ACCURATE"),
     )
+
+
+def turn(pixels: Tensor, orientation: Tensor) -> Tensor:
+    """Turns and mirrors an image as EXIF's orientation says: `image_files.turn`."""
+
+    def turned():
+        swapped, rows_back, columns_back = tf.unstack(tf.gather(TURNS, orientation - 1))
+        image = tf.cond(
+            swapped, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels
+        )
+        image = tf.cond(rows_back, lambda: tf.reverse(image, [0]), lambda: image)
+        return tf.cond(columns_back, lambda: tf.reverse(image, [1]), lambda: image)
+
+    return tf.cond(orientation == 1, lambda: pixels, turned)
 
 
 def adapt(

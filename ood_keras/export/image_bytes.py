@@ -36,9 +36,9 @@ __all__ = [
 # How files become pixels, for the manifest and for whoever prepares training images.
 CONVERSION = (
     "PNG or JPEG; reduced to 8 bits; transparent pixels are laid on the grey level "
-    "background (null: alpha is dropped); gamma, colour profiles and a camera's note "
-    "on which side is up are ignored; where the model takes one channel, colour "
-    "becomes grey as 0.299 R + 0.587 G + 0.114 B; "
+    "background (null: alpha is dropped); a JPEG is turned as its camera's note (EXIF) "
+    "says, if exif_orientation is true; gamma and colour profiles are ignored; where "
+    "the model takes one channel, colour becomes grey as 0.299 R + 0.587 G + 0.114 B; "
     "shrunk by averaging the covered area, enlarged bilinearly, each axis on its own; "
     "rounded to 8 bits and divided by 255"
 )
@@ -47,7 +47,10 @@ _AT_A_TIME = 4
 
 
 def decode(
-    image_bytes: Tensor, image_shape: ImageShape, background: int | None = BACKGROUND
+    image_bytes: Tensor,
+    image_shape: ImageShape,
+    background: int | None = BACKGROUND,
+    exif_orientation: bool = True,
 ) -> Tensor:
     """Decodes PNG and JPEG files; what cannot be decoded becomes NaN, never an error.
 
@@ -56,12 +59,13 @@ def decode(
         image_shape: `(height, width, channels)` to make, with 1 or 3 channels.
         background: Grey level from 0 to 255 on which transparent pixels are laid;
             `None` drops alpha.
+        exif_orientation: Whether to turn a JPEG as its camera's note says.
 
     Returns:
         Float32 `(batch, height, width, channels)` in [0, 1]; a row is all NaN if
         `read` cannot read it.
     """
-    pixels, readable = read(image_bytes, image_shape, background)
+    pixels, readable = read(image_bytes, image_shape, background, exif_orientation)
     readable = readable[:, tf.newaxis, tf.newaxis, tf.newaxis]
     return tf.where(readable, scale(pixels), float("nan"))
 
@@ -73,7 +77,10 @@ def scale(pixels: Tensor) -> Tensor:
 
 
 def read(
-    image_bytes: Tensor, image_shape: ImageShape, background: int | None = BACKGROUND
+    image_bytes: Tensor,
+    image_shape: ImageShape,
+    background: int | None = BACKGROUND,
+    exif_orientation: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Reads PNG and JPEG files as `image_files` says, and brings them to one shape.
 
@@ -94,6 +101,7 @@ def read(
         image_shape: `(height, width, channels)` to make, with 1 or 3 channels.
         background: Grey level from 0 to 255 on which transparent pixels are laid;
             `None` drops alpha.
+        exif_orientation: Whether to turn a JPEG as its camera's note says.
 
     Returns:
         `(pixels, readable)`: uint8 `(batch, height, width, channels)` and bool
@@ -110,16 +118,19 @@ def read(
 
     def of_png(row):
         its_header = graph_png.Header(*(values[row] for values in header))
-        return row, *graph_png.check_file(image_bytes[row], its_header)
+        return row, *graph_png.check_file(image_bytes[row], its_header), 1
 
     def of_jpeg(row):
-        return row, *graph_jpeg.check_file(image_bytes[row]), False
+        file, small, orientation = graph_jpeg.check_file(image_bytes[row])
+        return row, file, small, False, orientation if exif_orientation else 1
 
     # Checked first, since only then the size of a JPEG is known.
     checked = _map(_rows(png), of_png).concatenate(
         _map(_rows(graph_checks.start_with(heads, JPEG)), of_jpeg)
     )
-    places, files, small, transparent = _collect(checked, (count, "", False, False))
+    places, files, small, transparent, orientations = _collect(
+        checked, (count, "", False, False, 1)
+    )
     decoded = _map(_rows(plain), of_plain)
     for chosen, at_a_time, resized in (
         (small, _AT_A_TIME, graph_pixels.resize),
@@ -130,6 +141,7 @@ def read(
             pixels = graph_pixels.decode_file(
                 files[index], transparent[index], background
             )
+            pixels = graph_pixels.turn(pixels, orientations[index])
             return places[index], graph_pixels.adapt(
                 image_shape, resized, pixels, background
             )

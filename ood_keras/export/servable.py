@@ -45,6 +45,7 @@ def saved_model(
     sample_images: np.ndarray | None = None,
     known_examples: examples_file.KnownExamples | None = None,
     background: str | int | None = BACKGROUND,
+    exif_orientation: bool = True,
 ) -> pathlib.Path:
     """Exports a model that rejects what it does not know, for TensorFlow Serving.
 
@@ -101,6 +102,8 @@ def saved_model(
         background: What transparent pixels of image files are laid on: "white",
             "black" or a grey level from 0 to 255, as they were for training
             (`pipelines.load`). `None` drops alpha.
+        exif_orientation: Whether JPEG files are turned as their camera's note says, as
+            they were for training (`pipelines.load`).
 
     Returns:
         `path`, a `pathlib.Path`.
@@ -149,6 +152,7 @@ def saved_model(
             class_names,
             image_shape,
             background,
+            exif_orientation,
         )
         report = parity.check(folder, detector, threshold, class_names, images, tried)
         files.write_json(folder / "parity.json", report)
@@ -162,7 +166,7 @@ def saved_model(
                 "unknown_label": UNKNOWN_LABEL,
                 "detector": {"name": detector.name, "config": detector.get_config()},
                 **thresholds,
-                "input": _input_contract(image_shape, background),
+                "input": _input_contract(image_shape, background, exif_orientation),
                 "output": output_contract(threshold),
                 **promise.caveat(tried),
                 "metrics": metrics,
@@ -392,7 +396,9 @@ def _check_known_examples(
         )
 
 
-def _input_contract(image_shape: ImageShape, background: int | None) -> Json:
+def _input_contract(
+    image_shape: ImageShape, background: int | None, exif_orientation: bool
+) -> Json:
     contract = {
         "image": {
             "dtype": "float32",
@@ -406,6 +412,7 @@ def _input_contract(image_shape: ImageShape, background: int | None) -> Json:
         contract["image_bytes"] = {
             "conversion": image_bytes.CONVERSION,
             "background": background,
+            "exif_orientation": exif_orientation,
             "max_pixels": image_bytes.MAX_PIXELS,
             "max_side": image_bytes.MAX_SIDE,
             "max_jpeg_scans": image_bytes.MAX_JPEG_SCANS,

@@ -29,6 +29,7 @@ def save(
     class_names: Sequence[str],
     image_shape: ImageShape,
     background: int | None = BACKGROUND,
+    exif_orientation: bool = True,
 ) -> None:
     """Writes a detector with its network as a SavedModel that every loader can open.
 
@@ -45,6 +46,7 @@ def save(
         image_shape: `(height, width, channels)`.
         background: Grey level on which transparent pixels of files are laid; `None`
             drops alpha.
+        exif_orientation: Whether to turn JPEG files as their camera's note says.
     """
     module = tf.Module()
     module.threshold = tf.Variable(
@@ -76,7 +78,8 @@ def save(
         return _decide(look(image), threshold, class_names)
 
     def answer_files(contents):
-        return _answer_files(serving_default, contents, image_shape, background)
+        images = image_bytes.read(contents, image_shape, background, exif_orientation)
+        return _answer_files(serving_default, *images)
 
     def predict_bytes(image_bytes):
         return _in_slices(answer_files, image_bytes, _files_at_once(image_shape))
@@ -159,14 +162,13 @@ def _in_slices(answer, contents, size):
     }
 
 
-def _answer_files(answer, contents, image_shape, background):
+def _answer_files(answer, pixels, readable):
     """What `answer` makes of the images in some files.
 
     What cannot be read stays in its row, as an image without pixels, so that the others
     are answered as if it could be. Where few can be read, the network sees only those.
     """
-    pixels, readable = image_bytes.read(contents, image_shape, background)
-    few = tf.math.count_nonzero(readable, dtype=tf.int32) * 4 < tf.size(contents)
+    few = tf.math.count_nonzero(readable, dtype=tf.int32) * 4 < tf.size(readable)
     kept = readable | ~few
     # One stands for all that are left out.
     rows = tf.concat([tf.where(kept)[:, 0], tf.where(~kept)[:1, 0]], axis=0)

@@ -20,6 +20,8 @@ class EdgePredictor:
         image_shape: `(height, width, channels)` of the images it takes.
         background: Grey level on which transparent pixels of image files are laid;
             `None` if alpha is dropped, as by the SavedModel that it was made from.
+        exif_orientation: Whether JPEG files are turned as their camera's note says, as
+            by that SavedModel.
     """
 
     def _open(self, path: Path, name: str) -> bytes:
@@ -52,6 +54,7 @@ class EdgePredictor:
             self.manifest["input"]["image"]["shape"][1:]
         )
         self.background = manifest.background(self.manifest)
+        self.exif_orientation = manifest.exif_orientation(self.manifest)
         return file.read_bytes()
 
     def predict_bytes(
@@ -78,7 +81,9 @@ class EdgePredictor:
         answers.check_contents(contents, self.image_shape)
         images = np.full((len(contents), *self.image_shape), np.nan, np.float32)
         for row, content in enumerate(contents):
-            pixels = pillow_decoder.decode(content, self.image_shape, self.background)
+            pixels = pillow_decoder.decode(
+                content, self.image_shape, self.background, self.exif_orientation
+            )
             if pixels is not None:
                 images[row] = pixels.astype(np.float32) / 255
         return images

@@ -131,6 +131,17 @@ def background(content: Json) -> int | None:
     return content["input"].get("image_bytes", {}).get("background")
 
 
+def exif_orientation(content: Json) -> bool:
+    """Whether a model turns JPEG files as their camera's note says.
+
+    Those of versions before this did not.
+
+    Args:
+        content: What `read` returned.
+    """
+    return content["input"].get("image_bytes", {}).get("exif_orientation", False)
+
+
 def _files(folder: Path) -> dict[str, pathlib.Path]:
     """The files that the manifest answers for, by name; hidden ones are not."""
     folder = pathlib.Path(folder)

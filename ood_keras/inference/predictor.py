@@ -29,6 +29,7 @@ class Predictor:
         image_shape: `(height, width, channels)` of the images it takes.
         background: Grey level on which it lays transparent pixels of image files;
             `None` if it drops alpha.
+        exif_orientation: Whether it turns JPEG files as their camera's note says.
         known_examples: The `KnownExamples` that it was exported with, or `None`.
     """
 
@@ -48,6 +49,7 @@ class Predictor:
             self.manifest["input"]["image"]["shape"][1:]
         )
         self.background = manifest.background(self.manifest)
+        self.exif_orientation = manifest.exif_orientation(self.manifest)
         self.known_examples = known_examples.read(self.path)
         import tensorflow as tf
 

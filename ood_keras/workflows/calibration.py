@@ -78,6 +78,7 @@ def calibrate(
         data_dir=data_dir,
         image_shape=predictor.image_shape,
         background=predictor.background,
+        exif_orientation=predictor.exif_orientation,
     )
     pipelines.check_known(source.validation)
     check_same_classes(source, predictor.class_names)

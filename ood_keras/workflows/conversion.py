@@ -154,6 +154,7 @@ def _image_options(model: Path) -> Json:
     return {
         "image_shape": tuple(content["input"]["image"]["shape"][1:]),
         "background": manifest.background(content),
+        "exif_orientation": manifest.exif_orientation(content),
     }
 
 

@@ -14,6 +14,7 @@ from ood_keras.metrics import measures
 from ood_keras.training import recipes, run_directory
 from ood_keras.types import Images, Json, Path
 from ood_keras.workflows import run_record
+from ood_keras.workflows.data_check import count_left_out
 from ood_keras.workflows.run_data import (
     KNOWN_IMAGES,
     RunData,
@@ -140,6 +141,7 @@ def _evaluate(
             "seed": settings["seed"],
             "trained with unknowns from": ", ".join(settings["unknown"]) or "nowhere",
             "selected with unknowns from": ", ".join(data.judges),
+            **_left_out(settings),
         },
         renderings=renderings,
     )
@@ -153,6 +155,12 @@ def _evaluate(
     _write_known_images(run_dir / KNOWN_IMAGES, data.known_validation)
     report.save(run_dir)
     return report
+
+
+def _left_out(settings: Json) -> Json:
+    """What the report says of files that a run leaves out; nothing without such."""
+    left_out = settings.get("left_out")
+    return {"left out": count_left_out(left_out)} if left_out else {}
 
 
 def usual_detectors(

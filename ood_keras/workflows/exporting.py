@@ -103,6 +103,7 @@ def export(
         at_threshold=at_threshold,
         training=_training(run_dir, detector is None),
         background=settings.get("background"),
+        exif_orientation=settings.get("exif_orientation", False),
         sample_images=_known_to_try(run_dir, settings),
         known_examples=examples,
     )

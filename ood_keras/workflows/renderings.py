@@ -65,6 +65,7 @@ def measure_renderings(
         data_dir=data_dir,
         image_shape=predictor.image_shape,
         background=predictor.background,
+        exif_orientation=predictor.exif_orientation,
     )
     if len(source.class_names) != len(predictor.class_names):
         raise ValueError(

@@ -82,6 +82,8 @@ def measure_robustness(
         data_dir=data_dir or first["data_dir"],
         image_shape=first["image_shape"],
         background=first.get("background"),
+        exif_orientation=first.get("exif_orientation", False),
+        leave_out=first.get("left_out", {}).get(first["known"], ()),
     )
     sources = run_data.load_unknown(unknown, known, data_dir or first["data_dir"])
     tests = {spec: source.test for spec, source in zip(unknown, sources, strict=True)}

@@ -76,11 +76,14 @@ def load_run_data(
             "--validation_unknown; their test images count as not seen in training"
         )
     data_dir = data_dir or settings["data_dir"]
+    left_out = settings.get("left_out", {})
     known_source = pipelines.load(
         settings["known"],
         data_dir=data_dir,
         image_shape=settings["image_shape"],
         background=settings.get("background"),
+        exif_orientation=settings.get("exif_orientation", False),
+        leave_out=left_out.get(settings["known"], ()),
     )
     if list(known_source.class_names) != settings["class_names"]:
         raise ValueError(
@@ -90,9 +93,9 @@ def load_run_data(
         )
     num_outliers = settings.get(NUM_OUTLIERS, MOST_OUTLIERS)
     judge_sources = load_unknown(
-        judges, known_source, data_dir, settings["seed"], num_outliers
+        judges, known_source, data_dir, settings["seed"], num_outliers, left_out
     )
-    test_sources = load_unknown(unknown, known_source, data_dir)
+    test_sources = load_unknown(unknown, known_source, data_dir, left_out=left_out)
     known_validation, unknown_validation = take_validation(
         known_source, judge_sources, num_outliers, settings["data"]
     )
@@ -148,7 +151,13 @@ def load_shown(
         data_dir: The folder of the data sets.
     """
     real = [spec for spec in settings["unknown"] if spec != _SYNTHETIC]
-    sources = load_unknown(real, known_source, data_dir, settings["seed"])
+    sources = load_unknown(
+        real,
+        known_source,
+        data_dir,
+        settings["seed"],
+        left_out=settings.get("left_out"),
+    )
     recipe = recipes.Recipe(**settings["recipe"])
     return draw_exposure(recipe, sources, known_source, settings["seed"])
 
@@ -159,11 +168,13 @@ def load_unknown(
     data_dir: Path | None,
     seed: int = 0,
     num_outliers: int = MOST_OUTLIERS,
+    left_out: Json | None = None,
 ) -> list[pipelines.Source]:
     """Returns the unknown sources, with image shape and background of the known one.
 
     `seed` decides those that are made and not read; test images never depend on the
     seed of a run. Where fewer than the most outliers judge, `synthetic` makes no more.
+    `left_out` is what a run leaves out, `{spec: names of files}`.
     """
     return [
         pipelines.load(
@@ -178,6 +189,8 @@ def load_unknown(
                 if spec == _SYNTHETIC and num_outliers < MOST_OUTLIERS
                 else {}
             ),
+            exif_orientation=known_source.exif_orientation,
+            leave_out=(left_out or {}).get(spec, ()),
         )
         for spec in specs
     ]

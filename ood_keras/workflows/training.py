@@ -12,8 +12,10 @@ import numpy as np
 from ood_keras import pipelines, training
 from ood_keras.evaluation import renderings
 from ood_keras.image_files import BACKGROUND
+from ood_keras.names import one_line
 from ood_keras.training import recipes, run_directory
 from ood_keras.types import Dataset, ImageShape, Json, Path
+from ood_keras.workflows.data_check import check_data, count_left_out
 from ood_keras.workflows.run_data import (
     MOST_OUTLIERS,
     NUM_OUTLIERS,
@@ -40,6 +42,7 @@ def train(
     backbone_weights: Path | None = None,
     class_weight: Mapping[str, float] | Literal["balanced"] | None = None,
     seed: int = 0,
+    skip_bad: bool = False,
 ) -> list[Json]:
     """Trains a recipe into `run_dir`, or resumes it there.
 
@@ -66,6 +69,9 @@ def train(
             all classes alike, however many images they have. Those that are not named
             weigh 1, as unknown images do.
         seed: Decides everything.
+        skip_bad: Whether to leave out files that would spoil the result, see
+            `data_check.check_data`, and to list them in `run.json` and in the report,
+            in place of stopping at them.
 
     Returns:
         The history that `training.fit` returns.
@@ -110,11 +116,23 @@ def train(
             f"unknown source. Received: {', '.join(unknown)}"
         )
     training.set_seed(seed)
+    background = _read_recorded_background(run_dir, background)
+    exif_orientation = _read_recorded_exif_orientation(run_dir)
+    left_out = _read_recorded_left_out(run_dir)
+    if left_out is None:
+        left_out = check_data(known, unknown, background=background, skip_bad=skip_bad)
+        if left_out:
+            print(f"Left out: {count_left_out(left_out)}.", flush=True)
+            for spec, reasons in left_out.items():
+                for name, reason in reasons.items():
+                    print(f"  {spec}: {one_line(name)} {one_line(reason)}", flush=True)
     known_source = pipelines.load(
         known,
         data_dir=data_dir,
         image_shape=image_shape,
-        background=_read_recorded_background(run_dir, background),
+        background=background,
+        exif_orientation=exif_orientation,
+        leave_out=left_out.get(known, ()),
     )
     if is_chosen_by_data:
         kind = renderings.kind_of(known_source.train.images[:1000])
@@ -129,7 +147,9 @@ def train(
     num_outliers = _read_recorded_outliers(
         run_dir, count_outliers(known_source.validation)
     )
-    unknown_sources = load_unknown(unknown, known_source, data_dir, seed, num_outliers)
+    unknown_sources = load_unknown(
+        unknown, known_source, data_dir, seed, num_outliers, left_out
+    )
     num_classes = known_source.num_classes
     known_train = known_source.train
     pipelines.check_known(known_train)
@@ -166,6 +186,8 @@ def train(
             "data_dir": _read_recorded_data_dir(run_dir, data_dir),
             "image_shape": list(known_source.image_shape),
             **_background_setting(known_source),
+            **({"exif_orientation": True} if exif_orientation else {}),
+            **({"left_out": left_out} if left_out else {}),
             "class_names": list(known_source.class_names),
             "recipe": recipe.to_json(),
             "data": fingerprint(
@@ -178,7 +200,7 @@ def train(
     def wrap(data):
         if recipe.mixup is not None:
             data = training.RegMixup(data, recipe.mixup, seed)
-        return data if len(outputs) == 1 else _LabelsForEach(data, outputs)
+        return data if len(outputs) == 1 else LabelsForEach(data, outputs)
 
     if recipe.is_pretrained:
         weights = model.get_layer("backbone").get_weights()
@@ -310,12 +332,24 @@ def _read_recorded_background(
     return None if settings is not None and "background" not in settings else background
 
 
+def _read_recorded_left_out(run_dir: Path) -> Json | None:
+    """Returns what a run that is resumed leaves out; `None` for a new run."""
+    settings = _read_recorded(run_dir)
+    return None if settings is None else settings.get("left_out", {})
+
+
+def _read_recorded_exif_orientation(run_dir: Path) -> bool:
+    """Whether to turn JPEG files: not in a run that an earlier version began."""
+    settings = _read_recorded(run_dir)
+    return settings is None or settings.get("exif_orientation", False)
+
+
 def _background_setting(source: pipelines.Source) -> Json:
     """What `run.json` says about it: nothing where alpha was dropped."""
     return {} if source.background is None else {"background": source.background}
 
 
-class _LabelsForEach:
+class LabelsForEach:
     """Data of a model whose every output has a loss on the same labels."""
 
     def __init__(self, data: Any, outputs: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,8 @@ class Request:
         known: `Source` or `Split` that `synthetic` starts from, or `None`.
         count: Images per split for sources that are made, or `None`.
         background: Grey level that transparent pixels are laid on; `None` drops alpha.
+        exif_orientation: Whether JPEG files are turned as their camera's note says.
+        leave_out: Names of files, within the folder of the source, to leave out.
         forms: Names of those forms to open the source in that it was registered with.
     """
 
@@ -66,6 +68,8 @@ class Request:
     known: "Source | Split | None" = None
     count: int | None = None
     background: int | None = BACKGROUND
+    exif_orientation: bool = True
+    leave_out: frozenset[str] = frozenset()
     forms: tuple[str, ...] = ()
 
 
@@ -83,6 +87,7 @@ class Source:
         load_whole: Of a source without parts of its own, which is dealt out to all
             roles: function that returns all images as a test `Split`.
         background: Grey level that transparent pixels were laid on.
+        exif_orientation: Whether JPEG files were turned as their camera's note says.
     """
 
     def __init__(
@@ -94,11 +99,13 @@ class Source:
         load_whole: Callable[[], Split] | None = None,
         *,
         background: int | None = BACKGROUND,
+        exif_orientation: bool = True,
     ) -> None:
         self.name = name
         self.class_names = tuple(class_names)
         self.roles = tuple(roles)
         self.background = background
+        self.exif_orientation = exif_orientation
         self._load_split, self._load_whole = load_split, load_whole
         self._splits: dict[str, Split] = {}
 
@@ -199,6 +206,7 @@ class Source:
             load_split,
             load_whole if self._load_whole else None,
             background=self.background,
+            exif_orientation=self.exif_orientation,
         )
 
     def __repr__(self) -> str:
@@ -227,11 +235,7 @@ def from_parts(
             `files` are names of the images, for messages.
         namespace: See `Split`.
     """
-    roles_of: dict[str, tuple[str, ...]] = {part: (part,) for part in readers}
-    if "train" in readers and "validation" not in readers:
-        roles_of["train"] = ("train", "validation")
-    if "all" in readers:
-        roles_of["all"] = ROLES
+    roles_of = {part: roles_of_part(part, readers) for part in readers}
     loaded = {}
 
     def read(part):
@@ -260,7 +264,7 @@ def from_parts(
         if role not in loaded:
             part = next(part for part in readers if role in roles_of[part])
             found = read(part)
-            for part_role, rows in _carve(found[1], roles_of[part]).items():
+            for part_role, rows in carve(found[1], roles_of[part]).items():
                 loaded[part_role] = split(part_role, *found, rows)
         return loaded.pop(role)
 
@@ -275,6 +279,7 @@ def from_parts(
         load_split,
         load_whole if "all" in readers else None,
         background=request.background,
+        exif_orientation=request.exif_orientation,
     )
 
 
@@ -282,12 +287,34 @@ def _some(files: Sequence[str], rows: np.ndarray | None) -> tuple[str, ...]:
     return tuple(files if rows is None or not files else (files[row] for row in rows))
 
 
-def _carve(labels: np.ndarray, roles: Sequence[str]) -> dict[str, np.ndarray | None]:
-    """Returns `{role: rows}`; rows `None` means all."""
+def roles_of_part(part: str, parts: Container[str]) -> tuple[Role, ...]:
+    """Returns the splits that a part of a source is carved into, see `from_parts`.
+
+    Args:
+        part: The part.
+        parts: All parts of the source.
+    """
+    if part == "all":
+        return ROLES
+    if part == "train" and "validation" not in parts:
+        return "train", "validation"
+    return (part,)  # type: ignore[return-value]
+
+
+def carve(labels: np.ndarray, roles: Sequence[Role]) -> dict[Role, np.ndarray | None]:
+    """Returns which rows of a part each split gets, `{role: rows}`.
+
+    Args:
+        labels: The label of each row.
+        roles: The splits to carve, see `roles_of_part`.
+
+    Returns:
+        Sorted rows; `None` means all.
+    """
     if len(roles) == 1:
         return {roles[0]: None}
     rest = np.arange(len(labels))
-    carved: dict[str, np.ndarray | None] = {}
+    carved: dict[Role, np.ndarray | None] = {}
     if "test" in roles:
         test = every_nth_of_each_class(labels, 0.2)
         carved["test"] = test

@@ -1,22 +1,12 @@
 """Folders of pictures: a user's own data."""
 
-import collections
-import os
 import pathlib
-import re
 
 import numpy as np
 
-from ood_keras import file_content
-from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
-from ood_keras.pipelines.sources import base, pictures
+from ood_keras.conventions import UNKNOWN
+from ood_keras.pipelines.sources import base, layout, pictures
 from ood_keras.pipelines.sources.registry import register
-from ood_keras.pipelines.split import ROLES
-
-# With the name of a split they say no more than that name: "training_set", "test2017".
-_FILLERS = ("set", "data", "dataset", "split", "images", "imgs", "pictures", "folder")
-# May be validation or test.
-_AMBIGUOUS = ("eval", "evaluation", "holdout")
 
 
 @register(name="folder", argument="PATH")
@@ -27,7 +17,50 @@ def open_path(request: base.Request) -> base.Source:
     sub-folders are called train, validation and test (or some of these, or as
     `base.role_of` knows them: Training, val, ...), each of them is such a folder and
     becomes that split; else the images are dealt out 60 : 20 : 20. Files that are no
-    pictures are left out with a `DataWarning` that counts them.
+    pictures are left out with a `DataWarning` that counts them. All pictures that
+    cannot be read are named in one error.
+    """
+    found = layout.read(find(request))
+    if found.left_out:
+        others = pictures.count(found.left_out)
+        base.warn(f"{request.spec}: {pictures.describe_others(others)} are left out")
+    links = found.find_links_out()
+    if links:
+        name, target = next(iter(links.items()))
+        base.warn(
+            f"{request.spec}: {len(links):,} links lead out of the folder and are "
+            f"followed, for example {name} to {target}"
+        )
+    indices = {name: index for index, name in enumerate(found.class_names)}
+
+    def reader(part):
+        def read():
+            kept = [
+                (file, UNKNOWN if name is None else indices[name])
+                for file, name in found.pictures[part]
+                if found.name(file) not in request.leave_out
+            ]
+            files, labels = [file for file, _ in kept], [label for _, label in kept]
+            images = pictures.read_all(
+                files,
+                request.background,
+                request.image_shape,
+                exif_orientation=request.exif_orientation,
+            )
+            names = [f"{file.parent.name}/{file.name}" for file in files]
+            return images, np.array(labels, np.int32), names
+
+        return read
+
+    readers = {part: reader(part) for part in found.pictures}
+    return base.from_parts(request, found.class_names, readers)
+
+
+def find(request: base.Request) -> pathlib.Path:
+    """Returns the folder that a request asks for.
+
+    Raises:
+        DataNotFoundError: there is none.
     """
     root = pathlib.Path(request.argument).expanduser()
     if not root.is_dir():
@@ -35,238 +68,4 @@ def open_path(request: base.Request) -> base.Source:
             f"{request.spec}: there is no folder {root.absolute()}. Expected a folder "
             "with one sub-folder of pictures per class, or with unknown pictures"
         )
-    root, parts = _parts(root)
-    others: collections.Counter[str] = collections.Counter()
-    classes = {part: _classes(folder, others) for part, folder in parts.items()}
-    with_classes = [part for part, found in classes.items() if found is not None]
-    if with_classes and len(with_classes) < len(classes):
-        raise ValueError(
-            f"{root}: {with_classes[0]} has class folders, but not all of "
-            f"{', '.join(classes)} have. Give all of them class folders, or none"
-        )
-    names = {name for found in classes.values() for name in found or ()}
-    class_names = sorted(names, key=_natural_order)
-    _check_case(root, class_names)
-    if others:
-        base.warn(f"{request.spec}: {pictures.describe_others(others)} are left out")
-    indices = {name: index for index, name in enumerate(class_names)}
-
-    def reader(part):
-        def read():
-            if classes[part] is None:
-                files = _pictures(parts[part])[0]
-                labels = np.full(len(files), UNKNOWN, np.int32)
-            else:
-                found = [
-                    (file, indices[name])
-                    for name in sorted(classes[part], key=_natural_order)
-                    for file in _pictures(parts[part] / name)[0]
-                ]
-                files = [file for file, _ in found]
-                labels = np.array([label for _, label in found], np.int32)
-            decoded = (
-                pictures.decode(file.read_bytes(), file, request.background)
-                for file in files
-            )
-            images = pictures.stack(decoded, files, request.image_shape)
-            names = [f"{file.parent.name}/{file.name}" for file in files]
-            return images, labels, names
-
-        return read
-
-    readers = {part: reader(part) for part in parts}
-    return base.from_parts(request, class_names, readers)
-
-
-def _parts(root: pathlib.Path) -> tuple[pathlib.Path, dict[str, pathlib.Path]]:
-    """Returns the folder of the data, and `{part: folder}` of what is in it.
-
-    The folder is `root`, or the only one in it, if that holds the folders of splits.
-    Without such folders there is one part, `{"all": root}`.
-    """
-    folders = _folders(root)
-    if len(folders) == 1 and not base.role_of(folders[0].name):
-        inner = [folder.name for folder in _folders(folders[0])]
-        if any(map(base.role_of, inner)) and not _pictures(root)[0]:
-            root, folders = folders[0], _folders(folders[0])
-    found = collections.defaultdict(list)
-    for folder in folders:
-        found[base.role_of(folder.name)].append(folder)
-    doubtful = [folder.name for folder in found[None] if _like_a_split(folder.name)]
-    classes = [folder.name for folder in found.pop(None)]
-    if doubtful:
-        raise ValueError(
-            f"{root} has folders that seem to hold splits ({', '.join(doubtful[:5])}). "
-            f"Call them {', '.join(ROLES)}; as classes, test images would be trained "
-            "on. If they are classes, rename them"
-        )
-    for role, same in found.items():
-        if len(same) > 1:
-            raise ValueError(
-                f"{root} has several folders for {role}: "
-                f"{', '.join(folder.name for folder in same)}. Put all into one"
-            )
-    if not found:
-        return root, {"all": root}
-    if classes:
-        splits = [same[0].name for same in found.values()]
-        raise ValueError(
-            f"{root} has both folders of splits ({', '.join(splits)}) and other ones "
-            f"({', '.join(classes[:5])}). Expected only {', '.join(ROLES)}, or only "
-            "one folder per class: move the classes into the splits; or, if "
-            f"{splits[0]} is a class, rename it"
-        )
-    loose = _pictures(root)[0]
-    if loose:
-        raise ValueError(
-            f"{root} has pictures beside its folders of splits, for example "
-            f"{loose[0].name}. Move them into a split, or out of {root}"
-        )
-    return root, {role: found[role][0] for role in ROLES if role in found}
-
-
-def _like_a_split(name: str) -> bool:
-    """Whether a name says that a folder is a split, in words not known as such."""
-    words = re.findall(r"[a-z]+", name.casefold())
-    words = [part for word in words for part in _split_word(word)]
-    roles = [word for word in words if base.role_of(word) or word in _AMBIGUOUS]
-    return bool(roles) and len(roles) + sum(word in _FILLERS for word in words) == len(
-        words
-    )
-
-
-def _split_word(word: str) -> list[str]:
-    """Returns `["train", "set"]` for "trainset"."""
-    for filler in _FILLERS:
-        if word.endswith(filler) and base.role_of(word.removesuffix(filler)):
-            return [word.removesuffix(filler), filler]
-    return [word]
-
-
-def _classes(folder: pathlib.Path, others: collections.Counter) -> list[str] | None:
-    """Returns the names of the class folders, `None` if there are none.
-
-    Args:
-        folder: The folder of a part.
-        others: A `Counter` to which the files are added that are no pictures.
-    """
-    folders = _folders(folder)
-    loose, besides = _pictures(folder)
-    others.update(besides)
-    if not folders and not loose:
-        raise base.DataNotFoundError(
-            f"no pictures in {folder.absolute()}{_but(besides)}. Expected files that "
-            f"end in {', '.join(pictures.SUFFIXES)}, or one sub-folder of them per "
-            "class"
-        )
-    if not folders:
-        return None
-    if loose:
-        raise ValueError(
-            f"{folder} has pictures beside its class folders, for example "
-            f"{loose[0].name}. Move them into a class folder, or out of {folder}"
-        )
-    for class_folder in folders:
-        _check_name(class_folder)
-        inner = _folders(class_folder)
-        if inner:
-            raise ValueError(
-                f"{class_folder} is a class, so it may hold pictures only. Received: "
-                f"the folder {inner[0].name} in it. {_cure(folder, folders, inner)}"
-            )
-        kept, besides = _pictures(class_folder)
-        others.update(besides)
-        if not kept:
-            raise ValueError(
-                f"the class folder {class_folder} has no pictures "
-                f"({', '.join(pictures.SUFFIXES)}){_but(besides)}. Add some or remove "
-                "the folder"
-            )
-    return [class_folder.name for class_folder in folders]
-
-
-def _cure(
-    folder: pathlib.Path, folders: list[pathlib.Path], inner: list[pathlib.Path]
-) -> str:
-    """What to do about folders within what was taken for a class."""
-    if any(base.role_of(path.name) for path in inner):
-        return (
-            "Folders of splits come first: move its pictures to "
-            f"{folder / inner[0].name / inner[0].parent.name}"
-        )
-    if len(folders) == 1:
-        return f"If the classes are in there, give {folders[0]}"
-    return "Move its pictures up, or out"
-
-
-def _but(others: collections.Counter) -> str:
-    return f", but {pictures.describe_others(others)}" if others else ""
-
-
-def _check_case(root: pathlib.Path, class_names: list[str]) -> None:
-    """Raises if two classes are told apart by upper and lower case alone."""
-    same = collections.defaultdict(list)
-    for name in class_names:
-        same[name.strip().casefold()].append(name)
-    for names in same.values():
-        if len(names) > 1:
-            raise ValueError(
-                f"{root} has the class folders {' and '.join(map(repr, names))}, which "
-                "differ in case or spaces alone. Put them together, or rename one"
-            )
-
-
-def _check_name(class_folder: pathlib.Path) -> None:
-    """Raises if a class could not be called what its folder is called."""
-    name = class_folder.name
-    if name == UNKNOWN_LABEL:
-        raise ValueError(
-            f"{class_folder}: {UNKNOWN_LABEL} is what rejected images are called. "
-            "Rename that class folder, or give its pictures as an unknown source of "
-            "their own"
-        )
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError(
-            f"a class folder in {class_folder.parent} has a name that is not UTF-8: "
-            f"{os.fsencode(name)!r}. Rename it"
-        ) from None
-
-
-def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.is_dir() and not file_content.is_clutter(path.name)
-    )
-
-
-def _pictures(folder: pathlib.Path) -> tuple[list[pathlib.Path], collections.Counter]:
-    """Returns the pictures in a folder, sorted, and a `Counter` of the other files."""
-    paths = {
-        path.name: path
-        for path in folder.iterdir()
-        if not file_content.is_clutter(path.name) and not path.is_dir()
-    }
-    there = {name: path for name, path in paths.items() if path.is_file()}
-    kept, others = pictures.usable(
-        (name, lambda path=path: _head(path))  # type: ignore[misc]
-        for name, path in there.items()
-    )
-    if len(there) < len(paths):
-        others["links to nothing and the like"] += len(paths) - len(there)
-    return sorted(paths[name] for name in kept), others
-
-
-def _head(path: pathlib.Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(file_content.HEAD_BYTES)
-    except OSError:
-        return b""  # Left out, and counted.
-
-
-def _natural_order(name: str) -> tuple[int, int, str]:
-    """Numbers by value before names by letter, so that class 10 follows class 9."""
-    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
+    return root

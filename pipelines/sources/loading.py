@@ -27,6 +27,8 @@ def load(
     known: Source | Split | None = None,
     count: int | None = None,
     background: int | str | None = BACKGROUND,
+    exif_orientation: bool = True,
+    leave_out: Iterable[str] = (),
 ) -> Source:
     """Opens a data source by its spec string.
 
@@ -51,6 +53,10 @@ def load(
         background: What transparent pixels of picture files are laid on: "white",
             "black" or a grey level from 0 to 255. `None` drops alpha, as versions
             before this argument did.
+        exif_orientation: Whether to turn JPEG files as their camera's note says.
+            Versions before this argument did not.
+        leave_out: Of a `folder:` source, files to leave out, each by its path within
+            the folder, as "cat/1.png". A name that is no file there says nothing.
 
     Returns:
         `Source` with `.train`, `.validation` and `.test`.
@@ -77,15 +83,23 @@ def load(
             f"Received: count={count} for {spec}; take images of a split with "
             "`take(num_images)`"
         )
+    leave_out = frozenset(leave_out)
+    if leave_out and registered.name != "folder":
+        raise ValueError(
+            f"`leave_out` names files of a folder: source. Received: {len(leave_out)} "
+            f"names for {spec}"
+        )
     request = Request(
         spec=parsed.base,
         argument=argument,
         data_dir=None if data_dir is None else pathlib.Path(data_dir).expanduser(),
-        image_shape=general_forms.shape_before(general, _image_shape(image_shape)),
+        image_shape=general_forms.shape_before(general, check_image_shape(image_shape)),
         seed=seed,
         known=known,
         count=count,
         background=None if background is None else check_background(background),
+        exif_orientation=exif_orientation,
+        leave_out=leave_out,
         forms=tuple(form for form in parsed.forms if form not in general),
     )
     source = registered.open(request)
@@ -102,7 +116,7 @@ def load(
         )
     if parsed.classes is None:
         return source
-    chosen = _parse_classes(spec, parsed.classes, source.class_names)
+    chosen = parse_classes(spec, parsed.classes, source.class_names)
     return source.select(chosen, str(spec))
 
 
@@ -179,7 +193,7 @@ def _unknown_spec(spec: str, base_spec: str) -> plugins.UnknownNameError:
     )
 
 
-def _parse_classes(spec, text, class_names):
+def parse_classes(spec, text, class_names):
     """Returns class indices from `"0-4"`, `"0,2,5"` or `"cat,dog"`."""
     folded = [name.casefold() for name in class_names]
     # Of `A` and `a`, each is meant by its own spelling only.
@@ -221,7 +235,8 @@ def _parse_classes(spec, text, class_names):
     return classes
 
 
-def _image_shape(image_shape: Iterable[int] | None) -> ImageShape | None:
+def check_image_shape(image_shape: Iterable[int] | None) -> ImageShape | None:
+    """Returns `(height, width, channels)` as integers, or raises; `None` stays."""
     if image_shape is None:
         return None
     try:

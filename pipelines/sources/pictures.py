@@ -5,6 +5,7 @@ import io
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,10 +23,14 @@ _MODES = (*_GREY, "P", "PA", "RGB", "RGBA")
 # What a member of a zip may claim before anything of it is unpacked: a small file can
 # say that it holds gigabytes.
 MAX_BYTES = 64 * 2**20
+_NUM_PROBLEMS = 100
 
 
 def decode(
-    content: bytes, name: Path, background: int | None = image_files.BACKGROUND
+    content: bytes,
+    name: Path,
+    background: int | None = image_files.BACKGROUND,
+    exif_orientation: bool = True,
 ) -> np.ndarray:
     """Returns the picture as uint8 `(height, width, channels)`, channels 1 or 3.
 
@@ -36,6 +41,7 @@ def decode(
         content: The bytes of the file.
         name: What error messages call it.
         background: Grey level on which transparent pixels are laid; `None` drops alpha.
+        exif_orientation: Whether to turn a JPEG or WebP as its camera's note says.
 
     Raises:
         ValueError: corrupt, truncated, too large, or of more than 8 bits per channel,
@@ -43,14 +49,30 @@ def decode(
     """
     try:
         if content.startswith((image_files.PNG, image_files.JPEG)) or not content:
-            return image_files.read(content, background)
-        return _read_other(content, background)
+            return image_files.read(content, background, exif_orientation)
+        return _read_other(content, background, exif_orientation)
     except image_files.Refused as error:
         raise ValueError(f"{name} {error}") from error
 
 
-def _read_other(content: bytes, background: int | None) -> np.ndarray:
-    from PIL import Image
+def check(content: bytes, name: Path) -> None:
+    """Raises a `ValueError` if a file cannot be read, as far as that is soon told.
+
+    PNG and JPEG files are not decoded, see `image_files.check`; the others are.
+    """
+    if content.startswith((image_files.PNG, image_files.JPEG)) or not content:
+        try:
+            image_files.check(content)
+        except image_files.Refused as error:
+            raise ValueError(f"{name} {error}") from error
+    else:
+        decode(content, name)
+
+
+def _read_other(
+    content: bytes, background: int | None, exif_orientation: bool
+) -> np.ndarray:
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(content), formats=_OTHER_FORMATS) as picture:
@@ -60,6 +82,8 @@ def _read_other(content: bytes, background: int | None) -> np.ndarray:
                     f"has mode {picture.mode}; expected 8 bits per channel, grey or "
                     "RGB. Convert it"
                 )
+            if exif_orientation:
+                ImageOps.exif_transpose(picture, in_place=True)
             grey = picture.mode in _GREY
             if not picture.has_transparency_data:
                 pixels = np.asarray(picture.convert("L" if grey else "RGB"))
@@ -100,10 +124,10 @@ class Zip:
         if not self.names:
             raise ValueError(
                 f"{self.path} holds no pictures ({', '.join(SUFFIXES)})"
-                + (f", but {describe_others(others)}" if others else "")
+                + (f", but {describe_others(count(others))}" if others else "")
             )
         if others:
-            base.warn(f"{self.path}: {describe_others(others)} are left out")
+            base.warn(f"{self.path}: {describe_others(count(others))} are left out")
         for member in members:
             if member.filename in kept:
                 archives.check_size(self.path, member, MAX_BYTES)
@@ -141,7 +165,7 @@ class Zip:
 
 def usable(
     files: Iterable[tuple[str, Callable[[], bytes]]],
-) -> tuple[set[str], collections.Counter]:
+) -> tuple[set[str], dict[str, str]]:
     """Sorts files into the pictures that are read and the others.
 
     A name with one of `SUFFIXES` promises a picture, and it is an error later if it
@@ -151,11 +175,11 @@ def usable(
         files: Pairs of a name and a function that returns its first bytes.
 
     Returns:
-        The names of the pictures, a set; and a `Counter` of the others, by extension
-        and by what they hold.
+        The names of the pictures, a set; and `{name: what it is}` of the others, by
+        extension and by what they hold, such as ".heic (HEIC)".
     """
     kept: set[str] = set()
-    others: collections.Counter[str] = collections.Counter()
+    others: dict[str, str] = {}
     for name, head in files:
         suffix = pathlib.PurePath(name).suffix.lower()
         if suffix in SUFFIXES:
@@ -165,12 +189,17 @@ def usable(
         if found is not None and found.upper() in _FORMATS:
             kept.add(name)
         else:
-            others[f"{suffix or 'without extension'} ({found or 'no picture'})"] += 1
+            others[name] = f"{suffix or 'without extension'} ({found or 'no picture'})"
     return kept, others
 
 
+def count(others: Mapping[Any, str]) -> dict[str, int]:
+    """Returns how many there are of each kind of what `usable` leaves out."""
+    return dict(collections.Counter(others.values()))
+
+
 def describe_others(others: Mapping[str, int]) -> str:
-    """What `usable` counts, as text; to be put before "are left out".
+    """What `count` returns, as text; to be put before "are left out".
 
     >>> describe_others({".heic (HEIC)": 5, ".txt (no picture)": 1})
     '6 files (5 .heic (HEIC), 1 .txt (no picture))'
@@ -189,14 +218,14 @@ def _head(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 
 
 def stack(
-    pictures: Iterable[np.ndarray],
+    pictures: Iterable[np.ndarray | None],
     names: Sequence[Path],
     image_shape: ImageShape | None = None,
 ) -> np.ndarray:
     """Returns pictures as one uint8 `(num_images, height, width, channels)` array.
 
     Args:
-        pictures: Iterable of uint8 `(height, width, channels)`.
+        pictures: Iterable of uint8 `(height, width, channels)`; `None` is passed over.
         names: One name per picture, for messages.
         image_shape: Shape to bring each picture to, or `None` to keep the one they
             share.
@@ -217,6 +246,8 @@ def stack(
             waiting.clear()
 
     for picture, name in zip(pictures, names, strict=True):
+        if picture is None:
+            continue
         shape = shape or picture.shape
         if image_shape is None and picture.shape != shape:
             raise ValueError(
@@ -233,6 +264,44 @@ def stack(
     if not images:
         raise ValueError("there are no pictures to stack")
     return np.concatenate(images)
+
+
+def read_all(
+    files: Sequence[pathlib.Path],
+    background: int | None = image_files.BACKGROUND,
+    image_shape: ImageShape | None = None,
+    *,
+    exif_orientation: bool = True,
+) -> np.ndarray:
+    """Reads files of pictures into one array, as `decode` and `stack` do.
+
+    Raises:
+        ValueError: some cannot be read; it names them all, up to a hundred.
+    """
+    problems: list[str] = []
+
+    def decoded():
+        for file in files:
+            try:
+                yield decode(file.read_bytes(), file, background, exif_orientation)
+            except ValueError as error:
+                problems.append(str(error))
+                yield None
+
+    try:
+        images = stack(decoded(), files, image_shape)
+    except ValueError:
+        if not problems:
+            raise
+    if not problems:
+        return images
+    if len(problems) == 1:
+        raise ValueError(problems[0])
+    more = len(problems) - _NUM_PROBLEMS
+    lines = problems[:_NUM_PROBLEMS] + ([f"and {more:,} more"] if more > 0 else [])
+    raise ValueError(
+        f"{len(problems):,} pictures cannot be read:\n  " + "\n  ".join(lines)
+    )
 
 
 def reduce(

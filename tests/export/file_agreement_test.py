@@ -3,11 +3,17 @@
 20,000 more: `python benchmarks/file_agreement.py`.
 """
 
+import io
 import zipfile
 
 import file_agreement
+import jpeg_variants
 import numpy as np
 import pytest
+from PIL import Image
+
+from ood_keras import image_files
+from ood_keras.inference import pillow_decoder
 
 
 # Of few sizes, since each is a graph to make.
@@ -32,6 +38,32 @@ def test_the_three_paths_agree_on_every_file(background, count, sizes):
     assert counts["png/whole"].keys() == counts["jpeg/whole"].keys()
     assert not counts["png/whole"].get("refused")
     assert not counts["jpeg/whole"].get("refused")
+
+
+def test_the_three_paths_heed_the_same_notes_on_which_side_is_up():
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (17, 13, 3)).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", progressive=True)
+    contents = [
+        jpeg_variants.join(
+            jpeg_variants._camera_note(generator, jpeg_variants.parse(file.getvalue()))
+        )
+        for _ in range(150)
+    ]
+    turned = [image_files.read(content).shape[:2] != (17, 13) for content in contents]
+    assert 10 < sum(turned) < 140
+    paths = file_agreement._paths(255)
+    answers = [
+        path(contents, (17, 13, 3))
+        for path in (paths.training, paths.edge, paths.graph)
+    ]
+    for answer in zip(*answers, strict=True):
+        assert answer[0] is not None
+        what, levels = file_agreement.difference(*answer)
+        assert not what and levels <= 1
+    different = {answer.tobytes() for answer in answers[0]}
+    assert len(different) == 8
 
 
 def test_a_difference_is_seen():
@@ -62,3 +94,22 @@ def test_photographs_of_cameras_are_read_alike(real_data_dir):
             assert answer[0] is not None, name
             what, levels = file_agreement.difference(*answer)
             assert not what and levels <= 1, name
+    # One scene, stored in the eight orientations.
+    scenes = [
+        content
+        for name, content in zip(names, contents, strict=True)
+        if "landscape_" in name
+    ]
+    assert len(scenes) == 8
+
+    def spread(exif_orientation):
+        shown = np.array(
+            [
+                pillow_decoder.decode(content, (24, 32, 1), 255, exif_orientation)
+                for content in scenes
+            ],
+            float,
+        )
+        return np.abs(shown - np.median(shown, axis=0)).mean()
+
+    assert spread(True) < 0.3 * spread(False)

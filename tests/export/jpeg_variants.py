@@ -159,6 +159,40 @@ def _application_segment(generator, segments):
     return segments
 
 
+def _camera_note(generator, segments):
+    """A note on which side is up, in either order of bytes, that may make no sense."""
+    order = "<>"[int(generator.integers(2))]
+    entries = [
+        struct.pack(
+            order + "HHIHH",
+            int(generator.choice([0x0112, 0x0112, 0x0110, 0x0113])),
+            int(generator.choice([3, 3, 3, 3, 4, 1])),
+            int(generator.choice([1, 1, 1, 1, 2, 0])),
+            int(generator.choice([*range(1, 9), *range(1, 9), 0, 9, 0x0600])),
+            int(generator.integers(0, 3)),
+        )
+        for _ in range(int(generator.integers(0, 5)))
+    ]
+    plain = generator.random() < 0.5
+    if plain:
+        value = int(generator.integers(1, 9))
+        entries.insert(0, struct.pack(order + "HHIHH", 0x0112, 3, 1, value, 0))
+    start = int(generator.choice([8, 8, 8, 20]))
+    said = len(entries) + int(generator.choice([0, 0, 0, 1, -1, 5000])) % 65536
+    tiff = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", start)
+    tiff += (
+        bytes(start - 8) + struct.pack(order + "H", said % 65536) + b"".join(entries)
+    )
+    cut = 0 if plain else int(generator.choice([0, 0, 0, 0, 1, 9, 30]))
+    data = b"Exif\0\0" + tiff[: len(tiff) - cut]
+    if generator.random() < 0.1:
+        data = data.replace(b"*", b"+")
+    # Twice, at times, or behind the first scan: the first before it counts.
+    for _ in range(int(generator.choice([1, 1, 2]))):
+        segments.insert(_between(generator, segments), [0xE1, data, b""])
+    return segments
+
+
 def _adobe_transform(generator, segments):
     segments = [one for one in segments if one[0] != 0xEE]
     data = b"Adobe" + struct.pack(">HHH", 100, 0, 0)
@@ -402,7 +436,15 @@ def _bits_flipped(generator, segments):
 
 _CHANGES = (
     *(_scans_in_a_comment, _ends_in_a_comment, _behind_the_end, _application_segment),
-    *(_adobe_transform, _no_application_segment, _component_names, _filling, _garbage),
+    *(
+        _camera_note,
+        _camera_note,
+        _adobe_transform,
+        _no_application_segment,
+        _component_names,
+        _filling,
+        _garbage,
+    ),
     *(_restart_outside, _marker, _height_behind_the_scan, _arithmetic_tables),
     *(_frame_kind, _frame_field, _frame_length, _other_size, _twice, _dropped, _moved),
     *(_many_scans, _many_segments, _scan_field, _segment_length, _segment_cut),

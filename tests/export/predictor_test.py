@@ -1,11 +1,13 @@
 """Exported models in Python, whole and damaged."""
 
+import io
 import json
 import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from ood_keras import calibration, export
 from ood_keras.inference import manifest
@@ -288,3 +290,30 @@ def test_a_model_without_operating_points_says_so(exported, tmp_path):
     assert predictor.operating_points == {}
     with pytest.raises(ValueError, match=r"unknown operating point 'strict'.*: none"):
         predictor.predict(exported.images, threshold="strict")
+
+
+def test_a_photograph_is_turned_as_its_camera_says(predictor):
+    pixels = np.linspace(0, 255, 120).reshape(12, 10).astype(np.uint8)
+    note = Image.Exif()
+    note[0x0112] = 6
+    # What a camera stores that was held so: the upright picture turned left.
+    contents = []
+    for image, options in (
+        (pixels, {}),
+        (np.rot90(pixels), {"exif": note}),
+        (np.rot90(pixels), {}),
+    ):
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=100, **options)
+        contents.append(file.getvalue())
+    upright, turned, sideways = predictor.predict_bytes(contents)["ood_score"]
+    assert predictor.manifest["input"]["image_bytes"]["exif_orientation"] is True
+    assert predictor.exif_orientation
+    # JPEG loses a level or two, in other places of a picture that lies on its side.
+    assert abs(turned - upright) < 0.1 * abs(sideways - upright)
+
+
+def test_a_model_of_before_there_was_a_note_does_not_turn():
+    before = {"input": {"image_bytes": {"background": 255}}}
+    assert not manifest.exif_orientation(before)
+    assert not manifest.exif_orientation({"input": {}})

@@ -14,6 +14,7 @@ class Model:
     image_shape = SHAPE
     class_names = ("dark", "<b>bright</b>")
     background = 255
+    exif_orientation = True
 
     def __init__(self, known_examples):
         self.known_examples = known_examples

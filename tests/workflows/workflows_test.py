@@ -904,11 +904,11 @@ def test_a_run_of_before_there_was_a_background_drops_alpha(monkeypatch, tmp_pat
     )
     (run,) = settings
     # As it was: a new entry would make it another run.
-    assert "background" not in run
+    assert "background" not in run and "exif_orientation" not in run
     (run_dir / "run.json").write_text(json.dumps({"settings": run, "seed": 0}))
     (run_dir / "model.keras").touch()
     data = run_data.load_run_data(run_dir, ["gaussian_noise"])
-    assert data.known.background is None
+    assert data.known.background is None and not data.known.exif_orientation
     np.testing.assert_array_equal(
         data.known.test.images, pipelines.load(known, background=None).test.images
     )

@@ -155,7 +155,10 @@ class Demo:
         limit = self.points[point].value
         answers = self.model.predict_bytes([content], threshold=limit)
         pixels = pillow_decoder.decode(
-            content, self.model.image_shape, self.model.background
+            content,
+            self.model.image_shape,
+            self.model.background,
+            self.model.exif_orientation,
         )
         image = None if pixels is None else pixels / np.float32(255)
         answer = self._answer(image, answers)

@@ -110,6 +110,16 @@ def test_a_truncated_picture_is_named(tmp_path, write_pictures):
         _ = pipelines.load(f"folder:{tmp_path}").train
 
 
+def test_all_pictures_that_cannot_be_read_are_named_at_once(tmp_path, write_pictures):
+    write_pictures(tmp_path / "cat", 5, (40, 40, 1))
+    for name in ("001.png", "003.png"):
+        (tmp_path / "cat" / name).write_bytes(b"")
+    with pytest.raises(ValueError, match="2 pictures cannot be read") as error:
+        _ = pipelines.load(f"folder:{tmp_path}").train
+    for name in ("001.png", "003.png"):
+        assert f"{name} is no readable picture: it is empty" in str(error.value)
+
+
 def test_an_empty_class_folder_is_named(tmp_path, write_pictures):
     write_pictures(tmp_path / "cat", 5)
     (tmp_path / "dog").mkdir()

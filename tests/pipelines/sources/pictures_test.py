@@ -91,7 +91,23 @@ def test_a_turned_camera_is_read_as_it_is_served():
     exif[0x0112] = 6
     content = encoded(image, "JPEG", exif=exif)
     decoded = pictures.decode(content, "x")
-    np.testing.assert_array_equal(decoded, pillow_decoder.decode(content, (8, 16, 3)))
+    as_stored = np.asarray(Image.open(io.BytesIO(content)))
+    # Row 0 of what is stored is the right side of what was seen.
+    np.testing.assert_array_equal(decoded, np.rot90(as_stored, -1))
+    np.testing.assert_array_equal(decoded, pillow_decoder.decode(content, (16, 8, 3)))
+    for path in (
+        pictures.decode(content, "x", exif_orientation=False),
+        pillow_decoder.decode(content, (8, 16, 3), exif_orientation=False),
+    ):
+        np.testing.assert_array_equal(path, as_stored)
+
+
+def test_a_turned_webp_is_turned_in_training():
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    image = pixels(8, 16, 3)
+    content = encoded(Image.fromarray(image), "WEBP", exif=exif, lossless=True)
+    np.testing.assert_array_equal(pictures.decode(content, "x"), image[::-1, ::-1])
 
 
 def chunk(kind, content):

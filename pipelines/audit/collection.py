@@ -1,0 +1,306 @@
+"""What an audit knows of each picture of the sources it looks at."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+import threadpoolctl
+
+from ood_keras import image_files, resizing
+from ood_keras.conventions import UNKNOWN
+from ood_keras.pipelines import contents
+from ood_keras.pipelines.audit import features
+from ood_keras.pipelines.sources import base, folder, layout, loading, pictures
+from ood_keras.pipelines.sources.spec import parse
+from ood_keras.pipelines.split import Role
+from ood_keras.types import ImageShape, Path
+
+# Whether the images of a source are known ones or unknown ones.
+Kind: TypeAlias = Literal["known", "unknown"]
+
+# So many results may wait, so that reading does not run ahead without end.
+_BATCH = 1024
+
+
+@dataclasses.dataclass(slots=True)
+class Picture:
+    """One picture, or a file that should have been one.
+
+    Attributes:
+        source: Number of its source in `Collection.sources`.
+        name: What messages call it: its path within the source's folder, or the split
+            and number of an array.
+        class_name: Its class, or `None` if it is unknown.
+        role: The split that it is in, or is dealt out to; `None` if it is not read.
+        fixed: Whether the source says so: its folders, or the official parts.
+        file: The file, or `None` for an image of an array.
+        image: The image of an array, or `None`.
+        error: Why it cannot be read, or `None`.
+        content: A hash of the file's bytes, or of the pixels of an array.
+        pixels: A hash of the decoded pixels and their shape; empty if not decoded.
+        shape: `(height, width, channels)`, or `None` if not decoded.
+        spread: How many levels, of 255, the pixels span in the liveliest channel.
+    """
+
+    source: int
+    name: str
+    class_name: str | None
+    role: Role | None = None
+    fixed: bool = False
+    file: pathlib.Path | None = None
+    image: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    error: str | None = None
+    content: bytes = b""
+    pixels: bytes = b""
+    shape: ImageShape | None = None
+    spread: int = 255
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditedSource:
+    """One of the sources that are looked at.
+
+    Attributes:
+        spec: Its spec string.
+        kind: Whether its images are known or unknown ones.
+        root: Its folder, or `None`.
+        class_names: Names of its classes.
+        left_out: `{name: what it is}` of the files that are no pictures.
+        problems: What is wrong with single classes, in words.
+        links: `{name: target}` of links that lead out of its folder.
+    """
+
+    spec: str
+    kind: Kind
+    root: pathlib.Path | None
+    class_names: tuple[str, ...]
+    left_out: dict[str, str]
+    problems: tuple[str, ...] = ()
+    links: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Collection:
+    """All that an audit looks at.
+
+    Attributes:
+        sources: The sources.
+        pictures: All pictures of all sources, in order.
+        codes: uint64 `(pictures, 4)`, perceptual hashes, see `features.code`; `None` if
+            pixels were not looked at.
+        vectors: float16 `(pictures, features)`, see `features.describe`; `None` too.
+    """
+
+    sources: list[AuditedSource]
+    pictures: list[Picture]
+    codes: np.ndarray | None = None
+    vectors: np.ndarray | None = None
+
+    def kind(self, picture: Picture) -> Kind:
+        return self.sources[picture.source].kind
+
+    def where(self, picture: Picture) -> str:
+        """Returns the picture's name, with its source if there are several."""
+        if len(self.sources) == 1:
+            return picture.name
+        return f"{self.sources[picture.source].spec}: {picture.name}"
+
+
+def gather(
+    known: Iterable[str],
+    unknown: Iterable[str] = (),
+    *,
+    data_dir: Path | None = None,
+    background: int | None = image_files.BACKGROUND,
+    decode: bool = True,
+    only_folders: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Collection:
+    """Reads all pictures of some sources, and goes on where one cannot be read.
+
+    Args:
+        known: Specs of known sources, as for `pipelines.load`.
+        unknown: Specs of unknown sources.
+        data_dir: The folder of the data sets.
+        background: What transparent pixels are laid on, see `pipelines.load`.
+        decode: Whether to decode the pictures. Otherwise files are looked at as far as
+            their bytes tell: that finds what is empty, truncated or no picture, and
+            equal files.
+        only_folders: Whether to pass over all but `folder:` sources.
+        progress: Called with how many of how many files are read.
+
+    Returns:
+        The `Collection`.
+
+    Raises:
+        ValueError: a spec is unknown, or it cannot be told what the folders of a
+            source are.
+        DataNotFoundError: a source is not there.
+    """
+    kinds: list[tuple[str, Kind]] = [(spec, "known") for spec in known]
+    kinds += [(spec, "unknown") for spec in unknown]
+    sources: list[AuditedSource] = []
+    pictures_of: list[list[Picture]] = []
+    for spec, kind in kinds:
+        if spec.startswith("folder:"):
+            source, some = _list_folder(len(sources), spec, kind)
+        elif only_folders:
+            continue
+        else:
+            source, some = _list_arrays(len(sources), spec, kind, data_dir, background)
+        sources.append(source)
+        pictures_of.append(some)
+    # Of a choice of classes the others are dealt out too, but not looked at.
+    found = [
+        one
+        for source, some in zip(sources, pictures_of, strict=True)
+        for one in some
+        if one.class_name is None or one.class_name in source.class_names
+    ]
+    collection = Collection(sources, found)
+    look = _look if decode else _glance
+    seen = list(_in_order(look, found, background, progress))
+    for some in pictures_of:
+        _deal_out(some)
+    if decode:
+        count = len(seen)
+        collection.codes = np.zeros((count, features.CODE_WORDS), np.uint64)
+        collection.vectors = np.zeros((count, features.NUM_FEATURES), np.float16)
+        for row, each in enumerate(seen):
+            if each is not None:
+                collection.codes[row], collection.vectors[row] = each
+    return collection
+
+
+def _list_folder(number, spec, kind):
+    parsed = parse(spec)
+    request = base.Request(parsed.base, parsed.base.partition(":")[2])
+    found = layout.read(folder.find(request), go_on=True)
+    class_names = found.class_names
+    if parsed.classes is not None:
+        indices = loading.parse_classes(spec, parsed.classes, class_names)
+        class_names = [class_names[index] for index in indices]
+    listed = [
+        Picture(
+            number,
+            found.name(file),
+            class_name,
+            role=None if part == "all" else part,
+            fixed=part != "all",
+            file=file,
+        )
+        for part, files in found.pictures.items()
+        for file, class_name in files
+    ]
+    source = AuditedSource(
+        spec,
+        kind,
+        found.root,
+        tuple(class_names),
+        {found.name(file): what for file, what in found.left_out.items()},
+        tuple(found.problems),
+        {name: str(target) for name, target in found.find_links_out().items()},
+    )
+    return source, listed
+
+
+def _list_arrays(number, spec, kind, data_dir, background):
+    opened = loading.load(spec, data_dir=data_dir, background=background)
+    listed = []
+    for role in opened.roles:
+        split = opened.split(role)
+        for row, (image, label) in enumerate(
+            zip(split.images, split.labels, strict=True)
+        ):
+            name = split.files[row] if split.files else f"{role} {row}"
+            class_name = split.class_names[label] if label >= 0 else None
+            listed.append(
+                Picture(number, name, class_name, role=role, fixed=True, image=image)
+            )
+    source = AuditedSource(spec, kind, None, opened.class_names, {})
+    return source, listed
+
+
+def _in_order(look, found, background, progress) -> Iterator:
+    """What `look` returns of each, by several threads: decoding leaves Python free."""
+    # Those of the linear algebra would only be in the way of each other.
+    one_thread_each = threadpoolctl.threadpool_limits(1)
+    with one_thread_each, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(found), _BATCH):
+            batch = found[start : start + _BATCH]
+            yield from pool.map(lambda one: look(one, background), batch)
+            if progress is not None:
+                progress(start + len(batch), len(found))
+
+
+def _look(picture: Picture, background: int | None):
+    """Decodes one picture and fills in what it is; returns its code and features."""
+    image = picture.image
+    if image is None:
+        content = _read(picture)
+        if content is None:
+            return None
+        try:
+            image = pictures.decode(content, "", background)
+        except ValueError as error:
+            picture.error = str(error).strip()
+            return None
+    picture.shape = image.shape
+    picture.pixels = _hash(repr(image.shape).encode() + image.tobytes())
+    picture.content = picture.content or picture.pixels
+    picture.spread = int(contents.measure_spread(image[np.newaxis])[0])
+    small = resizing.adapt(image[np.newaxis], features.SHAPE)[0]
+    return features.code(small), features.describe(small)
+
+
+def _glance(picture: Picture, background: int | None) -> None:
+    """Checks one file without decoding it, and fills in what that tells."""
+    content = _read(picture)
+    if content is None:
+        return
+    try:
+        pictures.check(content, "")
+    except ValueError as error:
+        picture.error = str(error).strip()
+
+
+def _read(picture: Picture) -> bytes | None:
+    """The bytes of a picture's file, whose hash is noted; `None`, and why, if not."""
+    assert picture.file is not None
+    try:
+        content = picture.file.read_bytes()
+    except OSError as error:
+        picture.error = f"cannot be opened: {error.strerror or error}"
+        return None
+    picture.content = _hash(content)
+    return content
+
+
+def _hash(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _deal_out(some: Sequence[Picture]) -> None:
+    """Notes the splits that the pictures of a source will be in, as it deals them.
+
+    Args:
+        some: All pictures of the source, by class in the order of its classes.
+    """
+    readable = [one for one in some if one.error is None]
+    indices: dict[str | None, int] = {None: UNKNOWN}
+    for one in some:
+        indices.setdefault(one.class_name, len(indices) - 1)
+    parts = {one.role or "all" for one in readable}
+    for part in parts:
+        rows = [one for one in readable if (one.role or "all") == part]
+        if rows[0].file is None:
+            continue
+        labels = np.array([indices[one.class_name] for one in rows])
+        for role, chosen in base.carve(labels, base.roles_of_part(part, parts)).items():
+            for row in range(len(rows)) if chosen is None else chosen:
+                rows[row].role = role

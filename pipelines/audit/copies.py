@@ -1,0 +1,97 @@
+"""Pictures that are there more than once: equal ones, and nearly equal ones."""
+
+import collections
+from collections.abc import Hashable, Iterable
+
+import numpy as np
+
+# Of 256 bits. Copies that were scaled or compressed differ in fewer; so may photographs
+# of one thing, and plain ones, which other features tell apart.
+MAX_DISTANCE = 28
+
+
+def equal_groups(keys: Iterable[Hashable]) -> list[list[int]]:
+    """Returns the rows that have one key, for each key that several rows have.
+
+    Args:
+        keys: One key per row; a row whose key is false, such as `b""`, is left out.
+
+    >>> equal_groups([b"a", b"b", b"", b"a", b""])
+    [[0, 3]]
+    """
+    rows = collections.defaultdict(list)
+    for row, key in enumerate(keys):
+        if key:
+            rows[key].append(row)
+    return [group for group in rows.values() if len(group) > 1]
+
+
+def near_pairs(codes: np.ndarray, max_distance: int = MAX_DISTANCE) -> np.ndarray:
+    """Returns all pairs of codes that differ in at most `max_distance` bits.
+
+    The bits are dealt out to `max_distance + 1` chunks: two codes that differ in fewer
+    bits than there are chunks agree in one chunk, so only codes that do are compared
+    (multi-index hashing: Norouzi, Punjani and Fleet, 2012). Each chunk gets bits of all
+    degrees of variety, since one of constant bits would not tell any codes apart.
+
+    Args:
+        codes: uint64 `(count, words)`.
+        max_distance: The largest Hamming distance.
+
+    Returns:
+        int64 `(pairs, 2)`, sorted, the first row of each pair the smaller one.
+    """
+    bits = np.unpackbits(codes.view(np.uint8), axis=1)
+    variety = np.abs(bits.mean(0, dtype=np.float64) - 0.5) if len(bits) else bits.sum(0)
+    by_variety = np.argsort(variety, kind="stable")
+    num_chunks = max_distance + 1
+    found = [np.zeros(0, np.int64)]
+    for chunk in range(num_chunks):
+        keys = _as_keys(bits[:, by_variety[chunk::num_chunks]])
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        # Places in the order whose neighbour `step` further on has the same key.
+        places, step = np.arange(len(keys)), 1
+        while True:
+            places = places[places + step < len(keys)]
+            places = places[keys[places] == keys[places + step]]
+            if not len(places):
+                break
+            first, second = order[places], order[places + step]
+            distance = np.bitwise_count(codes[first] ^ codes[second]).sum(1)
+            near = distance <= max_distance
+            low = np.minimum(first[near], second[near])
+            high = np.maximum(first[near], second[near])
+            found.append(low.astype(np.int64) * len(codes) + high)
+            step += 1
+    pairs = np.unique(np.concatenate(found))
+    return np.stack([pairs // max(1, len(codes)), pairs % max(1, len(codes))], axis=1)
+
+
+def _as_keys(bits: np.ndarray) -> np.ndarray:
+    """Bits `(count, bits)`, the first 64 of them, as one integer each."""
+    packed = np.packbits(bits[:, :64], axis=1)
+    padded = np.zeros((len(bits), 8), np.uint8)
+    padded[:, : packed.shape[1]] = packed
+    return padded.view(np.uint64)[:, 0]
+
+
+def connect(pairs: np.ndarray, count: int) -> list[list[int]]:
+    """Returns the groups of rows that pairs connect, each sorted.
+
+    Args:
+        pairs: Integers `(pairs, 2)`.
+        count: How many rows there are.
+    """
+    from scipy.sparse import coo_array, csgraph
+
+    if not len(pairs):
+        return []
+    ones = np.ones(len(pairs), bool)
+    graph = coo_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    _, component = csgraph.connected_components(graph, directed=False)
+    members = np.unique(pairs)
+    groups = collections.defaultdict(list)
+    for row in members.tolist():
+        groups[component[row]].append(row)
+    return list(groups.values())

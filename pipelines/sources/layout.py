@@ -1,0 +1,316 @@
+"""What lies where in a folder of pictures: splits, classes, pictures, and the rest."""
+
+import collections
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Callable
+
+from ood_keras import file_content
+from ood_keras.conventions import UNKNOWN_LABEL
+from ood_keras.pipelines.sources import base, pictures
+from ood_keras.pipelines.split import ROLES
+
+# With the name of a split they say no more than that name: "training_set", "test2017".
+_FILLERS = ("set", "data", "dataset", "split", "images", "imgs", "pictures", "folder")
+# May be validation or test.
+_AMBIGUOUS = ("eval", "evaluation", "holdout")
+_NO_FILE = "links to nothing and the like"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A folder of pictures, as `read` finds it.
+
+    Attributes:
+        root: The folder of the data: the one asked for, or the only one in it.
+        class_names: Names of the class folders, sorted; empty if all is unknown.
+        pictures: `{part: [(file, class name or None)]}`, where part is a split or
+            `"all"`, ordered by class and name.
+        left_out: `{file: what it is}` of the files that are no pictures.
+        problems: What `read` would raise, where it was asked to go on.
+    """
+
+    root: pathlib.Path
+    class_names: list[str]
+    pictures: dict[str, list[tuple[pathlib.Path, str | None]]]
+    left_out: dict[pathlib.Path, str]
+    problems: list[str]
+
+    def name(self, file: pathlib.Path) -> str:
+        """Returns the name of a file within the folder: "train/cat/1.png"."""
+        return file.relative_to(self.root).as_posix()
+
+    def find_links_out(self) -> dict[str, pathlib.Path]:
+        """Returns what links of class folders and pictures lead to, outside of `root`.
+
+        Folders are often made of links on purpose; but the pictures then change, or are
+        gone, with another folder.
+        """
+        top = self.root.resolve()
+        places = dict.fromkeys(
+            path
+            for files in self.pictures.values()
+            for file, _ in files
+            for path in (file.parent, file)
+        )
+        return {
+            self.name(path): path.resolve()
+            for path in places
+            if path.is_symlink()
+            and path != self.root
+            and not path.resolve().is_relative_to(top)
+        }
+
+
+def read(folder: pathlib.Path, *, go_on: bool = False) -> Layout:
+    """Returns the `Layout` of a folder of pictures.
+
+    Args:
+        folder: The folder.
+        go_on: Whether to list what is wrong with single classes in `problems`, in place
+            of raising it.
+
+    Raises:
+        ValueError: it cannot be told what is a split and what a class, or a class
+            cannot be one.
+        DataNotFoundError: there are no pictures.
+    """
+    problems: list[str] = []
+
+    def complain(problem: str) -> None:
+        if not go_on:
+            raise ValueError(problem)
+        problems.append(problem)
+
+    root, parts = _parts(folder)
+    left_out: dict[pathlib.Path, str] = {}
+    classes = {part: _classes(path, left_out, complain) for part, path in parts.items()}
+    with_classes = [part for part, found in classes.items() if found is not None]
+    if with_classes and len(with_classes) < len(classes):
+        raise ValueError(
+            f"{root}: {with_classes[0]} has class folders, but not all of "
+            f"{', '.join(classes)} have. Give all of them class folders, or none"
+        )
+    names = {name for found in classes.values() for name in found or ()}
+    class_names = sorted(names, key=_natural_order)
+    _check_case(root, class_names, complain)
+    listed: dict[str, list[tuple[pathlib.Path, str | None]]] = {
+        part: [
+            (file, name)
+            for name in sorted(found, key=_natural_order)
+            for file in found[name]
+        ]
+        if found is not None
+        else [(file, None) for file in _pictures(parts[part])[0]]
+        for part, found in classes.items()
+    }
+    return Layout(root, class_names, listed, left_out, problems)
+
+
+def _parts(root: pathlib.Path) -> tuple[pathlib.Path, dict[str, pathlib.Path]]:
+    """Returns the folder of the data, and `{part: folder}` of what is in it.
+
+    The folder is `root`, or the only one in it, if that holds the folders of splits.
+    Without such folders there is one part, `{"all": root}`.
+    """
+    folders = _folders(root)
+    if len(folders) == 1 and not base.role_of(folders[0].name):
+        inner = [folder.name for folder in _folders(folders[0])]
+        if any(map(base.role_of, inner)) and not _pictures(root)[0]:
+            root, folders = folders[0], _folders(folders[0])
+    found = collections.defaultdict(list)
+    for folder in folders:
+        found[base.role_of(folder.name)].append(folder)
+    doubtful = [folder.name for folder in found[None] if _like_a_split(folder.name)]
+    classes = [folder.name for folder in found.pop(None)]
+    if doubtful:
+        raise ValueError(
+            f"{root} has folders that seem to hold splits ({', '.join(doubtful[:5])}). "
+            f"Call them {', '.join(ROLES)}; as classes, test images would be trained "
+            "on. If they are classes, rename them"
+        )
+    for role, same in found.items():
+        if len(same) > 1:
+            raise ValueError(
+                f"{root} has several folders for {role}: "
+                f"{', '.join(folder.name for folder in same)}. Put all into one"
+            )
+    if not found:
+        return root, {"all": root}
+    if classes:
+        splits = [same[0].name for same in found.values()]
+        raise ValueError(
+            f"{root} has both folders of splits ({', '.join(splits)}) and other ones "
+            f"({', '.join(classes[:5])}). Expected only {', '.join(ROLES)}, or only "
+            "one folder per class: move the classes into the splits; or, if "
+            f"{splits[0]} is a class, rename it"
+        )
+    loose = _pictures(root)[0]
+    if loose:
+        raise ValueError(
+            f"{root} has pictures beside its folders of splits, for example "
+            f"{loose[0].name}. Move them into a split, or out of {root}"
+        )
+    return root, {role: found[role][0] for role in ROLES if role in found}
+
+
+def _like_a_split(name: str) -> bool:
+    """Whether a name says that a folder is a split, in words not known as such."""
+    words = re.findall(r"[a-z]+", name.casefold())
+    words = [part for word in words for part in _split_word(word)]
+    roles = [word for word in words if base.role_of(word) or word in _AMBIGUOUS]
+    return bool(roles) and len(roles) + sum(word in _FILLERS for word in words) == len(
+        words
+    )
+
+
+def _split_word(word: str) -> list[str]:
+    """Returns `["train", "set"]` for "trainset"."""
+    for filler in _FILLERS:
+        if word.endswith(filler) and base.role_of(word.removesuffix(filler)):
+            return [word.removesuffix(filler), filler]
+    return [word]
+
+
+def _classes(
+    folder: pathlib.Path,
+    left_out: dict[pathlib.Path, str],
+    complain: Callable[[str], None],
+) -> dict[str, list[pathlib.Path]] | None:
+    """Returns the pictures of each class folder, `None` if there are no such folders.
+
+    Args:
+        folder: The folder of a part.
+        left_out: A dict to which the files are added that are no pictures.
+        complain: Called with what is wrong with a class.
+    """
+    folders = _folders(folder)
+    loose, besides = _pictures(folder)
+    left_out.update(besides)
+    classes = {}
+    if not folders and not loose:
+        raise base.DataNotFoundError(
+            f"no pictures in {folder.absolute()}{_but(besides)}. Expected files that "
+            f"end in {', '.join(pictures.SUFFIXES)}, or one sub-folder of them per "
+            "class"
+        )
+    if not folders:
+        return None
+    if loose:
+        raise ValueError(
+            f"{folder} has pictures beside its class folders, for example "
+            f"{loose[0].name}. Move them into a class folder, or out of {folder}"
+        )
+    for class_folder in folders:
+        _check_name(class_folder)
+        inner = _folders(class_folder)
+        if inner:
+            raise ValueError(
+                f"{class_folder} is a class, so it may hold pictures only. Received: "
+                f"the folder {inner[0].name} in it. {_cure(folder, folders, inner)}"
+            )
+        kept, besides = _pictures(class_folder)
+        left_out.update(besides)
+        if not kept:
+            complain(
+                f"the class folder {class_folder} has no pictures "
+                f"({', '.join(pictures.SUFFIXES)}){_but(besides)}. Add some or remove "
+                "the folder"
+            )
+        classes[class_folder.name] = kept
+    return classes
+
+
+def _cure(
+    folder: pathlib.Path, folders: list[pathlib.Path], inner: list[pathlib.Path]
+) -> str:
+    """What to do about folders within what was taken for a class."""
+    if any(base.role_of(path.name) for path in inner):
+        return (
+            "Folders of splits come first: move its pictures to "
+            f"{folder / inner[0].name / inner[0].parent.name}"
+        )
+    if len(folders) == 1:
+        return f"If the classes are in there, give {folders[0]}"
+    return "Move its pictures up, or out"
+
+
+def _but(left_out: dict[pathlib.Path, str]) -> str:
+    if not left_out:
+        return ""
+    return f", but {pictures.describe_others(pictures.count(left_out))}"
+
+
+def _check_case(
+    root: pathlib.Path, class_names: list[str], complain: Callable[[str], None]
+) -> None:
+    """Complains if two classes are told apart by upper and lower case alone."""
+    same = collections.defaultdict(list)
+    for name in class_names:
+        same[name.strip().casefold()].append(name)
+    for names in same.values():
+        if len(names) > 1:
+            complain(
+                f"{root} has the class folders {' and '.join(map(repr, names))}, which "
+                "differ in case or spaces alone. Put them together, or rename one"
+            )
+
+
+def _check_name(class_folder: pathlib.Path) -> None:
+    """Raises if a class could not be called what its folder is called."""
+    name = class_folder.name
+    if name == UNKNOWN_LABEL:
+        raise ValueError(
+            f"{class_folder}: {UNKNOWN_LABEL} is what rejected images are called. "
+            "Rename that class folder, or give its pictures as an unknown source of "
+            "their own"
+        )
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"a class folder in {class_folder.parent} has a name that is not UTF-8: "
+            f"{os.fsencode(name)!r}. Rename it"
+        ) from None
+
+
+def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_dir() and not file_content.is_clutter(path.name)
+    )
+
+
+def _pictures(
+    folder: pathlib.Path,
+) -> tuple[list[pathlib.Path], dict[pathlib.Path, str]]:
+    """Returns the pictures in a folder, sorted, and what the other files are."""
+    paths = {
+        path.name: path
+        for path in folder.iterdir()
+        if not file_content.is_clutter(path.name) and not path.is_dir()
+    }
+    there = {name: path for name, path in paths.items() if path.is_file()}
+    kept, others = pictures.usable(
+        (name, lambda path=path: _head(path))  # type: ignore[misc]
+        for name, path in there.items()
+    )
+    others |= {name: _NO_FILE for name in paths if name not in there}
+    left_out = {paths[name]: what for name, what in sorted(others.items())}
+    return sorted(paths[name] for name in kept), left_out
+
+
+def _head(path: pathlib.Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(file_content.HEAD_BYTES)
+    except OSError:
+        return b""  # Left out, and counted.
+
+
+def _natural_order(name: str) -> tuple[int, int, str]:
+    """Numbers by value before names by letter, so that class 10 follows class 9."""
+    return (0, int(name), name) if name.isdecimal() else (1, 0, name)

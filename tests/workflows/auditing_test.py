@@ -1,0 +1,128 @@
+"""The audit as text, as a page, as JSON, as a command; and what a training costs."""
+
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ood_keras import pipelines, workflows
+from ood_keras.tools import data as command
+from ood_keras.training import recipes
+from ood_keras.workflows import cost
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    random = np.random.default_rng(0)
+    root = tmp_path / "<b>pictures"
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for number in range(25):
+            pixels = random.integers(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number:02}.png")
+    return root
+
+
+def spoil(root):
+    (root / "dog/same.png").write_bytes((root / "cat/03.png").read_bytes())
+    (root / "cat/empty.png").write_bytes(b"")
+    (root / "cat/no\nte.txt").write_text("notes")
+
+
+def test_the_audit_is_text_a_page_and_json(pictures, tmp_path):
+    spoil(pictures)
+    found = workflows.audit(known=[f"folder:{pictures}"], output=tmp_path / "audit")
+    assert found.spoils
+    text = str(found)
+    assert re.search(r"cat +15 +5 +5 +25 +8x8", text)
+    assert re.search(r"dog +16 +5 +5 +26 +8x8", text)
+    assert "!! 1 picture under several labels" in text
+    assert "     cat/03.png = dog/same.png\n" in text
+    assert "!! 1 file cannot be read" in text and "cat/empty.png is no readable" in text
+    content = json.loads((tmp_path / "audit/audit.json").read_text())
+    assert content["spoils"] is True
+    assert content["sources"][0]["pictures"]["cat"] == {
+        "train": 15,
+        "validation": 5,
+        "test": 5,
+    }
+    kinds = {one["kind"]: one for one in content["findings"]}
+    assert kinds["equal_labels"]["pictures"] == [
+        [{"source": 0, "name": "cat/03.png"}, {"source": 0, "name": "dog/same.png"}]
+    ]
+    page = (tmp_path / "audit/audit.html").read_text()
+    assert "Something here would spoil the result" in page
+    assert page.count("data:image/jpeg;base64,") >= 2
+    # Names are shown, and never taken for markup.
+    assert "<b>pictures" not in page and "&lt;b&gt;pictures" in page
+    assert "http" not in page
+
+
+def test_without_output_nothing_is_written(pictures, tmp_path):
+    found = workflows.audit(known=[f"folder:{pictures}"])
+    assert not found.spoils and found.cost is None
+    assert [path.name for path in tmp_path.iterdir()] == [pictures.name]
+
+
+def test_nothing_to_look_at():
+    with pytest.raises(ValueError, match="Name sources, such as folder:PICTURES"):
+        workflows.audit(known=[])
+
+
+def test_the_exit_status_says_whether_something_spoils(pictures, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["ood-data", f"folder:{pictures}"])
+    command.main()
+    assert "Nothing here would spoil the result." in capsys.readouterr().out
+    spoil(pictures)
+    with pytest.raises(SystemExit) as stopped:
+        command.main()
+    assert stopped.value.code == 3
+    assert "What is marked !! would spoil" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["ood-data", f"folder:{pictures}/nowhere"])
+    with pytest.raises(SystemExit) as stopped:
+        command.main()
+    assert stopped.value.code == 1
+
+
+def make_split(count, num_classes=None):
+    images = np.zeros((count, 28, 28, 1), np.uint8)
+    images[:, 0, 0, 0] = np.arange(count)
+    labels = np.arange(count) % num_classes if num_classes else np.full(count, -1)
+    names = tuple(map(str, range(num_classes or 0)))
+    return pipelines.Split(f"made {num_classes}", "train", images, labels, names)
+
+
+def test_what_a_training_costs():
+    recipe = recipes.get("demo", filters=(4, 4), hidden_size=4, batch_size=8)
+    known, unknown = make_split(37, 3), make_split(90)
+    found = cost.estimate(
+        recipe, (28, 28, 1), num_classes=3, num_train=37, num_validation=10
+    )
+    data = pipelines.Interleave(
+        known,
+        [unknown],
+        3,
+        batch_size=8,
+        seed=0,
+        unknown_per_epoch=recipe.unknown_per_epoch,
+    )
+    assert found["steps_per_epoch"] == data.steps_per_epoch
+    assert found["epochs"] == recipe.epochs
+    steps = found["epochs"] * found["steps_per_epoch"]
+    assert steps * found["seconds_per_step"] / 60 < found["minutes"]
+    assert found["minutes"] < 2 * steps * found["seconds_per_step"] / 60
+    pixels = (47 + recipe.synthetic_images) * 28 * 28
+    assert pixels < found["memory_bytes"] < pixels + 2**34
+    assert "Estimate for the recipe demo at 28x28x1" in cost.describe(found)
+    with pytest.raises(ValueError, match="no readable training images"):
+        cost.estimate(recipe, (28, 28, 1), num_classes=3, num_train=0, num_validation=0)
+
+
+def test_pictures_of_several_sizes_cost_what_their_common_size_does(pictures):
+    pixels = np.zeros((9, 9, 3), np.uint8)
+    Image.fromarray(pixels).save(pictures / "cat/large.png")
+    with pytest.raises(ValueError, match=r"2 sizes.*Give --image_shape"):
+        workflows.audit(known=[f"folder:{pictures}"], recipe="demo")
