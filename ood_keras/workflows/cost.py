@@ -47,11 +47,16 @@ def estimate(
         "minutes", "memory_bytes"}`.
 
     Raises:
-        ValueError: there are no training images, or the recipe cannot have such a
-            network.
+        ValueError: there are no training images, the recipe cannot have such a
+            network, or it has a backbone.
     """
     if not isinstance(recipe, recipes.Recipe):
         recipe = recipes.get(recipe)
+    if recipe.is_pretrained:
+        raise ValueError(
+            f"the cost of the recipe {recipe.name!r} is that of its backbone, whose "
+            "features are computed once; it is not estimated. Choose another recipe"
+        )
     if num_train < 1:
         raise ValueError("there are no readable training images to estimate a cost for")
     objective = recipe.objective
@@ -97,7 +102,8 @@ def estimate(
     process = _measure_process()
     images = num_train + num_validation
     if others is not None:
-        images += recipe.synthetic_images
+        synthetic = recipe.synthetic_images
+        images += num_train if synthetic is None else synthetic
     return {
         "recipe": recipe.name,
         "image_shape": list(image_shape),
