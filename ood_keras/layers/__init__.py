@@ -1,6 +1,16 @@
-"""Layers that weigh channels by what the whole image shows."""
+"""Layers: channels weighed by the whole image, and the two ends of an adopted network.
 
+The latter are pixels in the range that a network takes, and logits of probabilities.
+"""
+
+from ood_keras.layers.logits_of_probabilities import LogitsOfProbabilities
 from ood_keras.layers.modified_se_block import ModifiedSEBlock
+from ood_keras.layers.pixel_scaling import PixelScaling
 from ood_keras.layers.squeeze_excitation import SqueezeExcitation
 
-__all__ = ["ModifiedSEBlock", "SqueezeExcitation"]
+__all__ = [
+    "LogitsOfProbabilities",
+    "ModifiedSEBlock",
+    "PixelScaling",
+    "SqueezeExcitation",
+]

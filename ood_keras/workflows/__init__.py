@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ood_keras import _lazy
 
 if TYPE_CHECKING:
+    from ood_keras.workflows.adoption.adopt import adopt
     from ood_keras.workflows.calibration import calibrate
     from ood_keras.workflows.conversion import convert
     from ood_keras.workflows.evaluation import evaluate
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from ood_keras.workflows.training import train
 
 __all__ = [
+    "adopt",
     "calibrate",
     "convert",
     "evaluate",
@@ -24,6 +26,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "adopt": "adoption.adopt",
     "calibrate": "calibration",
     "convert": "conversion",
     "evaluate": "evaluation",

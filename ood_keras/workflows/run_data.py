@@ -55,9 +55,13 @@ def load_run_data(
     unknown: Sequence[str],
     data_dir: Path | None = None,
     validation_unknown: Sequence[str] | None = None,
+    known_source: pipelines.Source | None = None,
 ) -> RunData:
-    """Returns the `RunData` of a finished run; arguments as for `evaluate`."""
-    settings = read_settings(run_dir)
+    """Returns the `RunData` of a finished run; arguments as for `evaluate`.
+
+    `known_source` is the run's known source, where it was opened already.
+    """
+    settings = read_settings(run_dir, needs_model=known_source is None)
     if not settings.get("data"):
         raise ValueError(
             f"{run_dir / 'run.json'} does not say with which data the run was trained "
@@ -65,7 +69,9 @@ def load_run_data(
             "Put it back as it was, or train again"
         )
     exposed = settings["unknown"]
-    judges = exposed if validation_unknown is None else list(validation_unknown)
+    # An adopted network was trained with none, but sources were named to judge with.
+    judges = settings.get("judges", exposed)
+    judges = judges if validation_unknown is None else list(validation_unknown)
     if not judges:
         raise ValueError(
             f"{run_dir} was trained with known images alone, so nothing can select a "
@@ -73,7 +79,7 @@ def load_run_data(
             "--validation_unknown; their test images count as not seen in training"
         )
     data_dir = data_dir or settings["data_dir"]
-    known_source = pipelines.load(
+    known_source = known_source or pipelines.load(
         settings["known"],
         data_dir=data_dir,
         image_shape=settings["image_shape"],
@@ -85,8 +91,11 @@ def load_run_data(
             f"but {settings['known']} has {list(known_source.class_names)[:20]}: one "
             "of them was changed. Put it back as it was, or train again"
         )
-    judge_sources = load_unknown(judges, known_source, data_dir, settings["seed"])
-    test_sources = load_unknown(unknown, known_source, data_dir)
+    count = settings.get("synthetic_images")
+    judge_sources = load_unknown(
+        judges, known_source, data_dir, settings["seed"], count
+    )
+    test_sources = load_unknown(unknown, known_source, data_dir, synthetic_images=count)
     known_validation, unknown_validation = take_validation(
         known_source, judge_sources, settings["data"]
     )
@@ -152,11 +161,12 @@ def load_unknown(
     known_source: pipelines.Source,
     data_dir: Path | None,
     seed: int = 0,
+    synthetic_images: int | None = None,
 ) -> list[pipelines.Source]:
     """Returns the unknown sources, with image shape and background of the known one.
 
     `seed` decides those that are made and not read; test images never depend on the
-    seed of a run.
+    seed of a run. `synthetic_images` is how many of `synthetic` are made for a split.
     """
     return [
         pipelines.load(
@@ -165,6 +175,7 @@ def load_unknown(
             image_shape=known_source.image_shape,
             known=known_source,
             seed=seed,
+            count=synthetic_images if spec == _SYNTHETIC else None,
             background=known_source.background,
         )
         for spec in specs
@@ -199,10 +210,10 @@ def find_seen(specs: Iterable[str], exposed: Sequence[str]) -> list[str]:
     ]
 
 
-def read_settings(run_dir: pathlib.Path) -> Json:
+def read_settings(run_dir: pathlib.Path, needs_model: bool = True) -> Json:
     """Returns what `train` recorded of a finished run, and the seed."""
     path = run_dir / "run.json"
-    if not path.is_file() or not (run_dir / "model.keras").is_file():
+    if not path.is_file() or (needs_model and not run_record.has_model(run_dir)):
         raise FileNotFoundError(
             f"{run_dir} holds no finished run (run.json and model.keras). Run "
             f"ood-train --run_dir={run_dir} first, or again to let it finish"
