@@ -1,5 +1,6 @@
 """Which pixels a network takes, as its first layers tell."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import keras
@@ -42,6 +43,46 @@ def tell_pixels(model: keras.Model, images: Tensor) -> tuple[PixelRange, str] | 
         if logit_layers.has_kernel(layer):
             return None
     return None
+
+
+def measure_gaps(
+    model: keras.Model, images: Mapping[str, Tensor]
+) -> dict[str, float] | None:
+    """How far images are from those that the first batch normalisation learnt from.
+
+    Mean over the channels of `|m - M| / sqrt(V) + |log(v / V)|`, with m and v the mean
+    and variance of what it is given, M and V its moving ones, which training left. In
+    the range of pixels that a network was trained on, it is near 0.
+
+    Args:
+        model: A `keras.Model`.
+        images: `{name: images (n, height, width, channels)}`.
+
+    Returns:
+        `{name: gap}`; `None` for a network without such a layer, or an untrained one.
+    """
+    layers = [
+        layer
+        for layer in listening.name_layers(model).values()
+        if isinstance(layer, keras.layers.BatchNormalization)
+        and not (
+            np.all(np.asarray(layer.moving_mean) == 0)
+            and np.all(np.asarray(layer.moving_variance) == 1)
+        )
+    ]
+    gaps = {}
+    for name, some in images.items():
+        calls, _ = listening.listen(model, layers, some)
+        first = next((layer for layer in calls if layer is not model), None)
+        if first is None or first.axis not in (-1, 3):
+            return None
+        given = np.asarray(keras.ops.cast(calls[first][0], "float32"), np.float64)
+        given = given.reshape(-1, given.shape[-1])
+        variance = np.asarray(first.moving_variance, np.float64) + first.epsilon
+        shift = np.abs(given.mean(axis=0) - np.asarray(first.moving_mean))
+        spread = np.abs(np.log((given.var(axis=0) + first.epsilon) / variance))
+        gaps[name] = float(np.mean(shift / np.sqrt(variance) + spread))
+    return gaps
 
 
 def takes_unit(network: Network) -> bool:

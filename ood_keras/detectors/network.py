@@ -46,6 +46,7 @@ class Network:
 
     Attributes:
         num_logits: K.
+        num_units: How many numbers the network gives for them: 1 for two classes, or K.
         activation: "softmax" or "sigmoid" if the layer that makes the logits ends in
             one, which is undone; else `None`.
         feature_size: D.
@@ -113,10 +114,10 @@ class Network:
                 f"logits must have the shape (batch, classes); layer {logits!r} gives "
                 f"{tuple(outputs['logits'].shape)}"
             )
-        raw = self._call_of_logits(calls)[1]
+        self.num_units = int(self._call_of_logits(calls)[1].shape[-1])
         if (
             self.activation != "sigmoid"
-            and raw.shape[-1] > 1
+            and self.num_units > 1
             and logit_layers.find_normalisation(outputs["logits"]) is not None
         ):
             raise ValueError(

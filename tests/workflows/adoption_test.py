@@ -84,22 +84,27 @@ def with_augmentation():
     return keras.Model(images, stack(body(layers.RandomContrast(0.5)(seen))))
 
 
+def dark_share(images):
+    """How much of each channel lies in [-1, 0]: nothing is seen in other ranges."""
+    identity = np.eye(3, dtype=np.float32).reshape(1, 1, 3, 3)
+    seen = []
+    for bias in (0.0, -1.05):
+        convolution = layers.Conv2D(3, 1, activation="relu")
+        seen.append(convolution(images))
+        convolution.set_weights([-identity, np.full(3, bias, np.float32)])
+    return layers.ReLU()(seen[0] - 10.0 * seen[1])
+
+
 def minus_one_to_one():
     """Logits; its preprocessing is not in the network."""
     images = keras.Input((SIDE, SIDE, 3))
-    convolution = layers.Conv2D(3, 1, activation="relu")
-    seen = convolution(images)
-    identity = np.eye(3, dtype=np.float32).reshape(1, 1, 3, 3)
-    # A square is nowhere bright enough for this to pass in [0, 1].
-    convolution.set_weights([identity, np.full(3, 0.95, np.float32)])
-    return keras.Model(images, stack(seen, activation=None))
+    return keras.Model(images, stack(dark_share(images), activation=None, scale=-40.0))
 
 
 def preprocessed_by_operations():
     """As `keras.applications.mobilenet_v2.preprocess_input` in a model: no layers."""
     images = keras.Input((SIDE, SIDE, 3))
-    seen = images / 127.5 - 1.0
-    return keras.Model(images, stack(body((seen + 1.0) / 2.0)))
+    return keras.Model(images, stack(dark_share(images / 127.5 - 1.0), scale=-40.0))
 
 
 def one_sigmoid():
@@ -238,11 +243,15 @@ KINDS = {
     "subclassed": (
         subclassed,
         "0,255",
-        {"logits": "colours", "image_shape": (SIDE, SIDE, 3)},
+        {
+            "logits": "colours",
+            "image_shape": (SIDE, SIDE, 3),
+            "input_range": "0,255",
+        },
     ),
     "mixed precision": (mixed_precision, "0,255", {}),
     "int8": (quantised, "0,255", {}),
-    "SavedModel": (saved_model, "0,255", {}),
+    "SavedModel": (saved_model, "0,255", {"input_range": "0,255"}),
     ".keras": (keras_file, "0,255", {}),
     "H5": (h5_file, "-1,1", {}),
     "KerasHub": (hub_task, "preprocessor", {}),
@@ -402,7 +411,7 @@ def test_a_run_of_a_saved_model_is_opened_again(pictures, tmp_path):
     """From the copy in the run: the original may be gone."""
     output = tmp_path / "adopted"
     original = saved_model(tmp_path)
-    first = adopt(original, pictures, output)
+    first = adopt(original, pictures, output, input_range="0,255")
     shutil.rmtree(original)
     report = workflows.evaluate(
         run_dir=output,
@@ -431,6 +440,43 @@ def test_what_a_network_takes_is_found_by_trial(pictures):
     assert found.pixels == pixel_ranges.RANGES["-1,1"]
     assert found.found_by == "trial on 24 known pictures"
     assert found.accuracy["-1,1"] == 1
+
+
+def test_where_nothing_tells_the_user_is_asked(pictures):
+    """This one knows the pictures in any range, and would score otherwise in each."""
+    images = keras.Input((SIDE, SIDE, 3))
+    model = keras.Model(images, stack(body(images)))
+    with pytest.raises(ValueError, match=r"which pixels .*0,1 100%, 0,255 100%"):
+        find(model, pictures)
+    assert find(model, pictures, input_range="0,255").pixels.name == "0,255"
+
+
+def test_red_and_blue_exchanged_is_no_order_of_classes(pictures):
+    """Trained on blue, green, red, as `imagenet_caffe` has it, and declared not so."""
+    model = tutorial()
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([kernel[::-1], bias])
+    found = find(model, pictures)
+    assert found.pixels.reverse_channels
+    assert "against its layer 'rescaling" in found.found_by
+    with pytest.raises(ValueError, match="Give --input_range=imagenet_caffe"):
+        find(model, pictures, input_range="0,255")
+
+
+def test_batch_normalisation_tells_what_training_saw(pictures):
+    """Of ranges in which all pictures are known; its statistics are of [0, 1]."""
+    images = keras.Input((SIDE, SIDE, 3))
+    normalise = layers.BatchNormalization()
+    model = keras.Model(images, stack(normalise(body(images))))
+    with pytest.raises(ValueError, match="which pixels"):
+        find(model, pictures)
+    random = np.random.default_rng(11)
+    drawn = np.stack([draw(random, name) for name in CLASSES for _ in range(20)])
+    seen = (drawn / 255).reshape(-1, 3)
+    _, _, mean, variance = normalise.variables
+    mean.assign(seen.mean(axis=0))
+    variance.assign(seen.var(axis=0))
+    assert find(model, pictures).pixels == pixel_ranges.RANGES["0,1"]
 
 
 def test_pixels_of_the_keras_applications():
@@ -569,7 +615,7 @@ def test_what_cannot_be_adopted_is_refused_with_the_reason(
 
 def test_too_few_pictures_for_the_promise(pictures, tmp_path):
     few = write(tmp_path / "few", CLASSES, 20, seed=4)
-    with pytest.raises(ValueError, match=r"12 known validation .* 95 % .* needs 19"):
+    with pytest.raises(ValueError, match=r"12 known validation .* 95% .* needs 19"):
         adopt(tutorial(), few.parent, tmp_path / "out", known="few")
     with pytest.raises(ValueError, match="needs 99"):
         adopt(tutorial(), pictures, tmp_path / "out", target_acceptance=0.99)
@@ -598,8 +644,37 @@ def test_nothing_is_overwritten_and_nothing_half_done_is_left(
     assert isinstance(pictures, pathlib.Path)
 
 
-def test_the_live_model_takes_bytes_and_cannot_be_saved(pictures, tmp_path):
-    adopted = adopt(tutorial(), pictures, tmp_path / "out")
+class Unsaved(keras.Model):
+    """Keras cannot write down what it was made from."""
+
+    def __init__(self, colours):
+        super().__init__()
+        self.means = layers.GlobalAveragePooling2D()
+        self.colours = colours
+
+    def call(self, images):
+        return self.colours(self.means(images / 255.0))
+
+    def get_config(self):
+        raise NotImplementedError("no config")
+
+
+def test_a_network_that_cannot_be_saved_is_exported_all_the_same(pictures, tmp_path):
+    last = layers.Dense(3)
+    model = Unsaved(last)
+    model(np.zeros((1, SIDE, SIDE, 3), np.float32))
+    last.set_weights([20 * np.eye(3)[:, ::-1], np.zeros(3)])
+    options = {"image_shape": (SIDE, SIDE, 3), "input_range": "0,255"}
+    adopted = adopt(model, pictures, tmp_path / "out", **options)
+    assert any("cannot be saved" in note for note in adopted.found["notes"])
+    assert export.load(adopted.saved_model).class_names == CLASSES
+    with pytest.raises(FileNotFoundError, match="holds no finished run"):
+        workflows.export(run_dir=adopted.run_dir, output=tmp_path / "again")
+    check_live(adopted, tmp_path)
+
+
+def check_live(adopted, tmp_path):
+    """It drops into code that expects a Keras model, takes bytes, and is not saved."""
     model = adopted.as_keras_model()
     drawn = np.stack([draw(np.random.default_rng(9), name) for name in CLASSES])
     floats = drawn / np.float32(255)

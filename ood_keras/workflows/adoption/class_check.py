@@ -86,34 +86,50 @@ def order_source(source: Source, class_names: Sequence[str] | None, spec: str) -
 
 
 def check_order(
-    trial: Trial, labels: np.ndarray, class_names: Sequence[str], range_name: str
+    trial: Trial, labels: np.ndarray, class_names: Sequence[str], accuracy: float
 ) -> None:
-    """Raises a ValueError if the network does not know the pictures by their folders.
+    """Raises a ValueError if the outputs stand for the classes in another order.
 
     Args:
-        trial: What it said of labelled known pictures.
+        trial: What the network said of labelled known pictures.
         labels: Their classes.
         class_names: The names of these.
-        range_name: The range of pixels that it was shown, for the message.
+        accuracy: The best accuracy in any range of pixels that was tried: one with
+            red and blue exchanged may look like an exchange of classes.
     """
-    from scipy import optimize, special
+    from scipy import optimize
 
     count, num_classes = len(labels), len(class_names)
     table = np.zeros((num_classes, num_classes), int)
     np.add.at(table, (trial.predictions, labels), 1)
     outputs, folders = optimize.linear_sum_assignment(table, maximize=True)
-    right, best = int(np.trace(table)), int(table[outputs, folders].sum())
-    # The best order of many fits somewhat better by chance, but not to half of all.
-    if best > right + max(_BETTER * count, 3 * np.sqrt(count)) and best > count / 2:
+    best = int(table[outputs, folders].sum())
+    # The best order of many fits somewhat better by chance, but not half of all.
+    room = max(_BETTER * count, 3 * np.sqrt(count))
+    if best > accuracy * count + room and best > count / 2:
         order = [class_names[folder] for folder in folders]
         raise ValueError(
             f"the classes are in another order: of {count} known pictures the network "
-            f"classifies {right / count:.0%} as their folders do, and would "
+            f"classifies {trial.accuracy:.0%} as their folders do, and would "
             f"{best / count:.0%} if its outputs stood, in this order, for "
             f"{', '.join(order[:20])}{', ...' if num_classes > 20 else ''}. If they "
             "do, give these names, all of them, as --class_names"
         )
-    most = int(np.bincount(labels, minlength=num_classes).max())
+
+
+def check_knows(trial: Trial, labels: np.ndarray, range_name: str) -> None:
+    """Raises a ValueError if a network does no better than a constant answer.
+
+    Args:
+        trial: What it said of labelled known pictures.
+        labels: Their classes.
+        range_name: The range of pixels that it was shown, for the message.
+    """
+    from scipy import special
+
+    count = len(labels)
+    right = round(trial.accuracy * count)
+    most = int(np.bincount(labels).max())
     if special.bdtrc(right - 1, count, most / count) > _CHANCE:
         raise ValueError(
             f"the network does not know these pictures: of {count} it classifies "

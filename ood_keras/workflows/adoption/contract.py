@@ -15,6 +15,8 @@ from ood_keras.workflows.adoption.given_network import GivenNetwork
 
 # Labelled pictures on which ranges of pixels and orders of classes are tried.
 _NUM_TRIED = 512
+# Of these, those whose statistics are compared with batch normalisation's, at once.
+_NUM_MEASURED = 32
 
 
 @dataclasses.dataclass
@@ -89,7 +91,7 @@ def find(
             [outputs["logits"][:, :count] for outputs, _ in view.batches(pixels, 64)]
         )
 
-    told, by = network.declared, network.declared_by
+    told = network.declared
     hint = first_layers.tell_pixels(bare, images[:2])
     tried = pixel_ranges.candidates(shape, *([told] if told else []))
     ranges = {one.name: one for one in tried}
@@ -103,20 +105,10 @@ def find(
             f"range of pixels that was tried ({', '.join(ranges)}). Look for weights "
             "that diverged"
         )
-    best = pixel_ranges.best_of(trials)
-    if told is not None:
-        pixel_ranges.check_told(told.name, by, trials, len(labels))
-        name = told.name
-    else:
-        name, by = best, f"trial on {len(labels)} known pictures"
-        if hint is not None:
-            try:
-                pixel_ranges.check_told(hint[0], "a layer", trials, len(labels))
-                name, by = hint[0], f"its layer {hint[1]!r}"
-            except ValueError:
-                by += f", against its layer {hint[1]!r}"
-    class_check.check_order(trials[name], labels, source.class_names, name)
-    head = _describe_head(view, bare, source.class_names)
+    name, by = _choose_pixels(
+        network, source, trials, labels, hint, ranges, bare, images
+    )
+    head = _describe_head(view, source.class_names)
     return Contract(
         model=network.wrap(ranges[name], shape),
         pixels=ranges[name],
@@ -129,8 +121,33 @@ def find(
     )
 
 
-def _describe_head(view, bare, class_names) -> str:
-    if bare.output_shape[-1] == 1:
+def _choose_pixels(network, source, trials, labels, hint, ranges, bare, images):
+    """Returns the name of the range that a network takes, and who says so."""
+    count, names = len(labels), source.class_names
+    best = pixel_ranges.best_of(trials)
+    told, by = network.declared, network.declared_by
+    told = told.name if told is not None else hint[0] if hint is not None else None
+    likeliest = trials.get(told, trials[best])
+    class_check.check_order(likeliest, labels, names, trials[best].accuracy)
+    class_check.check_knows(trials[best], labels, best)
+    if network.declared is not None:
+        pixel_ranges.check_told(told, by, trials, count)
+        return told, by
+    by = f"trial on {count} known pictures"
+    if hint is not None:
+        try:
+            pixel_ranges.check_told(told, "a layer", trials, count)
+            return told, f"its layer {hint[1]!r}"
+        except ValueError:
+            by += f", against its layer {hint[1]!r}"
+    gaps = first_layers.measure_gaps(
+        bare, {name: ranges[name].apply(images[:_NUM_MEASURED]) for name in trials}
+    )
+    return pixel_ranges.choose(trials, ranges, count, gaps), by
+
+
+def _describe_head(view, class_names) -> str:
+    if view.num_units == 1:
         return (
             f"one number z, with two classes of logits [0, z]: a large one is "
             f"{class_names[1]!r}"

@@ -62,7 +62,8 @@ class GivenNetwork:
             return cls(None, opened, output, shape, declared, by)
         check_model(opened)
         preprocessor, size = getattr(opened, "preprocessor", None), None
-        if preprocessor is not None:
+        # Others may call something else so.
+        if type(preprocessor).__module__.partition(".")[0] == "keras_hub":
             stated, size = pixel_ranges.of_preprocessor(preprocessor)
             if declared is None:
                 declared, by = stated, "its KerasHub preprocessor"

@@ -183,8 +183,57 @@ def best_of(trials: Mapping[str, Trial]) -> str:
     )
 
 
+def room(count: int) -> float:
+    """How far two accuracies on so many pictures may differ and mean nothing."""
+    # Two standard errors of the difference, at its largest, and never less than 5 %.
+    return max(0.05, 2 * np.sqrt(0.5 / count))
+
+
+def choose(
+    trials: Mapping[str, Trial],
+    ranges: Mapping[str, PixelRange],
+    count: int,
+    gaps: Mapping[str, float] | None = None,
+) -> str:
+    """Returns the range that a network was trained on, where nobody says.
+
+    The range in which clearly most pictures are known; where several are as good, the
+    one in which the first batch normalisation sees what it saw in training; without
+    one, that in which the network is surest, unless it is also the one with the largest
+    numbers, which make any network surer.
+
+    Args:
+        trials: What was found of each.
+        ranges: The ranges, by name.
+        count: Number of pictures.
+        gaps: How far each is from the statistics of batch normalisation, or `None`.
+
+    Raises:
+        ValueError: nothing decides between two.
+    """
+    top = max(trial.accuracy for trial in trials.values())
+    rivals = [name for name in trials if trials[name].accuracy > top - room(count)]
+    if gaps is not None:
+        order = sorted(rivals, key=lambda name: gaps[name])
+        if len(order) == 1 or gaps[order[1]] > 2 * gaps[order[0]]:
+            return order[0]
+    best = best_of({name: trials[name] for name in rivals})
+    size = {name: float(np.max(np.abs(ranges[name].scale))) for name in rivals}
+    surest = max(rivals, key=lambda name: trials[name].likelihood)
+    if len(rivals) == 1 or size[surest] < max(size.values()):
+        return surest if len(rivals) > 1 else best
+    shown = ", ".join(f"{name} {trials[name].accuracy:.0%}" for name in rivals)
+    raise ValueError(
+        "which pixels does the network take? Its layers do not say, and of "
+        f"{count} known pictures it classifies as many as their folders do whether it "
+        f"is given one range or another: {shown}. Its scores would differ, so say what "
+        "black and white were in its training, with --input_range: 0,1 if pixels were "
+        "divided by 255, 0,255 if they were not"
+    )
+
+
 def check_told(told: str, by: str, trials: Mapping[str, Trial], count: int) -> None:
-    """Raises if another range than the one that was told is clearly the right one.
+    """Raises a ValueError if another range than one that was told is clearly right.
 
     Args:
         told: Name of the range.
@@ -198,9 +247,7 @@ def check_told(told: str, by: str, trials: Mapping[str, Trial], count: int) -> N
             f"{by} says that the network takes pixels of {told!r}, and of such it "
             f"makes NaN; of {best!r} it does not. Give --input_range={best}"
         )
-    # Two standard errors of the difference, at its largest, and never less than 5 %.
-    room = max(0.05, 2 * np.sqrt(0.5 / count))
-    if trials[best].accuracy > trials[told].accuracy + room:
+    if trials[best].accuracy > trials[told].accuracy + room(count):
         raise ValueError(
             f"{by} says that the network takes pixels of {told!r}, but of {count} "
             f"known pictures it then classifies {trials[told].accuracy:.0%} as their "
