@@ -59,7 +59,7 @@ def find(
         "could not find the layer that makes the logits: no layer's output is the "
         "model's output, or gives it by a softmax or a sigmoid. Name it with "
         "logits=...; layers that run: "
-        f" {names or 'none. Layers inside of a tf.function are not seen'}"
+        f"{names or 'none. Layers inside of a tf.function are not seen'}"
     )
 
 

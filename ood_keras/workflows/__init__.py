@@ -6,6 +6,7 @@ from ood_keras import _lazy
 
 if TYPE_CHECKING:
     from ood_keras.workflows.adoption.adopt import adopt
+    from ood_keras.workflows.adoption.adopted import Adopted
     from ood_keras.workflows.calibration import calibrate
     from ood_keras.workflows.conversion import convert
     from ood_keras.workflows.evaluation import evaluate
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ood_keras.workflows.training import train
 
 __all__ = [
+    "Adopted",
     "adopt",
     "calibrate",
     "convert",
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Adopted": "adoption.adopted",
     "adopt": "adoption.adopt",
     "calibrate": "calibration",
     "convert": "conversion",

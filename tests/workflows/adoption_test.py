@@ -236,7 +236,7 @@ KINDS = {
     "tutorial": (tutorial, "0,255", {}),
     "augmentation": (with_augmentation, "0,255", {}),
     "-1 to 1": (minus_one_to_one, "-1,1", {}),
-    "operations": (preprocessed_by_operations, "0,255", {}),
+    "operations": (preprocessed_by_operations, "0,255", {"input_range": "0,255"}),
     "one sigmoid": (one_sigmoid, "0,255", {"known": "two"}),
     "three sigmoids": (three_sigmoids, "0,255", {}),
     "cosine": (cosine, None, {"input_range": "0,1"}),
