@@ -27,11 +27,13 @@ if TYPE_CHECKING:
         training,
         workflows,
     )
+    from ood_keras.workflows.adoption.adopt import adopt
 
 __all__ = [
     "UNKNOWN",
     "UNKNOWN_LABEL",
     "__version__",
+    "adopt",
     "calibration",
     "detectors",
     "evaluation",
@@ -48,6 +50,7 @@ __all__ = [
 ]
 
 _ROOMS = {name: f"ood_keras.{name}" for name in __all__ if name.islower()}
+_ROOMS["adopt"] = "ood_keras.workflows.adoption.adopt:adopt"
 # Type checkers would take any name for one that it knows.
 if not TYPE_CHECKING:
     __getattr__, __dir__ = _lazy.attach(

@@ -1,6 +1,6 @@
 """One way to walk over images, whatever container the user brings."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,9 +36,21 @@ def iterate(
         yield images, None if labels is None else _labels(labels, len(images))
 
 
-def iterate_images(data: Images, batch_size: int = 256) -> Iterator[np.ndarray]:
-    """Yields the images alone, as `iterate`; labels of any kind are not looked at."""
+def iterate_images(
+    data: Images,
+    batch_size: int = 256,
+    *,
+    takes_bytes: Callable[[], bool] = lambda: False,
+) -> Iterator[np.ndarray]:
+    """Yields the images alone, as `iterate`; labels of any kind are not looked at.
+
+    Where `takes_bytes()` is true, which is asked once there are such, uint8 images are
+    taken too and divided by 255, as those of image files are.
+    """
     for images, _ in _walk(data, batch_size):
+        images = np.asarray(images)
+        if images.dtype == np.uint8 and takes_bytes():
+            images = images.astype(np.float32) / 255
         yield _images(images)
 
 

@@ -11,6 +11,7 @@ from ood_keras.detectors.energy import Energy
 from ood_keras.detectors.ensemble import Ensemble
 from ood_keras.detectors.entropy import Entropy
 from ood_keras.detectors.fdbd import FDBD
+from ood_keras.detectors.fitting import fit_together
 from ood_keras.detectors.gen import GEN
 from ood_keras.detectors.gram import Gram
 from ood_keras.detectors.kl_matching import KLMatching
@@ -79,6 +80,7 @@ __all__ = [
     "UnknownProbability",
     "ViM",
     "WeiPer",
+    "fit_together",
     "get",
     "load",
     "merge",

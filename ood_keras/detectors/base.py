@@ -1,5 +1,6 @@
 """The contract of all detectors."""
 
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Self
@@ -10,7 +11,7 @@ from keras import ops
 
 from ood_keras import batches
 from ood_keras.conventions import UNKNOWN, check_num_classes
-from ood_keras.detectors import perturbation
+from ood_keras.detectors import first_layers, perturbation
 from ood_keras.detectors.collected import Collected, Statistics, check_shard
 from ood_keras.detectors.compiled import compile_function, over_batches
 from ood_keras.detectors.memory import Memory, class_names_of
@@ -256,7 +257,9 @@ class Detector:
 
         Args:
             data: Float images `(num_images, height, width, channels)` in [0, 1], or a
-                dataset, with or without labels; labels are not looked at.
+                dataset, with or without labels; labels are not looked at. Images of
+                uint8 are divided by 255, unless the network begins with a layer for
+                pixels from 0 to 255, which such images would then not be.
             batch_size: Most images in the network at once, for arrays.
 
         Returns:
@@ -273,7 +276,12 @@ class Detector:
         if memory is None or network is None:
             self._check_fitted()
         watch = memory.watch(
-            batches.iterate_images(data, batch_size), class_names_of(data)
+            batches.iterate_images(
+                data,
+                batch_size,
+                takes_bytes=functools.cache(lambda: first_layers.takes_unit(network)),
+            ),
+            class_names_of(data),
         )
         try:
             scores: Any = list(over_batches(self._scorer_for(network), watch))

@@ -42,7 +42,10 @@ def name_layers(model: keras.Model) -> dict[str, keras.layers.Layer]:
 def listen(
     model: Any, layers: Iterable[keras.layers.Layer], images: Tensor
 ) -> tuple[dict[keras.layers.Layer, tuple[Any, Any]], Any]:
-    """Runs the model; returns `{layer: (input, output)}` in order, and its output."""
+    """Runs the model; returns `{layer: (input, output)}` in order, and its output.
+
+    The last of the layers is the model itself.
+    """
     calls: dict[keras.layers.Layer, tuple[Any, Any]] = {}
     here = threading.get_ident()
 
@@ -71,6 +74,7 @@ def listen(
             else:
                 restore.callback(vars(layer).__setitem__, method, own)
         output = model(images, training=False)
+    calls[model] = images, output
     return calls, output
 
 

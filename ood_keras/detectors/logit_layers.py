@@ -1,7 +1,7 @@
 """Which layer makes the logits of a model, and what it makes before its softmax."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -15,16 +15,21 @@ Calls = dict[keras.layers.Layer, tuple[Any, Any]]
 _SOFTMAXES = keras.activations.softmax, keras.activations.log_softmax
 
 
-def find(calls: Calls, output: Tensor) -> tuple[keras.layers.Layer, int]:
-    """The layer whose logits are, or whose softmax gives, the model's output.
+def find(
+    calls: Calls, output: Tensor, model: keras.Model
+) -> tuple[keras.layers.Layer, int]:
+    """The layer whose logits are, or whose softmax or sigmoid gives, the output.
 
     Returns:
-        `(layer, number)`: and which of its outputs, in the order of `keras.tree`.
+        `(layer, number)`: and which of its outputs, in the order of `keras.tree`. The
+        layer is `model` itself where the last step is no layer: a product with a
+        scale, say.
     """
     normalise = find_normalisation(output)
     # Leaves first: only they show the kernel that feeds the logits. A layer comes
     # before the layers inside of it, which end earlier.
-    leaves_first = sorted(reversed(calls), key=lambda layer: not _is_leaf(layer))
+    ran = [layer for layer in reversed(calls) if layer is not model]
+    leaves_first = sorted(ran, key=lambda layer: not _is_leaf(layer))
     outputs = (
         (layer, number, made)
         for layer in leaves_first
@@ -35,32 +40,32 @@ def find(calls: Calls, output: Tensor) -> tuple[keras.layers.Layer, int]:
         if not hasattr(made, "shape") or made.shape != output.shape:
             continue
         if normalise is not None:
-            if is_softmax(layer, inputs, made):
+            if find_activation(layer, inputs, made) == "softmax":
                 made = _before_activation(layer, inputs)
             # The logarithm of a softmax gives itself again.
             if normalise is ops.log_softmax and _equal(made, output, output.dtype):
                 continue
             made = normalise(_float32(made))
-        if _equal(made, output, output.dtype):
-            check_no_sigmoid(layer)
+        if _equal(made, output, output.dtype) or (
+            normalise is None
+            and _equal(ops.sigmoid(_float32(made)), output, output.dtype)
+        ):
             return layer, number
-    names = ", ".join(layer.name for layer in calls)
+    if ran and normalise is None and not _may_be_sigmoids(output):
+        made = keras.tree.flatten(calls[model][1])
+        return model, next(i for i, each in enumerate(made) if each is output)
+    names = ", ".join(layer.name for layer in reversed(ran))
     raise ValueError(
         "could not find the layer that makes the logits: no layer's output is the "
-        "model's output, or gives it by a softmax. Name it with logits=...; layers "
-        f"that run: {names or 'none. Layers inside of a tf.function are not seen'}"
+        "model's output, or gives it by a softmax or a sigmoid. Name it with "
+        "logits=...; layers that run: "
+        f"{names or 'none. Layers inside of a tf.function are not seen'}"
     )
 
 
-def check_no_sigmoid(layer: keras.layers.Layer) -> None:
-    """Raises a ValueError if a layer ends in a sigmoid."""
-    if getattr(layer, "activation", None) is keras.activations.sigmoid:
-        raise ValueError(
-            f"layer {layer.name!r} ends in a sigmoid, but scores are of a softmax over "
-            "the classes. Train with one logit per class, two where there are two "
-            "classes, and no activation or a softmax; or name a layer that gives such "
-            "logits with logits=..."
-        )
+def _may_be_sigmoids(output: Tensor) -> bool:
+    values = ops.convert_to_numpy(_float32(output))
+    return bool(np.all((values >= 0) & (values <= 1)))
 
 
 def find_output(output: Any) -> Tensor:
@@ -93,6 +98,8 @@ def find_output(output: Any) -> Tensor:
 def find_normalisation(tensor: Tensor) -> Callable[[Tensor], Tensor] | None:
     """The function that makes such numbers: softmax, its logarithm, or `None`."""
     values = ops.convert_to_numpy(_float32(tensor))
+    if values.shape[-1] == 1:  # The softmax of one number says nothing.
+        return None
     if np.all(values >= 0) and np.allclose(values.sum(-1), 1, atol=1e-2):
         return ops.softmax
     if np.all(values <= 0) and np.allclose(np.exp(values).sum(-1), 1, atol=1e-2):
@@ -125,12 +132,15 @@ def _describe(output: Any) -> str:
     return str(keras.tree.map_structure(lambda each: tuple(each.shape), output))
 
 
-def find_classifier(calls: Calls, logits: keras.layers.Layer) -> keras.layers.Layer:
+def find_classifier(
+    calls: Calls, logits: keras.layers.Layer, model: keras.Model
+) -> keras.layers.Layer:
     """The last layer with weights up to `logits`: its input are the features."""
-    ran = [layer for layer in calls if _is_leaf(layer)]
-    if logits not in ran:
-        return logits
-    ran = ran[: ran.index(logits) + 1]
+    ran = [layer for layer in calls if _is_leaf(layer) and layer is not model]
+    if logits is not model:
+        if logits not in ran:
+            return logits
+        ran = ran[: ran.index(logits) + 1]
     return next((layer for layer in reversed(ran) if layer.weights), logits)
 
 
@@ -146,31 +156,50 @@ def has_kernel(layer: keras.layers.Layer) -> bool:
 
 
 def compute(
-    layer: keras.layers.Layer, inputs: Any, output: Tensor, undo_softmax: bool
+    layer: keras.layers.Layer, inputs: Any, output: Tensor, undo_activation: bool
 ) -> Tensor:
-    """What `layer` makes, float32; before its softmax, if that is to be undone."""
-    return _before_activation(layer, inputs) if undo_softmax else _float32(output)
+    """What `layer` makes, float32; before its activation, if that is to be undone.
+
+    One number, whose sigmoid is the probability of the second of two classes, becomes
+    two logits: a softmax of `[0, z]` gives the same probability.
+    """
+    made = _before_activation(layer, inputs) if undo_activation else output
+    return two_classes_of_one(_float32(made))
 
 
-def is_softmax(layer: keras.layers.Layer, inputs: Any, output: Tensor) -> bool:
-    """Whether `output` is a softmax of what `layer` makes before its activation.
+def two_classes_of_one(tensor: Tensor) -> Tensor:
+    """`[0, z]` on the last axis for `[z]`; other tensors as they are."""
+    if tensor.shape[-1] != 1:
+        return tensor
+    return ops.concatenate([ops.zeros_like(tensor), tensor], axis=-1)
+
+
+def find_activation(
+    layer: keras.layers.Layer, inputs: Any, output: Tensor
+) -> Literal["softmax", "sigmoid"] | None:
+    """What `layer` ends in, if its output is a softmax or a sigmoid of something.
 
     The logarithm of a softmax counts as one.
     """
     # A subclass may do something else.
-    if type(layer) is keras.layers.Softmax or (
-        type(layer) in (keras.layers.Activation, keras.layers.Dense)
-        and layer.activation in _SOFTMAXES
-    ):
-        return True
+    if type(layer) is keras.layers.Softmax:
+        return "softmax"
+    if type(layer) in (keras.layers.Activation, keras.layers.Dense):
+        if layer.activation in _SOFTMAXES:
+            return "softmax"
+        if layer.activation is keras.activations.sigmoid:
+            return "sigmoid"
     # Other functions are known by what they do: `tf.nn.softmax`, say, or a `Lambda`.
     before = _before_activation(layer, inputs)
     if before is None or before.shape != output.shape:
-        return False
-    return any(
+        return None
+    if output.shape[-1] > 1 and any(
         _equal(function(before), output, output.dtype)
         for function in (ops.softmax, ops.log_softmax)
-    )
+    ):
+        return "softmax"
+    is_sigmoid = _equal(ops.sigmoid(before), output, output.dtype)
+    return "sigmoid" if is_sigmoid else None
 
 
 def _before_activation(layer, inputs):
@@ -197,6 +226,12 @@ def kernel_and_bias(layer: keras.layers.Layer) -> tuple[Tensor, Tensor]:
     return kernel, ops.zeros((kernel.shape[-1],), "float32")
 
 
+def head(layer: keras.layers.Layer) -> tuple[Tensor, Tensor]:
+    """The kernel and bias that make the logits; of two classes if it has one unit."""
+    kernel, bias = kernel_and_bias(layer)
+    return two_classes_of_one(kernel), two_classes_of_one(bias)
+
+
 def feeds_head(
     classifier: keras.layers.Layer, own_output: Any, outputs: Outputs
 ) -> bool:
@@ -206,7 +241,7 @@ def feeds_head(
             return False
     elif not isinstance(classifier, keras.layers.Dense):
         return False
-    kernel, bias = kernel_and_bias(classifier)
+    kernel, bias = head(classifier)
     if outputs["features"].shape[-1] != kernel.shape[0]:
         return False
     logits = ops.matmul(outputs["features"], kernel) + bias

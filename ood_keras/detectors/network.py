@@ -1,5 +1,6 @@
 """A Keras model seen as a function from images to logits and features."""
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from keras import ops
 from ood_keras import batches
 from ood_keras.detectors import listening, logit_layers
 from ood_keras.detectors.compiled import compile_function
+from ood_keras.detectors.recording import Recording
 from ood_keras.types import Images, ImageShape, Names, Outputs, Tensor
 
 
@@ -44,6 +46,9 @@ class Network:
 
     Attributes:
         num_logits: K.
+        num_units: How many numbers the network gives for them: 1 for two classes, or K.
+        activation: "softmax" or "sigmoid" if the layer that makes the logits ends in
+            one, which is undone; else `None`.
         feature_size: D.
         image_shape: `(height, width, channels)` of the images it was tried on.
         sample: These images, a float32 tensor.
@@ -76,6 +81,7 @@ class Network:
         check_model(model)
         self.model = model
         self._compiled: dict[tuple, Callable] = {}
+        self._recording: Recording | None = None
         self.sample = images = ops.convert_to_tensor(_sample(model, sample))
         self._logits_name = logits
         self.image_shape = tuple(images.shape[1:])
@@ -86,18 +92,17 @@ class Network:
         # Of a layer with several outputs, logits are the one with this number.
         if logits is None:
             self._logits, self._number = logit_layers.find(
-                calls, logit_layers.find_output(output)
+                calls, logit_layers.find_output(output), model
             )
         else:
             self._logits = self._find_executed(logits, calls, "logits")
-            logit_layers.check_no_sigmoid(self._logits)
             self._number = logit_layers.find_number(
                 self._logits, calls[self._logits][1]
             )
-        self._undo_softmax = logit_layers.is_softmax(
+        self.activation = logit_layers.find_activation(
             self._logits, *self._call_of_logits(calls)
         )
-        self._classifier = logit_layers.find_classifier(calls, self._logits)
+        self._classifier = logit_layers.find_classifier(calls, self._logits, model)
         self._features = None
         if features is not None:
             self._features = self._find_executed(features, calls, "features")
@@ -109,7 +114,12 @@ class Network:
                 f"logits must have the shape (batch, classes); layer {logits!r} gives "
                 f"{tuple(outputs['logits'].shape)}"
             )
-        if logit_layers.find_normalisation(outputs["logits"]) is not None:
+        self.num_units = int(self._call_of_logits(calls)[1].shape[-1])
+        if (
+            self.activation != "sigmoid"
+            and self.num_units > 1
+            and logit_layers.find_normalisation(outputs["logits"]) is not None
+        ):
             raise ValueError(
                 f"layer {self._logits.name!r} gives probabilities, or their "
                 "logarithms, which the logits cannot be recovered from. Name a layer "
@@ -140,7 +150,7 @@ class Network:
         """
         self._check_channels(images)
         wanted = {name: self.layer(name) for name in layers}
-        ends = {self._logits, self._classifier, self._features} - {None}
+        ends = {self._logits, self._classifier, self._features} - {None, self.model}
         calls, _ = listening.listen(self.model, ends | set(wanted.values()), images)
         for name, layer in wanted.items():
             if layer not in calls:
@@ -148,7 +158,9 @@ class Network:
                     f"layer {name!r} does not run when the model does; choose another"
                 )
         logits = logit_layers.compute(
-            self._logits, *self._call_of_logits(calls), self._undo_softmax
+            self._logits,
+            *self._call_of_logits(calls),
+            self.activation is not None,
         )
         outputs = {"logits": logits, "features": self._features_in(calls, logits)}
         if wanted:
@@ -203,6 +215,9 @@ class Network:
             read: What to yield of the outputs, a function of tensors that becomes part
                 of the graph; `None` yields them as they are.
         """
+        if self._recording is not None and self._recording.data is data and not layers:
+            yield from self._recording.replay(read)
+            return
         key = (tuple(layers), read)
         if key not in self._compiled:
             self._compiled[key] = compile_function(
@@ -211,6 +226,24 @@ class Network:
         for images, labels in batches.iterate(data, batch_size):
             if len(images):
                 yield self._compiled[key](images), labels
+
+    @contextlib.contextmanager
+    def recorded(self, data: Images) -> Iterator[None]:
+        """Keeps logits and features of `data` from one pass, for many readers.
+
+        Within the context, `batches(data)` without layers reads what was kept, in a
+        temporary file, so that memory does not grow with the images.
+
+        Args:
+            data: Images or images with labels, as `ood_keras.batches.iterate` takes;
+                the same object that `batches` will be given.
+        """
+        with Recording(data, self.batches(data)) as recording:
+            self._recording = recording
+            try:
+                yield
+            finally:
+                self._recording = None
 
     def with_features(self, features: str) -> "Network":
         """The same network with the output of another layer, by name, as features."""
@@ -267,7 +300,7 @@ class Network:
                 f"layers. The logits are made by {self._logits.name!r} (a "
                 f"{type(self._logits).__name__})"
             )
-        return logit_layers.kernel_and_bias(self._classifier)
+        return logit_layers.head(self._classifier)
 
     def layer(self, name: str) -> keras.layers.Layer:
         """The layer with this name or path; an unknown name lists the known ones."""
@@ -283,7 +316,7 @@ class Network:
         if layer not in calls:
             raise ValueError(
                 f"{argument}={name!r} does not run when the model does; layers that "
-                f"do: {', '.join(layer.name for layer in calls)}"
+                f"do: {', '.join(one.name for one in calls if one is not self.model)}"
             )
         return layer
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ood_keras.export.onnx_conversion import onnx
     from ood_keras.export.parity import ParityError
     from ood_keras.export.recalibration import recalibrate
+    from ood_keras.export.rejecting_model import RejectingModel
     from ood_keras.export.servable import saved_model
     from ood_keras.export.tflite_conversion import tflite
     from ood_keras.inference import (
@@ -33,6 +34,7 @@ __all__ = [
     "ONNXPredictor",
     "ParityError",
     "Predictor",
+    "RejectingModel",
     "TFLitePredictor",
     "load",
     "next_version",
@@ -50,6 +52,7 @@ __all__ = [
 
 _OWN = {
     "ParityError": "parity",
+    "RejectingModel": "rejecting_model",
     "onnx": "onnx_conversion",
     "recalibrate": "recalibration",
     "saved_model": "servable",

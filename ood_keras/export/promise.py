@@ -160,7 +160,7 @@ class Promise:
 
     def _check_acceptance(self, expected):
         least = least_acceptance(self.threshold)
-        if _is_too_low(expected, least, limit=least - _TOO_LOW):
+        if is_too_low(expected, least, limit=least - _TOO_LOW):
             raise PromiseError(
                 f"the threshold promises to accept {least:.0%} of the known images, "
                 f"and the model accepts {expected.sum()} of {len(expected)} "
@@ -234,7 +234,7 @@ def to_try(
     accepted = threshold.accepts(found.image_scores)
     if threshold.target_acceptance is not None and not accepted.any():
         least = least_acceptance(threshold)
-        if _is_too_low(accepted, least, limit=least):
+        if is_too_low(accepted, least, limit=least):
             raise PromiseError(
                 f"the threshold promises to accept {least:.0%} of the known images, "
                 f"and accepts none of {len(accepted)} that were chosen at random from "
@@ -284,8 +284,14 @@ def _check_range(found, allowed):
         )
 
 
-def _is_too_low(accepted, least, limit):
-    """Whether a share below `limit` was accepted, and not by chance."""
+def is_too_low(accepted: np.ndarray, least: float, limit: float) -> bool:
+    """Whether a share below `limit` was accepted, and not by chance.
+
+    Args:
+        accepted: Bool `(num_images,)`.
+        least: The share that was promised.
+        limit: A share that is too low.
+    """
     from scipy import special
 
     chance = special.bdtr(accepted.sum(), len(accepted), least)

@@ -182,6 +182,25 @@ def _answer_files(answer, pixels, readable):
     return {name: tf.gather(values, place) for name, values in answers.items()}
 
 
+def answer(
+    detector: LiveModel,
+    threshold: float | Sequence[float],
+    class_names: Sequence[str],
+    image: tf.Tensor,
+) -> dict[str, tf.Tensor]:
+    """What `serving_default` answers for a batch of images, live.
+
+    Args:
+        detector: Fitted detector.
+        threshold: Largest accepted `ood_score`, or one for each predicted class.
+        class_names: Labels of the N known classes.
+        image: Float32 `(batch, height, width, channels)`.
+    """
+    limits = tf.constant(threshold, tf.float32)
+    seen = _look(detector, image)
+    return _decide(seen, limits, class_names, limits.shape.rank == 1)
+
+
 def _signature(function, *specs):
     function = tf.function(function, input_signature=specs, autograph=False)
     return function.get_concrete_function()

@@ -1,7 +1,18 @@
-"""Layers that weigh channels by the whole image, and one that scales features."""
+"""Layers: channels weighed, features scaled, and the two ends of an adopted network.
 
+The latter are pixels in the range that a network takes, and logits of probabilities.
+"""
+
+from ood_keras.layers.logits_of_probabilities import LogitsOfProbabilities
 from ood_keras.layers.modified_se_block import ModifiedSEBlock
+from ood_keras.layers.pixel_scaling import PixelScaling
 from ood_keras.layers.squeeze_excitation import SqueezeExcitation
 from ood_keras.layers.train_time_norm import TrainTimeNorm
 
-__all__ = ["ModifiedSEBlock", "SqueezeExcitation", "TrainTimeNorm"]
+__all__ = [
+    "LogitsOfProbabilities",
+    "ModifiedSEBlock",
+    "PixelScaling",
+    "SqueezeExcitation",
+    "TrainTimeNorm",
+]

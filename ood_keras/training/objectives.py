@@ -381,3 +381,24 @@ class LikelihoodRatio(Objective):
             beta_1=self.recipe.momentum,
             weight_decay=self.recipe.weight_decay or None,
         )
+
+
+@register
+class Elsewhere(Objective):
+    name = "elsewhere"
+    description = "of a network that was trained elsewhere and adopted as it is"
+    shows_unknown = False
+
+    def build_loss(self, num_classes: int) -> None:
+        raise _cannot_train()
+
+    def build_model(self, input_shape: ImageShape, num_classes: int) -> keras.Model:
+        raise _cannot_train()
+
+
+def _cannot_train() -> ValueError:
+    return ValueError(
+        "the loss 'elsewhere' stands for a network that was trained elsewhere and "
+        "adopted as it is (ood-adopt); it cannot be trained or built anew. Choose "
+        "another loss"
+    )

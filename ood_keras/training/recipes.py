@@ -44,6 +44,10 @@ _NUMBERS = {
 _NETWORKS = ("alexnet", "residual")
 
 
+# The loss of an adopted network, which was trained for no epoch here.
+ELSEWHERE = "elsewhere"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What to train and how.
@@ -161,6 +165,8 @@ class Recipe:
         for field, value in list(vars(self).items()):
             if value is None and field in OPTIONAL:
                 continue
+            if field == "epochs" and value == 0 and self.loss == ELSEWHERE:
+                continue
             if field in _COUNTS:
                 object.__setattr__(self, field, check_count(field, value))
             elif field in _NUMBERS:
@@ -207,6 +213,13 @@ class Recipe:
         A field that earlier versions had not is left out where it has its default, so
         that their runs can be resumed.
         """
+        if self.loss == ELSEWHERE:
+            return {
+                "name": self.name,
+                "epochs": 0,
+                "loss": self.loss,
+                "block": self.block,
+            }
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         return {
             name: value

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from ood_keras import _lazy
 
 if TYPE_CHECKING:
+    from ood_keras.workflows.adoption.adopt import adopt
+    from ood_keras.workflows.adoption.adopted import Adopted
     from ood_keras.workflows.auditing import audit
     from ood_keras.workflows.calibration import calibrate
     from ood_keras.workflows.conversion import convert
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from ood_keras.workflows.training import train
 
 __all__ = [
+    "Adopted",
+    "adopt",
     "audit",
     "calibrate",
     "convert",
@@ -26,6 +30,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Adopted": "adoption.adopted",
+    "adopt": "adoption.adopt",
     "audit": "auditing",
     "calibrate": "calibration",
     "convert": "conversion",

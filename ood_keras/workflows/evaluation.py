@@ -126,23 +126,48 @@ def _evaluate(
         )
         for name in detectors
     }
+    return measure(
+        run_dir,
+        data,
+        fitted,
+        selected_detector=selected_detector,
+        further_metrics=further_metrics,
+        renderings=renderings,
+    )
+
+
+def measure(
+    run_dir: pathlib.Path,
+    data: RunData,
+    fitted: "Mapping[str, detector_room.Detector]",
+    *,
+    selected_detector: str | None = None,
+    further_metrics: Sequence[str] = (),
+    renderings: "evaluation.under_renderings.Extent" = "short",
+) -> "evaluation.Report":
+    """Measures fitted detectors on a run's test images, and writes all into the run.
+
+    Args:
+        run_dir: The run, which the caller holds.
+        data: What `load_run_data` returned.
+        fitted: `{name: detector}`, fitted on the run's model.
+        selected_detector, further_metrics, renderings: As for `evaluate`.
+
+    Returns:
+        The `evaluation.Report`.
+    """
+    settings, known_source = data.settings, data.known
     report = evaluation.evaluate(
         fitted,
         known=(settings["known"], known_source.test.dataset()),
         unknown={spec: split.dataset() for spec, split in data.tests.items()},
-        validation_known=judging["known"],
-        validation_unknown=judging["unknown"],
+        validation_known=data.judging["known"],
+        validation_unknown=data.judging["unknown"],
         seen=data.seen,
         selected_detector=selected_detector,
         further_metrics=further_metrics,
         class_names=settings["class_names"],
-        protocol={
-            "recipe": settings["recipe"]["name"],
-            "seed": settings["seed"],
-            "trained with unknowns from": ", ".join(settings["unknown"]) or "nowhere",
-            "selected with unknowns from": ", ".join(data.judges),
-            **_left_out(settings),
-        },
+        protocol=_protocol(data),
         renderings=renderings,
     )
     report.metrics["data"] = data.fingerprints
@@ -161,6 +186,25 @@ def _left_out(settings: Json) -> Json:
     """What the report says of files that a run leaves out; nothing without such."""
     left_out = settings.get("left_out")
     return {"left out": count_left_out(left_out)} if left_out else {}
+
+
+def _protocol(data: RunData) -> Json:
+    """What the report says about the run."""
+    settings = data.settings
+    selected = {"selected with unknowns from": ", ".join(data.judges)}
+    if settings["recipe"]["loss"] == recipes.ELSEWHERE:
+        return {
+            "network": "trained elsewhere, adopted as it is; with what pictures is not "
+            "known here",
+            **selected,
+        }
+    return {
+        "recipe": settings["recipe"]["name"],
+        "seed": settings["seed"],
+        "trained with unknowns from": ", ".join(settings["unknown"]) or "nowhere",
+        **selected,
+        **_left_out(settings),
+    }
 
 
 def usual_detectors(

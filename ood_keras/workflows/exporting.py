@@ -14,7 +14,7 @@ from ood_keras.conventions import accepts
 from ood_keras.evaluation import under_renderings
 from ood_keras.names import valid
 from ood_keras.pipelines.sources.licences import licence
-from ood_keras.training import run_directory
+from ood_keras.training import recipes, run_directory
 from ood_keras.types import Json, Path
 from ood_keras.workflows import run_record
 from ood_keras.workflows.run_data import KNOWN_IMAGES, NUM_TRIED, read_settings
@@ -68,8 +68,26 @@ def export(
         cost_false_accept=cost_false_accept,
         cost_false_reject=cost_false_reject,
     )
-    run_dir = pathlib.Path(run_dir)
-    settings = read_settings(run_dir)
+    return export_run(pathlib.Path(run_dir), output, request, detector, known_examples)
+
+
+def export_run(
+    run_dir: pathlib.Path,
+    output: Path,
+    request: ThresholdRequest,
+    detector: str | None = None,
+    known_examples: bool = True,
+    live: "detector_room.Detector | None" = None,
+) -> tuple[pathlib.Path, any_threshold.AnyThreshold]:
+    """Does what `export` does, for thresholds that were asked for already.
+
+    Args:
+        run_dir, output, detector, known_examples: As for `export`.
+        request: The thresholds.
+        live: The fitted detector, on the model of the run, where it is at hand; `None`
+            opens both from the run.
+    """
+    settings = read_settings(run_dir, needs_model=live is None)
     metrics = json.loads(_find_evaluated(run_dir, "metrics.json").read_text())
     name = detector or metrics["selected_detector"]
     scores = npz.read(_find_evaluated(run_dir, "scores.npz"), "the scores of a run")
@@ -91,10 +109,12 @@ def export(
         rendered = under_renderings.restore(metrics["renderings"], scores, [name])
         at_threshold["renderings"] = rendered.at({name: threshold})
     examples = _known_examples(run_dir, scores, name) if known_examples else None
-    model = run_record.load_model(run_dir)
+    if live is None:
+        model = run_record.load_model(run_dir)
+        live = detector_room.load(run_dir / "detectors" / f"{name}.json", model)
     path = exporting.saved_model(
-        model,
-        detector_room.load(run_dir / "detectors" / f"{name}.json", model),
+        live.network.model,
+        live,
         threshold,
         pathlib.Path(output) / str(exporting.next_version(output)),
         class_names=settings["class_names"],
@@ -171,11 +191,17 @@ def _training(run_dir: pathlib.Path, detector_chosen: bool) -> Json:
     run = run_directory.read(run_dir)
     settings = run["settings"]
     known, unknown = settings["known"], settings["unknown"]
+    protocol = f"fitted on train; {chosen} and threshold chosen on validation; "
+    if settings["recipe"]["loss"] == recipes.ELSEWHERE:
+        chosen = "detector and threshold" if detector_chosen else "threshold"
+        protocol = (
+            "network trained elsewhere, on pictures that are not known here; detector "
+            f"fitted on train; {chosen} chosen on validation; "
+        )
     return {
         "known": known,
         "unknown": unknown,
-        "protocol": f"fitted on train; {chosen} and threshold chosen on validation; "
-        "measured on test",
+        "protocol": f"{protocol}measured on test",
         "seed": run["seed"],
         "recipe": settings["recipe"],
         "parameters": run.get("model", {}).get("parameters"),

@@ -58,9 +58,13 @@ def load_run_data(
     unknown: Sequence[str],
     data_dir: Path | None = None,
     validation_unknown: Sequence[str] | None = None,
+    known_source: pipelines.Source | None = None,
 ) -> RunData:
-    """Returns the `RunData` of a finished run; arguments as for `evaluate`."""
-    settings = read_settings(run_dir)
+    """Returns the `RunData` of a finished run; arguments as for `evaluate`.
+
+    `known_source` is the run's known source, where it was opened already.
+    """
+    settings = read_settings(run_dir, needs_model=known_source is None)
     if not settings.get("data"):
         raise ValueError(
             f"{run_dir / 'run.json'} does not say with which data the run was trained "
@@ -68,7 +72,9 @@ def load_run_data(
             "Put it back as it was, or train again"
         )
     exposed = settings["unknown"]
-    judges = exposed if validation_unknown is None else list(validation_unknown)
+    # An adopted network was trained with none, but sources were named to judge with.
+    judges = settings.get("judges", exposed)
+    judges = judges if validation_unknown is None else list(validation_unknown)
     if not judges:
         raise ValueError(
             f"{run_dir} was trained with known images alone, so nothing can select a "
@@ -77,7 +83,7 @@ def load_run_data(
         )
     data_dir = data_dir or settings["data_dir"]
     left_out = settings.get("left_out", {})
-    known_source = pipelines.load(
+    known_source = known_source or pipelines.load(
         settings["known"],
         data_dir=data_dir,
         image_shape=settings["image_shape"],
@@ -229,10 +235,10 @@ def find_seen(specs: Iterable[str], exposed: Sequence[str]) -> list[str]:
     ]
 
 
-def read_settings(run_dir: pathlib.Path) -> Json:
+def read_settings(run_dir: pathlib.Path, needs_model: bool = True) -> Json:
     """Returns what `train` recorded of a finished run, and the seed."""
     path = run_dir / "run.json"
-    if not path.is_file() or not (run_dir / "model.keras").is_file():
+    if not path.is_file() or (needs_model and not run_record.has_model(run_dir)):
         raise FileNotFoundError(
             f"{run_dir} holds no finished run (run.json and model.keras). Run "
             f"ood-train --run_dir={run_dir} first, or again to let it finish"

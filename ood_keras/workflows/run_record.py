@@ -11,6 +11,7 @@ from ood_keras import plugins
 from ood_keras.conventions import is_integer
 from ood_keras.training import recipes, run_directory
 from ood_keras.types import Json, Path
+from ood_keras.workflows.adoption import pixel_ranges, wrapping
 
 _MISSING_CLASS = re.compile(r"Could not locate (?:class|function) '([^']*)'")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -33,6 +34,16 @@ def read(run_dir: pathlib.Path) -> Json:
     return run
 
 
+# A SavedModel that was adopted, and what it was wrapped by.
+SAVED_MODEL = "network"
+_MODEL = "model.keras"
+
+
+def has_model(run_dir: pathlib.Path) -> bool:
+    """Whether a folder holds the model of a run."""
+    return (run_dir / _MODEL).is_file() or (run_dir / SAVED_MODEL).is_dir()
+
+
 def load_model(run_dir: Path) -> keras.Model:
     """Returns the trained model of a run.
 
@@ -43,7 +54,16 @@ def load_model(run_dir: Path) -> keras.Model:
         ValueError: it holds a class of one's own, such as a layer or a loss, that is
             not registered with Keras here.
     """
-    path = pathlib.Path(run_dir) / "model.keras"
+    run_dir = pathlib.Path(run_dir)
+    path = run_dir / _MODEL
+    if not path.is_file() and (run_dir / SAVED_MODEL).is_dir():
+        adopted = read(run_dir)["settings"]["adopted"]
+        return wrapping.wrap_saved_model(
+            run_dir / SAVED_MODEL,
+            pixel_ranges.PixelRange(**adopted["pixels"]),
+            tuple(adopted["image_shape"]),
+            adopted["output"],
+        )
     try:
         return keras.models.load_model(path)
     except TypeError as error:

@@ -114,6 +114,11 @@ class Source:
         return len(self.class_names)
 
     @property
+    def is_dealt_out(self) -> bool:
+        """Whether it has no parts of its own, so that its images are dealt out."""
+        return self._load_whole is not None
+
+    @property
     def image_shape(self) -> ImageShape:
         """`(height, width, channels)`; reads the smallest split to know it."""
         return self.split(self.roles[-1]).image_shape

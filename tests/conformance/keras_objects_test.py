@@ -21,6 +21,7 @@ _PREFIX = "ood_keras>"
 _NUM_CLASSES = 4
 # A value other than the default for each constructor argument.
 _VALUES = {
+    "activation": "sigmoid",
     "loss": keras.saving.serialize_keras_object(
         ood_keras.losses.OpenSetLoss(_NUM_CLASSES, beta=0.7)
     ),
@@ -36,10 +37,13 @@ _VALUES = {
     "name": "another_name",
     "num_classes": _NUM_CLASSES,
     "objectosphere_weight": 0.3,
+    "offset": -0.5,
     "on": "features",
     "prefix": "another_",
     "ratio": 2,
     "reduction": "sum",
+    "reverse_channels": True,
+    "scale": 255.0,
     "score": "msp",
     "unknown_weight": 0.7,
     "weight": 0.25,
@@ -55,7 +59,8 @@ def _registered(base):
 
 
 _LAYERS = _registered(keras.layers.Layer)
-_LAYERS_WITH_WEIGHTS = [c for c in _LAYERS if c is not ood_keras.layers.TrainTimeNorm]
+_WITHOUT_WEIGHTS = ("LogitsOfProbabilities", "PixelScaling", "TrainTimeNorm")
+_LAYERS_WITH_WEIGHTS = [c for c in _LAYERS if c.__name__ not in _WITHOUT_WEIGHTS]
 _LOSSES = _registered(keras.losses.Loss)
 _METRICS = _registered(keras.metrics.Metric)
 _OBJECTS = _LAYERS + _LOSSES + _METRICS

@@ -155,6 +155,71 @@ def test_a_softmax_is_known_by_what_it_does(make_form, data, expected, end, soft
         assert network.head[0].shape == (12, 3)
 
 
+ENDS = {
+    "one activation": lambda units: [layers.Dense(units, "sigmoid", name="last")],
+    "a layer of it": lambda units: [
+        layers.Dense(units, name="last"),
+        layers.Activation("sigmoid"),
+    ],
+    "TensorFlow's own": lambda units: [
+        layers.Dense(units, activation=tf.nn.sigmoid, name="last")
+    ],
+    "logits": lambda units: [layers.Dense(units, name="last")],
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("units", [1, 3])
+def test_sigmoids_are_undone(make_form, data, end, units):
+    """Scores see what the sigmoid is of; one unit stands for two classes."""
+    base = make_form("functional", 3)
+    before = keras.Model(base.inputs, base.layers[-2].output)
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), *base.layers[1:-1], *ENDS[end](units)]
+    )
+    # Probabilities that are 1 in float32, whose log-odds no rounding brings back.
+    kernel, bias = model.get_layer("last").get_weights()
+    model.get_layer("last").set_weights([kernel * 30, bias + 1])
+    kernel, bias = kernel * np.float32(30), bias + np.float32(1)
+    network = Network(model)
+    outputs = network(tf.constant(data.known))
+    features = before(data.known).numpy()
+    expected = features @ kernel + bias
+    if units == 1:
+        expected = np.concatenate([0 * expected, expected], axis=1)
+    np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(outputs["features"], features, rtol=1e-4, atol=1e-4)
+    assert network.activation == (None if end == "logits" else "sigmoid")
+    assert network.num_logits == max(units, 2)
+    np.testing.assert_allclose(
+        network.classify(features), expected, rtol=1e-4, atol=1e-3
+    )
+    if units == 1 and end != "logits":
+        known = ops.softmax(outputs["logits"])[:, 1]
+        np.testing.assert_allclose(
+            known, model.predict(data.known, verbose=0)[:, 0], atol=1e-5
+        )
+
+
+def test_a_cosine_head(make_form, data):
+    """The product with the scale is no layer, so the output itself is the logits."""
+    hidden = make_form("functional", 3)
+    features = hidden.layers[-2].output
+    unit = features / ops.norm(features, axis=-1, keepdims=True)
+    cosines = layers.Dense(3, use_bias=False, name="cosines")(unit)
+    model = keras.Model(hidden.inputs, 10.0 * cosines)
+    network = Network(model)
+    for run in (network, tf.function(network)):
+        outputs = run(tf.constant(data.known))
+        np.testing.assert_allclose(
+            outputs["logits"], model.predict(data.known, verbose=0), rtol=1e-4
+        )
+        norms = np.linalg.norm(outputs["features"], axis=1)
+        np.testing.assert_allclose(norms, 1, rtol=1e-4)
+    with pytest.raises(ValueError, match="ends in a Dense layer"):
+        network.head  # noqa: B018 - the error is wanted
+
+
 def test_a_layer_after_the_log_softmax_does_not_hide_it(make_form, data, expected):
     trained = make_form("functional", 3)
     outputs = trained.output
@@ -352,15 +417,6 @@ def test_errors_say_what_to_do(trained, make_form):
     flat = layers.Flatten()(inputs)
     with pytest.raises(ValueError, match="one output"):
         Network(keras.Model(inputs, [layers.Dense(3)(flat), layers.Dense(2)(flat)]))
-    sigmoid = layers.Dense(3, activation="sigmoid", name="independent")
-    for name in (None, "independent"):
-        with pytest.raises(ValueError, match="'independent' ends in a sigmoid"):
-            Network(keras.Model(inputs, sigmoid(flat)), logits=name)
-    # The model's output is computed outside of any layer.
-    outside = keras.Model(inputs, 2.0 * layers.Dense(3, name="scores")(flat))
-    with pytest.raises(ValueError, match="scores"):
-        Network(outside)
-    assert Network(outside, logits="scores").num_logits == 3
     two = keras.Input((8, 8, 1))
     with pytest.raises(ValueError, match="one input, images of that shape"):
         two = keras.Model([inputs, two], layers.Dense(3)(layers.Flatten()(two)))

@@ -9,6 +9,7 @@ from absl import flags
 
 from ood_keras.study import command, write_results
 from ood_keras.tools import (
+    adopt,
     app,
     calibrate,
     convert,
@@ -22,6 +23,7 @@ from ood_keras.tools import (
 )
 
 TOOLS = [
+    adopt,
     calibrate,
     convert,
     demo,

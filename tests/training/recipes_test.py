@@ -105,7 +105,7 @@ VARIANTS = {
     **{
         loss: {"loss": loss}
         for loss in objectives.names()
-        if loss != "likelihood_ratio"
+        if loss not in ("likelihood_ratio", "elsewhere")
     },
     "entropic_open_set": {
         "loss": "entropic_open_set",

@@ -1,0 +1,1 @@
+"""A network trained elsewhere becomes a run: looked at, measured, exported."""

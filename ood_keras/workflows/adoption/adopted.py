@@ -1,0 +1,74 @@
+"""What an adoption gives: a network that rejects, and what was found on the way."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import keras
+
+from ood_keras import detectors as detector_room
+from ood_keras import evaluation
+from ood_keras import export as exporting
+from ood_keras.calibration.any_threshold import AnyThreshold
+from ood_keras.types import Answer, Json
+
+
+@dataclasses.dataclass(frozen=True)
+class Adopted:
+    """A network that rejects what it does not know, and what was found on the way.
+
+    Attributes:
+        model: The network as a Keras model that takes images in [0, 1]; the network
+            itself, if it takes these.
+        detector: The selected detector, fitted on `model`; it scores images in [0, 1],
+            and uint8 ones.
+        threshold: What it accepts, a `calibration.Threshold`.
+        class_names: Names of the known classes, by class id.
+        report: The `evaluation.Report`.
+        found: What the command learnt of the network, plain JSON values, as
+            `adoption.json` holds them.
+        run_dir: The run, for `ood-evaluate`, `ood-export` and their kind.
+        saved_model: The version folder of the SavedModel.
+        files: `{format: file}` of the other formats.
+        left_out: `{format or detector: why it is not there}`.
+    """
+
+    model: keras.Model
+    detector: "detector_room.Detector"
+    threshold: AnyThreshold
+    class_names: tuple[str, ...]
+    report: "evaluation.Report"
+    found: Json
+    run_dir: pathlib.Path
+    saved_model: pathlib.Path
+    files: dict[str, pathlib.Path]
+    left_out: dict[str, str]
+
+    def as_keras_model(self) -> keras.Model:
+        """A `keras.Model` whose `predict` gives what the SavedModel gives.
+
+        Returns:
+            An `export.RejectingModel`.
+        """
+        return exporting.RejectingModel(
+            self.detector, self.threshold, self.class_names, name="adopted"
+        )
+
+    def __str__(self) -> str:
+        """What a user wants to know first, lines to print."""
+        lines = [str(self.report), "", str(self.threshold)]
+        promise = self.found["promise"]
+        lines.append(
+            f"Checked: of {promise['pictures']:,} known pictures that it was chosen "
+            f"on, given to the export as files, {promise['accepted_as_files']:.1%} are "
+            "accepted."
+        )
+        if self.left_out:
+            lines += ["", "Left out:"]
+            lines += [f"  {name}: {why}" for name, why in self.left_out.items()]
+        lines += [f"\nNote: {note}" for note in self.found["notes"]]
+        return "\n".join(lines)
+
+    def predict(self, images: Any, batch_size: int = 256) -> Answer:
+        """What the SavedModel answers, live; see `export.RejectingModel`."""
+        return self.as_keras_model().predict(images, batch_size=batch_size, verbose=0)

@@ -1,0 +1,113 @@
+"""The exported model in every format that can be, and why not in the others."""
+
+import importlib.util
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+
+from ood_keras import export
+from ood_keras.files import write_json
+from ood_keras.types import Images, Json
+from ood_keras.workflows.conversion import FORMATS, TFLITE_FORMATS
+
+# What has to be installed for a format, and the extra that brings it.
+_NEEDS = {
+    "tflite": (("ai_edge_litert",), "tflite"),
+    "onnx": (("tf2onnx", "onnx", "onnxruntime"), "onnx"),
+}
+
+
+def choose(formats: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
+    """Which of the formats that were asked for can be written here.
+
+    Args:
+        formats: Some of `conversion.FORMATS`; `None` is all of them.
+
+    Returns:
+        `(formats, skipped)`: those, and `{format: why not}`.
+
+    Raises:
+        ValueError: one is none.
+    """
+    asked = FORMATS if formats is None else tuple(formats)
+    unknown = [name for name in asked if name not in FORMATS]
+    if unknown:
+        raise ValueError(
+            f"formats are some of {', '.join(FORMATS)}; the SavedModel is always "
+            f"written. Received: {', '.join(unknown)}"
+        )
+    chosen, skipped = [], {}
+    for name in asked:
+        needed, extra = _NEEDS["onnx" if name == "onnx" else "tflite"]
+        missing = [one for one in needed if importlib.util.find_spec(one) is None]
+        if missing:
+            skipped[name] = (
+                f"{' and '.join(missing)} not installed; pip install "
+                f"'ood_keras[{extra}]', then ood-convert"
+            )
+        else:
+            chosen.append(name)
+    return chosen, skipped
+
+
+def write(
+    saved_model: pathlib.Path,
+    folder: pathlib.Path,
+    formats: Sequence[str],
+    exports: Sequence[str],
+    known: Images,
+    unknown: Images | None,
+    say: Callable[[str], None],
+) -> tuple[dict[str, pathlib.Path], dict[str, str], list[Json]]:
+    """Converts an exported model, each format by itself where they fail together.
+
+    Args:
+        saved_model: The version folder.
+        folder: Receives `tflite/` and `onnx/`.
+        formats: What to write.
+        exports: What the detector can be exported to.
+        known, unknown: Validation images to prove it on.
+        say: Told what is being done.
+
+    Returns:
+        `(files, skipped, reports)`: `{format: file}`, `{format: why not}`, and the
+        contents of `parity.json`.
+    """
+    images = {"known_images": known, "unknown_images": unknown}
+    files: dict[str, pathlib.Path] = {}
+    skipped: dict[str, str] = {}
+    reports: list[Json] = []
+    groups = {
+        "tflite": [name for name in TFLITE_FORMATS if name in formats],
+        "onnx": ["onnx"] if "onnx" in formats else [],
+    }
+    for kind, names in groups.items():
+        if names and kind not in exports:
+            skipped |= dict.fromkeys(names, f"the detector has no form in {kind}")
+            continue
+        target = folder / kind
+        # Those that are rounded more may fail where others do not.
+        for some in (names, names[:1] if len(names) > 1 else []):
+            if not some:
+                continue
+            say(f"Converting to {', '.join(some)}")
+            try:
+                if kind == "tflite":
+                    export.tflite(saved_model, target, formats=some, **images)
+                else:
+                    export.onnx(saved_model, target, **images)
+            except Exception as error:  # A converter may fail in any way.
+                reason = " ".join(str(error).split())[:400] or repr(error)
+                skipped |= dict.fromkeys(some, reason)
+                continue
+            for name in some:
+                skipped.pop(name, None)
+                files[name] = (
+                    target / name / "model.tflite"
+                    if kind == "tflite"
+                    else target / "model.onnx"
+                )
+            reports.append(json.loads((target / "parity.json").read_text()))
+            break
+    write_json(folder / "formats.json", {"written": list(files), "left_out": skipped})
+    return files, skipped, reports

@@ -1,0 +1,98 @@
+"""A network that was given to be adopted, as it is."""
+
+import dataclasses
+import pathlib
+import shutil
+from collections.abc import Sequence
+from typing import Self
+
+import keras
+
+from ood_keras.detectors.network import check_model
+from ood_keras.files import atomic_file
+from ood_keras.types import ImageShape, Path
+from ood_keras.workflows import run_record
+from ood_keras.workflows.adoption import network_file, pixel_ranges, wrapping
+
+
+@dataclasses.dataclass
+class GivenNetwork:
+    """A network that was given, as it is.
+
+    Attributes:
+        model: The `keras.Model`, or `None` of a SavedModel.
+        folder: The SavedModel, or `None`.
+        output: Name of the output that classifies, or `None`.
+        shape: `(height, width, channels)`, or `None` if nothing says.
+        declared: The pixels that it takes, or `None` if nobody says.
+        declared_by: Who says so.
+    """
+
+    model: keras.Model | None
+    folder: pathlib.Path | None
+    output: str | None
+    shape: ImageShape | None
+    declared: pixel_ranges.PixelRange | None
+    declared_by: str
+
+    @classmethod
+    def open(
+        cls,
+        model: keras.Model | Path,
+        input_range: str | None = None,
+        output: str | None = None,
+        image_shape: Sequence[int] | None = None,
+    ) -> Self:
+        """Opens a network; arguments as of `adopt`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            TypeError: it is no Keras model.
+            ValueError: it cannot be read, or takes something else than one image.
+        """
+        shape = None if image_shape is None else tuple(map(int, image_shape))
+        declared, by = None, "--input_range"
+        if input_range is not None:
+            declared = pixel_ranges.parse(input_range)
+        opened = model
+        if isinstance(model, (str, pathlib.PurePath)):
+            opened = network_file.load(model)
+        if isinstance(opened, pathlib.PurePath):
+            shape = shape or wrapping.shape_of_saved_model(opened)
+            return cls(None, opened, output, shape, declared, by)
+        check_model(opened)
+        preprocessor, size = getattr(opened, "preprocessor", None), None
+        # Others may call something else so.
+        if type(preprocessor).__module__.partition(".")[0] == "keras_hub":
+            stated, size = pixel_ranges.of_preprocessor(preprocessor)
+            if declared is None:
+                declared, by = stated, "its KerasHub preprocessor"
+        shape = wrapping.find_shape(opened, shape, size)
+        return cls(opened, None, output, shape, declared, by)
+
+    def wrap(self, pixels: pixel_ranges.PixelRange, shape: ImageShape) -> keras.Model:
+        """A Keras model of images in [0, 1]; see `wrapping.wrap`."""
+        if self.model is None:
+            return wrapping.wrap_saved_model(self.folder, pixels, shape, self.output)
+        return wrapping.wrap(self.model, pixels, shape, self.output)
+
+    def save(self, model: keras.Model, run_dir: pathlib.Path) -> list[str]:
+        """Writes the network into a run, and returns notes on what cannot be done.
+
+        Args:
+            model: What `wrap` made.
+            run_dir: The folder of the run.
+        """
+        if self.folder is not None:
+            shutil.copytree(self.folder, run_dir / run_record.SAVED_MODEL)
+            return []
+        try:
+            with atomic_file(run_dir / "model.keras") as path:
+                model.save(path)
+        except Exception as error:  # A layer of one's own may fail in any way.
+            return [
+                "The network cannot be saved as a .keras file, so ood-evaluate and "
+                "ood-export cannot open this run later; what was exported is whole. "
+                f"Keras says: {' '.join(str(error).split())[:300]}"
+            ]
+        return []
