@@ -8,6 +8,7 @@ PNG files, and must be accepted at about the rate that was promised.
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -233,7 +234,7 @@ def to_try(
         return _of_memory(threshold, ANY, found)
     accepted = threshold.accepts(found.image_scores)
     if threshold.target_acceptance is not None and not accepted.any():
-        least = least_acceptance(threshold)
+        least: Any = least_acceptance(threshold)
         if is_too_low(accepted, least, limit=least):
             raise PromiseError(
                 f"the threshold promises to accept {least:.0%} of the known images, "

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import shutil
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import keras
 
@@ -50,16 +50,16 @@ class GivenNetwork:
             TypeError: it is no Keras model.
             ValueError: it cannot be read, or takes something else than one image.
         """
-        shape = None if image_shape is None else tuple(map(int, image_shape))
+        shape: Any = None if image_shape is None else tuple(map(int, image_shape))
         declared, by = None, "--input_range"
         if input_range is not None:
             declared = pixel_ranges.parse(input_range)
-        opened = model
+        opened: Any = model
         if isinstance(model, (str, pathlib.PurePath)):
             opened = network_file.load(model)
         if isinstance(opened, pathlib.PurePath):
             shape = shape or wrapping.shape_of_saved_model(opened)
-            return cls(None, opened, output, shape, declared, by)
+            return cls(None, pathlib.Path(opened), output, shape, declared, by)
         check_model(opened)
         preprocessor, size = getattr(opened, "preprocessor", None), None
         # Others may call something else so.
@@ -72,7 +72,7 @@ class GivenNetwork:
 
     def wrap(self, pixels: pixel_ranges.PixelRange, shape: ImageShape) -> keras.Model:
         """A Keras model of images in [0, 1]; see `wrapping.wrap`."""
-        if self.model is None:
+        if self.folder is not None:
             return wrapping.wrap_saved_model(self.folder, pixels, shape, self.output)
         return wrapping.wrap(self.model, pixels, shape, self.output)
 

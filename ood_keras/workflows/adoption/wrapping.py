@@ -47,7 +47,7 @@ def find_shape(
             ", and images have the axes (batch, height, width, channels). Give a "
             "network that takes images"
         )
-    found = given or own
+    found: Any = given or own
     if found is None and size is not None and shape is not None:
         found = (*size, shape[-1])
     if found is None or shape is None:
