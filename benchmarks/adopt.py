@@ -72,6 +72,10 @@ def solve_head(body, images, labels, num_classes):
     import keras
     import numpy as np
 
+    for layer in body._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0  # Once over some pictures stands for training.
+    body(images[:64].astype(np.float32), training=True)
     features = body.predict(images.astype(np.float32), batch_size=32, verbose=0)
     mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
     columns = np.concatenate(

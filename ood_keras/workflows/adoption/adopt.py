@@ -17,6 +17,7 @@ from ood_keras.calibration.conformal import smallest_num_images
 from ood_keras.conventions import accepts
 from ood_keras.files import write_json
 from ood_keras.image_files import BACKGROUND
+from ood_keras.pipelines.sources import loading
 from ood_keras.training import recipes, run_directory
 from ood_keras.types import ImageShape, Json, Path
 from ood_keras.workflows import conversion, run_data
@@ -323,7 +324,7 @@ def _as_spec(known: str | Path) -> str:
     if not isinstance(known, str):
         return f"folder:{os.fspath(known)}"
     try:
-        pipelines.check_spec(known)
+        loading.check_spec(known)
     except ValueError:
         if pathlib.Path(known).expanduser().is_dir():
             return f"folder:{known}"
