@@ -265,7 +265,7 @@ def _measure(
 
 def _check_files(path, data, report, threshold) -> Json:
     """Gives the calibration pictures to the export; removes it if they are rejected."""
-    predictor = exporting.load(path)
+    predictor = exporting.Predictor(path)
     scores = report.validation["known"][report.metrics["selected_detector"]]
     limits = any_threshold.limits(threshold, report.validation_predictions["known"])
     return files_check.check(
