@@ -289,7 +289,7 @@ def test_scores_do_not_depend_on_labels(trained, data):
 def test_other_arguments_are_refused():
     with pytest.raises(TypeError, match="temprature; expected some of: features,"):
         detectors.get("energy", temprature=2.0)
-    with pytest.raises(TypeError, match="bank_size, features, k, logits, num_classes"):
+    with pytest.raises(TypeError, match="bank_size, features, k, logits, normalize"):
         detectors.get("knn", neighbours=5)
     for name, arguments in (
         ("odin", {"temperature": 0}),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ood_keras.export import serving
+from ood_keras.export import image_bytes, serving
 
 LARGEST = np.finfo(np.float32).max
 DTYPES = {
@@ -248,9 +248,7 @@ def test_the_network_sees_few_of_many_broken_files():
                 "rows": tf.repeat(tf.shape(images)[0], tf.shape(images)[0]),
                 "valid": ~tf.reduce_any(tf.math.is_nan(images), axis=(1, 2, 3)),
             },
-            tf.constant(files, tf.string),
-            (12, 10, 1),
-            255,
+            *image_bytes.read(tf.constant(files, tf.string), (12, 10, 1), 255),
         )
         valid = [content == good for content in files]
         np.testing.assert_array_equal(answer["valid"], valid)

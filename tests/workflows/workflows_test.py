@@ -764,15 +764,15 @@ def begin(monkeypatch):
 def test_another_number_of_judges_gets_the_same_images_again(begin, tmp_path):
     known = write_npz(tmp_path / "known.npz")
     judges = [
-        write_npz(tmp_path / f"{name}.npz", num_classes=2, count=2600, seed=seed)
+        write_npz(tmp_path / f"{name}.npz", num_classes=2, count=600, seed=seed)
         for seed, name in enumerate("abc", 1)
     ]
     settings = begin(known=known, unknown=judges[:2], run_dir=tmp_path / "run")
     for chosen, counts in (
-        (judges[:1], [2500]),
-        (judges[:2], [2500, 2500]),
-        (judges, [2500, 2500, 1666]),
-        (judges[2:], [2600]),
+        (judges[:1], [250]),
+        (judges[:2], [250, 250]),
+        (judges, [250, 250, 166]),
+        (judges[2:], [500]),
     ):
         data = run_data.load_run_data(tmp_path / "run", ["glyphs"], None, chosen)
         images = [len(labels) for _, labels in data.judging["unknown"]]
