@@ -40,7 +40,11 @@ def find(
         if not hasattr(made, "shape") or made.shape != output.shape:
             continue
         if normalise is not None:
-            if find_activation(layer, inputs, made) == "softmax":
+            activation = find_activation(layer, inputs, made)
+            # Sigmoids, too, may sum to 1.
+            if activation == "sigmoid" and _equal(made, output, output.dtype):
+                return layer, number
+            if activation == "softmax":
                 made = _before_activation(layer, inputs)
             # The logarithm of a softmax gives itself again.
             if normalise is ops.log_softmax and _equal(made, output, output.dtype):

@@ -201,6 +201,22 @@ def test_sigmoids_are_undone(make_form, data, end, units):
         )
 
 
+def test_sigmoids_that_sum_to_one_are_no_softmax():
+    inputs = keras.Input((4, 4, 1))
+    last = layers.Dense(2, "sigmoid")
+    model = keras.Model(inputs, last(layers.Flatten()(inputs)))
+    # Of opposite numbers, the sigmoids are p and 1 - p.
+    kernel = np.random.default_rng(0).normal(size=(16, 1)).astype(np.float32)
+    last.set_weights([np.concatenate([kernel, -kernel], axis=1), np.zeros(2)])
+    images = np.random.default_rng(1).uniform(size=(5, 4, 4, 1)).astype(np.float32)
+    network = Network(model)
+    assert network.activation == "sigmoid"
+    expected = images.reshape(5, 16) @ kernel
+    np.testing.assert_allclose(
+        network(images)["logits"], np.hstack([expected, -expected]), atol=1e-5
+    )
+
+
 def test_a_cosine_head(make_form, data):
     """The product with the scale is no layer, so the output itself is the logits."""
     hidden = make_form("functional", 3)
