@@ -172,6 +172,7 @@ ENDS = {
 @pytest.mark.parametrize("units", [1, 3])
 def test_sigmoids_are_undone(make_form, data, end, units):
     """Scores see what the sigmoid is of; one unit stands for two classes."""
+    keras.utils.set_random_seed(0)
     base = make_form("functional", 3)
     before = keras.Model(base.inputs, base.layers[-2].output)
     model = keras.Sequential(
