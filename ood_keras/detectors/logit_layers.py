@@ -197,13 +197,18 @@ def find_activation(
     before = _before_activation(layer, inputs)
     if before is None or before.shape != output.shape:
         return None
-    if output.shape[-1] > 1 and any(
+    is_softmax = output.shape[-1] > 1 and any(
         _equal(function(before), output, output.dtype)
         for function in (ops.softmax, ops.log_softmax)
-    ):
-        return "softmax"
+    )
     is_sigmoid = _equal(ops.sigmoid(before), output, output.dtype)
-    return "sigmoid" if is_sigmoid else None
+    if is_softmax and is_sigmoid:
+        # Of numbers so large that one class has all of it, both are 1 and 0.
+        function = layer.activation if isinstance(layer, keras.layers.Dense) else layer
+        small = ops.linspace(-1.0, 1.0, output.shape[-1])[None]
+        is_sigmoid = _equal(ops.sigmoid(small), function(small), output.dtype)
+        is_softmax = not is_sigmoid
+    return "softmax" if is_softmax else "sigmoid" if is_sigmoid else None
 
 
 def _before_activation(layer, inputs):

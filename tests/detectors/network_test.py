@@ -202,6 +202,17 @@ def test_sigmoids_are_undone(make_form, data, end, units):
         )
 
 
+@pytest.mark.parametrize("activation", [tf.nn.sigmoid, tf.nn.softmax])
+def test_what_is_1_and_0_is_told_apart(activation):
+    """Of very large numbers a sigmoid and a softmax are the same."""
+    last = layers.Dense(3, activation=activation)
+    model = keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), last])
+    bias = np.float32([100, -100, -100])
+    last.set_weights([np.zeros((16, 3), np.float32), bias])
+    network = Network(model)
+    assert network.activation == activation.__name__.partition("_")[0]
+
+
 def test_sigmoids_that_sum_to_one_are_no_softmax():
     inputs = keras.Input((4, 4, 1))
     last = layers.Dense(2, "sigmoid")
