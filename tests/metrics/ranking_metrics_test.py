@@ -7,7 +7,7 @@ from keras import ops
 from references import metrics_reference
 
 from ood_keras import metrics
-from ood_keras.metrics import measures
+from ood_keras.metrics import measures, ranking_metrics
 
 EXACT = {metrics.keras_metric(name): name for name in measures.BUILT_IN}
 # TensorFlow's arithmetic takes subnormal numbers for 0, so they tie there.
@@ -258,3 +258,15 @@ def test_nan_logits_are_never_right():
     logits = [[nan, nan, 0.0], [0.0, nan, 0.0], [2.0, 1.0, nan], [2.0, 1.0, 9.0]]
     metric.update_state([0, 1, 0, 0], logits)
     assert float(metric.result()) == 0.5
+
+
+def test_images_of_several_replicas_are_not_ranked(monkeypatch):
+    """Each replica would rank its own; `training/replicas_test.py` trains on two."""
+    metric = metrics.AUROC(num_classes=3)
+    monkeypatch.setattr(ranking_metrics, "count_replicas", lambda: 2)
+    for make_error in (
+        lambda: metrics.Ranking(num_classes=3),
+        lambda: metric.update_state([0, -1], np.eye(4)[[0, 3]]),
+    ):
+        with pytest.raises(ValueError, match=r"has 2\. Use .*StreamingRanking"):
+            make_error()

@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+# Half a minute, most of it for building everything four times.
+pytestmark = pytest.mark.slow
+
 SCRIPT = pathlib.Path(__file__).with_name("replicas_script.py")
 
 
