@@ -11,8 +11,10 @@ import dataclasses
 import functools
 import hashlib
 import json
+import multiprocessing
 import os
 import pathlib
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -289,7 +291,6 @@ Outcomes = Iterator[tuple[Shard, str | None]]
 def _run_locally(shards: list[Shard], num_workers: int | None) -> Outcomes:
     """Yields `(shard, error or None)` as processes of this machine end them."""
     import concurrent.futures
-    import multiprocessing
 
     from ood_keras import machine
 
@@ -298,7 +299,7 @@ def _run_locally(shards: list[Shard], num_workers: int | None) -> Outcomes:
     while shards:
         again = []
         with concurrent.futures.ProcessPoolExecutor(
-            num_workers, multiprocessing.get_context("spawn"), _use_one_thread
+            num_workers, multiprocessing.get_context("spawn"), _begin_worker
         ) as pool:
             running = {pool.submit(score_shard, shard): shard for shard in shards}
             for future in concurrent.futures.as_completed(running):
@@ -357,6 +358,19 @@ _ENGINES: dict[str, Callable[[list[Shard], int | None], Outcomes]] = {
 def _work_on_ray(shard: Shard) -> Json:
     _use_one_thread()
     return score_shard(shard)
+
+
+def _begin_worker() -> None:
+    _use_one_thread()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Else the processes of a call that was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _use_one_thread() -> None:
