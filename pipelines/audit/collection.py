@@ -271,7 +271,8 @@ def _glance(picture: Picture, background: int | None) -> None:
 
 def _read(picture: Picture) -> bytes | None:
     """The bytes of a picture's file, whose hash is noted; `None`, and why, if not."""
-    assert picture.file is not None
+    if picture.file is None:
+        raise ValueError(f"expected the picture of a file. Received: {picture.name!r}")
     try:
         content = picture.file.read_bytes()
     except OSError as error:

@@ -146,13 +146,23 @@ def equal(collection: Collection) -> list[list[int]]:
     return copies.connect(np.array(pairs, np.int64).reshape(-1, 2), len(some))
 
 
+def _features(collection: Collection) -> tuple[np.ndarray, np.ndarray]:
+    """The hashes and features of the pictures, a row each."""
+    if collection.codes is None or collection.vectors is None:
+        raise ValueError(
+            "near copies and odd pictures are found by features, and this collection "
+            "was gathered without. Gather it with decode=True"
+        )
+    return collection.codes, collection.vectors
+
+
 def near(collection: Collection) -> list[list[int]]:
     """Returns groups of nearly equal pictures, equal ones among them.
 
     Pictures of fewer than 32 pixels a side, and those that show nothing, are left out:
     their hashes say little.
     """
-    assert collection.codes is not None and collection.vectors is not None
+    codes, vectors = _features(collection)
     rows = np.array(
         [
             row
@@ -163,8 +173,8 @@ def near(collection: Collection) -> list[list[int]]:
         ],
         np.int64,
     )
-    pairs = rows[copies.near_pairs(collection.codes[rows])]
-    first, second = collection.vectors[pairs.T].astype(np.float32)
+    pairs = rows[copies.near_pairs(codes[rows])]
+    first, second = vectors[pairs.T].astype(np.float32)
     alike = np.linalg.norm(first - second, axis=1) <= _NEAR_FEATURES
     return copies.connect(pairs[alike], len(collection.pictures))
 
@@ -449,7 +459,7 @@ def _known_rows(collection: Collection) -> tuple[np.ndarray, np.ndarray, list]:
 
 
 def _suspect_labels(collection: Collection) -> Iterator[Finding]:
-    assert collection.vectors is not None
+    _, vectors = _features(collection)
     rows, labels, classes = _known_rows(collection)
     # Of a picture under two labels one is known to be wrong.
     doubled = {
@@ -461,7 +471,7 @@ def _suspect_labels(collection: Collection) -> Iterator[Finding]:
     }
     found = [
         (int(rows[row]), classes[label][1])
-        for row, label in suspects.suspect_labels(collection.vectors[rows], labels)
+        for row, label in suspects.suspect_labels(vectors[rows], labels)
         if int(rows[row]) not in doubled
     ]
     if found:
@@ -482,11 +492,9 @@ def _suspect_labels(collection: Collection) -> Iterator[Finding]:
 
 
 def _odd_ones(collection: Collection) -> Iterator[Finding]:
-    assert collection.vectors is not None
+    _, vectors = _features(collection)
     rows, labels, _ = _known_rows(collection)
-    found = [
-        int(rows[row]) for row in suspects.odd_ones(collection.vectors[rows], labels)
-    ]
+    found = [int(rows[row]) for row in suspects.odd_ones(vectors[rows], labels)]
     if found:
         shown = found[: _most_hints(len(rows))]
         yield Finding(

@@ -252,9 +252,11 @@ def test_the_flowers_have_what_their_description_says(real_data_dir, tmp_path):
         pytest.skip(f"no flowers in {path}")
     with zipfile.ZipFile(path) as archive:
         some = ("rose/", "tulip/", "sunflower/")
-        archive.extractall(
-            tmp_path, [name for name in archive.namelist() if name.startswith(some)]
-        )
+        for name in archive.namelist():
+            if name.startswith(some) and not name.endswith("/"):
+                kind, file = name.split("/")
+                (tmp_path / kind).mkdir(exist_ok=True)
+                (tmp_path / kind / file).write_bytes(archive.read(name))
     found, names = find(f"folder:{tmp_path}")
     assert "unreadable" not in found and "left_out" not in found
     both = (
