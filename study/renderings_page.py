@@ -12,12 +12,13 @@ LIKE_DIGITS = frozenset("BGILOQSYZ")
 _LETTERS, _DIGITS = "emnist/letters", "mnist"
 
 
-def page(folder: pathlib.Path) -> str:
+def page(folder: pathlib.Path, sheet: pathlib.Path | None = None) -> str:
     """Returns the text of `docs/renderings.md`.
 
     Args:
         folder: `pathlib.Path` with a folder for each model, as the page should name it
             from the repository's root.
+        sheet: What `benchmarks/demo_sheet.py` wrote, if it is there.
     """
     results = [_describe(path) for path in sorted(folder.glob("*/renderings.json"))]
     known: dict[str, list[Json]] = {}
@@ -30,6 +31,7 @@ def page(folder: pathlib.Path) -> str:
         num_images=results[0]["known"]["images"],
         seeds=_list_seeds(results),
         like_digits=sorted(LIKE_DIGITS),
+        sheet=_describe_sheet(sheet) if sheet and sheet.is_file() else None,
     )
 
 
@@ -60,6 +62,32 @@ def quote(folder: pathlib.Path) -> str:
         example=_find_example(models),
         seeds=_list_seeds(models),
     )
+
+
+def _describe_sheet(path: pathlib.Path) -> Json:
+    """Drawings on the demo's sheet: a row for each model and pen."""
+    result = json.loads(path.read_text(encoding="utf-8"))
+    header = ["model", "pen", "to be accepted", "digits accepted", "classified right"]
+    header += ["letters accepted", "like a digit", "no digit by shape"]
+    rows = []
+    for model in result["models"].values():
+        for pen, measured in model["pens"].items():
+            digits, letters = measured["digits"], measured["letters"]
+            values = (
+                model["target_acceptance"],
+                *(digits[name] for name in ("accepted", "accuracy")),
+                letters["accepted"],
+                letters["accepted_like_digits"],
+                letters["accepted_other"],
+            )
+            cells = map(markdown.format_percent, values)
+            rows.append([f"mnist, recipe {model['recipe']}", pen, *cells])
+    return {
+        "path": path,
+        "num_images": result["num_images"],
+        "seed": result["seed"],
+        "table": markdown.Table(header, rows, num_texts=2),
+    }
 
 
 def _find_example(models: list[Json]) -> Json:

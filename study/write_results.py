@@ -29,6 +29,7 @@ _PICTURES = flags.DEFINE_bool(
 _TABLE1 = pathlib.Path("results/table1")
 _ROBUSTNESS = pathlib.Path("results/robustness")
 _RENDERINGS = pathlib.Path("results/renderings")
+_DEMO_SHEET = pathlib.Path("benchmarks/results/demo_sheet.json")
 _SCANNER = pathlib.Path("results/scanner")
 _TEST_SETS = pathlib.Path("benchmarks/results/test_set_forms.json")
 _IMAGES = pathlib.Path("docs/images")
@@ -62,7 +63,8 @@ def pages() -> dict[pathlib.Path, str]:
     if any(_ROBUSTNESS.glob("*/robustness.json")):
         written[pathlib.Path("docs/robustness.md")] = robustness_page.page(_ROBUSTNESS)
     if renderings_page.is_written(_RENDERINGS):
-        written[pathlib.Path("docs/renderings.md")] = renderings_page.page(_RENDERINGS)
+        text = renderings_page.page(_RENDERINGS, _DEMO_SHEET)
+        written[pathlib.Path("docs/renderings.md")] = text
     if scanner_page.is_written(_SCANNER):
         text = scanner_page.page(_SCANNER)
         written[pathlib.Path("docs/what_table1_measures.md")] = text
