@@ -75,6 +75,40 @@ def random_photo_rendering(
     return _render(images, seed, strength, _OF_PHOTOS)
 
 
+@augmentations.register
+def mild_rendering(images: Tensor, seed: Tensor) -> Tensor:
+    """Renders each drawing as `random_rendering` does, at half the strength.
+
+    As drawings come from users, rather than as far as a network should be pushed: for
+    validation images, which choose threshold, detector and epoch.
+
+    Args:
+        images: float32 `(batch, height, width, channels)` in [0, 1].
+        seed: int32 `(2,)`.
+
+    Returns:
+        float32 `(batch, height, width, channels)` in [0, 1].
+    """
+    return random_rendering(images, seed, strength=_MILD)
+
+
+@augmentations.register
+def mild_photo_rendering(images: Tensor, seed: Tensor) -> Tensor:
+    """Renders each picture as `random_photo_rendering` does, at half the strength.
+
+    For validation images, see `mild_rendering`.
+
+    Args:
+        images: float32 `(batch, height, width, channels)` in [0, 1].
+        seed: int32 `(2,)`.
+
+    Returns:
+        float32 `(batch, height, width, channels)` in [0, 1].
+    """
+    return random_photo_rendering(images, seed, strength=_MILD)
+
+
+_MILD = 1 / 2
 _UNTOUCHED = 1 / 5
 
 

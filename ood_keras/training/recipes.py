@@ -311,7 +311,7 @@ _RECIPES = {
             hidden_size=128,
             weight_decay=0.002,
             augment="random_rendering",
-            validation_augment="random_rendering",
+            validation_augment="mild_rendering",
         ),
         # The same for things with more to them than strokes, and no left or right.
         Recipe(
@@ -324,7 +324,7 @@ _RECIPES = {
             learning_rate=0.08,
             weight_decay=0.002,
             augment="random_photo_rendering",
-            validation_augment="random_photo_rendering",
+            validation_augment="mild_photo_rendering",
         ),
         # Photographs: on features of a network that was trained with others.
         Recipe(
@@ -337,7 +337,7 @@ _RECIPES = {
             learning_rate=0.02,
             weight_decay=0.002,
             augment="random_photo_rendering",
-            validation_augment="random_photo_rendering",
+            validation_augment="mild_photo_rendering",
         ),
         # Photographs where no pretrained network serves; needs more of them, and time.
         Recipe(
@@ -349,7 +349,7 @@ _RECIPES = {
             filters=(32, 64, 128),
             weight_decay=0.002,
             augment="random_photo_rendering",
-            validation_augment="random_photo_rendering",
+            validation_augment="mild_photo_rendering",
         ),
         # For a thousand images rather than sixty thousand.
         Recipe(

@@ -5,7 +5,12 @@ import pytest
 import tensorflow as tf
 
 from ood_keras import pipelines
-from ood_keras.pipelines.rendering import random_photo_rendering, random_rendering
+from ood_keras.pipelines.rendering import (
+    mild_photo_rendering,
+    mild_rendering,
+    random_photo_rendering,
+    random_rendering,
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +56,23 @@ def test_without_strength_only_sampling_is_left(images):
     rendered = random_rendering(images, [1, 2], strength=1e-6).numpy()
     changed = np.abs(rendered - images).mean(axis=(1, 2, 3))
     assert np.median(changed) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("mild", "whole"),
+    [
+        (mild_rendering, random_rendering),
+        (mild_photo_rendering, random_photo_rendering),
+    ],
+)
+def test_a_mild_rendering_changes_less(mild, whole, images):
+    less, more = (
+        np.abs(render(images, [1, 2]).numpy() - images).mean(axis=(1, 2, 3))
+        for render in (mild, whole)
+    )
+    assert 0 < less.mean() < more.mean()
+    # The same images are touched.
+    np.testing.assert_array_equal(less > 0, more > 0)
 
 
 def test_a_letter_stays_most_like_its_own_kind(letters, images):
