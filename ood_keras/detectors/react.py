@@ -6,10 +6,12 @@ import numpy as np
 from keras import ops
 
 from ood_keras.conventions import check_fraction
+from ood_keras.detectors.collected import Statistics
+from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import Description, register
 from ood_keras.detectors.statistics import Sample
 from ood_keras.detectors.wrapper import ActivationWrapper
-from ood_keras.types import Json, Tensor
+from ood_keras.types import Images, Json, Tensor
 
 
 @register
@@ -47,16 +49,18 @@ class ReAct(ActivationWrapper):
         return {**super().get_config(), "quantile": self.quantile}
 
     def _change(self, features: Tensor) -> Tensor:
-        return ops.minimum(features, self._tensor("limit"))
+        return ops.minimum(features, self.get_tensor("limit"))
 
-    def _collect(self, network, data, validation, shard):
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
         sample = Sample(_SAMPLE_SIZE, shard=shard)
-        for outputs, _ in self._known_batches(network, data):
+        for outputs, _ in self.known_batches(network, data):
             sample.add(features=outputs["features"])
         return {"sample": sample}
 
-    def _learn(self, network, statistics):
-        super()._learn(network, statistics)
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
+        super().learn_arrays(network, statistics)
         limit = np.quantile(statistics["sample"].rows()["features"], self.quantile)
         self.arrays = {"limit": np.float32(limit)}
 
