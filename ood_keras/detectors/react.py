@@ -9,13 +9,12 @@ from ood_keras.conventions import check_fraction
 from ood_keras.detectors.collected import Statistics
 from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import Description, register
-from ood_keras.detectors.statistics import Sample
-from ood_keras.detectors.wrapper import ActivationWrapper
-from ood_keras.types import Images, Json, Tensor
+from ood_keras.detectors.wrapper import SamplingWrapper
+from ood_keras.types import Json, Tensor
 
 
 @register
-class ReAct(ActivationWrapper):
+class ReAct(SamplingWrapper):
     """Clips the features from above before another detector scores the logits.
 
     Sun, Guo and Li, "ReAct: Out-of-distribution Detection With Rectified Activations",
@@ -37,7 +36,6 @@ class ReAct(ActivationWrapper):
     """
 
     name = "react"
-    learns = True
 
     def __init__(
         self, *, quantile: float = 0.9, detector: Description = "energy", **kwargs: Any
@@ -51,18 +49,7 @@ class ReAct(ActivationWrapper):
     def _change(self, features: Tensor) -> Tensor:
         return ops.minimum(features, self.get_tensor("limit"))
 
-    def collect_statistics(
-        self, network: Network, data: Images, validation: Images | None, shard: int
-    ) -> Statistics:
-        sample = Sample(_SAMPLE_SIZE, shard=shard)
-        for outputs, _ in self.known_batches(network, data):
-            sample.add(features=outputs["features"])
-        return {"sample": sample}
-
     def learn_arrays(self, network: Network, statistics: Statistics) -> None:
         super().learn_arrays(network, statistics)
         limit = np.quantile(statistics["sample"].rows()["features"], self.quantile)
         self.arrays = {"limit": np.float32(limit)}
-
-
-_SAMPLE_SIZE = 10_000

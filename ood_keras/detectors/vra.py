@@ -9,13 +9,12 @@ from ood_keras.conventions import check_fraction, check_number
 from ood_keras.detectors.collected import Statistics
 from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import Description, register
-from ood_keras.detectors.statistics import Sample
-from ood_keras.detectors.wrapper import ActivationWrapper
-from ood_keras.types import Images, Json, Tensor
+from ood_keras.detectors.wrapper import SamplingWrapper
+from ood_keras.types import Json, Tensor
 
 
 @register
-class VRA(ActivationWrapper):
+class VRA(SamplingWrapper):
     """Drops small features, raises usual ones and clips large ones, then scores.
 
     Xu, Lian, Liu and Tao, "VRA: Variational Rectified Activation for
@@ -43,7 +42,6 @@ class VRA(ActivationWrapper):
     """
 
     name = "vra"
-    learns = True
 
     def __init__(
         self,
@@ -76,14 +74,6 @@ class VRA(ActivationWrapper):
         raised = ops.where(features > high, high, features + self.amplification)
         return ops.where(features < low, 0.0, raised)
 
-    def collect_statistics(
-        self, network: Network, data: Images, validation: Images | None, shard: int
-    ) -> Statistics:
-        sample = Sample(_SAMPLE_SIZE, shard=shard)
-        for outputs, _ in self.known_batches(network, data):
-            sample.add(features=outputs["features"])
-        return {"sample": sample}
-
     def learn_arrays(self, network: Network, statistics: Statistics) -> None:
         super().learn_arrays(network, statistics)
         features = statistics["sample"].rows()["features"]
@@ -94,6 +84,3 @@ class VRA(ActivationWrapper):
             "low": low.astype(np.float32),
             "high": high.astype(np.float32),
         }
-
-
-_SAMPLE_SIZE = 10_000

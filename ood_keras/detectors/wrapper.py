@@ -6,6 +6,7 @@ from ood_keras.detectors.base import Detector
 from ood_keras.detectors.collected import Statistics
 from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import Description, build
+from ood_keras.detectors.statistics import Sample
 from ood_keras.types import Arrays, Images, Json, Outputs, Tensor
 
 _PREFIX = "detector/"
@@ -147,3 +148,20 @@ class ActivationWrapper(Wrapper):
     def learn_arrays(self, network: Network, statistics: Statistics) -> None:
         # Raises if there is no such head.
         _ = network.head
+
+
+class SamplingWrapper(ActivationWrapper):
+    """An activation wrapper that learns from a sample of the known images' features."""
+
+    learns = True
+
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
+        sample = Sample(_SAMPLE_SIZE, shard=shard)
+        for outputs, _ in self.known_batches(network, data):
+            sample.add(features=outputs["features"])
+        return {"sample": sample}
+
+
+_SAMPLE_SIZE = 10_000
