@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo docs test types quick kernels slow minimum lint
+.PHONY: install demo docs test types quick kernels slow minimum lint wheel smoke
 
 install: $(VENV)/installed
 
@@ -50,8 +50,17 @@ lint: install
 docs: install
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs build/docs
 
+# What users install.
+wheel: install
+	rm -rf build/wheel build/lib
+	$(BIN)/python -m build --quiet --wheel --outdir build/wheel .
+
 # A checker sees the package as its users do: installed, not editable.
-types: install
-	rm -rf build/types build/lib
-	$(BIN)/pip install --quiet --no-deps --target build/types .
+types: wheel
+	rm -rf build/types
+	$(BIN)/pip install --quiet --no-deps --target build/types build/wheel/*.whl
 	MYPYPATH=build/types $(BIN)/python tests/types/check.py
+
+# The wheel, installed alone and used from another folder.
+smoke: wheel
+	.ci/smoke build/wheel/*.whl

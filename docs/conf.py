@@ -1,5 +1,6 @@
 """How the documentation is built: `make docs` writes build/docs/index.html."""
 
+import inspect
 import os
 import pathlib
 import re
@@ -55,6 +56,13 @@ shutil.copytree(_DOCS.parent / "notebooks", _DOCS / "notebooks", dirs_exist_ok=T
 
 def setup(app):
     app.connect("autodoc-process-docstring", _read_as_markdown)
+    app.connect("autodoc-skip-member", _skip_inherited_text)
+
+
+def _skip_inherited_text(app, what, name, obj, skip, options):
+    """A method that overrides another and says nothing new stands with the other."""
+    is_silent = inspect.isfunction(obj) and not obj.__doc__
+    return True if what == "class" and is_silent else None
 
 
 def _read_as_markdown(app, what, name, obj, options, lines):

@@ -1,5 +1,6 @@
 """Modules of one's own that register detectors, metrics, data sources and so on."""
 
+import functools
 import importlib
 import importlib.util
 import pathlib
@@ -26,27 +27,41 @@ class UnknownNameError(ValueError):
         )
 
 
-def check_free(kind: str, name: str, taken: Any, given: Any) -> None:
+def check_free(
+    kind: str, name: str, taken: Any, given: Any, *, replaceable: bool = True
+) -> None:
     """Raises a ValueError if a name belongs to something else already.
 
     The same class or function again is a module that was reloaded, or the cell of a
-    notebook that ran again.
+    notebook that ran again: one of the same module and the same qualified name may take
+    the place of the first. Functions without a name (`lambda`) are the same if they say
+    the same, and those of `functools.partial` if their arguments are the same too.
 
     Args:
         kind: What it is, as "detector".
         name: Its name.
         taken: What has the name, a class or a function, or `None`.
         given: What is to have it.
+        replaceable: Whether the same again may take its place.
     """
-    if taken is not None and _origin(taken) != _origin(given):
-        raise ValueError(
-            f"the {kind} {name!r} is {'.'.join(_origin(taken))} already; give "
-            f"{_origin(given)[1]} another name"
-        )
+    if taken is None or (replaceable and _origin(taken) == _origin(given)):
+        return
+    module, qualified_name, *_ = _origin(taken)
+    raise ValueError(
+        f"the {kind} {name!r} is {module}.{qualified_name} already; give "
+        f"{_origin(given)[1]} another name"
+    )
 
 
-def _origin(thing: Any) -> tuple[str, str]:
-    return thing.__module__, thing.__qualname__
+def _origin(thing: Any) -> tuple[Any, ...]:
+    """Where a class or a function was written, and what tells it from others there."""
+    arguments: tuple[Any, ...] = ()
+    while isinstance(thing, functools.partial):
+        arguments += thing.args, tuple(sorted(thing.keywords.items()))
+        thing = thing.func
+    name = getattr(thing, "__qualname__", repr(thing))
+    code = thing.__code__ if name.endswith("<lambda>") else None
+    return thing.__module__, name, code, arguments
 
 
 def load(names: Iterable[str]) -> list[ModuleType]:

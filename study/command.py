@@ -8,13 +8,18 @@
 my_study.py is a file of yours that says STUDY = study.Study(...), see
 docs/guides/extend.md.
 
-table1 is the paper's Table 1 with its baselines and its ablation. On one core, a run
-takes some ten minutes (MNIST) or half an hour (Fashion-MNIST), three times as long for
-Confident-Classifier and where a training has three times the epochs, and all of them
-more than a day: give each core a process with an --only= of its own. What is
-finished is not run again; a run that was stopped, even killed, goes on; a run that
-fails is recorded and the next one begins. summary.json in --output_dir is rewritten
-after each run and valid at any time.
+Two studies come with the package. table1 is the paper's Table 1 with its baselines and
+its ablation. scanner asks what Table 1 measures: methods of it on MNIST, each trained
+with and without random renderings, and measured in other renderings too. On one core,
+a run of table1 takes some ten minutes (MNIST) or half an hour (Fashion-MNIST), three
+times as long for Confident-Classifier and where a training has three times the epochs,
+and all of them more than a day: give each core a process with an --only= of its own.
+
+What is finished is not run again; a run that was stopped, even killed, goes on; a run
+that fails is recorded and the next one begins. After each run the results in
+--output_dir are rewritten, each file whole or not at all: metrics.csv and runs.csv,
+one line for each number and for each run; study.json, what the names mean; and
+summary.json, all of it in one file for programs.
 """
 
 import pathlib
@@ -27,7 +32,7 @@ _FLAGS = app.new_flags()
 _STUDY = flags.DEFINE_string(
     "study",
     None,
-    "The study: table1, or FILE.py, a file of yours that defines STUDY.",
+    "The study: table1, scanner, or FILE.py, a file of yours that defines STUDY.",
     required=True,
     flag_values=_FLAGS,
 )
@@ -37,7 +42,7 @@ _DATA_DIR = flags.DEFINE_string(
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir",
     None,
-    "The folder of the results: JSON and other small files.",
+    "The folder of the results: CSV, JSON and other small files.",
     required=True,
     flag_values=_FLAGS,
 )
@@ -69,7 +74,8 @@ _DRY_RUN = flags.DEFINE_bool(
 _SUMMARY = flags.DEFINE_bool(
     "summary",
     False,
-    "Rewrite summary.json, show the results (of table1, against the paper), and end.",
+    "Rewrite the results from the runs, show them (of table1, against the paper), and "
+    "end.",
     flag_values=_FLAGS,
 )
 

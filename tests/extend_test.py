@@ -28,8 +28,8 @@ PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs/guides/extend.md"
 
 
 @pytest.fixture
-def plugin(tmp_path, monkeypatch):
-    """All examples of the page, as one module outside the package."""
+def own_registries(monkeypatch):
+    """What is registered is forgotten after the test."""
     for owner, name in (
         (detector_registry, "_CLASSES"),
         (training.objectives, "_OBJECTIVES"),
@@ -40,6 +40,11 @@ def plugin(tmp_path, monkeypatch):
         monkeypatch.setattr(owner, name, dict(getattr(owner, name)))
     monkeypatch.setattr(measures, "_ALL", dict(measures._ALL))
     monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch, own_registries):
+    """All examples of the page, as one module outside the package."""
     monkeypatch.syspath_prepend(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     (tmp_path / "a_plugin_of_the_page.py").write_text("\n".join(blocks))
@@ -117,3 +122,53 @@ def test_a_command_takes_a_plugin_by_name(plugin, monkeypatch, capsys):
             "ood-test", "", app.new_flags(), print, ["ood-test", "--plugin=no_such_one"]
         )
     assert "no module 'no_such_one'" in capsys.readouterr().err
+
+
+def run_cell(section, name, text=None):
+    """Runs the code of a section of the page as the module `name` would; its names."""
+    page = PAGE.read_text() if text is None else text
+    section = re.search(rf"^## {section}$(.*?)(?=^## |\Z)", page, re.M | re.S)[1]
+    code = "\n".join(re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL))
+    # What the sections before it have imported.
+    names = {"__name__": name, "keras": keras, "np": np, "pipelines": pipelines}
+    exec(code, names)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("section", "find", "change"),
+    [
+        ("A detector", lambda: detectors.get("distance_to_mean").__class__, None),
+        (
+            "A data source",
+            lambda: source_registry.find("bars_and_dots").open,
+            None,
+        ),
+        ("An augmentation", lambda: augmentations.get("random_mirror"), None),
+        (
+            "A training method",
+            lambda: training.objectives.get("cross_entropy_by_adam"),
+            None,
+        ),
+        # Its formula is the library's; with other arguments it is another one.
+        ("A metric", lambda: metrics.get("fpr99"), ("tpr=0.99", "tpr=0.98")),
+        ("A threshold method", lambda: calibration.get("cautious"), None),
+        (
+            "A rendering",
+            lambda: evaluation.renderings._RENDERINGS["hide_corner"].render,
+            None,
+        ),
+    ],
+)
+def test_a_cell_may_run_twice_and_another_module_not_take_its_names(
+    own_registries, section, find, change
+):
+    run_cell(section, "__main__")
+    first = find()
+    cell = run_cell(section, "__main__")
+    assert find() is not first
+    if change is None:
+        assert find() in cell.values()
+    page = PAGE.read_text().replace(*(change or ("", "")))
+    with pytest.raises(ValueError, match=r"is (__main__|ood_keras\.).* already; give"):
+        run_cell(section, "of_somebody_else", page)

@@ -6,7 +6,7 @@ Draw on the page, or drop a PNG or JPEG file there, and see the class or "unknow
 score against the threshold among the scores of known images, the probabilities, and the
 nearest known example. A drawing is cropped and centred as MNIST's digits were; files,
 of 20 MB at most, are left as they are. Nothing leaves the machine and nothing is
-stored. Needs pip install nicegui.
+stored. Needs pip install '.[demo]' in a checkout.
 
 The page is for this machine alone. To let others on the network use it, by any address
 in digits or by a name that leads here:
@@ -23,7 +23,11 @@ from ood_keras.tools import app
 
 _FLAGS = app.new_flags()
 _MODEL = flags.DEFINE_string(
-    "model", None, "The version folder of a model.", required=True, flag_values=_FLAGS
+    "model",
+    None,
+    "The version folder of a model, or the name of one that comes with the package.",
+    required=True,
+    flag_values=_FLAGS,
 )
 _HOST = flags.DEFINE_string(
     "host",

@@ -33,7 +33,8 @@ _FLAGS = app.new_flags()
 _MODEL = flags.DEFINE_string(
     "model",
     None,
-    "The version folder of a model, or model.tflite, or model.onnx.",
+    "The version folder of a model, model.tflite, model.onnx, or the name of a model "
+    "that comes with the package.",
     required=True,
     flag_values=_FLAGS,
 )

@@ -32,7 +32,8 @@ def choose(
         A `Threshold`; its `method` says which was taken.
 
     Raises:
-        ValueError: as that method, or there is no such method.
+        ValueError: as that method, or there is no such method, or its threshold does
+            not keep what it promises on these scores.
 
     Example:
 
@@ -43,4 +44,5 @@ def choose(
         _, number = check_known(known_scores)
         enough = number >= smallest_num_images(target_acceptance)
         method = "conformal" if enough else "quantile"
-    return registry.get(method, of_known_scores=True)(known_scores, target_acceptance)
+    chosen = registry.get(method, of_known_scores=True)(known_scores, target_acceptance)
+    return chosen.check_promise(known_scores)

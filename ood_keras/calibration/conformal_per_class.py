@@ -7,6 +7,7 @@ import numpy as np
 
 from ood_keras.calibration.conformal import conformal, smallest_num_images
 from ood_keras.calibration.registry import register
+from ood_keras.calibration.threshold import check_said
 from ood_keras.conventions import accepts, check_num_classes, percent
 from ood_keras.metrics.ranked_scores import check_scores
 from ood_keras.types import Json, Labels, Scores
@@ -27,8 +28,9 @@ class ClassThresholds:
         acceptance_intervals: `(low, high)` for each class, see `Threshold`.
 
     Raises:
-        ValueError: a value is NaN or infinite, or not one that float32 holds, or there
-            are not as many of everything as there are classes.
+        ValueError: a value is NaN or infinite, or not one that float32 holds; there are
+            not as many of everything as there are classes; or `guarantee` says
+            something else than the other fields.
     """
 
     values: tuple[float, ...]
@@ -57,6 +59,12 @@ class ClassThresholds:
                 "there must be one value, one number of images and one interval for "
                 f"each class. Received numbers of them: {counts}"
             )
+        if self.method == "conformal_per_class":
+            said = {
+                percent(self.target_acceptance): "target_acceptance",
+                f"{sum(self.num_calibration):,}": "num_calibration",
+            }
+            check_said(self.guarantee, said)
 
     def accepts(self, scores: Scores, predicted_classes: Labels) -> np.ndarray:
         """Bool array: which `ood_score`s of which predicted classes are accepted.

@@ -118,7 +118,7 @@ def _count_unknown(known_scores, unknown_scores):
     if isinstance(known_scores, ScoreSketch):
         sketch = check_both(known_scores, unknown_scores)
         return lambda threshold: (
-            sketch.accepted(threshold.value)[1],
+            sketch.count_accepted(threshold.value)[1],
             sketch.num_unknown,
         )
     unknown = check_scores(unknown_scores, "unknown_scores")

@@ -7,9 +7,11 @@ import numpy as np
 from keras import ops
 
 from ood_keras.conventions import check_count, check_seed
+from ood_keras.detectors.collected import Statistics
 from ood_keras.detectors.feature_space import FeatureDetector, without_none
+from ood_keras.detectors.network import Network
 from ood_keras.detectors.statistics import Sample
-from ood_keras.types import Json, Outputs, Tensor
+from ood_keras.types import Images, Json, Outputs, Tensor
 
 # Below this, finding the groups costs what they save.
 _SMALLEST_GROUP = 8
@@ -72,7 +74,7 @@ class BankDetector(FeatureDetector):
         Returns:
             `(batch,)`.
         """
-        bank = self._tensor("bank")
+        bank = self.get_tensor("bank")
         nearness = ops.matmul(features, ops.transpose(bank))
         # Of equal lengths, the largest product is the smallest distance.
         if not self.normalize or self.projection is not None:
@@ -85,16 +87,18 @@ class BankDetector(FeatureDetector):
     def _read(self, outputs: Outputs) -> tuple[Tensor, Tensor]:
         return self._entries(outputs), self._normalized(outputs)[0]
 
-    def _collect(self, network, data, validation, shard):
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
         sample = Sample(self.bank_size, self.seed, shard)
         moment = self._new_moment(network.feature_size)
-        for (entries, features), _ in self._known_batches(network, data, self._read):
+        for (entries, features), _ in self.known_batches(network, data, self._read):
             sample.add(entries=entries)
             if moment is not None:
                 moment.add(features)
         return without_none(sample=sample, moment=moment)
 
-    def _learn(self, network, statistics):
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
         bank = statistics["sample"].rows()["entries"]
         if len(bank) < self.k:
             raise ValueError(

@@ -29,10 +29,10 @@ class Detector:
     The model is only read, never changed. Any number of threads may score with one
     detector at the same time; none may fit it meanwhile. A subclass sets `name`,
     implements `score_outputs`, and, if it learns something, sets `learns` and
-    implements `_fit`, which iterates over `self._known_batches` once and leaves NumPy
-    arrays in `self.arrays`; those travel into graphs and files. In place of `_fit` it
-    may implement `_collect` and `_learn`; then it learns from parts of the data too,
-    see `collect`.
+    overrides `fit_arrays`, which iterates over `self.known_batches` once and leaves
+    NumPy arrays in `self.arrays`; those travel into graphs and files. In place of
+    `fit_arrays` it may override `collect_statistics` and `learn_arrays`; then it learns
+    from parts of the data too, see `collect`.
 
     Args:
         num_classes: N, the number of known classes; `None` infers it from the labels
@@ -163,8 +163,9 @@ class Detector:
             detector is left as it is.
 
         Raises:
-            TypeError: a detector of your own defines `_fit` and not `_collect` and
-                `_learn`, so that nobody knows how what it learns merges.
+            TypeError: a detector of your own defines `fit_arrays` and not
+                `collect_statistics` and `learn_arrays`, so that nobody knows how what
+                it learns merges.
             ValueError: as for `fit`; also, `num_classes` is not given: a part need not
                 hold images of all classes.
         """
@@ -178,7 +179,9 @@ class Detector:
         network = worker._open(model, data, validation)
         worker._prepare_inner(network, self._given_num_classes)
         worker._prepare(network, self._given_num_classes)
-        statistics = worker._collect(network, data, validation, check_shard(shard))
+        statistics = worker.collect_statistics(
+            network, data, validation, check_shard(shard)
+        )
         return Collected(
             detector=self.name,
             config=self._config_to_learn(),
@@ -322,6 +325,118 @@ class Detector:
         """
         raise NotImplementedError
 
+    def choose_layers(self, network: Network) -> tuple[str, ...]:
+        """Names of the inner layers that `score_outputs` reads; override it for some.
+
+        Args:
+            network: The network around the model, with `inner_layers` to choose from.
+        """
+        return ()
+
+    def fit_arrays(
+        self, network: Network, data: Images, validation: Images | None
+    ) -> None:
+        """Learns `self.arrays`; override this, or the next two, whose parts merge.
+
+        Args:
+            network: The network around the model; `known_batches` runs it.
+            data: What `fit` was given; `self.num_classes` is known already.
+            validation: What `fit` was given under that name, or `None`.
+        """
+        statistics = self.collect_statistics(network, data, validation, 0)
+        self.learn_arrays(network, statistics)
+
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
+        """What `learn_arrays` learns from, of a part of the data, in one walk over it.
+
+        Override it with `learn_arrays`, and the detector learns from parts of the data
+        too; see `collect`.
+
+        Args:
+            network: As for `fit_arrays`.
+            data: As for `fit_arrays`, or a part of it.
+            validation: As for `fit_arrays`, or a part of it.
+            shard: The number of the part, so that random samples of two parts differ.
+
+        Returns:
+            A dict of objects with `merge(other)`, which adds what `other` has seen.
+        """
+        return {}
+
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
+        """Learns `self.arrays` from what `collect_statistics` returned.
+
+        Args:
+            network: As for `fit_arrays`.
+            statistics: Of all parts, merged.
+        """
+
+    def known_batches(
+        self,
+        network: Network,
+        data: Images,
+        read: Callable[[Outputs], Any] | None = None,
+        name: str = "data",
+    ) -> Iterator[tuple[Any, Any]]:
+        """Runs the network once over the known images; for `fit_arrays` and the like.
+
+        Args:
+            network: As for `fit_arrays`.
+            data: Images, of which those labelled -1 are left out.
+            read: Function of the outputs of a batch, whose result is yielded in their
+                place, as in `Network.batches`.
+            name: What errors call `data`.
+
+        Yields:
+            `(outputs, labels)`, NumPy arrays: `outputs` as `score_outputs` gets them,
+            `labels` integers from 0 to N - 1 `(batch,)`, or `None` where there are none
+            and the class does not set `needs_labels`.
+
+        Raises:
+            ValueError: there is no known image, a label is out of range or needed and
+                missing, or the network gives NaN.
+        """
+        num_images = 0
+        for outputs, labels in network.batches(data, layers=self.layers, read=read):
+            if labels is None:
+                if self.needs_labels:
+                    raise ValueError(
+                        f"{self.name!r} needs labelled images, (images, labels), to "
+                        "learn from. Received: images only"
+                    )
+            else:
+                known = labels != UNKNOWN
+                if not known.all():
+                    outputs, labels = _rows((outputs, labels), known)
+                if np.any((labels < 0) | (labels >= self.num_classes)):
+                    raise ValueError(
+                        f"known labels must be integers below {self.num_classes}, and "
+                        f"{UNKNOWN} for unknown images. Received: labels from "
+                        f"{labels.min()} to {labels.max()}"
+                    )
+            count = len(keras.tree.flatten(outputs)[0])
+            if count:
+                check_finite(outputs, name)
+                num_images += count
+                yield outputs, labels
+        if not num_images:
+            raise no_known_image(name)
+
+    def known_head(self, network: Network) -> tuple[np.ndarray, np.ndarray]:
+        """Kernel `(D, N)` and bias `(N,)` of the known logits, float32 arrays.
+
+        Raises:
+            ValueError: the model does not end in a `Dense` layer on its features.
+        """
+        kernel, bias = network.head
+        return kernel[:, : self.num_classes], bias[: self.num_classes]
+
+    def get_tensor(self, name: str) -> Tensor:
+        """One of the fitted `arrays` as a float32 tensor, for `score_outputs`."""
+        return ops.convert_to_tensor(self.arrays[name], "float32")
+
     @property
     def layers(self) -> tuple[str, ...]:
         return self._layer_names
@@ -389,14 +504,14 @@ class Detector:
         if num_classes is None:
             num_classes = self._infer_num_classes(network, data)
         self._prepare(network, num_classes)
-        self._fit(network, data, validation)
+        self.fit_arrays(network, data, validation)
         self._begin(network)
         return self
 
     def _prepare(self, network: Network, num_classes: int) -> None:
         """Finds out what must be known before anything is learnt."""
         self._fitted_num_classes = self._check_num_classes(network, num_classes)
-        self._layer_names = self._choose_layers(network)
+        self._layer_names = self.choose_layers(network)
 
     def _prepare_inner(self, network: Network, num_classes: int) -> None:
         """`_prepare` of the detectors inside of this one, before its own."""
@@ -437,87 +552,24 @@ class Detector:
                 "threads may score at the same time"
             ) from cause
 
-    def _choose_layers(self, network: Network) -> tuple[str, ...]:
-        """The names of the inner layers that `score_outputs` reads, a tuple."""
-        return ()
-
-    def _fit(self, network: Network, data: Images, validation: Images | None) -> None:
-        """Learns `self.arrays`; `self.num_classes` is known already.
-
-        A detector may define this, or `_collect` and `_learn`, whose parts merge.
-        """
-        self._learn(network, self._collect(network, data, validation, 0))
-
-    def _collect(
-        self, network: Network, data: Images, validation: Images | None, shard: int
-    ) -> Statistics:
-        """Statistics of `data`, in one walk: objects with `merge(other)`, by name."""
-        return {}
-
-    def _learn(self, network: Network, statistics: Statistics) -> None:
-        """Learns `self.arrays` from what `_collect` returned, merged or not."""
-
     def _learn_all(
         self, network: Network, statistics: Statistics, validation: Images | None
     ) -> None:
-        """`_learn`, and that of the detectors inside of this one, before."""
-        self._learn(network, statistics)
+        """`learn_arrays`, and that of the detectors inside of this one, before."""
+        self.learn_arrays(network, statistics)
 
     def _check_collects(self) -> None:
         """Raises a TypeError if what this detector learns cannot be collected."""
         kind = type(self)
-        if kind._fit is not Detector._fit and kind._collect is Detector._collect:
+        if (
+            kind.fit_arrays is not Detector.fit_arrays
+            and kind.collect_statistics is Detector.collect_statistics
+        ):
             raise TypeError(
-                f"{kind.__name__} defines _fit alone, so that nobody knows how what it "
-                "learns from parts of the data merges. Define _collect and _learn"
+                f"{kind.__name__} defines fit_arrays alone, so that nobody knows how "
+                "what it learns from parts of the data merges. Define "
+                "collect_statistics and learn_arrays"
             )
-
-    def _known_batches(
-        self,
-        network: Network,
-        data: Images,
-        read: Callable[[Outputs], Any] | None = None,
-        name: str = "data",
-    ) -> Iterator[tuple[Any, Any]]:
-        """Yields `(outputs, labels)` of the known images, NumPy, in one walk.
-
-        `read` is that of `Network.batches`; `labels` are in range, or `None` where
-        there are none and none are needed; `name` is that of `data`, for errors.
-        """
-        num_images = 0
-        for outputs, labels in network.batches(data, layers=self.layers, read=read):
-            if labels is None:
-                if self.needs_labels:
-                    raise ValueError(
-                        f"{self.name!r} needs labelled images, (images, labels), to "
-                        "learn from. Received: images only"
-                    )
-            else:
-                known = labels != UNKNOWN
-                if not known.all():
-                    outputs, labels = _rows((outputs, labels), known)
-                if np.any((labels < 0) | (labels >= self.num_classes)):
-                    raise ValueError(
-                        f"known labels must be integers below {self.num_classes}, and "
-                        f"{UNKNOWN} for unknown images. Received: labels from "
-                        f"{labels.min()} to {labels.max()}"
-                    )
-            count = len(keras.tree.flatten(outputs)[0])
-            if count:
-                check_finite(outputs, name)
-                num_images += count
-                yield outputs, labels
-        if not num_images:
-            raise no_known_image(name)
-
-    def _known_head(self, network: Network) -> tuple[np.ndarray, np.ndarray]:
-        """Kernel `(D, N)` and bias `(N,)` of the known logits, float32 arrays."""
-        kernel, bias = network.head
-        return kernel[:, : self.num_classes], bias[: self.num_classes]
-
-    def _tensor(self, name: str) -> Tensor:
-        """A fitted array as a float32 tensor."""
-        return ops.convert_to_tensor(self.arrays[name], "float32")
 
     def _infer_num_classes(self, network: Network, data: Images | None) -> int:
         if self._given_num_classes is not None:

@@ -8,6 +8,8 @@ from keras import ops
 from ood_keras.conventions import check_number
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.bank import BankDetector
+from ood_keras.detectors.collected import Statistics
+from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ROUNDING, spread_or_one
 from ood_keras.types import Json, Outputs, Tensor
@@ -70,17 +72,17 @@ class CombOOD(BankDetector):
         smallest = ROUNDING * np.linalg.norm(self.arrays["bank"], axis=1).max()
         radius = ops.maximum(self._distance(features), max(float(smallest), 1e-30))
         size = self.arrays["bank"].shape[1]
-        whitened = ops.matmul(self._transform(features), self._tensor("whitening"))
-        squares = ops.sum(ops.square(whitened - self._tensor("middle")), axis=-1)
+        whitened = ops.matmul(self._transform(features), self.get_tensor("whitening"))
+        squares = ops.sum(ops.square(whitened - self.get_tensor("middle")), axis=-1)
         return 2.0 * size * ops.log(radius) + squares
 
     def _entries(self, outputs: Outputs) -> Tensor:
         return self._normalized(outputs)[0]
 
-    def _learn(self, network, statistics):
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
         from sklearn.preprocessing import PowerTransformer
 
-        super()._learn(network, statistics)
+        super().learn_arrays(network, statistics)
         bank = self.arrays["bank"].astype(np.float64)
         mean = bank.mean(axis=0)
         size = np.sqrt(np.square(bank).mean(axis=0))
@@ -124,8 +126,8 @@ class CombOOD(BankDetector):
 
     def _transform(self, features: Tensor) -> Tensor:
         """Yeo and Johnson's transform of the features, in units of their deviation."""
-        standard = (features - self._tensor("mean")) / self._tensor("scale")
-        power = self._tensor("power")
+        standard = (features - self.get_tensor("mean")) / self.get_tensor("scale")
+        power = self.get_tensor("power")
         power = ops.where(standard >= 0, power, 2.0 - power)
         # Far features with a large power must stay finite, and so must their squares.
         exponent = ops.clip(

@@ -6,10 +6,12 @@ import numpy as np
 from keras import ops
 
 from ood_keras.conventions import check_fraction
+from ood_keras.detectors.collected import Statistics
+from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import Description, register
 from ood_keras.detectors.statistics import Sums
 from ood_keras.detectors.wrapper import ActivationWrapper
-from ood_keras.types import Json, Tensor
+from ood_keras.types import Images, Json, Tensor
 
 
 @register
@@ -48,15 +50,17 @@ class DICE(ActivationWrapper):
         return {**super().get_config(), "sparsity": self.sparsity}
 
     def _classify(self, features: Tensor) -> Tensor:
-        return ops.matmul(features, self._tensor("kernel")) + self._tensor("bias")
+        return ops.matmul(features, self.get_tensor("kernel")) + self.get_tensor("bias")
 
-    def _collect(self, network, data, validation, shard):
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
         sums = Sums()
-        for outputs, _ in self._known_batches(network, data):
+        for outputs, _ in self.known_batches(network, data):
             sums.add(features=outputs["features"])
         return {"sums": sums}
 
-    def _learn(self, network, statistics):
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
         kernel, bias = network.head
         contribution = statistics["sums"].mean("features")[:, None] * kernel
         kept = contribution >= np.quantile(contribution, self.sparsity)

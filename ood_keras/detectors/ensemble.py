@@ -13,11 +13,12 @@ from ood_keras.detectors.base import (
     known_images,
     no_known_image,
 )
+from ood_keras.detectors.collected import Statistics
 from ood_keras.detectors.compiled import compile_function
 from ood_keras.detectors.network import Network, pool
 from ood_keras.detectors.registry import Description, build, register
 from ood_keras.detectors.statistics import Sample, spread_or_one
-from ood_keras.types import Arrays, Json, Outputs, Tensor
+from ood_keras.types import Arrays, Images, Json, Outputs, Tensor
 
 
 @register
@@ -163,12 +164,12 @@ class Ensemble(Detector):
 
     def _mean(self, scores):
         scores = ops.stack(scores, axis=-1)
-        standard = (scores - self._tensor("mean")) / self._tensor("deviation")
+        standard = (scores - self.get_tensor("mean")) / self.get_tensor("deviation")
         if self.light_tails:
             standard = output_scores.arcsinh(standard)
         return ops.mean(standard, axis=-1)
 
-    def _choose_layers(self, network):
+    def choose_layers(self, network: Network) -> tuple[str, ...]:
         shared = [member for member in self.detectors if not member.changes_input]
         names = {name for member in shared for name in member.layers}
         own = filter(self._has_own_features, shared)
@@ -189,13 +190,15 @@ class Ensemble(Detector):
         for member in self.detectors:
             member._check_collects()
 
-    def _collect(self, network, data, validation, shard):
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
         statistics = {}
         for index, member in enumerate(self.detectors):
             if not member.learns:
                 continue
             own_network = self._network_of(member, network)
-            found = member._collect(own_network, data, validation, shard)
+            found = member.collect_statistics(own_network, data, validation, shard)
             statistics |= {f"{index}/{name}": each for name, each in found.items()}
         return statistics
 
@@ -215,7 +218,7 @@ class Ensemble(Detector):
             own_network = self._network_of(member, network)
             member._learn_all(own_network, own, validation)
             member._begin(own_network)
-        self._fit(network, None, validation)
+        self.fit_arrays(network, None, validation)
 
     def _fit_network(self, network, data, validation, num_classes=None):
         if num_classes is None:
@@ -226,7 +229,9 @@ class Ensemble(Detector):
             member._fit_network(own_network, data, validation, num_classes)
         return super()._fit_network(network, data, validation, num_classes)
 
-    def _fit(self, network, data, validation):
+    def fit_arrays(
+        self, network: Network, data: Images, validation: Images | None
+    ) -> None:
         run = compile_function(
             lambda images: ops.stack(
                 self._scores(network(images, self.layers), images), axis=-1

@@ -5,9 +5,11 @@ from keras import ops
 
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.collected import Statistics
+from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ROUNDING, Sums
-from ood_keras.types import Outputs, Tensor
+from ood_keras.types import Images, Outputs, Tensor
 
 
 @register
@@ -36,21 +38,23 @@ class FDBD(Detector):
         known, _ = output_scores.split(outputs["logits"], self.num_classes)
         gaps = ops.max(known, axis=-1, keepdims=True) - known
         predicted = output_scores.predict(outputs["logits"], self.num_classes)
-        distances = gaps * ops.matmul(predicted, self._tensor("inverse_lengths"))
+        distances = gaps * ops.matmul(predicted, self.get_tensor("inverse_lengths"))
         mean = ops.sum(distances, axis=-1) / (self.num_classes - 1)
-        spread = ops.norm(outputs["features"] - self._tensor("mean"), axis=-1)
+        spread = ops.norm(outputs["features"] - self.get_tensor("mean"), axis=-1)
         # Nearer than rounding to the mean, the distance would be any small number.
         rounding = ROUNDING * np.linalg.norm(self.arrays["mean"])
         return -mean / ops.maximum(spread, max(float(rounding), 1e-30))
 
-    def _collect(self, network, data, validation, shard):
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
         sums = Sums()
-        for outputs, _ in self._known_batches(network, data):
+        for outputs, _ in self.known_batches(network, data):
             sums.add(features=outputs["features"])
         return {"sums": sums}
 
-    def _learn(self, network, statistics):
-        weights = self._known_head(network)[0].T.astype(np.float64)
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
+        weights = self.known_head(network)[0].T.astype(np.float64)
         # Not by way of products: of equal columns nothing must be left, not rounding.
         lengths = np.stack([np.linalg.norm(weights - row, axis=1) for row in weights])
         sizes = np.linalg.norm(weights, axis=1)

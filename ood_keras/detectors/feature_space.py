@@ -76,7 +76,7 @@ class FeatureDetector(Detector):
         if self.projection is None:
             return features
         return [
-            ops.matmul(each, self._tensor(_NAME.format(index)))
+            ops.matmul(each, self.get_tensor(_NAME.format(index)))
             for index, each in enumerate(features)
         ]
 

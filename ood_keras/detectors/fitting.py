@@ -51,7 +51,7 @@ def fit_together(
     network = Network(model, sample=sample if image_shape(model) is None else None)
     fitted: dict[str, Detector] = {}
     refused: dict[str, str] = {}
-    with network.recorded(data):
+    with network.record(data):
         for description in detectors:
             name = description if isinstance(description, str) else None
             try:

@@ -9,9 +9,11 @@ from keras import ops
 from ood_keras.conventions import check_count, check_number
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector, check_layers
+from ood_keras.detectors.collected import Statistics
+from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ROUNDING, Sample
-from ood_keras.types import Json, Outputs, Tensor
+from ood_keras.types import Images, Json, Outputs, Tensor
 
 _MOST_POWERS = 100
 
@@ -88,9 +90,9 @@ class Gram(Detector):
     def score_outputs(self, outputs: Outputs) -> Tensor:
         read = self._read(outputs)
         deviations = self._deviations(read["statistics"], read["predicted"])
-        return ops.sum(deviations / self._tensor("scale"), axis=-1)
+        return ops.sum(deviations / self.get_tensor("scale"), axis=-1)
 
-    def _choose_layers(self, network):
+    def choose_layers(self, network: Network) -> tuple[str, ...]:
         names = self._layers or network.inner_layers
         if not names:
             raise ValueError(
@@ -99,9 +101,11 @@ class Gram(Detector):
             )
         return tuple(names)
 
-    def _collect(self, network, data, validation, shard):
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
         sample, held_out, num_images = None, None, 0
-        for outputs, labels in self._known_batches(network, data, self._read):
+        for outputs, labels in self.known_batches(network, data, self._read):
             rows = _rows(outputs)
             predicted = rows["predicted"].argmax(axis=1)
             rows["correct"] = predicted == (predicted if labels is None else labels)
@@ -118,13 +122,13 @@ class Gram(Detector):
             held_out.add(**{name: values[aside] for name, values in rows.items()})
         if validation is not None:
             held_out = Sample(capacity, shard=shard)
-            for outputs, _ in self._known_batches(
+            for outputs, _ in self.known_batches(
                 network, validation, self._read, "validation"
             ):
                 held_out.add(**_rows(outputs))
         return {"sample": sample, "held_out": held_out}
 
-    def _learn(self, network, statistics):
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
         rows = statistics["sample"].rows()
         classes, correct = rows["predicted"].argmax(axis=1), rows["correct"]
         has_correct = np.bincount(classes[correct], minlength=self.num_classes) > 0
@@ -190,8 +194,8 @@ class Gram(Detector):
         """By how much each layer leaves its range, `(batch, layers)`."""
         deviations = []
         for index, values in enumerate(map(ops.convert_to_tensor, statistics)):
-            low = ops.matmul(predicted, self._tensor(f"low_{index}"))
-            high = ops.matmul(predicted, self._tensor(f"high_{index}"))
+            low = ops.matmul(predicted, self.get_tensor(f"low_{index}"))
+            high = ops.matmul(predicted, self.get_tensor(f"high_{index}"))
             below = ops.relu(low - values) / (ops.abs(low) + _SMALLEST_RANGE)
             above = ops.relu(values - high) / (ops.abs(high) + _SMALLEST_RANGE)
             deviations.append(ops.sum(below + above, axis=-1))

@@ -5,9 +5,11 @@ from keras import ops
 
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.collected import Statistics
+from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import Sums
-from ood_keras.types import Outputs, Tensor
+from ood_keras.types import Images, Outputs, Tensor
 
 
 @register
@@ -28,9 +30,11 @@ class KLMatching(Detector):
     name = "kl_matching"
     learns = True
 
-    def _collect(self, network, data, validation, shard):
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
         sums = Sums()
-        for outputs, _ in self._known_batches(network, data):
+        for outputs, _ in self.known_batches(network, data):
             logits = outputs["logits"][:, : self.num_classes].astype(np.float64)
             exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
             probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
@@ -42,7 +46,7 @@ class KLMatching(Detector):
             )
         return {"sums": sums}
 
-    def _learn(self, network, statistics):
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
         sums = statistics["sums"]
         counts = sums.sum("counts")
         is_predicted = counts > 0
@@ -57,5 +61,5 @@ class KLMatching(Detector):
         p = ops.exp(log_p)
         # p log(p) is 0 where p rounds to 0.
         minus_entropy = ops.sum(p * ops.maximum(log_p, -1e4), axis=-1)
-        cross = ops.matmul(p, ops.transpose(self._tensor("log_typical")))
+        cross = ops.matmul(p, ops.transpose(self.get_tensor("log_typical")))
         return minus_entropy - ops.max(cross, axis=-1)

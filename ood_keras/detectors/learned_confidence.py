@@ -9,9 +9,11 @@ from keras import layers, ops
 
 from ood_keras.conventions import check_count, check_number, check_seed
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.collected import Statistics
+from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import Sample
-from ood_keras.types import Json, Outputs, Tensor
+from ood_keras.types import Images, Json, Outputs, Tensor
 
 _NUM_HIDDEN = 4
 
@@ -88,20 +90,22 @@ class LearnedConfidence(Detector):
     def score_outputs(self, outputs: Outputs) -> Tensor:
         values = outputs["features"]
         for index in range(_NUM_HIDDEN + 1):
-            values = ops.matmul(values, self._tensor(f"kernel_{index}"))
-            values = values + self._tensor(f"bias_{index}")
+            values = ops.matmul(values, self.get_tensor(f"kernel_{index}"))
+            values = values + self.get_tensor(f"bias_{index}")
             values = ops.relu(values) if index < _NUM_HIDDEN else values
         return -values[:, 0]
 
-    def _collect(self, network, data, validation, shard):
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
         sample = Sample(self.max_images, self.seed, shard)
-        for outputs, labels in self._known_batches(network, data):
+        for outputs, labels in self.known_batches(network, data):
             logits = outputs["logits"].astype(np.float64)
             target = true_class_probability(logits, labels).astype(np.float32)
             sample.add(features=outputs["features"], target=target)
         return {"sample": sample}
 
-    def _learn(self, network, statistics):
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
         head = self._train(**statistics["sample"].rows())
         for index, layer in enumerate(head.layers):
             kernel, bias = layer.get_weights()

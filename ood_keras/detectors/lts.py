@@ -5,6 +5,8 @@ from typing import Any
 from keras import ops
 
 from ood_keras.conventions import check_fraction
+from ood_keras.detectors.collected import Statistics
+from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import Description, register
 from ood_keras.detectors.scale import largest_share
 from ood_keras.detectors.wrapper import ActivationWrapper
@@ -58,5 +60,5 @@ class LTS(ActivationWrapper):
         logits = outputs["logits"] * ops.square(ratio)
         return self.detector.score_outputs({**outputs, "logits": logits})
 
-    def _learn(self, network, statistics):
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
         """Nothing: it needs no head."""

@@ -10,9 +10,10 @@ from ood_keras import batches
 from ood_keras.conventions import check_fraction, check_number
 from ood_keras.detectors import gaussian, perturbation
 from ood_keras.detectors.base import check_finite, check_layers, known_images
+from ood_keras.detectors.collected import Statistics
 from ood_keras.detectors.compiled import compile_function
 from ood_keras.detectors.feature_space import FeatureDetector
-from ood_keras.detectors.network import pool
+from ood_keras.detectors.network import Network, pool
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ClassSums, spread_or_one
 from ood_keras.types import Images, Json, Outputs, Tensor
@@ -159,12 +160,14 @@ class Mahalanobis(FeatureDetector):
         self._begin(self.network)
         return self
 
-    def _choose_layers(self, network):
+    def choose_layers(self, network: Network) -> tuple[str, ...]:
         return tuple(self._layers or ())
 
-    def _collect(self, network, data, validation, shard):
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
         sums = None
-        for features, labels in self._known_batches(network, data, self._normalized):
+        for features, labels in self.known_batches(network, data, self._normalized):
             if sums is None:
                 sums = [
                     ClassSums(self.num_classes, layer.shape[1]) for layer in features
@@ -173,7 +176,7 @@ class Mahalanobis(FeatureDetector):
                 layer_sums.add(layer, labels)
         return {f"sums_{index}": layer_sums for index, layer_sums in enumerate(sums)}
 
-    def _learn(self, network, statistics):
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
         ranks = []
         for index in range(len(statistics)):
             layer_sums = statistics[f"sums_{index}"]
@@ -201,7 +204,7 @@ class Mahalanobis(FeatureDetector):
                 gaussian.squared_distances(
                     features,
                     *(
-                        self._tensor(f"{name}_{index}")
+                        self.get_tensor(f"{name}_{index}")
                         for name in ("mean", "whitening", "class_means")
                     ),
                 ),

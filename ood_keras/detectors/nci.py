@@ -8,9 +8,11 @@ from keras import ops
 from ood_keras.conventions import check_number
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.collected import Statistics
+from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ROUNDING, Sample, Sums
-from ood_keras.types import Json, Outputs, Tensor
+from ood_keras.types import Images, Json, Outputs, Tensor
 
 
 @register
@@ -55,27 +57,29 @@ class NCI(Detector):
 
     def score_outputs(self, outputs: Outputs) -> Tensor:
         features = outputs["features"]
-        centred = features - self._tensor("mean")
+        centred = features - self.get_tensor("mean")
         predicted = output_scores.predict(outputs["logits"], self.num_classes)
-        weights = ops.matmul(predicted, self._tensor("weights"))
+        weights = ops.matmul(predicted, self.get_tensor("weights"))
         # Nearer than rounding to the mean, the direction would be any.
         rounding = ROUNDING * np.linalg.norm(self.arrays["mean"])
         length = ops.maximum(ops.norm(centred, axis=-1), max(float(rounding), 1e-30))
         proximity = ops.sum(weights * centred, axis=-1) / length
         size = ops.sum(ops.abs(features), axis=-1)
-        return -(proximity + self._tensor("alpha") * size)
+        return -(proximity + self.get_tensor("alpha") * size)
 
-    def _collect(self, network, data, validation, shard):
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
         sums, sample = Sums(), Sample(_SAMPLE_SIZE, shard=shard)
-        for outputs, _ in self._known_batches(network, data):
+        for outputs, _ in self.known_batches(network, data):
             features = outputs["features"]
             sums.add(features=features)
             predicted = outputs["logits"][:, : self.num_classes].argmax(axis=1)
             sample.add(features=features, predicted=predicted)
         return {"sums": sums, "sample": sample}
 
-    def _learn(self, network, statistics):
-        weights = self._known_head(network)[0].T
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
+        weights = self.known_head(network)[0].T
         mean = statistics["sums"].mean("features")
         alpha = self.alpha
         if alpha is None:

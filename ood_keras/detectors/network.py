@@ -228,7 +228,7 @@ class Network:
                 yield self._compiled[key](images), labels
 
     @contextlib.contextmanager
-    def recorded(self, data: Images) -> Iterator[None]:
+    def record(self, data: Images) -> Iterator[None]:
         """Keeps logits and features of `data` from one pass, for many readers.
 
         Within the context, `batches(data)` without layers reads what was kept, in a

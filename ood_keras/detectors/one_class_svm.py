@@ -6,10 +6,12 @@ import numpy as np
 from keras import ops
 
 from ood_keras.conventions import check_count, check_number, check_seed
+from ood_keras.detectors.collected import Statistics
 from ood_keras.detectors.feature_space import FeatureDetector, without_none
+from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import Sample, spread_or_one
-from ood_keras.types import Json, Outputs, Tensor
+from ood_keras.types import Images, Json, Outputs, Tensor
 
 
 @register
@@ -81,26 +83,30 @@ class OneClassSVM(FeatureDetector):
 
     def score_outputs(self, outputs: Outputs) -> Tensor:
         (features,) = self._features(outputs)
-        features = (features - self._tensor("mean")) / self._tensor("scale")
-        support = self._tensor("support")
+        features = (features - self.get_tensor("mean")) / self.get_tensor("scale")
+        support = self.get_tensor("support")
         squares = (
             ops.sum(ops.square(features), axis=-1, keepdims=True)
             - 2.0 * ops.matmul(features, ops.transpose(support))
             + ops.sum(ops.square(support), axis=-1)
         )
-        logs = self._tensor("log_weights") - self._tensor("gamma") * ops.relu(squares)
-        return self._tensor("log_rho") - ops.logsumexp(logs, axis=-1)
+        logs = self.get_tensor("log_weights") - self.get_tensor("gamma") * ops.relu(
+            squares
+        )
+        return self.get_tensor("log_rho") - ops.logsumexp(logs, axis=-1)
 
-    def _collect(self, network, data, validation, shard):
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
         sample = Sample(self.max_images, self.seed, shard)
         moment = self._new_moment(network.feature_size)
-        for (features,), _ in self._known_batches(network, data, self._normalized):
+        for (features,), _ in self.known_batches(network, data, self._normalized):
             sample.add(features=features)
             if moment is not None:
                 moment.add(features)
         return without_none(sample=sample, moment=moment)
 
-    def _learn(self, network, statistics):
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
         from sklearn.svm import OneClassSVM as Machine
 
         self._learn_projection(statistics.get("moment"))

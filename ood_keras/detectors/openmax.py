@@ -8,6 +8,8 @@ from keras import ops
 from ood_keras.conventions import check_count, check_number
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.collected import Statistics
+from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import (
     ROUNDING,
@@ -15,7 +17,7 @@ from ood_keras.detectors.statistics import (
     Sample,
     check_no_empty_class,
 )
-from ood_keras.types import Json, Outputs, Tensor
+from ood_keras.types import Images, Json, Outputs, Tensor
 
 
 @register
@@ -96,10 +98,10 @@ class OpenMax(Detector):
         """F of the distance to some classes, of `classes` `(batch, T)`, that shape."""
         # Not by way of products: an image at the mean of its class is at a distance of
         # 0, and the square root of what rounding leaves would be large.
-        gaps = known[:, None, :] - ops.take(self._tensor("means"), classes, axis=0)
+        gaps = known[:, None, :] - ops.take(self.get_tensor("means"), classes, axis=0)
         distances = ops.norm(gaps, axis=-1)
         start, shape, log_scale = (
-            ops.take(self._tensor(name), classes, axis=0)
+            ops.take(self.get_tensor(name), classes, axis=0)
             for name in ("start", "shape", "log_scale")
         )
         # In units of the shift and around 1, so that a large shift costs no digits.
@@ -109,17 +111,19 @@ class OpenMax(Detector):
         )
         return -output_scores.expm1(-ops.exp(exponent))
 
-    def _collect(self, network, data, validation, shard):
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
         sums = CorrectMeans(self.num_classes, self.num_classes)
         sample = Sample(_SAMPLE_SIZE, shard=shard)
-        for outputs, labels in self._known_batches(network, data):
+        for outputs, labels in self.known_batches(network, data):
             logits = outputs["logits"][:, : self.num_classes]
             predicted = logits.argmax(axis=1)
             sums.add(logits, labels, predicted)
             sample.add(logits=logits, labels=labels, correct=predicted == labels)
         return {"sums": sums, "sample": sample}
 
-    def _learn(self, network, statistics):
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
         sums = statistics["sums"]
         means, rows = sums.means(), statistics["sample"].rows()
         used = rows["correct"] | ~sums.has_correct()[rows["labels"]]

@@ -6,14 +6,15 @@ import numpy as np
 from keras import ops
 
 from ood_keras.conventions import check_fraction
+from ood_keras.detectors.collected import Statistics
+from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import Description, register
-from ood_keras.detectors.statistics import Sample
-from ood_keras.detectors.wrapper import ActivationWrapper
+from ood_keras.detectors.wrapper import SamplingWrapper
 from ood_keras.types import Json, Tensor
 
 
 @register
-class ReAct(ActivationWrapper):
+class ReAct(SamplingWrapper):
     """Clips the features from above before another detector scores the logits.
 
     Sun, Guo and Li, "ReAct: Out-of-distribution Detection With Rectified Activations",
@@ -35,7 +36,6 @@ class ReAct(ActivationWrapper):
     """
 
     name = "react"
-    learns = True
 
     def __init__(
         self, *, quantile: float = 0.9, detector: Description = "energy", **kwargs: Any
@@ -47,18 +47,9 @@ class ReAct(ActivationWrapper):
         return {**super().get_config(), "quantile": self.quantile}
 
     def _change(self, features: Tensor) -> Tensor:
-        return ops.minimum(features, self._tensor("limit"))
+        return ops.minimum(features, self.get_tensor("limit"))
 
-    def _collect(self, network, data, validation, shard):
-        sample = Sample(_SAMPLE_SIZE, shard=shard)
-        for outputs, _ in self._known_batches(network, data):
-            sample.add(features=outputs["features"])
-        return {"sample": sample}
-
-    def _learn(self, network, statistics):
-        super()._learn(network, statistics)
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
+        super().learn_arrays(network, statistics)
         limit = np.quantile(statistics["sample"].rows()["features"], self.quantile)
         self.arrays = {"limit": np.float32(limit)}
-
-
-_SAMPLE_SIZE = 10_000

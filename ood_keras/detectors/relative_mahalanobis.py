@@ -7,10 +7,12 @@ from keras import ops
 
 from ood_keras.conventions import check_fraction
 from ood_keras.detectors import gaussian
+from ood_keras.detectors.collected import Statistics
 from ood_keras.detectors.feature_space import FeatureDetector
+from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ClassSums
-from ood_keras.types import Json, Outputs, Tensor
+from ood_keras.types import Images, Json, Outputs, Tensor
 
 
 @register
@@ -63,22 +65,24 @@ class RelativeMahalanobis(FeatureDetector):
         }
 
     def score_outputs(self, outputs: Outputs) -> Tensor:
-        class_means = self._tensor("class_means")
-        centred = self._features(outputs)[0] - self._tensor("mean")
-        place = ops.matmul(centred, self._tensor("projection"))
+        class_means = self.get_tensor("class_means")
+        centred = self._features(outputs)[0] - self.get_tensor("mean")
+        place = ops.matmul(centred, self.get_tensor("projection"))
         # The squares of `place` in both distances, and their difference.
-        common = ops.sum(ops.square(place) * self._tensor("difference"), axis=-1)
+        common = ops.sum(ops.square(place) * self.get_tensor("difference"), axis=-1)
         products = ops.matmul(place, ops.transpose(class_means))
         offsets = ops.sum(ops.square(class_means), axis=-1)
         return common + ops.min(offsets - 2.0 * products, axis=-1)
 
-    def _collect(self, network, data, validation, shard):
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
         sums = ClassSums(self.num_classes, network.feature_size)
-        for (features,), labels in self._known_batches(network, data, self._normalized):
+        for (features,), labels in self.known_batches(network, data, self._normalized):
             sums.add(features, labels)
         return {"sums": sums}
 
-    def _learn(self, network, statistics):
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
         sums = self._project_sums(statistics["sums"])
         fitted = gaussian.fit(sums, self.num_classes, self.shrinkage, self.cutoff)
         class_means = fitted["class_means"].astype(np.float64)

@@ -4,10 +4,12 @@ import numpy as np
 from keras import ops
 
 from ood_keras.detectors import output_scores
+from ood_keras.detectors.collected import Statistics
 from ood_keras.detectors.feature_space import FeatureDetector, without_none
+from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import CorrectMeans
-from ood_keras.types import Outputs, Tensor
+from ood_keras.types import Images, Outputs, Tensor
 
 
 @register
@@ -36,25 +38,25 @@ class SHE(FeatureDetector):
 
     def score_outputs(self, outputs: Outputs) -> Tensor:
         (features,) = self._features(outputs)
-        products = ops.matmul(features, ops.transpose(self._tensor("patterns")))
+        products = ops.matmul(features, ops.transpose(self.get_tensor("patterns")))
         predicted = output_scores.predict(outputs["logits"], self.num_classes)
         return -ops.sum(predicted * products, axis=-1)
 
     def _read(self, outputs: Outputs) -> tuple[Tensor, Tensor]:
         return self._normalized(outputs)[0], outputs["logits"][:, : self.num_classes]
 
-    def _collect(self, network, data, validation, shard):
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
         means = CorrectMeans(self.num_classes, network.feature_size)
         moment = self._new_moment(network.feature_size)
-        for (features, logits), labels in self._known_batches(
-            network, data, self._read
-        ):
+        for (features, logits), labels in self.known_batches(network, data, self._read):
             means.add(features, labels, logits.argmax(axis=1))
             if moment is not None:
                 moment.add(features)
         return without_none(means=means, moment=moment)
 
-    def _learn(self, network, statistics):
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
         self._learn_projection(statistics.get("moment"))
         patterns = self._project(statistics["means"].means())
         self.arrays["patterns"] = patterns.astype(np.float32)

@@ -7,11 +7,12 @@ from keras import ops
 
 from ood_keras.conventions import check_count
 from ood_keras.detectors import output_scores
+from ood_keras.detectors.collected import Statistics
 from ood_keras.detectors.feature_space import FeatureDetector
 from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import ROUNDING, Sample, Sums
-from ood_keras.types import Json, Outputs, Tensor
+from ood_keras.types import Images, Json, Outputs, Tensor
 
 
 @register
@@ -85,16 +86,20 @@ class ViM(FeatureDetector):
         energy = output_scores.energy(outputs["logits"], self.num_classes)
         # `residual` holds R times alpha.
         (features,) = self._features(outputs)
-        left = ops.matmul(features - self._tensor("origin"), self._tensor("residual"))
+        left = ops.matmul(
+            features - self.get_tensor("origin"), self.get_tensor("residual")
+        )
         return ops.norm(left, axis=-1) + energy
 
     def _read(self, outputs: Outputs) -> tuple[Tensor, Tensor]:
         return self._normalized(outputs)[0], outputs["logits"][:, : self.num_classes]
 
-    def _collect(self, network, data, validation, shard):
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
         origin = self._origin(network)
         sums, sample = Sums(), Sample(_SAMPLE_SIZE, shard=shard)
-        for (features, logits), _ in self._known_batches(network, data, self._read):
+        for (features, logits), _ in self.known_batches(network, data, self._read):
             centred = features - origin
             sums.add_sums(
                 len(centred),
@@ -106,7 +111,7 @@ class ViM(FeatureDetector):
             sample.add(features=centred)
         return {"sums": sums, "sample": sample}
 
-    def _learn(self, network, statistics):
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
         origin, sums = self._origin(network), statistics["sums"]
         size, squares = len(origin), sums.sum("squares")
         features = statistics["sample"].rows()["features"]
@@ -129,7 +134,7 @@ class ViM(FeatureDetector):
 
     def _origin(self, network: Network) -> np.ndarray:
         """What features are taken about while they are collected, float64 `(D,)`."""
-        kernel, bias = self._known_head(network)
+        kernel, bias = self.known_head(network)
         if self.normalize:
             return np.zeros(len(kernel))
         # Singular values that only the rounding of float32 weights makes count as none.
@@ -145,7 +150,7 @@ class ViM(FeatureDetector):
             )
         return dimension
 
-    def _choose_layers(self, network):
+    def choose_layers(self, network: Network) -> tuple[str, ...]:
         # Before any image is looked at.
         self._dimension(network.feature_size)
         return ()

@@ -6,14 +6,15 @@ import numpy as np
 from keras import ops
 
 from ood_keras.conventions import check_fraction, check_number
+from ood_keras.detectors.collected import Statistics
+from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import Description, register
-from ood_keras.detectors.statistics import Sample
-from ood_keras.detectors.wrapper import ActivationWrapper
+from ood_keras.detectors.wrapper import SamplingWrapper
 from ood_keras.types import Json, Tensor
 
 
 @register
-class VRA(ActivationWrapper):
+class VRA(SamplingWrapper):
     """Drops small features, raises usual ones and clips large ones, then scores.
 
     Xu, Lian, Liu and Tao, "VRA: Variational Rectified Activation for
@@ -41,7 +42,6 @@ class VRA(ActivationWrapper):
     """
 
     name = "vra"
-    learns = True
 
     def __init__(
         self,
@@ -70,18 +70,12 @@ class VRA(ActivationWrapper):
         }
 
     def _change(self, features: Tensor) -> Tensor:
-        low, high = self._tensor("low"), self._tensor("high")
+        low, high = self.get_tensor("low"), self.get_tensor("high")
         raised = ops.where(features > high, high, features + self.amplification)
         return ops.where(features < low, 0.0, raised)
 
-    def _collect(self, network, data, validation, shard):
-        sample = Sample(_SAMPLE_SIZE, shard=shard)
-        for outputs, _ in self._known_batches(network, data):
-            sample.add(features=outputs["features"])
-        return {"sample": sample}
-
-    def _learn(self, network, statistics):
-        super()._learn(network, statistics)
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
+        super().learn_arrays(network, statistics)
         features = statistics["sample"].rows()["features"]
         low, high = np.quantile(features, [self.low, self.high], axis=0)
         if self.low == 0:
@@ -90,6 +84,3 @@ class VRA(ActivationWrapper):
             "low": low.astype(np.float32),
             "high": high.astype(np.float32),
         }
-
-
-_SAMPLE_SIZE = 10_000

@@ -7,9 +7,11 @@ from keras import ops
 
 from ood_keras.conventions import check_count, check_number, check_seed
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.collected import Statistics
+from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import register
 from ood_keras.detectors.statistics import Sample
-from ood_keras.types import Json, Outputs, Tensor
+from ood_keras.types import Images, Json, Outputs, Tensor
 
 
 @register
@@ -118,14 +120,16 @@ class WeiPer(Detector):
             - self.lambda_2 * confidence
         )
 
-    def _collect(self, network, data, validation, shard):
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
         sample = Sample(_SAMPLE_SIZE, self.seed, shard)
-        for outputs, _ in self._known_batches(network, data):
+        for outputs, _ in self.known_batches(network, data):
             sample.add(features=outputs["features"])
         return {"sample": sample}
 
-    def _learn(self, network, statistics):
-        kernel, bias = self._known_head(network)
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
+        kernel, bias = self.known_head(network)
         self.arrays = {
             "kernel": _perturb(kernel, self.distance, self.num_repeats, self.seed),
             "bias": np.tile(bias, self.num_repeats),
@@ -143,7 +147,7 @@ class WeiPer(Detector):
             self.arrays[f"{name}_density"] = density.astype(np.float32)
 
     def _perturbed_logits(self, features: Tensor) -> Tensor:
-        return ops.matmul(features, self._tensor("kernel")) + self._tensor("bias")
+        return ops.matmul(features, self.get_tensor("kernel")) + self.get_tensor("bias")
 
     def _histogram(self, name: str, values: Tensor) -> Tensor:
         """The share of the values of each image in each bin, `(batch, num_bins)`."""

@@ -3,8 +3,11 @@
 from typing import Any
 
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.collected import Statistics
+from ood_keras.detectors.network import Network
 from ood_keras.detectors.registry import Description, build
-from ood_keras.types import Arrays, Json, Outputs, Tensor
+from ood_keras.detectors.statistics import Sample
+from ood_keras.types import Arrays, Images, Json, Outputs, Tensor
 
 _PREFIX = "detector/"
 
@@ -43,7 +46,7 @@ class Wrapper(Detector):
         prefixed = {_PREFIX + name: array for name, array in inner.items()}
         return {**super().get_arrays(), **prefixed}
 
-    def _choose_layers(self, network):
+    def choose_layers(self, network: Network) -> tuple[str, ...]:
         return self.detector.layers
 
     def _fit_network(self, network, data, validation, num_classes=None):
@@ -62,10 +65,12 @@ class Wrapper(Detector):
         super()._check_collects()
         self.detector._check_collects()
 
-    def _collect(self, network, data, validation, shard):
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
         if not self.detector.learns:
             return {}
-        inner = self.detector._collect(network, data, validation, shard)
+        inner = self.detector.collect_statistics(network, data, validation, shard)
         return {_PREFIX + name: statistic for name, statistic in inner.items()}
 
     def _learn_all(self, network, statistics, validation):
@@ -76,11 +81,13 @@ class Wrapper(Detector):
         }
         self.detector._learn_all(network, inner, validation)
         self.detector._begin(network)
-        self._learn(network, statistics)
+        self.learn_arrays(network, statistics)
 
-    def _fit(self, network, data, validation):
+    def fit_arrays(
+        self, network: Network, data: Images, validation: Images | None
+    ) -> None:
         # The wrapped detector has learnt already.
-        self._learn(network, {})
+        self.learn_arrays(network, {})
 
     def _restore(self, network, arrays, num_classes):
         inner = {
@@ -131,9 +138,30 @@ class ActivationWrapper(Wrapper):
         """The logits `(batch, K)` to score instead."""
         return self.network.classify(features)
 
-    def _fit(self, network, data, validation):
-        self._learn(network, self._collect(network, data, validation, 0))
+    def fit_arrays(
+        self, network: Network, data: Images, validation: Images | None
+    ) -> None:
+        self.learn_arrays(
+            network, self.collect_statistics(network, data, validation, 0)
+        )
 
-    def _learn(self, network, statistics):
+    def learn_arrays(self, network: Network, statistics: Statistics) -> None:
         # Raises if there is no such head.
         _ = network.head
+
+
+class SamplingWrapper(ActivationWrapper):
+    """An activation wrapper that learns from a sample of the known images' features."""
+
+    learns = True
+
+    def collect_statistics(
+        self, network: Network, data: Images, validation: Images | None, shard: int
+    ) -> Statistics:
+        sample = Sample(_SAMPLE_SIZE, shard=shard)
+        for outputs, _ in self.known_batches(network, data):
+            sample.add(features=outputs["features"])
+        return {"sample": sample}
+
+
+_SAMPLE_SIZE = 10_000

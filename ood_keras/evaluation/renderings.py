@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ood_keras import plugins
 from ood_keras.types import Tensor
 
 DRAWING, PHOTO = "drawing", "photo"
@@ -86,18 +87,21 @@ _RENDERINGS: dict[str, Rendering] = {}
 
 
 def register(rendering: Rendering) -> Rendering:
-    """Adds a rendering to the suite.
+    """Adds a rendering to the suite, or puts it in the place of the same one of before.
 
     Raises:
         TypeError: it is no `Rendering`.
-        ValueError: another one has its name.
+        ValueError: one with another function `render` has its name.
     """
     if not isinstance(rendering, Rendering):
         raise TypeError(
             f"expected an evaluation.renderings.Rendering. Received: {rendering!r}"
         )
-    if _RENDERINGS.setdefault(rendering.name, rendering) != rendering:
-        raise ValueError(f"there is a rendering {rendering.name!r} already")
+    taken = _RENDERINGS.get(rendering.name)
+    plugins.check_free(
+        "rendering", rendering.name, taken and taken.render, rendering.render
+    )
+    _RENDERINGS[rendering.name] = rendering
     return rendering
 
 

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -174,7 +174,7 @@ class ConversionSource:
         if target is not None:
             repeats = _repeats(self.threshold)
             method = self.threshold.method if repeats else "conformal"
-            return calibration.get(method)(scores, target), {}
+            return calibration.choose(scores, target, method), {}
         return _choose_again(self.threshold, scores), {
             name: _choose_again(point, scores)
             for name, point in points.items()
@@ -390,7 +390,8 @@ def _repeats(threshold: calibration.Threshold) -> bool:
 def _choose_again(
     threshold: calibration.Threshold, scores: np.ndarray
 ) -> calibration.Threshold:
-    return calibration.get(threshold.method)(scores, threshold.target_acceptance)
+    target: Any = threshold.target_acceptance
+    return calibration.choose(scores, target, threshold.method)
 
 
 def _check_detector(description: Json, target: str) -> None:

@@ -262,22 +262,11 @@ def add(measure: Measure) -> None:
         ValueError: another metric has this name.
     """
     taken = _ALL.get(measure.name)
-    again = measure.name not in BUILT_IN and _origin(taken) == _origin(measure)
-    if taken is not None and not again:
-        raise ValueError(
-            f"there is another metric {measure.name!r} already, {taken.title}: "
-            f"{taken.description}. Choose another name"
-        )
+    plugins.check_free(
+        "metric",
+        measure.name,
+        taken and (taken.formula or taken.of_scores),
+        measure.formula or measure.of_scores,
+        replaceable=measure.name not in BUILT_IN,
+    )
     _ALL[measure.name] = measure
-
-
-def _origin(measure):
-    """Where a metric was written: the same cell of a notebook may run again."""
-    if measure is None:
-        return None
-    function, given = measure.formula or measure.of_scores, ()
-    while isinstance(function, functools.partial):
-        given += function.args, tuple(sorted(function.keywords.items()))
-        function = function.func
-    name = getattr(function, "__qualname__", repr(function))
-    return getattr(function, "__module__", None), name, given

@@ -114,7 +114,7 @@ class ScoreSketch:
         place = int(np.searchsorted(np.cumsum(self.counts[0]), k))
         return float(self.ends(np.array([place]))[0])
 
-    def accepted(self, threshold: float) -> tuple[int, int]:
+    def count_accepted(self, threshold: float) -> tuple[int, int]:
         """How many known and unknown scores are at most `threshold`, rounded up.
 
         All scores of the bin that it lies in are counted.

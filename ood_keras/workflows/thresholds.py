@@ -167,6 +167,8 @@ class ThresholdRequest:
                 if offered.get(name) is not None or name in with_it
             }
             threshold = calibration.get(self.method)(known_scores, **given)
+            if isinstance(threshold, calibration.Threshold):
+                threshold.check_promise(known_scores)
         return threshold, {
             name: self._offer(known_scores, unknown_scores, wanted, bool(with_it))
             for name, wanted in self.operating_points.items()

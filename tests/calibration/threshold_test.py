@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from ood_keras.calibration import (
     choose,
     conformal,
     quantile,
+    registry,
     smallest_num_images,
 )
 
+MODELS = pathlib.Path(__file__).resolve().parents[2] / "saved_models"
 METHODS = {"quantile": quantile, "conformal": conformal}
 
 
@@ -255,7 +258,8 @@ def test_goes_through_json_with_the_numbers_of_numpy():
     numbers = np.float32(0.5), np.int64(3), np.float32(0.9)
     value, count, target = numbers
     ends = np.array([0.25, 0.75], np.float32)
-    threshold = Threshold(value, "mine", "None.", count, target, ends)
+    sentence = "Between 25 % and 75 %."
+    threshold = Threshold(value, "mine", sentence, count, target, ends)
     fields = json.loads(json.dumps(threshold.to_dict(), allow_nan=False))
     assert Threshold.from_dict(fields) == threshold
 
@@ -306,3 +310,65 @@ def test_a_threshold_must_fit_float32():
     for value in (0.1, math.nan, math.inf):
         with pytest.raises(ValueError, match="number that float32 holds"):
             Threshold.from_dict({**fields, "value": value})
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"target_acceptance": 0.9}, "with target_acceptance=0.9 on 1,000 images has"),
+        ({"num_calibration": 900}, "with target_acceptance=0.95 on 900 images has"),
+        ({"acceptance_interval": (0.9, 0.96)}, r"Received: \(0.9, 0.96\)"),
+        ({"acceptance_interval": (0.96, 0.9)}, "two fractions"),
+        ({"guarantee": "Accepts 95 %."}, r"other fields say: 9.* by `acceptance_inter"),
+        ({"method": "mine", "acceptance_interval": (0.91, 0.96)}, "say: 91 %, by"),
+    ],
+)
+def test_a_sentence_that_its_fields_contradict_is_an_error(method, change, message):
+    threshold = METHODS[method](scores(1000), 0.95)
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(threshold, **change)
+    with pytest.raises(ValueError, match=message):
+        Threshold.from_dict({**threshold.to_dict(), **change})
+    # More may follow the sentence, and a name of one's own frees from the rank.
+    dataclasses.replace(threshold, guarantee=f"{threshold} Of 10 unknown, none.")
+    dataclasses.replace(threshold, method="mine", target_acceptance=0.9)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("known", [scores(1000), np.full(1000, 3.0)])
+def test_a_value_that_its_sentence_contradicts_is_an_error(method, known):
+    threshold = METHODS[method](known, 0.95)
+    assert threshold.check_promise(known) is threshold
+    others = dataclasses.replace(threshold, value=float(np.float32(known.min() - 1)))
+    with pytest.raises(ValueError, match=r"accepts 0 % of the known .* promises betwe"):
+        others.check_promise(known)
+    # Nothing is promised, so nothing is broken.
+    dataclasses.replace(others, acceptance_interval=None).check_promise(known)
+    if len(set(known)) > 1:
+        everything = dataclasses.replace(threshold, value=float(known.max() + 1))
+        with pytest.raises(ValueError, match="accepts 100 % of the known images"):
+            everything.check_promise(known)
+
+
+def test_what_a_method_of_ones_own_promises_is_checked(monkeypatch):
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+
+    @registry.register
+    def of_the_mean(known_scores, target_acceptance=0.95):
+        value = float(np.float32(np.mean(known_scores)))
+        threshold = quantile(known_scores, target_acceptance)
+        return dataclasses.replace(threshold, method="of_the_mean", value=value)
+
+    with pytest.raises(ValueError, match=r"'of_the_mean' chose .* promises between"):
+        choose(scores(1000), 0.95, "of_the_mean")
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*/*/manifest.json")))
+def test_shipped_thresholds_say_what_they_do(path):
+    manifest = json.loads(path.read_text())
+    points = manifest["operating_points"].values()
+    for fields in (manifest["threshold"], *points):
+        assert Threshold.from_dict(fields).method == "conformal"
+        with pytest.raises(ValueError, match=r"target_acceptance=0\.9 on"):
+            Threshold.from_dict({**fields, "target_acceptance": 0.9})

@@ -74,14 +74,14 @@ def test_a_detector_of_its_own_way_of_fitting_says_how_to_merge(trained, data):
         name = "own_fit"
         learns = True
 
-        def _fit(self, network, data, validation):
-            for outputs, _ in self._known_batches(network, data):
+        def fit_arrays(self, network, data, validation):
+            for outputs, _ in self.known_batches(network, data):
                 self.arrays = {"first": outputs["features"][0]}
 
         def score_outputs(self, outputs):
-            return ops.sum(outputs["features"] * self._tensor("first"), axis=-1)
+            return ops.sum(outputs["features"] * self.get_tensor("first"), axis=-1)
 
     detector = OwnFit(num_classes=3)
     assert detector.fit(trained[3], data.train).score(data.known).shape == (60,)
-    with pytest.raises(TypeError, match="Define _collect and _learn"):
+    with pytest.raises(TypeError, match="Define collect_statistics and learn_arrays"):
         detector.collect(trained[3], data.train)

@@ -66,7 +66,7 @@ def test_readers_of_the_outputs_share_one_pass(trained, batches):
 def test_a_recording_is_of_its_own_data_only(trained, data, batches):
     network = Network(trained[3])
     other = [batches[0]]
-    with network.recorded(batches):
+    with network.record(batches):
         replayed = [outputs for outputs, _ in network.batches(batches)]
         (of_other,) = [outputs for outputs, _ in network.batches(other)]
         # Two that read at the same time each get all.

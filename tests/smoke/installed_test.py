@@ -1,5 +1,6 @@
 """Uses the package as installed; CI copies this file away from the checkout."""
 
+import importlib.metadata
 import pathlib
 import shutil
 import subprocess
@@ -7,18 +8,11 @@ import sys
 
 import pytest
 
-COMMANDS = [
-    "ood-calibrate",
-    "ood-convert",
-    "ood-demo",
-    "ood-evaluate",
-    "ood-export",
-    "ood-predict",
-    "ood-quickstart",
-    "ood-robustness",
-    "ood-study",
-    "ood-train",
-]
+COMMANDS = sorted(
+    script.name
+    for script in importlib.metadata.entry_points(group="console_scripts")
+    if script.module.startswith("ood_keras.")
+)
 BIN = pathlib.Path(sys.executable).parent
 
 
@@ -38,6 +32,10 @@ def test_help_teaches(command, tmp_path):
     assert result.returncode == 0, result.stderr
     assert command in result.stdout
     assert "Flags:" in result.stdout
+
+
+def test_all_commands_are_there():
+    assert {"ood-adopt", "ood-data", "ood-train", "ood-predict"} < set(COMMANDS)
 
 
 def test_one_name_in_site_packages(tmp_path):

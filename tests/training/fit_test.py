@@ -213,11 +213,17 @@ def adam_with_averages(model):
     )
     # A metric with state of its own, and one that Keras makes from a name.
     auroc = metrics.AUROC(resumable_run.NUM_CLASSES, capacity=256)
-    model.compile(optimizer, losses.OpenSetLoss(3), metrics=[auroc, "accuracy"])
+    model.compile(
+        optimizer,
+        losses.OpenSetLoss(3),
+        metrics=[auroc, "accuracy"],
+        jit_compile=False,
+    )
     return model
 
 
 def three_steps_per_execution(model):
+    # Keras' default, with XLA.
     model.compile("sgd", losses.OpenSetLoss(3), steps_per_execution=3)
     return model
 
@@ -248,7 +254,7 @@ def loss_on_features(model):
         "logits": losses.WeightedCrossEntropy(3),
         "features": losses.Objectosphere(3, gamma=5.0, on="features"),
     }
-    model.compile("adam", loss)
+    model.compile("adam", loss, jit_compile=False)
     return model
 
 
@@ -330,7 +336,7 @@ def test_refuses_other_weights_of_the_losses(tmp_path):
     train(tmp_path, loss_on_features(None), **arguments)
     model = loss_on_features(None)
     weights = {"logits": 1.0, "features": 100.0}
-    model.compile("adam", model.loss, loss_weights=weights)
+    model.compile("adam", model.loss, loss_weights=weights, jit_compile=False)
     with pytest.raises(ValueError, match=r"loss_weights is None there"):
         train(tmp_path, model, **arguments)
 

@@ -43,8 +43,11 @@ class Data:
         return pair.batch(32), self.images[~known]
 
 
-def build_model(learning_rate=0.05, **compile_arguments):
-    """A compiled model with batch normalisation, dropout, momentum and a schedule."""
+def build_model(learning_rate=0.05, jit_compile=False, **compile_arguments):
+    """A compiled model with batch normalisation, dropout, momentum and a schedule.
+
+    Without XLA, Keras' default and not ours, which takes seconds for so small a model.
+    """
     training.set_seed(SEED)
     model = keras.Sequential(
         [
@@ -62,6 +65,7 @@ def build_model(learning_rate=0.05, **compile_arguments):
         keras.optimizers.SGD(schedule, momentum=0.9),
         loss=losses.OpenSetLoss(NUM_CLASSES),
         metrics=[metrics.KnownAccuracy(NUM_CLASSES)],
+        jit_compile=jit_compile,
         **compile_arguments,
     )
     return model

@@ -14,14 +14,14 @@ class NearestMean(detectors.Detector):
     learns = True
     needs_labels = True
 
-    def _fit(self, network, data, validation):
+    def fit_arrays(self, network, data, validation):
         sums, counts = 0.0, np.zeros(self.num_classes)
-        for outputs, labels in self._known_batches(network, data):
+        for outputs, labels in self.known_batches(network, data):
             classes = np.eye(self.num_classes)[labels]
             sums = sums + classes.T @ outputs["features"]
             counts += classes.sum(axis=0)
         self.arrays = {"means": (sums / counts[:, None]).astype(np.float32)}
 
     def score_outputs(self, outputs):
-        gaps = outputs["features"][:, None] - self._tensor("means")
+        gaps = outputs["features"][:, None] - self.get_tensor("means")
         return ops.min(ops.sqrt(ops.sum(gaps**2, axis=-1)), axis=-1)
