@@ -11,6 +11,9 @@ was stopped, even killed, goes on when the same command is given again and ends 
 same weights. Next: ood-evaluate.
 """
 
+import json
+import pathlib
+
 from absl import flags
 
 from ood_keras.tools import app
@@ -126,6 +129,10 @@ def _train(positional: list[str]) -> None:
         seed=_SEED.value,
         skip_bad=_SKIP_BAD.value,
     )
+    verdict = pathlib.Path(_RUN_DIR.value) / "training_verdict.json"
+    if verdict.is_file():
+        text = verdict.read_text(encoding="utf-8")
+        print(f"\n{app.load('evaluation.verdict').format_json(json.loads(text))}")
     print(
         f"\nDone. Next:\n  ood-evaluate{app.repeat_plugins(_FLAGS)} "
         f"--run_dir={_RUN_DIR.value} --unknown=SOURCES"

@@ -47,6 +47,7 @@ def render(manifest: Json) -> str:
         columns=measures.in_rows(rows.values()),
         at_threshold=_at_threshold(manifest, rows),
         renderings=_renderings(manifest),
+        verdict=_verdict(manifest),
         data=training.pop("data", {}),
         licences=training.pop("licences", {}),
         training=training,
@@ -98,6 +99,21 @@ def _at_threshold(manifest: Json, rows: dict[str, Json]) -> Json | None:
                 }
                 for source in rows
             },
+        }
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _verdict(manifest: Json) -> Json | None:
+    """What the exporter made of the measurements; `None` where not recorded."""
+    try:
+        verdict = manifest["at_threshold"]["verdict"]
+        return {
+            "said": str(verdict["said"]),
+            "objections": [
+                str(objection["sentence"]) for objection in verdict["objections"]
+            ],
+            "facts": [str(fact) for fact in verdict["facts"]],
         }
     except (KeyError, TypeError, ValueError):
         return None
@@ -177,6 +193,19 @@ The threshold was chosen anew for version {{ recalibrated_from.version }}, which
 exported {{ recalibrated_from.created }}.
 {% endif %}
 
+{% if verdict %}
+## Verdict: {{ verdict.said|plain }}
+
+By its test images, at the threshold that it decides by.
+
+{% for sentence in verdict.objections %}
+* **{{ sentence|plain }}**
+{% endfor %}
+{% for sentence in verdict.facts %}
+* {{ sentence|plain }}
+{% endfor %}
+
+{% endif %}
 ## What it does
 
 Sorts an image into one of {{ manifest.class_names|length }} known classes, or

@@ -11,7 +11,7 @@ from ood_keras import export as exporting
 from ood_keras import npz
 from ood_keras.calibration import any_threshold
 from ood_keras.conventions import accepts
-from ood_keras.evaluation import under_renderings
+from ood_keras.evaluation import under_renderings, verdict
 from ood_keras.names import valid
 from ood_keras.pipelines.sources.licences import licence
 from ood_keras.training import recipes, run_directory
@@ -108,6 +108,10 @@ def export_run(
     if "renderings" in metrics:
         rendered = under_renderings.restore(metrics["renderings"], scores, [name])
         at_threshold["renderings"] = rendered.at({name: threshold})
+    judged = _judge(scores, sources, name, threshold, at_threshold.get("renderings"))
+    at_threshold["verdict"] = judged.to_json()
+    # That is of the threshold of the evaluation.
+    metrics.pop("verdict", None)
     examples = _known_examples(run_dir, scores, name) if known_examples else None
     if live is None:
         model = run_record.load_model(run_dir)
@@ -161,17 +165,20 @@ def _known_examples(run_dir, scores, detector):
     )
 
 
+def _accept(scores, detector, name, threshold):
+    """Which images of a set of `scores.npz` a threshold accepts."""
+    limits = any_threshold.limits(threshold, scores[valid(f"predictions/{name}")])
+    return accepts(scores[valid(f"{name}/{detector}")], limits)
+
+
 def _at_threshold(scores, sources, detector, threshold):
     """Returns what a threshold does to the test images of `scores.npz`."""
-
-    def accept(name):
-        classes = scores[valid(f"predictions/{name}")]
-        limits = any_threshold.limits(threshold, classes)
-        return accepts(scores[valid(f"{name}/{detector}")], limits)
-
-    accepted = accept("known")
+    accepted = _accept(scores, detector, "known", threshold)
     right = (scores["predictions/known"] == scores["labels/known"])[accepted]
-    unknown = {source: ~accept(f"unknown/{source}") for source in sources}
+    unknown = {
+        source: ~_accept(scores, detector, f"unknown/{source}", threshold)
+        for source in sources
+    }
     return {
         "known": {
             "images": len(accepted),
@@ -183,6 +190,26 @@ def _at_threshold(scores, sources, detector, threshold):
             for source, rejected in unknown.items()
         },
     }
+
+
+def _judge(scores, sources, detector, threshold, renderings) -> verdict.Verdict:
+    """The verdict on what is exported, at its own threshold."""
+    return verdict.judge(
+        verdict.count(
+            labels=scores["labels/known"],
+            predictions=scores["predictions/known"],
+            accepted=_accept(scores, detector, "known", threshold),
+            unknown={
+                source: (
+                    _accept(scores, detector, f"unknown/{source}", threshold),
+                    row,
+                )
+                for source, row in sources.items()
+            },
+            threshold=threshold,
+            renderings=renderings and renderings["detectors"][detector],
+        )
+    )
 
 
 def _training(run_dir: pathlib.Path, detector_chosen: bool) -> Json:

@@ -10,10 +10,12 @@ from typing import Any, Literal
 import numpy as np
 
 from ood_keras import pipelines, training
-from ood_keras.evaluation import renderings
+from ood_keras.evaluation import renderings, verdict
+from ood_keras.files import write_json
 from ood_keras.image_files import BACKGROUND
 from ood_keras.names import one_line
 from ood_keras.training import recipes, run_directory
+from ood_keras.training.run import find_best
 from ood_keras.types import Dataset, ImageShape, Json, Path
 from ood_keras.workflows.data_check import check_data, count_left_out
 from ood_keras.workflows.run_data import (
@@ -26,6 +28,10 @@ from ood_keras.workflows.run_data import (
     render_validation,
     take_validation,
 )
+
+# What a training comes to by its validation images; of its test images, `metrics.json`
+# says that.
+VERDICT = "training_verdict.json"
 
 
 def train(
@@ -205,12 +211,61 @@ def train(
     if recipe.is_pretrained:
         weights = model.get_layer("backbone").get_weights()
         options["settings"]["backbone_sha256"] = _digest(weights)
-        return training.fit_transfer(
+        history = training.fit_transfer(
             model, data, objective=objective, wrap=wrap, **options
         )
-    objective.compile(model, num_classes, data.steps_per_epoch)
-    return training.fit(
-        model, wrap(data), epochs=recipe.epochs, score=objective.score, **options
+    else:
+        objective.compile(model, num_classes, data.steps_per_epoch)
+        history = training.fit(
+            model, wrap(data), epochs=recipe.epochs, score=objective.score, **options
+        )
+    judged = judge(history, known_validation, unknown_validation)
+    if judged is not None:
+        write_json(pathlib.Path(run_dir) / VERDICT, judged.to_json())
+    return history
+
+
+def judge(
+    history: Sequence[Json],
+    known: pipelines.Split,
+    unknown: Sequence[pipelines.Split],
+) -> verdict.Verdict | None:
+    """Returns the verdict on a training by its validation images.
+
+    They chose the epoch, so it can only warn: `ood-evaluate` judges by test images.
+
+    Args:
+        history: What `training.fit` returned.
+        known: The known validation images.
+        unknown: The unknown validation images, of sources that training was shown.
+
+    Returns:
+        A `Verdict`; `None` where there is no classifier to judge.
+    """
+    best = find_best(history)
+    if "val_known_accuracy" not in best:
+        return None
+    images = sum(map(len, unknown))
+    passing = best.get("val_fpr95_known_positive")
+    kinds = []
+    if images and passing is not None:
+        kinds = [
+            verdict.Kind(
+                ", ".join(split.source for split in unknown),
+                images=images,
+                accepted=round(passing * images),
+                auroc=best["val_auroc"],
+                seen=True,
+            )
+        ]
+    return verdict.judge(
+        verdict.Measured(
+            images=len(known),
+            right=round(best["val_known_accuracy"] * len(known)),
+            largest_class=int(np.bincount(known.labels).max()),
+            unknown=kinds,
+            on="validation",
+        )
     )
 
 
