@@ -108,6 +108,17 @@ _SKIP_BAD = flags.DEFINE_bool(
     "it, training stops at them and names them all. See ood-data.",
     flag_values=_FLAGS,
 )
+_GROUP_BY = flags.DEFINE_multi_string(
+    "group_by",
+    None,
+    "What makes pictures of a folder belong together, so that all of them are in one "
+    "split: copies, equal or nearly equal pictures (the default); folder, folders of "
+    "one name within the class folders; or a regular expression with one group, such "
+    "as 'patient(\\d+)_', whose text their names share. May be given several times. "
+    "none deals pictures out one by one. Ignored for folders that have train, "
+    "validation and test.",
+    flag_values=_FLAGS,
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Decides everything.", flag_values=_FLAGS)
 
 
@@ -128,6 +139,7 @@ def _train(positional: list[str]) -> None:
         class_weight=_read_class_weight(_CLASS_WEIGHT.value),
         seed=_SEED.value,
         skip_bad=_SKIP_BAD.value,
+        group_by=_GROUP_BY.value,
     )
     verdict = pathlib.Path(_RUN_DIR.value) / "training_verdict.json"
     if verdict.is_file():

@@ -48,6 +48,7 @@ def render(manifest: Json) -> str:
         at_threshold=_at_threshold(manifest, rows),
         renderings=_renderings(manifest),
         verdict=_verdict(manifest),
+        left_out=_count(training.pop("left_out", {})),
         data=training.pop("data", {}),
         licences=training.pop("licences", {}),
         training=training,
@@ -102,6 +103,17 @@ def _at_threshold(manifest: Json, rows: dict[str, Json]) -> Json | None:
         }
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _count(left_out: object) -> str:
+    """How many files a training left out, by source."""
+    if not isinstance(left_out, dict):
+        return ""
+    return ", ".join(
+        f"{len(names):,} files of {spec}"
+        for spec, names in left_out.items()
+        if isinstance(names, list)
+    )
 
 
 def _verdict(manifest: Json) -> Json | None:
@@ -343,6 +355,9 @@ The background is {{ manifest.input.image_bytes.background }} of 255.
 {% for key, value in training.items() %}
 | {{ key|plain }} | {{ value|plain }} |
 {% endfor %}
+{% if left_out %}
+| left out | {{ left_out|plain }} |
+{% endif %}
 {% if data %}
 
 | split | images | sha256 |

@@ -17,7 +17,13 @@ from ood_keras.pipelines.sources.licences import licence
 from ood_keras.training import recipes, run_directory
 from ood_keras.types import Json, Path
 from ood_keras.workflows import run_record
-from ood_keras.workflows.run_data import KNOWN_IMAGES, NUM_TRIED, read_settings
+from ood_keras.workflows.run_data import (
+    GROUP_BY,
+    KNOWN_IMAGES,
+    LEFT_OUT,
+    NUM_TRIED,
+    read_settings,
+)
 from ood_keras.workflows.samples import read_samples
 from ood_keras.workflows.thresholds import ThresholdRequest
 
@@ -234,6 +240,17 @@ def _training(run_dir: pathlib.Path, detector_chosen: bool) -> Json:
         "parameters": run.get("model", {}).get("parameters"),
         "versions": run.get("versions", {}),
         "data": settings["data"],
+        # Whoever measures the model again deals the same pictures out alike.
+        **({GROUP_BY: settings[GROUP_BY]} if settings.get(GROUP_BY) else {}),
+        **(
+            {
+                LEFT_OUT: {
+                    spec: sorted(names) for spec, names in settings[LEFT_OUT].items()
+                }
+            }
+            if settings.get(LEFT_OUT)
+            else {}
+        ),
         "licences": {spec: licence(spec) for spec in (known, *unknown)},
     }
 

@@ -14,16 +14,20 @@ from ood_keras.evaluation import renderings, verdict
 from ood_keras.files import write_json
 from ood_keras.image_files import BACKGROUND
 from ood_keras.names import one_line
+from ood_keras.pipelines import grouping
 from ood_keras.training import recipes, run_directory
 from ood_keras.training.run import find_best
 from ood_keras.types import Dataset, ImageShape, Json, Path
 from ood_keras.workflows.data_check import check_data, count_left_out
 from ood_keras.workflows.run_data import (
+    GROUP_BY,
+    LEFT_OUT,
     MOST_OUTLIERS,
     NUM_OUTLIERS,
     count_outliers,
     draw_exposure,
     fingerprint,
+    is_folder,
     load_unknown,
     render_validation,
     take_validation,
@@ -49,6 +53,7 @@ def train(
     class_weight: Mapping[str, float] | Literal["balanced"] | None = None,
     seed: int = 0,
     skip_bad: bool = False,
+    group_by: str | Sequence[str] | None = None,
 ) -> list[Json]:
     """Trains a recipe into `run_dir`, or resumes it there.
 
@@ -78,6 +83,10 @@ def train(
         skip_bad: Whether to leave out files that would spoil the result, see
             `data_check.check_data`, and to list them in `run.json` and in the report,
             in place of stopping at them.
+        group_by: What makes pictures of folders belong together, so that all of them
+            are in one split, see `pipelines.load`: "copies", "folder", a regular
+            expression with one group, or several. `None` is "copies"; "none" deals
+            pictures out one by one.
 
     Returns:
         The history that `training.fit` returns.
@@ -132,6 +141,7 @@ def train(
             for spec, reasons in left_out.items():
                 for name, reason in reasons.items():
                     print(f"  {spec}: {one_line(name)} {one_line(reason)}", flush=True)
+    group_by = _read_recorded_group_by(run_dir, group_by, [known, *unknown])
     known_source = pipelines.load(
         known,
         data_dir=data_dir,
@@ -139,6 +149,7 @@ def train(
         background=background,
         exif_orientation=exif_orientation,
         leave_out=left_out.get(known, ()),
+        group_by=group_by if is_folder(known) else (),
     )
     if is_chosen_by_data:
         kind = renderings.kind_of(known_source.train.images[:1000])
@@ -153,8 +164,12 @@ def train(
     num_outliers = _read_recorded_outliers(
         run_dir, count_outliers(known_source.validation)
     )
+    recorded = {
+        **({LEFT_OUT: left_out} if left_out else {}),
+        **({GROUP_BY: group_by} if group_by else {}),
+    }
     unknown_sources = load_unknown(
-        unknown, known_source, data_dir, seed, num_outliers, left_out
+        unknown, known_source, data_dir, seed, num_outliers, recorded
     )
     num_classes = known_source.num_classes
     known_train = known_source.train
@@ -193,7 +208,7 @@ def train(
             "image_shape": list(known_source.image_shape),
             **_background_setting(known_source),
             **({"exif_orientation": True} if exif_orientation else {}),
-            **({"left_out": left_out} if left_out else {}),
+            **recorded,
             "class_names": list(known_source.class_names),
             "recipe": recipe.to_json(),
             "data": fingerprint(
@@ -390,7 +405,29 @@ def _read_recorded_background(
 def _read_recorded_left_out(run_dir: Path) -> Json | None:
     """Returns what a run that is resumed leaves out; `None` for a new run."""
     settings = _read_recorded(run_dir)
-    return None if settings is None else settings.get("left_out", {})
+    return None if settings is None else settings.get(LEFT_OUT, {})
+
+
+def _read_recorded_group_by(
+    run_dir: Path, group_by: str | Sequence[str] | None, specs: Sequence[str]
+) -> list[str]:
+    """Returns what keeps pictures together: as in the run that is resumed.
+
+    Copies, in a new run with folders; runs of earlier versions dealt out one by one.
+    """
+    if group_by is not None:
+        ways = [group_by] if isinstance(group_by, str) else list(group_by)
+        grouping.parse(ways)
+        if not any(map(is_folder, specs)):
+            raise ValueError(
+                "`group_by` (--group_by) groups pictures of folders, and no source is "
+                f"a folder. Received: group_by={ways} for {', '.join(specs)}"
+            )
+        return [way for way in ways if way != grouping.NONE]
+    settings = _read_recorded(run_dir)
+    if settings is not None:
+        return list(settings.get(GROUP_BY, ()))
+    return [grouping.COPIES] if any(map(is_folder, specs)) else []
 
 
 def _read_recorded_exif_orientation(run_dir: Path) -> bool:
