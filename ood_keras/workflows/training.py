@@ -151,6 +151,7 @@ def train(
         leave_out=left_out.get(known, ()),
         group_by=group_by if is_folder(known) else (),
     )
+    _check_classes(known_source)
     if is_chosen_by_data:
         kind = renderings.kind_of(known_source.train.images[:1000])
         if kind == renderings.PHOTO:
@@ -285,6 +286,18 @@ def judge(
 
 
 _FOR_DRAWINGS, _FOR_PHOTOS, _WITH_BACKBONE = "robust", "robust_wide", "photos"
+
+
+def _check_classes(known: pipelines.Source) -> None:
+    """Raises unless there are at least two known classes."""
+    if known.num_classes < 2:
+        names = ", ".join(map(one_line, known.class_names)) or "none"
+        raise ValueError(
+            f"{known.name} has {known.num_classes} known classes ({names}), and a "
+            "classifier needs two. In a folder, each sub-folder of pictures is a "
+            "class: put pictures of another thing that is to be recognised into one, "
+            "and what is to be rejected into a source of its own (--unknown)"
+        )
 
 
 def _read_recorded(run_dir: Path) -> Json | None:
