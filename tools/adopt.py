@@ -165,6 +165,7 @@ def _adopt(positional: list[str]) -> None:
         known_examples=_KNOWN_EXAMPLES.value,
     )
     print(f"\n{adopted}")
+    print(f"\n{app.describe_verdict(adopted.saved_model)}")
     print(
         f"\nPictures and all detectors: {adopted.run_dir}/report.html\nNext:\n"
         f"  ood-predict --model={adopted.saved_model} IMAGE..."

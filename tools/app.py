@@ -152,6 +152,17 @@ def describe_thresholds(path: object, threshold: object) -> str:
     return "\n".join([str(threshold), *others])
 
 
+def describe_verdict(path: object) -> str:
+    """The verdict that the manifest of an exported model holds, or nothing.
+
+    Args:
+        path: The version folder.
+    """
+    at_threshold = load("inference.manifest").read(path).get("at_threshold") or {}
+    found = at_threshold.get("verdict")
+    return load("evaluation.verdict").format_json(found) if found else ""
+
+
 def repeat_plugins(flag_values: flags.FlagValues) -> str:
     """Returns ` --plugin=NAMES` as it was given, for a next command; else nothing."""
     names = flag_values["plugin"].value

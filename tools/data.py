@@ -62,6 +62,12 @@ _BACKGROUND = flags.DEFINE_string(
     "What transparent pixels are laid on: white, black, or a grey level.",
     flag_values=_FLAGS,
 )
+_GROUP_BY = flags.DEFINE_multi_string(
+    "group_by",
+    ["copies"],
+    "What makes pictures of a folder belong together; see ood-train.",
+    flag_values=_FLAGS,
+)
 _SPOILT = 3
 
 
@@ -74,6 +80,7 @@ def _audit(positional: list[str]) -> None:
         background=_BACKGROUND.value,
         recipe=_RECIPE.value,
         image_shape=_IMAGE_SHAPE.value,
+        group_by=_GROUP_BY.value,
         progress=_show_progress if sys.stderr.isatty() else None,
     )
     print(found)

@@ -8,7 +8,8 @@ A source without a test part of its own, such as a folder of pictures, is tested
 whole, unless training or selection uses a part of it; how many images were tested is
 printed. Known and unknown test images are also scored in other renderings (blurred,
 resized, turned, in other contrast, ...): whether the threshold keeps its promise then
-is said in words.
+is said in words. At the end there is a verdict: how many unknown pictures of each kind
+pass, how many known ones are kept, and "do not ship" where that is so; it stops nobody.
 Writes metrics.json, scores.npz, figures/, report.html, the fitted detectors and a few
 sample images into the run. Next: ood-export.
 """
@@ -88,6 +89,7 @@ def _evaluate(positional: list[str]) -> None:
     print("\nTested on:")
     for name, split in report.metrics["data"].items():
         print(f"  {split['images']:,} images of {name.rpartition('/')[0]}")
+    print(f"\n{report.verdict}")
     print(
         f"\nPictures and all detectors: {_RUN_DIR.value}/report.html\nNext:\n"
         f"  ood-export{app.repeat_plugins(_FLAGS)} --run_dir={_RUN_DIR.value} "

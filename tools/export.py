@@ -4,7 +4,9 @@
 
 Calibrates the threshold of the selected detector on the known validation scores of the
 run, writes OUTPUT/VERSION (the next free number) for TensorFlow Serving, and compares
-what was written with the live model in a fresh process. Next: ood-predict.
+what was written with the live model in a fresh process. Says at the end how many known
+and unknown test pictures the threshold accepts, and whether that speaks against using
+the model; the model card says the same. Next: ood-predict.
 
 Other thresholds travel with the model under names of yours, and the one that decides
 may weigh costs, or be one for each class:
@@ -60,7 +62,8 @@ def _export(positional: list[str]) -> None:
         known_examples=_KNOWN_EXAMPLES.value,
     )
     print(
-        f"{app.describe_thresholds(path, threshold)}\n\nDone: {path}\n"
+        f"{app.describe_thresholds(path, threshold)}\n\n"
+        f"{app.describe_verdict(path)}\n\nDone: {path}\n"
         f"Next:\n  ood-predict --model={path} IMAGE..."
     )
 

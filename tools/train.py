@@ -11,6 +11,9 @@ was stopped, even killed, goes on when the same command is given again and ends 
 same weights. Next: ood-evaluate.
 """
 
+import json
+import pathlib
+
 from absl import flags
 
 from ood_keras.tools import app
@@ -105,6 +108,17 @@ _SKIP_BAD = flags.DEFINE_bool(
     "it, training stops at them and names them all. See ood-data.",
     flag_values=_FLAGS,
 )
+_GROUP_BY = flags.DEFINE_multi_string(
+    "group_by",
+    None,
+    "What makes pictures of a folder belong together, so that all of them are in one "
+    "split: copies, equal or nearly equal pictures (the default); folder, folders of "
+    "one name within the class folders; or a regular expression with one group, such "
+    "as 'patient(\\d+)_', whose text their names share. May be given several times. "
+    "none deals pictures out one by one. Ignored for folders that have train, "
+    "validation and test.",
+    flag_values=_FLAGS,
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Decides everything.", flag_values=_FLAGS)
 
 
@@ -125,7 +139,12 @@ def _train(positional: list[str]) -> None:
         class_weight=_read_class_weight(_CLASS_WEIGHT.value),
         seed=_SEED.value,
         skip_bad=_SKIP_BAD.value,
+        group_by=_GROUP_BY.value,
     )
+    verdict = pathlib.Path(_RUN_DIR.value) / "training_verdict.json"
+    if verdict.is_file():
+        text = verdict.read_text(encoding="utf-8")
+        print(f"\n{app.load('evaluation.verdict').format_json(json.loads(text))}")
     print(
         f"\nDone. Next:\n  ood-evaluate{app.repeat_plugins(_FLAGS)} "
         f"--run_dir={_RUN_DIR.value} --unknown=SOURCES"

@@ -1,6 +1,12 @@
 """Model and detectors times data sets: metrics, scores, figures and a report."""
 
-from ood_keras.evaluation import figures, renderings, robustness, under_renderings
+from ood_keras.evaluation import (
+    figures,
+    renderings,
+    robustness,
+    under_renderings,
+    verdict,
+)
 from ood_keras.evaluation.evaluate import evaluate
 from ood_keras.evaluation.examples import load_examples, record_examples
 from ood_keras.evaluation.report import Report
@@ -21,4 +27,5 @@ __all__ = [
     "tune_mahalanobis",
     "tune_odin",
     "under_renderings",
+    "verdict",
 ]

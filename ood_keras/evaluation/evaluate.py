@@ -152,7 +152,7 @@ def evaluate(
             progress=progress,
         )
         metrics["renderings"] = rendered.at(thresholds)
-    return Report(
+    report = Report(
         metrics=metrics,
         known=scored,
         unknown=scored_unknown,
@@ -166,6 +166,8 @@ def evaluate(
         class_names=class_names,
         protocol=protocol or {},
     )
+    metrics["verdict"] = report.verdict.to_json()
+    return report
 
 
 def _check_detectors(

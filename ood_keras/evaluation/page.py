@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ood_keras import names
 from ood_keras._version import __version__
 from ood_keras.conventions import percent
+from ood_keras.evaluation import verdict
 from ood_keras.metrics import measures
 from ood_keras.types import Json
 
@@ -98,6 +99,8 @@ def render(report: "evaluation.Report", images: Mapping[str, bytes]) -> str:
             if name in images
         ],
         renderings=_renderings(metrics, selected),
+        verdict=report.verdict.to_json(),
+        rules=verdict.RULES,
         rendering_sentences=report.rendering_sentences(),
     )
 
@@ -162,6 +165,16 @@ p, figcaption, .note { color: var(--muted); max-width: 46rem; }
              padding: .7rem 1rem; flex: 1 1 11rem; }
 .cards b { display: block; font-size: 1.35rem; overflow-wrap: anywhere; }
 .cards span { color: var(--muted); font-size: .85rem; }
+.verdict { background: var(--card); border: 1px solid var(--line); margin: 1rem 0;
+           border-left: .4rem solid var(--accent); border-radius: 8px;
+           padding: .2rem 1rem .6rem; overflow-wrap: anywhere; }
+.verdict.do_not_ship { border-left-color: #c62f2f; }
+.verdict.look_first { border-left-color: #c98a00; }
+.verdict h2 { margin: .6rem 0; }
+.verdict li { margin: .3rem 0; } .verdict li.do_not_ship { font-weight: 600; }
+.verdict li span { color: var(--muted); display: block; font-size: .85rem;
+                   font-weight: 400; }
+.verdict p { margin: .3rem 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; min-width: 60%;
         font-variant-numeric: tabular-nums; }
@@ -235,6 +248,25 @@ before any rejection</span></div>
 {% endif %}
 <div><b>{{ accepted()|percent }} %</b><span>of known test images accepted at the
 threshold</span></div>
+</div>
+
+<div class="verdict {{ verdict.decision }}">
+<h2>Verdict: {{ verdict.said }}</h2>
+{% if verdict.objections %}
+<ul>{% for objection in verdict.objections %}
+<li class="{{ objection.severity }}">{{ objection.sentence }}
+<span>{{ objection.why }}</span></li>
+{% endfor %}</ul>
+{% endif %}
+{% for fact in verdict.facts %}
+<p>{{ fact }}</p>
+{% endfor %}
+<details><summary>What is looked at</summary>
+<dl>{% for name, rule in rules.items() %}
+<dt>{{ name|replace("_", " ") }}, {{ "at least" if rule.is_least else "at most" }}
+{{ rule.limit }}{{ "" if rule.severity == "do_not_ship" else " (to look at)" }}</dt>
+<dd>{{ rule.why }}</dd>
+{% endfor %}</dl></details>
 </div>
 
 {% for sentence in rendering_sentences %}

@@ -10,7 +10,13 @@ import numpy as np
 
 from ood_keras import files, names
 from ood_keras.calibration import Threshold
-from ood_keras.evaluation import examples, figures, page, rendering_figures
+from ood_keras.evaluation import (
+    examples,
+    figures,
+    page,
+    rendering_figures,
+    verdict,
+)
 from ood_keras.evaluation.scoring import Scored
 from ood_keras.evaluation.table import format_table
 from ood_keras.evaluation.under_renderings import UnderRenderings, describe
@@ -65,6 +71,27 @@ class Report:
             return []
         selected = self.metrics["selected_detector"]
         return describe(self.metrics["renderings"]["detectors"][selected])
+
+    @property
+    def verdict(self) -> verdict.Verdict:
+        """Whether the selected detector may be used at its threshold, and why."""
+        selected = self.metrics["selected_detector"]
+        rows = self.metrics["detectors"][selected]["unknown"]
+        renderings = self.metrics.get("renderings")
+        return verdict.judge(
+            verdict.count(
+                labels=self.known.labels,
+                predictions=self.known.predictions,
+                accepted=self._accepts(None, selected),
+                unknown={
+                    source: (self._accepts(source, selected), rows[source])
+                    for source in self.unknown
+                },
+                # One that was chosen on the test images keeps its promise there.
+                threshold=self.threshold if self.validation else None,
+                renderings=renderings and renderings["detectors"][selected],
+            )
+        )
 
     @property
     def threshold(self) -> Threshold:

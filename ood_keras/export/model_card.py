@@ -47,6 +47,8 @@ def render(manifest: Json) -> str:
         columns=measures.in_rows(rows.values()),
         at_threshold=_at_threshold(manifest, rows),
         renderings=_renderings(manifest),
+        verdict=_verdict(manifest),
+        left_out=_count(training.pop("left_out", {})),
         data=training.pop("data", {}),
         licences=training.pop("licences", {}),
         training=training,
@@ -98,6 +100,32 @@ def _at_threshold(manifest: Json, rows: dict[str, Json]) -> Json | None:
                 }
                 for source in rows
             },
+        }
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _count(left_out: object) -> str:
+    """How many files a training left out, by source."""
+    if not isinstance(left_out, dict):
+        return ""
+    return ", ".join(
+        f"{len(names):,} files of {spec}"
+        for spec, names in left_out.items()
+        if isinstance(names, list)
+    )
+
+
+def _verdict(manifest: Json) -> Json | None:
+    """What the exporter made of the measurements; `None` where not recorded."""
+    try:
+        verdict = manifest["at_threshold"]["verdict"]
+        return {
+            "said": str(verdict["said"]),
+            "objections": [
+                str(objection["sentence"]) for objection in verdict["objections"]
+            ],
+            "facts": [str(fact) for fact in verdict["facts"]],
         }
     except (KeyError, TypeError, ValueError):
         return None
@@ -177,6 +205,19 @@ The threshold was chosen anew for version {{ recalibrated_from.version }}, which
 exported {{ recalibrated_from.created }}.
 {% endif %}
 
+{% if verdict %}
+## Verdict: {{ verdict.said|plain }}
+
+By its test images, at the threshold that it decides by.
+
+{% for sentence in verdict.objections %}
+* **{{ sentence|plain }}**
+{% endfor %}
+{% for sentence in verdict.facts %}
+* {{ sentence|plain }}
+{% endfor %}
+
+{% endif %}
 ## What it does
 
 Sorts an image into one of {{ manifest.class_names|length }} known classes, or
@@ -314,6 +355,9 @@ The background is {{ manifest.input.image_bytes.background }} of 255.
 {% for key, value in training.items() %}
 | {{ key|plain }} | {{ value|plain }} |
 {% endfor %}
+{% if left_out %}
+| left out | {{ left_out|plain }} |
+{% endif %}
 {% if data %}
 
 | split | images | sha256 |

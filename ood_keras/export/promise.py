@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ood_keras.calibration import ClassThresholds, any_threshold
+from ood_keras.calibration.acceptance import is_too_low, least_acceptance
 from ood_keras.calibration.any_threshold import AnyThreshold
 from ood_keras.conventions import RANGE_TOLERANCE, accepts
 from ood_keras.detectors.memory import MOST_IMAGES
@@ -34,7 +35,7 @@ _LOST_OF_ANY = 1 / 2
 # What hangs on less than this, relative to threshold or spread, may go either way.
 _NEAR = 1e-3
 # An acceptance is too low if it is lower than promised by this, and not by chance.
-_TOO_LOW, _CHANCE = 0.1, 1e-3
+_TOO_LOW = 0.1
 
 
 class PromiseError(ParityError, ValueError):
@@ -283,28 +284,6 @@ def _check_range(found, allowed):
             "the detector scored, because of their pixels."
             + _advice(found.pixel_range, found.images.shape[1:])
         )
-
-
-def is_too_low(accepted: np.ndarray, least: float, limit: float) -> bool:
-    """Whether a share below `limit` was accepted, and not by chance.
-
-    Args:
-        accepted: Bool `(num_images,)`.
-        least: The share that was promised.
-        limit: A share that is too low.
-    """
-    from scipy import special
-
-    chance = special.bdtr(accepted.sum(), len(accepted), least)
-    return bool(accepted.mean() < limit and chance < _CHANCE)
-
-
-def least_acceptance(threshold: AnyThreshold) -> float | None:
-    """The least acceptance of known images that a threshold stands for."""
-    if isinstance(threshold, ClassThresholds):
-        return min(low for low, _ in threshold.acceptance_intervals)
-    interval = threshold.acceptance_interval
-    return threshold.target_acceptance if interval is None else interval[0]
 
 
 def _in_range(images: np.ndarray) -> np.ndarray:

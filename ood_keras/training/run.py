@@ -4,6 +4,7 @@ import math
 import pathlib
 import re
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -316,6 +317,15 @@ def _check_loss(loss: float, epoch: int) -> None:
             f"training diverged: the loss is {loss} in epoch {epoch + 1}. Start again "
             "in a new run_dir with a lower learning rate"
         )
+
+
+def find_best(history: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The row of the best epoch of a history, whose weights are kept.
+
+    Args:
+        history: What `training.fit` returned; not empty.
+    """
+    return min(history, key=_rank)
 
 
 def _rank(row: dict[str, float]) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ood_keras import files, names
 from ood_keras.image_files import BACKGROUND, check_background
 from ood_keras.pipelines import audit as data_audit
+from ood_keras.pipelines import grouping
 from ood_keras.pipelines.sources.loading import check_image_shape
 from ood_keras.pipelines.split import ROLES
 from ood_keras.types import ImageShape, Json, Path
@@ -97,6 +98,7 @@ def audit(
     background: int | str = BACKGROUND,
     recipe: str | None = None,
     image_shape: Iterable[int] | None = None,
+    group_by: str | Sequence[str] = grouping.COPIES,
     progress: Callable[[int, int], None] | None = None,
 ) -> Audit:
     """Looks at pictures before anything is trained on them.
@@ -115,6 +117,8 @@ def audit(
         recipe: Name of a recipe whose cost is to be estimated, see `cost.estimate`.
         image_shape: `(height, width, channels)` that it would be trained with; default:
             that of the pictures, which then have one.
+        group_by: What makes pictures belong together when they are dealt out, see
+            `pipelines.load`; as for `train`, copies.
         progress: Called with how many of how many pictures are read.
 
     Returns:
@@ -141,6 +145,7 @@ def audit(
         unknown,
         data_dir=data_dir,
         background=check_background(background),
+        group_by=group_by,
         progress=progress,
     )
     estimate = None

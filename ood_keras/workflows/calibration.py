@@ -12,7 +12,7 @@ from ood_keras.evaluation import score_files
 from ood_keras.evaluation.score_files import ScoreFiles
 from ood_keras.inference.shipped_models import names as shipped_names
 from ood_keras.types import Path
-from ood_keras.workflows.run_data import NUM_TRIED, load_unknown
+from ood_keras.workflows.run_data import NUM_TRIED, load_as_recorded, load_unknown
 from ood_keras.workflows.same_classes import check_same_classes
 from ood_keras.workflows.thresholds import ThresholdRequest
 
@@ -73,8 +73,10 @@ def calibrate(
         )
     _check_not_shipped(model)
     predictor = exporting.Predictor(model)
-    source = pipelines.load(
+    training = predictor.manifest.get("training") or {}
+    source = load_as_recorded(
         known,
+        training,
         data_dir=data_dir,
         image_shape=predictor.image_shape,
         background=predictor.background,
@@ -83,7 +85,10 @@ def calibrate(
     pipelines.check_known(source.validation)
     check_same_classes(source, predictor.class_names)
     validation = source.validation
-    judges = [one.validation for one in load_unknown(unknown, source, data_dir)]
+    judges = [
+        one.validation
+        for one in load_unknown(unknown, source, data_dir, recorded=training)
+    ]
     pipelines.check_roles(
         known={"validation": validation}, unknown={"validation": judges}
     )

@@ -11,6 +11,7 @@ from ood_keras.files import atomic_directory
 from ood_keras.inference import manifest
 from ood_keras.inference.shipped_models import locate
 from ood_keras.types import Dataset, Json, Path
+from ood_keras.workflows.run_data import load_as_recorded
 from ood_keras.workflows.same_classes import check_same_classes
 
 TFLITE_FORMATS = ("float32", "float16", "dynamic_range", "int8")
@@ -52,7 +53,7 @@ def convert(
     path = locate(model)
     training = manifest.read(path).get("training") or {}
     if known is not None:
-        source = pipelines.load(known, data_dir=data_dir, **_image_options(path))
+        source = _load(known, data_dir, path)
         pipelines.check_known(source.validation)
         check_same_classes(source, manifest.read(path)["class_names"])
     else:
@@ -132,9 +133,7 @@ def _validation(
     specs: Sequence[str], data_dir: Path | None, model: Path, known: str | None = None
 ) -> Dataset:
     """The validation images of all sources as one dataset, in the model's shape."""
-    load: Any = functools.partial(
-        pipelines.load, data_dir=data_dir, **_image_options(model)
-    )
+    load: Any = functools.partial(_load, data_dir=data_dir, model=model)
     if known is not None:
         load = functools.partial(load, known=load(known))
     splits = [load(spec).validation for spec in specs]
@@ -146,6 +145,19 @@ def _validation(
         splits = [split.take(min(share, len(split))) for split in splits]
     datasets = [split.dataset() for split in splits]
     return functools.reduce(lambda first, second: first.concatenate(second), datasets)
+
+
+def _load(
+    spec: str, data_dir: Path | None, model: Path, **options: Any
+) -> pipelines.Source:
+    """A source as the model reads it, dealt out as its training was."""
+    return load_as_recorded(
+        spec,
+        manifest.read(model).get("training") or {},
+        data_dir=data_dir,
+        **_image_options(model),
+        **options,
+    )
 
 
 def _image_options(model: Path) -> Json:

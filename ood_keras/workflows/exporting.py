@@ -11,13 +11,19 @@ from ood_keras import export as exporting
 from ood_keras import npz
 from ood_keras.calibration import any_threshold
 from ood_keras.conventions import accepts
-from ood_keras.evaluation import under_renderings
+from ood_keras.evaluation import under_renderings, verdict
 from ood_keras.names import valid
 from ood_keras.pipelines.sources.licences import licence
 from ood_keras.training import recipes, run_directory
 from ood_keras.types import Json, Path
 from ood_keras.workflows import run_record
-from ood_keras.workflows.run_data import KNOWN_IMAGES, NUM_TRIED, read_settings
+from ood_keras.workflows.run_data import (
+    GROUP_BY,
+    KNOWN_IMAGES,
+    LEFT_OUT,
+    NUM_TRIED,
+    read_settings,
+)
 from ood_keras.workflows.samples import read_samples
 from ood_keras.workflows.thresholds import ThresholdRequest
 
@@ -108,6 +114,10 @@ def export_run(
     if "renderings" in metrics:
         rendered = under_renderings.restore(metrics["renderings"], scores, [name])
         at_threshold["renderings"] = rendered.at({name: threshold})
+    judged = _judge(scores, sources, name, threshold, at_threshold.get("renderings"))
+    at_threshold["verdict"] = judged.to_json()
+    # That is of the threshold of the evaluation.
+    metrics.pop("verdict", None)
     examples = _known_examples(run_dir, scores, name) if known_examples else None
     if live is None:
         model = run_record.load_model(run_dir)
@@ -161,17 +171,20 @@ def _known_examples(run_dir, scores, detector):
     )
 
 
+def _accept(scores, detector, name, threshold):
+    """Which images of a set of `scores.npz` a threshold accepts."""
+    limits = any_threshold.limits(threshold, scores[valid(f"predictions/{name}")])
+    return accepts(scores[valid(f"{name}/{detector}")], limits)
+
+
 def _at_threshold(scores, sources, detector, threshold):
     """Returns what a threshold does to the test images of `scores.npz`."""
-
-    def accept(name):
-        classes = scores[valid(f"predictions/{name}")]
-        limits = any_threshold.limits(threshold, classes)
-        return accepts(scores[valid(f"{name}/{detector}")], limits)
-
-    accepted = accept("known")
+    accepted = _accept(scores, detector, "known", threshold)
     right = (scores["predictions/known"] == scores["labels/known"])[accepted]
-    unknown = {source: ~accept(f"unknown/{source}") for source in sources}
+    unknown = {
+        source: ~_accept(scores, detector, f"unknown/{source}", threshold)
+        for source in sources
+    }
     return {
         "known": {
             "images": len(accepted),
@@ -183,6 +196,26 @@ def _at_threshold(scores, sources, detector, threshold):
             for source, rejected in unknown.items()
         },
     }
+
+
+def _judge(scores, sources, detector, threshold, renderings) -> verdict.Verdict:
+    """The verdict on what is exported, at its own threshold."""
+    return verdict.judge(
+        verdict.count(
+            labels=scores["labels/known"],
+            predictions=scores["predictions/known"],
+            accepted=_accept(scores, detector, "known", threshold),
+            unknown={
+                source: (
+                    _accept(scores, detector, f"unknown/{source}", threshold),
+                    row,
+                )
+                for source, row in sources.items()
+            },
+            threshold=threshold,
+            renderings=renderings and renderings["detectors"][detector],
+        )
+    )
 
 
 def _training(run_dir: pathlib.Path, detector_chosen: bool) -> Json:
@@ -207,6 +240,17 @@ def _training(run_dir: pathlib.Path, detector_chosen: bool) -> Json:
         "parameters": run.get("model", {}).get("parameters"),
         "versions": run.get("versions", {}),
         "data": settings["data"],
+        # Whoever measures the model again deals the same pictures out alike.
+        **({GROUP_BY: settings[GROUP_BY]} if settings.get(GROUP_BY) else {}),
+        **(
+            {
+                LEFT_OUT: {
+                    spec: sorted(names) for spec, names in settings[LEFT_OUT].items()
+                }
+            }
+            if settings.get(LEFT_OUT)
+            else {}
+        ),
         "licences": {spec: licence(spec) for spec in (known, *unknown)},
     }
 

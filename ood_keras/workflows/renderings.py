@@ -4,7 +4,6 @@ import pathlib
 from collections.abc import Sequence
 
 from ood_keras import export as exporting
-from ood_keras import pipelines
 from ood_keras.calibration import any_threshold
 from ood_keras.evaluation import (
     page,
@@ -60,8 +59,9 @@ def measure_renderings(
             f"{model} does not say what it was trained on; name its known test source, "
             "as --known"
         )
-    source = pipelines.load(
+    source = run_data.load_as_recorded(
         known,
+        training,
         data_dir=data_dir,
         image_shape=predictor.image_shape,
         background=predictor.background,
@@ -72,7 +72,7 @@ def measure_renderings(
             f"{known} has {len(source.class_names)} classes, {model} has "
             f"{len(predictor.class_names)}: its accuracy would mean nothing"
         )
-    sources = run_data.load_unknown(unknown, source, data_dir)
+    sources = run_data.load_unknown(unknown, source, data_dir, recorded=training)
     # Of what training used, its images must not come back as test images.
     trained_with = [training.get("known"), *training.get("unknown", [])]
     used = run_data.find_seen(unknown, [spec for spec in trained_with if spec])

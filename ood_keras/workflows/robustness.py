@@ -77,15 +77,17 @@ def measure_robustness(
     }
     if len(set(titles.values())) < len(run_dirs):
         titles = _endings(run_dirs)
-    known = pipelines.load(
+    known = run_data.load_as_recorded(
         first["known"],
+        first,
         data_dir=data_dir or first["data_dir"],
         image_shape=first["image_shape"],
         background=first.get("background"),
         exif_orientation=first.get("exif_orientation", False),
-        leave_out=first.get("left_out", {}).get(first["known"], ()),
     )
-    sources = run_data.load_unknown(unknown, known, data_dir or first["data_dir"])
+    sources = run_data.load_unknown(
+        unknown, known, data_dir or first["data_dir"], recorded=first
+    )
     tests = {spec: source.test for spec, source in zip(unknown, sources, strict=True)}
     for one in settings.values():
         shown = run_data.load_shown(one, known, data_dir or one["data_dir"])

@@ -4,8 +4,10 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ood_keras import pipelines
+from ood_keras.pipelines import grouping
 from ood_keras.pipelines.sources.spec_name import spec_name
 from ood_keras.training import recipes
 from ood_keras.types import Dataset, Json, Path
@@ -20,6 +22,10 @@ _NOISE = ("uniform_noise", "gaussian_noise")
 KNOWN_IMAGES = "known_images.npz"
 # The setting of a run that says how many outliers judge, where they are fewer.
 NUM_OUTLIERS = "validation_outliers"
+# The one that says which files are left out, {spec: names}, where some are.
+LEFT_OUT = "left_out"
+# The one that says what makes pictures belong together, where something does.
+GROUP_BY = "group_by"
 # Known images on which an export tries what its threshold promises.
 NUM_TRIED = 64
 
@@ -82,14 +88,13 @@ def load_run_data(
             "--validation_unknown; their test images count as not seen in training"
         )
     data_dir = data_dir or settings["data_dir"]
-    left_out = settings.get("left_out", {})
-    known_source = known_source or pipelines.load(
+    known_source = known_source or load_as_recorded(
         settings["known"],
+        settings,
         data_dir=data_dir,
         image_shape=settings["image_shape"],
         background=settings.get("background"),
         exif_orientation=settings.get("exif_orientation", False),
-        leave_out=left_out.get(settings["known"], ()),
     )
     if list(known_source.class_names) != settings["class_names"]:
         raise ValueError(
@@ -99,9 +104,14 @@ def load_run_data(
         )
     num_outliers = settings.get(NUM_OUTLIERS, MOST_OUTLIERS)
     judge_sources = load_unknown(
-        judges, known_source, data_dir, settings["seed"], num_outliers, left_out
+        judges,
+        known_source,
+        data_dir,
+        settings["seed"],
+        num_outliers,
+        settings,
     )
-    test_sources = load_unknown(unknown, known_source, data_dir, left_out=left_out)
+    test_sources = load_unknown(unknown, known_source, data_dir, recorded=settings)
     known_validation, unknown_validation = take_validation(
         known_source, judge_sources, num_outliers, settings["data"]
     )
@@ -162,7 +172,7 @@ def load_shown(
         known_source,
         data_dir,
         settings["seed"],
-        left_out=settings.get("left_out"),
+        recorded=settings,
     )
     recipe = recipes.Recipe(**settings["recipe"])
     return draw_exposure(recipe, sources, known_source, settings["seed"])
@@ -174,32 +184,54 @@ def load_unknown(
     data_dir: Path | None,
     seed: int = 0,
     num_outliers: int = MOST_OUTLIERS,
-    left_out: Json | None = None,
+    recorded: Json | None = None,
 ) -> list[pipelines.Source]:
     """Returns the unknown sources, with image shape and background of the known one.
 
     `seed` decides those that are made and not read; test images never depend on the
     seed of a run. Where fewer than the most outliers judge, `synthetic` makes no more.
-    `left_out` is what a run leaves out, `{spec: names of files}`.
+    `recorded` says what a run leaves out and keeps together, see `load_as_recorded`.
     """
-    return [
-        pipelines.load(
+
+    def load(spec):
+        made = spec == _SYNTHETIC and num_outliers < MOST_OUTLIERS
+        return load_as_recorded(
             spec,
+            recorded or {},
             data_dir=data_dir,
             image_shape=known_source.image_shape,
             known=known_source,
             seed=seed,
             background=known_source.background,
-            **(
-                {"count": num_outliers}
-                if spec == _SYNTHETIC and num_outliers < MOST_OUTLIERS
-                else {}
-            ),
+            **({"count": num_outliers} if made else {}),
             exif_orientation=known_source.exif_orientation,
-            leave_out=(left_out or {}).get(spec, ()),
         )
-        for spec in specs
-    ]
+
+    return [load(spec) for spec in specs]
+
+
+def load_as_recorded(spec: str, recorded: Json, **options: Any) -> pipelines.Source:
+    """Opens a source, dealt out and without the files that a run left out.
+
+    Args:
+        spec: The source.
+        recorded: The settings of a run, or what the manifest says about a training.
+        **options: Other arguments of `pipelines.load`.
+    """
+    # What keeps pictures together is of folders alone.
+    ways = recorded.get(GROUP_BY, ()) if is_folder(spec) else ()
+    options["leave_out"] = recorded.get(LEFT_OUT, {}).get(spec, ())
+    try:
+        return pipelines.load(spec, group_by=ways, **options)
+    except grouping.NothingGroupedError:
+        # Names of other pictures than the run's known ones need not be made alike.
+        ways = [way for way in ways if way == grouping.COPIES]
+        return pipelines.load(spec, group_by=ways, **options)
+
+
+def is_folder(spec: str) -> bool:
+    """Whether a spec names a folder of pictures."""
+    return spec.startswith("folder:")
 
 
 def count_outliers(known_validation: pipelines.Split) -> int:

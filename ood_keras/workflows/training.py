@@ -10,22 +10,32 @@ from typing import Any, Literal
 import numpy as np
 
 from ood_keras import pipelines, training
-from ood_keras.evaluation import renderings
+from ood_keras.evaluation import renderings, verdict
+from ood_keras.files import write_json
 from ood_keras.image_files import BACKGROUND
 from ood_keras.names import one_line
+from ood_keras.pipelines import grouping
 from ood_keras.training import recipes, run_directory
+from ood_keras.training.run import find_best
 from ood_keras.types import Dataset, ImageShape, Json, Path
 from ood_keras.workflows.data_check import check_data, count_left_out
 from ood_keras.workflows.run_data import (
+    GROUP_BY,
+    LEFT_OUT,
     MOST_OUTLIERS,
     NUM_OUTLIERS,
     count_outliers,
     draw_exposure,
     fingerprint,
+    is_folder,
     load_unknown,
     render_validation,
     take_validation,
 )
+
+# What a training comes to by its validation images; of its test images, `metrics.json`
+# says that.
+VERDICT = "training_verdict.json"
 
 
 def train(
@@ -43,6 +53,7 @@ def train(
     class_weight: Mapping[str, float] | Literal["balanced"] | None = None,
     seed: int = 0,
     skip_bad: bool = False,
+    group_by: str | Sequence[str] | None = None,
 ) -> list[Json]:
     """Trains a recipe into `run_dir`, or resumes it there.
 
@@ -72,6 +83,10 @@ def train(
         skip_bad: Whether to leave out files that would spoil the result, see
             `data_check.check_data`, and to list them in `run.json` and in the report,
             in place of stopping at them.
+        group_by: What makes pictures of folders belong together, so that all of them
+            are in one split, see `pipelines.load`: "copies", "folder", a regular
+            expression with one group, or several. `None` is "copies"; "none" deals
+            pictures out one by one.
 
     Returns:
         The history that `training.fit` returns.
@@ -126,6 +141,7 @@ def train(
             for spec, reasons in left_out.items():
                 for name, reason in reasons.items():
                     print(f"  {spec}: {one_line(name)} {one_line(reason)}", flush=True)
+    group_by = _read_recorded_group_by(run_dir, group_by, [known, *unknown])
     known_source = pipelines.load(
         known,
         data_dir=data_dir,
@@ -133,7 +149,9 @@ def train(
         background=background,
         exif_orientation=exif_orientation,
         leave_out=left_out.get(known, ()),
+        group_by=group_by if is_folder(known) else (),
     )
+    _check_classes(known_source)
     if is_chosen_by_data:
         kind = renderings.kind_of(known_source.train.images[:1000])
         if kind == renderings.PHOTO:
@@ -147,8 +165,12 @@ def train(
     num_outliers = _read_recorded_outliers(
         run_dir, count_outliers(known_source.validation)
     )
+    recorded = {
+        **({LEFT_OUT: left_out} if left_out else {}),
+        **({GROUP_BY: group_by} if group_by else {}),
+    }
     unknown_sources = load_unknown(
-        unknown, known_source, data_dir, seed, num_outliers, left_out
+        unknown, known_source, data_dir, seed, num_outliers, recorded
     )
     num_classes = known_source.num_classes
     known_train = known_source.train
@@ -187,7 +209,7 @@ def train(
             "image_shape": list(known_source.image_shape),
             **_background_setting(known_source),
             **({"exif_orientation": True} if exif_orientation else {}),
-            **({"left_out": left_out} if left_out else {}),
+            **recorded,
             "class_names": list(known_source.class_names),
             "recipe": recipe.to_json(),
             "data": fingerprint(
@@ -205,16 +227,77 @@ def train(
     if recipe.is_pretrained:
         weights = model.get_layer("backbone").get_weights()
         options["settings"]["backbone_sha256"] = _digest(weights)
-        return training.fit_transfer(
+        history = training.fit_transfer(
             model, data, objective=objective, wrap=wrap, **options
         )
-    objective.compile(model, num_classes, data.steps_per_epoch)
-    return training.fit(
-        model, wrap(data), epochs=recipe.epochs, score=objective.score, **options
+    else:
+        objective.compile(model, num_classes, data.steps_per_epoch)
+        history = training.fit(
+            model, wrap(data), epochs=recipe.epochs, score=objective.score, **options
+        )
+    judged = judge(history, known_validation, unknown_validation)
+    if judged is not None:
+        write_json(pathlib.Path(run_dir) / VERDICT, judged.to_json())
+    return history
+
+
+def judge(
+    history: Sequence[Json],
+    known: pipelines.Split,
+    unknown: Sequence[pipelines.Split],
+) -> verdict.Verdict | None:
+    """Returns the verdict on a training by its validation images.
+
+    They chose the epoch, so it can only warn: `ood-evaluate` judges by test images.
+
+    Args:
+        history: What `training.fit` returned.
+        known: The known validation images.
+        unknown: The unknown validation images, of sources that training was shown.
+
+    Returns:
+        A `Verdict`; `None` where there is no classifier to judge.
+    """
+    best = find_best(history)
+    if "val_known_accuracy" not in best:
+        return None
+    images = sum(map(len, unknown))
+    passing = best.get("val_fpr95_known_positive")
+    kinds = []
+    if images and passing is not None:
+        kinds = [
+            verdict.Kind(
+                ", ".join(split.source for split in unknown),
+                images=images,
+                accepted=round(passing * images),
+                auroc=best["val_auroc"],
+                seen=True,
+            )
+        ]
+    return verdict.judge(
+        verdict.Measured(
+            images=len(known),
+            right=round(best["val_known_accuracy"] * len(known)),
+            largest_class=int(np.bincount(known.labels).max()),
+            unknown=kinds,
+            on="validation",
+        )
     )
 
 
 _FOR_DRAWINGS, _FOR_PHOTOS, _WITH_BACKBONE = "robust", "robust_wide", "photos"
+
+
+def _check_classes(known: pipelines.Source) -> None:
+    """Raises unless there are at least two known classes."""
+    if known.num_classes < 2:
+        names = ", ".join(map(one_line, known.class_names)) or "none"
+        raise ValueError(
+            f"{known.name} has {known.num_classes} known classes ({names}), and a "
+            "classifier needs two. In a folder, each sub-folder of pictures is a "
+            "class: put pictures of another thing that is to be recognised into one, "
+            "and what is to be rejected into a source of its own (--unknown)"
+        )
 
 
 def _read_recorded(run_dir: Path) -> Json | None:
@@ -335,7 +418,29 @@ def _read_recorded_background(
 def _read_recorded_left_out(run_dir: Path) -> Json | None:
     """Returns what a run that is resumed leaves out; `None` for a new run."""
     settings = _read_recorded(run_dir)
-    return None if settings is None else settings.get("left_out", {})
+    return None if settings is None else settings.get(LEFT_OUT, {})
+
+
+def _read_recorded_group_by(
+    run_dir: Path, group_by: str | Sequence[str] | None, specs: Sequence[str]
+) -> list[str]:
+    """Returns what keeps pictures together: as in the run that is resumed.
+
+    Copies, in a new run with folders; runs of earlier versions dealt out one by one.
+    """
+    if group_by is not None:
+        ways = [group_by] if isinstance(group_by, str) else list(group_by)
+        grouping.parse(ways)
+        if not any(map(is_folder, specs)):
+            raise ValueError(
+                "`group_by` (--group_by) groups pictures of folders, and no source is "
+                f"a folder. Received: group_by={ways} for {', '.join(specs)}"
+            )
+        return [way for way in ways if way != grouping.NONE]
+    settings = _read_recorded(run_dir)
+    if settings is not None:
+        return list(settings.get(GROUP_BY, ()))
+    return [grouping.COPIES] if any(map(is_folder, specs)) else []
 
 
 def _read_recorded_exif_orientation(run_dir: Path) -> bool:

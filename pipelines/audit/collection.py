@@ -6,15 +6,14 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import threadpoolctl
 
-from ood_keras import image_files, resizing
+from ood_keras import image_files
 from ood_keras.conventions import UNKNOWN
-from ood_keras.pipelines import contents
-from ood_keras.pipelines.audit import features
+from ood_keras.pipelines import contents, copies, dealing, grouping, likeness
 from ood_keras.pipelines.sources import base, folder, layout, loading, pictures
 from ood_keras.pipelines.sources.spec import parse
 from ood_keras.pipelines.split import Role
@@ -45,6 +44,9 @@ class Picture:
         pixels: A hash of the decoded pixels and their shape; empty if not decoded.
         shape: `(height, width, channels)`, or `None` if not decoded.
         spread: How many levels, of 255, the pixels span in the liveliest channel.
+        keys: What its name has in common with others, see `grouping.read_keys`.
+        copy_of: A number that it shares with its copies; 0 without such, or where
+            copies were not asked to stay together.
     """
 
     source: int
@@ -59,6 +61,8 @@ class Picture:
     pixels: bytes = b""
     shape: ImageShape | None = None
     spread: int = 255
+    keys: tuple[str, ...] = ()
+    copy_of: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +77,7 @@ class AuditedSource:
         left_out: `{name: what it is}` of the files that are no pictures.
         problems: What is wrong with single classes, in words.
         links: `{name: target}` of links that lead out of its folder.
+        nested: Folders within class folders, whose pictures count for the class.
     """
 
     spec: str
@@ -82,6 +87,7 @@ class AuditedSource:
     left_out: dict[str, str]
     problems: tuple[str, ...] = ()
     links: dict[str, str] = dataclasses.field(default_factory=dict)
+    nested: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass
@@ -91,9 +97,9 @@ class Collection:
     Attributes:
         sources: The sources.
         pictures: All pictures of all sources, in order.
-        codes: uint64 `(pictures, 4)`, perceptual hashes, see `features.code`; `None` if
+        codes: uint64 `(pictures, 4)`, perceptual hashes, see `likeness.code`; `None` if
             pixels were not looked at.
-        vectors: float16 `(pictures, features)`, see `features.describe`; `None` too.
+        vectors: float16 `(pictures, features)`, see `likeness.describe`; `None` too.
     """
 
     sources: list[AuditedSource]
@@ -119,6 +125,7 @@ def gather(
     background: int | None = image_files.BACKGROUND,
     decode: bool = True,
     only_folders: bool = False,
+    group_by: str | Iterable[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Collection:
     """Reads all pictures of some sources, and goes on where one cannot be read.
@@ -132,6 +139,8 @@ def gather(
             their bytes tell: that finds what is empty, truncated or no picture, and
             equal files.
         only_folders: Whether to pass over all but `folder:` sources.
+        group_by: What makes pictures of folders belong together when they are dealt
+            out to splits, see `pipelines.load`; "copies" needs `decode`.
         progress: Called with how many of how many files are read.
 
     Returns:
@@ -144,11 +153,12 @@ def gather(
     """
     kinds: list[tuple[str, Kind]] = [(spec, "known") for spec in known]
     kinds += [(spec, "unknown") for spec in unknown]
+    ways = grouping.parse(group_by) if group_by else None
     sources: list[AuditedSource] = []
     pictures_of: list[list[Picture]] = []
     for spec, kind in kinds:
         if spec.startswith("folder:"):
-            source, some = _list_folder(len(sources), spec, kind)
+            source, some = _list_folder(len(sources), spec, kind, ways)
         elif only_folders:
             continue
         else:
@@ -165,19 +175,23 @@ def gather(
     collection = Collection(sources, found)
     look = _look if decode else _glance
     seen = list(_in_order(look, found, background, progress))
-    for some in pictures_of:
-        _deal_out(some)
     if decode:
         count = len(seen)
-        collection.codes = np.zeros((count, features.CODE_WORDS), np.uint64)
-        collection.vectors = np.zeros((count, features.NUM_FEATURES), np.float16)
+        collection.codes = np.zeros((count, likeness.CODE_WORDS), np.uint64)
+        collection.vectors = np.zeros((count, likeness.NUM_FEATURES), np.float16)
         for row, each in enumerate(seen):
             if each is not None:
                 collection.codes[row], collection.vectors[row] = each
+    if ways is not None and ways.copies:
+        for group in _find_copies(collection):
+            for row in group:
+                found[row].copy_of = group[0] + 1
+    for some in pictures_of:
+        _deal_out(some, ways is not None)
     return collection
 
 
-def _list_folder(number, spec, kind):
+def _list_folder(number, spec, kind, ways):
     parsed = parse(spec)
     request = base.Request(parsed.base, parsed.base.partition(":")[2])
     found = layout.read(folder.find(request), go_on=True)
@@ -185,6 +199,13 @@ def _list_folder(number, spec, kind):
     if parsed.classes is not None:
         indices = loading.parse_classes(spec, parsed.classes, class_names)
         class_names = [class_names[index] for index in indices]
+    keys: dict[pathlib.Path, tuple[str, ...]] = {}
+    if ways is not None:
+        try:
+            keys, _ = found.read_keys(ways, spec)
+        except grouping.NothingGroupedError:
+            if kind == "known":
+                raise
     listed = [
         Picture(
             number,
@@ -193,6 +214,7 @@ def _list_folder(number, spec, kind):
             role=None if part == "all" else part,
             fixed=part != "all",
             file=file,
+            keys=keys.get(file, ()),
         )
         for part, files in found.pictures.items()
         for file, class_name in files
@@ -205,6 +227,7 @@ def _list_folder(number, spec, kind):
         {found.name(file): what for file, what in found.left_out.items()},
         tuple(found.problems),
         {name: str(target) for name, target in found.find_links_out().items()},
+        tuple(map(found.name, found.nested)),
     )
     return source, listed
 
@@ -251,11 +274,10 @@ def _look(picture: Picture, background: int | None):
             picture.error = str(error).strip()
             return None
     picture.shape = image.shape
-    picture.pixels = _hash(repr(image.shape).encode() + image.tobytes())
+    picture.pixels = likeness.hash_pixels(image)
     picture.content = picture.content or picture.pixels
     picture.spread = int(contents.measure_spread(image[np.newaxis])[0])
-    small = resizing.adapt(image[np.newaxis], features.SHAPE)[0]
-    return features.code(small), features.describe(small)
+    return likeness.measure(image)
 
 
 def _glance(picture: Picture, background: int | None) -> None:
@@ -286,11 +308,26 @@ def _hash(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
-def _deal_out(some: Sequence[Picture]) -> None:
+def _find_copies(collection: Collection) -> list[list[int]]:
+    """Groups of rows that are equal, or nearly so where pixels were looked at."""
+    some = collection.pictures
+    groups = copies.equal_groups("" if one.error else one.content for one in some)
+    if collection.codes is not None and collection.vectors is not None:
+        says_much = [
+            one.shape is not None and copies.says_much(one.shape, one.spread)
+            for one in some
+        ]
+        groups += copies.equal_groups(one.pixels for one in some)
+        groups += copies.near_groups(collection.codes, collection.vectors, says_much)
+    return copies.merge(groups, len(some))
+
+
+def _deal_out(some: Sequence[Picture], grouped: bool) -> None:
     """Notes the splits that the pictures of a source will be in, as it deals them.
 
     Args:
         some: All pictures of the source, by class in the order of its classes.
+        grouped: Whether some belong together.
     """
     readable = [one for one in some if one.error is None]
     indices: dict[str | None, int] = {None: UNKNOWN}
@@ -302,6 +339,18 @@ def _deal_out(some: Sequence[Picture]) -> None:
         if rows[0].file is None:
             continue
         labels = np.array([indices[one.class_name] for one in rows])
-        for role, chosen in base.carve(labels, base.roles_of_part(part, parts)).items():
+        roles = dealing.roles_of_part(part, parts)
+        if grouped and len(roles) > 1:
+            groups = grouping.number(
+                [
+                    *grouping.same_keys([one.keys for one in rows]),
+                    *copies.equal_groups(one.copy_of for one in rows),
+                ],
+                len(rows),
+            )
+            dealt: Any = dealing.deal_out(labels, groups, roles)
+        else:
+            dealt = dealing.carve(labels, roles)
+        for role, chosen in dealt.items():
             for row in range(len(rows)) if chosen is None else chosen:
                 rows[row].role = role

@@ -2,14 +2,13 @@
 
 import collections
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
 
-from ood_keras.pipelines import contents
-from ood_keras.pipelines.audit import copies, suspects
+from ood_keras.pipelines import contents, copies
+from ood_keras.pipelines.audit import suspects
 from ood_keras.pipelines.audit.collection import Collection, Picture
 from ood_keras.pipelines.split import ROLES
 
@@ -18,10 +17,6 @@ from ood_keras.pipelines.split import ROLES
 Severity: TypeAlias = Literal["spoils", "look", "note"]
 SEVERITIES: tuple[Severity, ...] = ("spoils", "look", "note")
 
-# A difference hash of fewer pixels says little.
-_MIN_SIDE = 32
-# Copies that were scaled or compressed lie below, other photographs above.
-_NEAR_FEATURES = 0.25
 # A class that has so many times the pictures of another one weighs more.
 _IMBALANCE = 5
 _MIN_OF_SPLIT = 5
@@ -67,6 +62,7 @@ def find(collection: Collection, *, quick: bool = False) -> list[Finding]:
         _copies,
         _left_out,
         _links,
+        _nested,
         _small_splits,
         _imbalance,
     ]
@@ -140,10 +136,7 @@ def equal(collection: Collection) -> list[list[int]]:
     some = collection.pictures
     by_file = copies.equal_groups("" if one.error else one.content for one in some)
     by_pixels = copies.equal_groups(one.pixels for one in some)
-    pairs = [
-        pair for group in by_file + by_pixels for pair in itertools.pairwise(group)
-    ]
-    return copies.connect(np.array(pairs, np.int64).reshape(-1, 2), len(some))
+    return copies.merge(by_file + by_pixels, len(some))
 
 
 def _features(collection: Collection) -> tuple[np.ndarray, np.ndarray]:
@@ -163,20 +156,11 @@ def near(collection: Collection) -> list[list[int]]:
     their hashes say little.
     """
     codes, vectors = _features(collection)
-    rows = np.array(
-        [
-            row
-            for row, one in enumerate(collection.pictures)
-            if one.shape is not None
-            and min(one.shape[:2]) >= _MIN_SIDE
-            and one.spread > contents.NEARLY
-        ],
-        np.int64,
-    )
-    pairs = rows[copies.near_pairs(codes[rows])]
-    first, second = vectors[pairs.T].astype(np.float32)
-    alike = np.linalg.norm(first - second, axis=1) <= _NEAR_FEATURES
-    return copies.connect(pairs[alike], len(collection.pictures))
+    says_much = [
+        one.shape is not None and copies.says_much(one.shape, one.spread)
+        for one in collection.pictures
+    ]
+    return copies.near_groups(codes, vectors, says_much)
 
 
 def _near_copies(collection: Collection) -> Iterator[Finding]:
@@ -289,6 +273,24 @@ def _links(collection: Collection) -> Iterator[Finding]:
             f"{_count(len(lines), 'link')} out of the folder",
             "They are followed. The pictures change, or are gone, with what they lead "
             "to.",
+            lines=tuple(lines),
+        )
+
+
+def _nested(collection: Collection) -> Iterator[Finding]:
+    lines = [
+        f"{source.spec}: {name}"
+        for source in collection.sources
+        for name in source.nested
+    ]
+    if lines:
+        yield Finding(
+            "nested",
+            "note",
+            f"{_count(len(lines), 'folder')} within class folders",
+            "Their pictures count for the class. If they are the classes, give the "
+            "folder above them; if their pictures belong together, as frames of one "
+            "film do, `ood-train --group_by=folder` keeps them in one split.",
             lines=tuple(lines),
         )
 

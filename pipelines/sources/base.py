@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import warnings
 import zlib
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,10 @@ import numpy as np
 from ood_keras import resizing
 from ood_keras.conventions import UNKNOWN, check_count
 from ood_keras.image_files import BACKGROUND
+from ood_keras.pipelines import dealing
 from ood_keras.pipelines.split import ROLES, Role, Split, check_classes
 from ood_keras.types import ImageShape
 
-VALIDATION_SHARE = 1 / 12
 # What files and folders of splits are called elsewhere.
 _SPELLINGS = {
     "train": ("train", "training"),
@@ -57,6 +57,7 @@ class Request:
         background: Grey level that transparent pixels are laid on; `None` drops alpha.
         exif_orientation: Whether JPEG files are turned as their camera's note says.
         leave_out: Names of files, within the folder of the source, to leave out.
+        group_by: What makes pictures belong together, see `grouping.parse`.
         forms: Names of those forms to open the source in that it was registered with.
     """
 
@@ -70,6 +71,7 @@ class Request:
     background: int | None = BACKGROUND
     exif_orientation: bool = True
     leave_out: frozenset[str] = frozenset()
+    group_by: tuple[str, ...] = ()
     forms: tuple[str, ...] = ()
 
 
@@ -235,16 +237,18 @@ def from_parts(
     Args:
         request: The `Request`.
         class_names: One name per class.
-        readers: `{part: function returning (images, labels) or (images, labels,
-            files)}`, where part is `"train"`, `"validation"`, `"test"` or `"all"`, and
-            `files` are names of the images, for messages.
+        readers: `{part: function returning (images, labels), (images, labels, files)
+            or (images, labels, files, groups)}`, where part is `"train"`,
+            `"validation"`, `"test"` or `"all"`, `files` are names of the images, for
+            messages, and `groups` integers: images of one number stay together, and
+            each split gets some of each class, see `dealing.deal_out`.
         namespace: See `Split`.
     """
-    roles_of = {part: roles_of_part(part, readers) for part in readers}
+    roles_of = {part: dealing.roles_of_part(part, readers) for part in readers}
     loaded = {}
 
     def read(part):
-        images, labels, *files = readers[part]()
+        images, labels, *more = readers[part]()
         if len(images) == 0:
             raise ValueError(
                 f"{request.spec}: its part for {' and '.join(roles_of[part])} has "
@@ -252,7 +256,8 @@ def from_parts(
             )
         if request.image_shape is not None:
             images = resizing.adapt(images, request.image_shape)
-        return images, labels, files[0] if files else ()
+        files, groups = (*more, None, None)[:2]
+        return (images, labels, files or ()), groups
 
     def split(role, images, labels, files, rows):
         return Split(
@@ -265,16 +270,33 @@ def from_parts(
             files=_some(files, rows),
         )
 
+    def deal(labels, groups, roles):
+        if groups is None or len(roles) == 1:
+            return dealing.carve(labels, roles)
+        rows = dealing.deal_out(labels, groups, roles)
+        missing = dealing.find_missing(labels, rows, class_names)
+        if missing:
+            some = [
+                f"{name} (none in {', '.join(roles)})"
+                for name, roles in list(missing.items())[:20]
+            ]
+            warn(
+                f"{request.spec}: {len(missing):,} classes have too few pictures, or "
+                f"too few groups of them, for every split: {', '.join(some)}"
+            )
+        return rows
+
     def load_split(role):
         if role not in loaded:
             part = next(part for part in readers if role in roles_of[part])
-            found = read(part)
-            for part_role, rows in carve(found[1], roles_of[part]).items():
+            found, groups = read(part)
+            carved = deal(found[1], groups, roles_of[part])
+            for part_role, rows in carved.items():
                 loaded[part_role] = split(part_role, *found, rows)
         return loaded.pop(role)
 
     def load_whole():
-        return split("test", *read("all"), None)
+        return split("test", *read("all")[0], None)
 
     roles = [role for role in ROLES if any(role in part for part in roles_of.values())]
     return Source(
@@ -290,69 +312,6 @@ def from_parts(
 
 def _some(files: Sequence[str], rows: np.ndarray | None) -> tuple[str, ...]:
     return tuple(files if rows is None or not files else (files[row] for row in rows))
-
-
-def roles_of_part(part: str, parts: Container[str]) -> tuple[Role, ...]:
-    """Returns the splits that a part of a source is carved into, see `from_parts`.
-
-    Args:
-        part: The part.
-        parts: All parts of the source.
-    """
-    if part == "all":
-        return ROLES
-    if part == "train" and "validation" not in parts:
-        return "train", "validation"
-    return (part,)  # type: ignore[return-value]
-
-
-def carve(labels: np.ndarray, roles: Sequence[Role]) -> dict[Role, np.ndarray | None]:
-    """Returns which rows of a part each split gets, `{role: rows}`.
-
-    Args:
-        labels: The label of each row.
-        roles: The splits to carve, see `roles_of_part`.
-
-    Returns:
-        Sorted rows; `None` means all.
-    """
-    if len(roles) == 1:
-        return {roles[0]: None}
-    rest = np.arange(len(labels))
-    carved: dict[Role, np.ndarray | None] = {}
-    if "test" in roles:
-        test = every_nth_of_each_class(labels, 0.2)
-        carved["test"] = test
-        rest = np.setdiff1d(rest, test)
-        share = 0.25
-    else:
-        share = VALIDATION_SHARE
-    validation = rest[every_nth_of_each_class(labels[rest], share)]
-    carved["validation"] = validation
-    carved["train"] = np.setdiff1d(rest, validation)
-    return carved
-
-
-def every_nth_of_each_class(labels: np.ndarray, share: float) -> np.ndarray:
-    """Returns sorted rows: `share` of each class, at equal distances in file order.
-
-    The counts per class are rounded so that they add up to `share` of all rows, and a
-    class keeps at least one row outside.
-    """
-    classes, counts = np.unique(labels, return_counts=True)
-    exact = counts * share
-    quotas = np.floor(exact).astype(np.int64)
-    missing = round(len(labels) * share) - quotas.sum()
-    quotas[np.argsort(quotas - exact, kind="stable")[:missing]] += 1
-    quotas = np.minimum(quotas, counts - 1)
-    rows = [
-        np.flatnonzero(labels == label)[
-            ((np.arange(quota) + 0.5) * count / quota).astype(np.int64)
-        ]
-        for label, count, quota in zip(classes, counts, quotas, strict=True)
-        if quota
-    ]
-    return np.sort(np.concatenate(rows)) if rows else np.array([], np.int64)
 
 
 def role_of(name: str) -> Role | None:

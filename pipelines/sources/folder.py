@@ -3,8 +3,10 @@
 import pathlib
 
 import numpy as np
+import threadpoolctl
 
 from ood_keras.conventions import UNKNOWN
+from ood_keras.pipelines import grouping
 from ood_keras.pipelines.sources import base, layout, pictures
 from ood_keras.pipelines.sources.registry import register
 
@@ -16,14 +18,21 @@ def open_path(request: base.Request) -> base.Source:
     Sub-folders are classes; a folder without sub-folders is one unknown class. If the
     sub-folders are called train, validation and test (or some of these, or as
     `base.role_of` knows them: Training, val, ...), each of them is such a folder and
-    becomes that split; else the images are dealt out 60 : 20 : 20. Files that are no
-    pictures are left out with a `DataWarning` that counts them. All pictures that
-    cannot be read are named in one error.
+    becomes that split; else the images are dealt out 60 : 20 : 20. Pictures in folders
+    within a class folder count for the class, which a `DataWarning` says. Files that
+    are no pictures are left out with a `DataWarning` that counts them. All pictures
+    that cannot be read are named in one error.
     """
     found = layout.read(find(request))
     if found.left_out:
         others = pictures.count(found.left_out)
         base.warn(f"{request.spec}: {pictures.describe_others(others)} are left out")
+    if found.nested:
+        base.warn(
+            f"{request.spec}: {len(found.nested):,} folders lie within class folders, "
+            f"for example {found.name(found.nested[0])}; their pictures count for the "
+            "class. If these folders are the classes, give the folder above them"
+        )
     links = found.find_links_out()
     if links:
         name, target = next(iter(links.items()))
@@ -31,6 +40,12 @@ def open_path(request: base.Request) -> base.Source:
             f"{request.spec}: {len(links):,} links lead out of the folder and are "
             f"followed, for example {name} to {target}"
         )
+    group_by = grouping.parse(request.group_by) if request.group_by else None
+    keys = {}
+    if group_by is not None:
+        keys, remark = found.read_keys(group_by, request.spec)
+        if remark:
+            base.warn(f"{request.spec}: {remark}")
     indices = {name: index for index, name in enumerate(found.class_names)}
 
     def reader(part):
@@ -41,14 +56,23 @@ def open_path(request: base.Request) -> base.Source:
                 if found.name(file) not in request.leave_out
             ]
             files, labels = [file for file, _ in kept], [label for _, label in kept]
-            images = pictures.read_all(
-                files,
-                request.background,
-                request.image_shape,
-                exif_orientation=request.exif_orientation,
-            )
+            looks = grouping.Looks()
+            find_copies = group_by is not None and group_by.copies
+            # So small as what is compared, threads would wait for each other.
+            with threadpoolctl.threadpool_limits(1 if find_copies else None):
+                images = pictures.read_all(
+                    files,
+                    request.background,
+                    request.image_shape,
+                    exif_orientation=request.exif_orientation,
+                    each=looks.add if find_copies else None,
+                )
             names = [f"{file.parent.name}/{file.name}" for file in files]
-            return images, np.array(labels, np.int32), names
+            groups = None
+            if group_by is not None:
+                by_name = grouping.same_keys([keys[file] for file in files])
+                groups = grouping.number([*looks.groups(), *by_name], len(files))
+            return images, np.array(labels, np.int32), names, groups
 
         return read
 

@@ -5,10 +5,11 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ood_keras import file_content
 from ood_keras.conventions import UNKNOWN_LABEL
+from ood_keras.pipelines import grouping
 from ood_keras.pipelines.sources import base, pictures
 from ood_keras.pipelines.split import ROLES
 
@@ -30,6 +31,7 @@ class Layout:
             `"all"`, ordered by class and name.
         left_out: `{file: what it is}` of the files that are no pictures.
         problems: What `read` would raise, where it was asked to go on.
+        nested: Folders within class folders, whose pictures count for the class.
     """
 
     root: pathlib.Path
@@ -37,10 +39,38 @@ class Layout:
     pictures: dict[str, list[tuple[pathlib.Path, str | None]]]
     left_out: dict[pathlib.Path, str]
     problems: list[str]
+    nested: list[pathlib.Path] = dataclasses.field(default_factory=list)
 
     def name(self, file: pathlib.Path) -> str:
         """Returns the name of a file within the folder: "train/cat/1.png"."""
         return file.relative_to(self.root).as_posix()
+
+    def read_keys(
+        self, group_by: grouping.GroupBy, source: str
+    ) -> tuple[dict[pathlib.Path, tuple[str, ...]], str]:
+        """Returns what the name of each picture has in common with others.
+
+        Args:
+            group_by: What to go by.
+            source: What messages call the source.
+
+        Returns:
+            `({file: keys}, remark)`, see `grouping.read_keys`.
+        """
+        listed = [
+            (file, part != "all", name is not None)
+            for part, files in self.pictures.items()
+            for file, name in files
+        ]
+        files = [file for file, _, _ in listed]
+        names = [self.name(file) for file in files]
+        # Below the folders of the split and of the class.
+        folders = [
+            "".join(name.split("/")[:-1][is_in_split + is_in_class :][:1])
+            for name, (_, is_in_split, is_in_class) in zip(names, listed, strict=True)
+        ]
+        keys, remark = grouping.read_keys(group_by, names, folders, source)
+        return dict(zip(files, keys, strict=True)), remark
 
     def find_links_out(self) -> dict[str, pathlib.Path]:
         """Returns what links of class folders and pictures lead to, outside of `root`.
@@ -53,7 +83,8 @@ class Layout:
             path
             for files in self.pictures.values()
             for file, _ in files
-            for path in (file.parent, file)
+            for path in (*reversed(file.parents), file)
+            if path.is_relative_to(self.root)
         )
         return {
             self.name(path): path.resolve()
@@ -86,7 +117,10 @@ def read(folder: pathlib.Path, *, go_on: bool = False) -> Layout:
 
     root, parts = _parts(folder)
     left_out: dict[pathlib.Path, str] = {}
-    classes = {part: _classes(path, left_out, complain) for part, path in parts.items()}
+    nested: list[pathlib.Path] = []
+    classes = {
+        part: _classes(path, left_out, nested, complain) for part, path in parts.items()
+    }
     with_classes = [part for part, found in classes.items() if found is not None]
     if with_classes and len(with_classes) < len(classes):
         raise ValueError(
@@ -106,7 +140,7 @@ def read(folder: pathlib.Path, *, go_on: bool = False) -> Layout:
         else [(file, None) for file in _pictures(parts[part])[0]]
         for part, found in classes.items()
     }
-    return Layout(root, class_names, listed, left_out, problems)
+    return Layout(root, class_names, listed, left_out, problems, nested)
 
 
 def _parts(root: pathlib.Path) -> tuple[pathlib.Path, dict[str, pathlib.Path]]:
@@ -177,6 +211,7 @@ def _split_word(word: str) -> list[str]:
 def _classes(
     folder: pathlib.Path,
     left_out: dict[pathlib.Path, str],
+    nested: list[pathlib.Path],
     complain: Callable[[str], None],
 ) -> dict[str, list[pathlib.Path]] | None:
     """Returns the pictures of each class folder, `None` if there are no such folders.
@@ -184,6 +219,7 @@ def _classes(
     Args:
         folder: The folder of a part.
         left_out: A dict to which the files are added that are no pictures.
+        nested: A list to which the folders within class folders are added.
         complain: Called with what is wrong with a class.
     """
     folders = _folders(folder)
@@ -206,12 +242,18 @@ def _classes(
     for class_folder in folders:
         _check_name(class_folder)
         inner = _folders(class_folder)
-        if inner:
+        cure = _cure(folder, folders, inner)
+        if cure:
             raise ValueError(
-                f"{class_folder} is a class, so it may hold pictures only. Received: "
-                f"the folder {inner[0].name} in it. {_cure(folder, folders, inner)}"
+                f"{class_folder} is a class, so its pictures lie in it or in folders "
+                f"of any other name. Received: the folder {inner[0].name} in it. {cure}"
             )
         kept, besides = _pictures(class_folder)
+        for one in _walk(class_folder):
+            nested.append(one)
+            some, others = _pictures(one)
+            kept += some
+            besides |= others
         left_out.update(besides)
         if not kept:
             complain(
@@ -226,15 +268,26 @@ def _classes(
 def _cure(
     folder: pathlib.Path, folders: list[pathlib.Path], inner: list[pathlib.Path]
 ) -> str:
-    """What to do about folders within what was taken for a class."""
-    if any(base.role_of(path.name) for path in inner):
+    """What to do about folders within what was taken for a class, or ""."""
+    if any(base.role_of(path.name) or _like_a_split(path.name) for path in inner):
         return (
             "Folders of splits come first: move its pictures to "
             f"{folder / inner[0].name / inner[0].parent.name}"
         )
-    if len(folders) == 1:
+    if inner and len(folders) == 1:
         return f"If the classes are in there, give {folders[0]}"
-    return "Move its pictures up, or out"
+    return ""
+
+
+def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields all folders below a folder, each once, however links lead back to it."""
+    waiting, seen = _folders(folder), {folder.resolve()}
+    while waiting:
+        found = waiting.pop(0)
+        if found.resolve() not in seen:
+            seen.add(found.resolve())
+            yield found
+            waiting = _folders(found) + waiting
 
 
 def _but(left_out: dict[pathlib.Path, str]) -> str:

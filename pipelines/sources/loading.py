@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from ood_keras import plugins
 from ood_keras.image_files import BACKGROUND, check_background
+from ood_keras.pipelines import grouping
 from ood_keras.pipelines.sources import forms as general_forms
 from ood_keras.pipelines.sources import registry
 from ood_keras.pipelines.sources.base import Request, Source
@@ -29,6 +30,7 @@ def load(
     background: int | str | None = BACKGROUND,
     exif_orientation: bool = True,
     leave_out: Iterable[str] = (),
+    group_by: str | Iterable[str] = (),
 ) -> Source:
     """Opens a data source by its spec string.
 
@@ -57,6 +59,14 @@ def load(
             Versions before this argument did not.
         leave_out: Of a `folder:` source, files to leave out, each by its path within
             the folder, as "cat/1.png". A name that is no file there says nothing.
+        group_by: Of a `folder:` source whose pictures are dealt out to splits, what
+            makes pictures belong together, so that all of them go into one split:
+            "copies", being equal or nearly so; "folder", lying in folders of one name
+            within the class folders; a regular expression with one group, which is
+            searched for in the path within the folder and whose text they share, as
+            `r"patient(\\d+)_"`; or several of these. Each split then gets some of each
+            class, and classes that have too few are named by a `DataWarning`. Left
+            out, pictures are dealt out one by one.
 
     Returns:
         `Source` with `.train`, `.validation` and `.test`.
@@ -89,6 +99,12 @@ def load(
             f"`leave_out` names files of a folder: source. Received: {len(leave_out)} "
             f"names for {spec}"
         )
+    group_by = (group_by,) if isinstance(group_by, str) else tuple(group_by)
+    if group_by and registered.name != "folder":
+        raise ValueError(
+            "`group_by` groups pictures of a folder: source; others have parts of "
+            f"their own. Received: group_by={group_by} for {spec}"
+        )
     request = Request(
         spec=parsed.base,
         argument=argument,
@@ -100,6 +116,7 @@ def load(
         background=None if background is None else check_background(background),
         exif_orientation=exif_orientation,
         leave_out=leave_out,
+        group_by=() if group_by == (grouping.NONE,) else group_by,
         forms=tuple(form for form in parsed.forms if form not in general),
     )
     source = registered.open(request)

@@ -272,8 +272,16 @@ def read_all(
     image_shape: ImageShape | None = None,
     *,
     exif_orientation: bool = True,
+    each: Callable[[np.ndarray], None] | None = None,
 ) -> np.ndarray:
     """Reads files of pictures into one array, as `decode` and `stack` do.
+
+    Args:
+        files: The files.
+        background: As for `decode`.
+        image_shape: As for `stack`.
+        exif_orientation: As for `decode`.
+        each: Called with each decoded picture, before it is brought to a shape.
 
     Raises:
         ValueError: some cannot be read; it names them all, up to a hundred.
@@ -283,10 +291,14 @@ def read_all(
     def decoded():
         for file in files:
             try:
-                yield decode(file.read_bytes(), file, background, exif_orientation)
+                pixels = decode(file.read_bytes(), file, background, exif_orientation)
             except ValueError as error:
                 problems.append(str(error))
                 yield None
+                continue
+            if each is not None:
+                each(pixels)
+            yield pixels
 
     try:
         images = stack(decoded(), files, image_shape)

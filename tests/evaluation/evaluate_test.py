@@ -30,7 +30,7 @@ def test_known_accuracy_counts_the_larger_known_logit(toolbox):
 
 def test_metrics_have_the_documented_form(case):
     metrics = case.report.metrics
-    assert set(metrics) == {"known", "detectors", "selected_detector"}
+    assert set(metrics) == {"known", "detectors", "selected_detector", "verdict"}
     assert set(metrics["known"]) == {"source", "accuracy"}
     assert set(metrics["detectors"]) == set(case.fitted)
     for detector in metrics["detectors"].values():

@@ -88,6 +88,20 @@ def test_every_result_of_the_exported_detector_is_there():
     assert re.search(r"Weakest on `drawings`.*AUROC\s+93\.21", page)
 
 
+def test_the_verdict_stands_before_all_else():
+    content = manifest()
+    content["at_threshold"]["verdict"] = {
+        "said": "do not ship this model",
+        "objections": [{"sentence": "9 of 10 <b>a_</b>|b pass."}],
+        "facts": ["Of 10, 8 are kept."],
+    }
+    page = model_card.render(content)
+    assert page.index("## Verdict: do not ship this model") < page.index("What it does")
+    assert r"* **9 of 10 \<b\>a\_\</b\>\|b pass.**" in page
+    assert "* Of 10, 8 are kept.\n" in page
+    assert "Verdict" not in model_card.render(manifest())
+
+
 def test_protocol_threshold_and_checksums_are_there():
     page = model_card.render(manifest())
     assert table_row(page, "seed") == ["seed", "7"]

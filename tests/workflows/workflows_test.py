@@ -12,8 +12,9 @@ import pytest
 
 from ood_keras import calibration, files, pipelines, training, workflows
 from ood_keras import export as exporting
-from ood_keras.evaluation import under_renderings
+from ood_keras.evaluation import under_renderings, verdict
 from ood_keras.pipelines.sources import base
+from ood_keras.tools import app
 from ood_keras.tools import evaluate as evaluate_command
 from ood_keras.tools import train as train_command
 from ood_keras.training import recipes, run_directory
@@ -173,6 +174,57 @@ def test_report_and_card_and_manifest_have_one_threshold(run_dir, exported):
         assert f"<td>{rejected}</td></tr>" in report and f"| {rejected} |" in card, (
             source
         )
+
+
+def test_the_verdict_is_in_the_report_the_manifest_and_the_card(
+    run_dir, exported, tmp_path
+):
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    judged = metrics["verdict"]
+    name = metrics["selected_detector"]
+    row = metrics["detectors"][name]["unknown"]["glyphs"]
+    rejected = exporting.load(exported[0]).manifest["at_threshold"]["unknown"]["glyphs"]
+    passing = round(rejected["images"] * (1 - rejected["rejected"]))
+    fact = f"{passing:,} of {rejected['images']:,} ({passing / rejected['images']:.1%})"
+    assert any(
+        said.startswith(fact) and "of glyphs pass" in said for said in judged["facts"]
+    )
+    assert any("mild renderings" in said for said in judged["facts"])
+    found = {(one["rule"], one["source"]) for one in judged["objections"]}
+    assert (("auroc_low", "glyphs") in found) == (0.6 <= row["auroc"] < 0.8)
+    report = (run_dir / "report.html").read_text()
+    assert f"<h2>Verdict: {judged['said']}</h2>" in report
+    # At the threshold of the export, which is another one here.
+    path, _ = workflows.export(
+        run_dir=run_dir, output=tmp_path / "m", target_acceptance=0.3
+    )
+    manifest = exporting.load(path).manifest
+    assert "verdict" not in manifest["metrics"]
+    own = manifest["at_threshold"]["verdict"]
+    assert own["facts"][0] != judged["facts"][0]
+    known = manifest["at_threshold"]["known"]
+    assert f"({known['accepted']:.1%}) of the known test" in own["facts"][0]
+    assert f"## Verdict: {own['said']}" in (path / "MODEL_CARD.md").read_text()
+    assert app.describe_verdict(path) == verdict.format_json(own)
+
+
+def test_a_training_is_judged_by_its_validation_images(run_dir, monkeypatch, capsys):
+    judged = json.loads((run_dir / training_workflow.VERDICT).read_text())
+    assert judged["on"] == "validation"
+    history = list(csv.DictReader((run_dir / "history.csv").open()))
+    best = min(history, key=lambda row: float(row["val_fpr95_known_positive"]))
+    known = len(pipelines.load("digits").validation)
+    right = round(float(best["val_known_accuracy"]) * known)
+    assert judged["facts"][0].startswith(f"{right:,} of {known:,} (")
+    assert "of synthetic pass where 95 % of the known ones do" in judged["facts"][1]
+    monkeypatch.setattr(training_workflow, "train", lambda **_: [])
+    monkeypatch.setattr(
+        "sys.argv", ["ood-train", "--known=digits", f"--run_dir={run_dir}"]
+    )
+    train_command.main()
+    shown = capsys.readouterr().out
+    assert f"Verdict: {judged['said']}." in shown
+    assert shown.index("Verdict") < shown.index("Done. Next:")
 
 
 def test_the_model_card_tells_what_renderings_do_at_its_own_threshold(
@@ -954,6 +1006,7 @@ def test_evaluate_says_how_many_images_were_tested(run_dir, monkeypatch, capsys)
                 "folder:a/b/test": {"images": 1800},
             }
         }
+        verdict = "Verdict: do not ship this model."
 
     monkeypatch.setattr(measuring, "evaluate", lambda **_: Report())
     monkeypatch.setattr(
@@ -963,6 +1016,7 @@ def test_evaluate_says_how_many_images_were_tested(run_dir, monkeypatch, capsys)
     shown = capsys.readouterr().out
     assert "359 images of digits\n" in shown
     assert "1,800 images of folder:a/b\n" in shown
+    assert shown.index("Verdict: do not ship") > shown.index("1,800 images")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "null", "[]", "3"])

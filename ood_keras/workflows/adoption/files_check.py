@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ood_keras import pipelines
+from ood_keras.calibration import acceptance
 from ood_keras.calibration.any_threshold import AnyThreshold
 from ood_keras.export import promise
 from ood_keras.inference.predictor import Predictor
@@ -52,7 +53,7 @@ def check(
         unreadable += int((~answer["valid"]).sum())
         originals += number
     found, expected = np.concatenate(accepted), expected[rows]
-    least = promise.least_acceptance(threshold)
+    least = acceptance.least_acceptance(threshold)
     seen = {
         "pictures": len(rows),
         "files_on_disk": originals,
@@ -63,7 +64,7 @@ def check(
         "decided_alike": float((found == expected).mean()),
     }
     floor = expected.mean() if least is None else min(least, expected.mean())
-    if promise.is_too_low(found, floor, limit=floor - _LOST):
+    if acceptance.is_too_low(found, floor, limit=floor - _LOST):
         raise promise.PromiseError(
             f"of {len(rows)} known pictures that the threshold was chosen on, "
             f"{expected.mean():.1%} were accepted then, and as files, through the "

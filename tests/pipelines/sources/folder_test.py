@@ -144,7 +144,7 @@ def test_confusing_layouts_are_explained(tmp_path, write_pictures):
         pipelines.load(spec)
     nested = f"folder:{tmp_path / 'train'}"
     write_pictures(tmp_path / "train" / "cat" / "persian", 2)
-    with pytest.raises(ValueError, match=r"pictures only.*persian"):
+    with pytest.raises(ValueError, match=r"persian in it.*give .*train/cat"):
         pipelines.load(nested)
     write_pictures(tmp_path / "train", 1)
     with pytest.raises(ValueError, match=r"beside its class folders.*000.png"):
@@ -348,3 +348,23 @@ def test_a_path_in_place_of_a_spec_is_understood(tmp_path, write_pictures, monke
     np.savez("photos.npz", images=np.zeros((9, 2, 2), np.uint8))
     with pytest.raises(ValueError, match=r"Did you mean npz:photos\.npz\?"):
         pipelines.load("photos.npz")
+
+
+def test_folders_within_class_folders_count_for_the_class(tmp_path, write_pictures):
+    write_pictures(tmp_path / "cat", 4)
+    write_pictures(tmp_path / "cat" / "siamese" / "2024", 3)
+    write_pictures(tmp_path / "cat" / "persian", 2)
+    (tmp_path / "cat" / "__MACOSX").mkdir()
+    (tmp_path / "cat" / "siamese" / "again").symlink_to(tmp_path / "cat")
+    (tmp_path / "cat" / "persian" / "notes.txt").write_text("no picture")
+    write_pictures(tmp_path / "dog", 6)
+    with pytest.warns(pipelines.DataWarning) as caught:
+        source = pipelines.load(f"folder:{tmp_path}")
+    said = [str(warning.message) for warning in caught]
+    assert any("1 .txt (no picture)" in text for text in said)
+    assert any("3 folders lie within class folders" in text for text in said)
+    labels = np.concatenate([source.split(role).labels for role in source.roles])
+    assert np.bincount(labels).tolist() == [9, 6]
+    write_pictures(tmp_path / "dog" / "test", 1)
+    with pytest.raises(ValueError, match=r"Folders of splits come first.*test/dog"):
+        pipelines.load(f"folder:{tmp_path}")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ood_keras import pipelines
-from ood_keras.pipelines.sources import base
+from ood_keras.pipelines import dealing
 
 
 def test_names_lists_every_source_of_the_design():
@@ -76,7 +76,7 @@ def test_some_classes_can_be_known_and_the_others_unknown():
 @pytest.mark.parametrize("share", [1 / 12, 0.2, 0.25])
 def test_carving_is_stratified_and_exact(share):
     labels = np.random.default_rng(0).choice(4, 1000, p=[0.5, 0.3, 0.19, 0.01])
-    rows = base.every_nth_of_each_class(labels, share)
+    rows = dealing.every_nth_of_each_class(labels, share)
     assert len(rows) == round(1000 * share)
     assert len(set(rows.tolist())) == len(rows)
     counts, taken = collections.Counter(labels), collections.Counter(labels[rows])
@@ -90,7 +90,7 @@ def test_carving_is_stratified_and_exact(share):
 
 def test_carving_leaves_each_class_an_image_outside():
     labels = np.array([0, 1, 2, 2])
-    assert set(base.every_nth_of_each_class(labels, 0.75)) <= {2, 3}
+    assert set(dealing.every_nth_of_each_class(labels, 0.75)) <= {2, 3}
 
 
 def test_splits_do_not_depend_on_the_seed():

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import pdist, squareform
 
 from ood_keras import resizing
-from ood_keras.pipelines.audit import copies, features
+from ood_keras.pipelines import copies, likeness
 
 
 def slow_pairs(codes, max_distance):
@@ -58,7 +58,7 @@ def picture(seed):
 
 
 def code(image):
-    return features.code(resizing.adapt(image[np.newaxis], features.SHAPE)[0])
+    return likeness.code(resizing.adapt(image[np.newaxis], likeness.SHAPE)[0])
 
 
 def test_a_code_survives_scaling_noise_and_tone_and_tells_pictures_apart():
@@ -83,20 +83,20 @@ def test_a_code_survives_scaling_noise_and_tone_and_tells_pictures_apart():
 
 def test_a_code_says_where_it_becomes_brighter_to_the_right():
     ramp = np.linspace(0, 255, 64).astype(np.uint8)
-    image = np.broadcast_to(ramp[np.newaxis, :, np.newaxis], features.SHAPE)
-    assert np.bitwise_count(features.code(image)).sum() == features.CODE_BITS
-    assert np.bitwise_count(features.code(image[:, ::-1])).sum() == 0
-    assert np.bitwise_count(features.code(image.swapaxes(0, 1))).sum() == 0
+    image = np.broadcast_to(ramp[np.newaxis, :, np.newaxis], likeness.SHAPE)
+    assert np.bitwise_count(likeness.code(image)).sum() == likeness.CODE_BITS
+    assert np.bitwise_count(likeness.code(image[:, ::-1])).sum() == 0
+    assert np.bitwise_count(likeness.code(image.swapaxes(0, 1))).sum() == 0
 
 
 def test_features_are_alike_for_copies_alone():
     def describe(image):
-        small = resizing.adapt(image[np.newaxis], features.SHAPE)[0]
-        return features.describe(small).astype(np.float32)
+        small = resizing.adapt(image[np.newaxis], likeness.SHAPE)[0]
+        return likeness.describe(small).astype(np.float32)
 
     image, other = picture(0), picture(1)
     half = resizing.adapt(image[np.newaxis], (80, 100, 3))[0]
-    assert describe(image).shape == (features.NUM_FEATURES,)
+    assert describe(image).shape == (likeness.NUM_FEATURES,)
     assert np.linalg.norm(describe(image) - describe(half)) < 0.25
     assert np.linalg.norm(describe(image) - describe(other)) > 0.5
     assert np.linalg.norm(describe(image) - describe(image[:, ::-1])) > 0.25

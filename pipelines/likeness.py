@@ -1,6 +1,10 @@
 """What a picture looks like, in few numbers: for finding copies and neighbours."""
 
+import hashlib
+
 import numpy as np
+
+from ood_keras import resizing
 
 # What is described: every picture is first brought to this size, whatever its aspect.
 SHAPE = (64, 64, 3)
@@ -13,6 +17,22 @@ _CELLS, _ANGLES = 4, 8
 _THUMBNAIL = 8
 _LEVELS = 4
 NUM_FEATURES = 3 * _THUMBNAIL**2 + _CELLS**2 * _ANGLES + _LEVELS**3
+
+
+def measure(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `code` and `describe` of a picture of any size.
+
+    Args:
+        image: uint8 `(height, width, channels)`.
+    """
+    small = resizing.adapt(image[np.newaxis], SHAPE)[0]
+    return code(small), describe(small)
+
+
+def hash_pixels(image: np.ndarray) -> bytes:
+    """Returns a hash of the shape and the pixels of a picture."""
+    content = repr(image.shape).encode() + image.tobytes()
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def code(image: np.ndarray) -> np.ndarray:

@@ -1,13 +1,21 @@
 """Pictures that are there more than once: equal ones, and nearly equal ones."""
 
 import collections
-from collections.abc import Hashable, Iterable
+import itertools
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
+
+from ood_keras.pipelines import contents
 
 # Of 256 bits. Copies that were scaled or compressed differ in fewer; so may photographs
 # of one thing, and plain ones, which other features tell apart.
 MAX_DISTANCE = 28
+# A difference hash of fewer pixels says little.
+_MIN_SIDE = 32
+# Of `likeness.describe`: copies that were scaled or compressed lie below, other
+# photographs above.
+_NEAR_FEATURES = 0.25
 
 
 def equal_groups(keys: Iterable[Hashable]) -> list[list[int]]:
@@ -24,6 +32,33 @@ def equal_groups(keys: Iterable[Hashable]) -> list[list[int]]:
         if key:
             rows[key].append(row)
     return [group for group in rows.values() if len(group) > 1]
+
+
+def says_much(shape: Sequence[int], spread: int) -> bool:
+    """Whether a hash tells a picture from others: not a tiny one, nor a blank one.
+
+    Args:
+        shape: `(height, width, channels)`.
+        spread: How many levels it spans, see `contents.measure_spread`.
+    """
+    return min(shape[:2]) >= _MIN_SIDE and spread > contents.NEARLY
+
+
+def near_groups(
+    codes: np.ndarray, vectors: np.ndarray, says_much: Sequence[bool]
+) -> list[list[int]]:
+    """Returns groups of nearly equal pictures, equal ones among them.
+
+    Args:
+        codes: uint64 `(count, words)`, of `likeness.code`.
+        vectors: `(count, features)`, of `likeness.describe`.
+        says_much: Bool `(count,)`, see `says_much`; others are in no group.
+    """
+    rows = np.flatnonzero(says_much)
+    pairs = rows[near_pairs(codes[rows])]
+    first, second = vectors[pairs.T].astype(np.float32)
+    alike = np.linalg.norm(first - second, axis=1) <= _NEAR_FEATURES
+    return connect(pairs[alike], len(codes))
 
 
 def near_pairs(codes: np.ndarray, max_distance: int = MAX_DISTANCE) -> np.ndarray:
@@ -95,3 +130,17 @@ def connect(pairs: np.ndarray, count: int) -> list[list[int]]:
     for row in members.tolist():
         groups[component[row]].append(row)
     return list(groups.values())
+
+
+def merge(groups: Iterable[Sequence[int]], count: int) -> list[list[int]]:
+    """Returns groups of rows, those that share a row put together.
+
+    Args:
+        groups: Groups of rows.
+        count: How many rows there are.
+
+    >>> merge([[0, 1], [4, 5], [1, 3]], 6)
+    [[0, 1, 3], [4, 5]]
+    """
+    pairs = [pair for group in groups for pair in itertools.pairwise(group)]
+    return connect(np.array(pairs, np.int64).reshape(-1, 2), count)
