@@ -42,6 +42,17 @@ class Flatbuffer:
                 buffer.data = None
         return bytes(flatbuffer_utils.convert_object_to_bytearray(self._model))
 
+    def name_tensors(self) -> None:
+        """Calls inputs and outputs what the signature calls them.
+
+        The converter writes `StatefulPartitionedCall:3`, and which number is which
+        output differs from file to file. Interpreters without signatures, and code
+        that goes by `get_output_details`, find `ood_score` then. The order stays.
+        """
+        signature = self._signature()
+        for place in (*signature.inputs, *signature.outputs):
+            self._graph.tensors[place.tensorIndex].name = place.name
+
     def has_custom_operators(self) -> bool:
         """Whether it needs more than the operators that every interpreter has."""
         return any(
