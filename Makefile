@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo docs test types quick kernels slow minimum lint wheel smoke
+.PHONY: install demo docs test types quick kernels slow minimum lint wheel smoke browser
 
 install: $(VENV)/installed
 
@@ -33,6 +33,11 @@ quick: install lint types
 # Minutes each: real data sets, whole trainings.
 slow: install
 	$(BIN)/python -m pytest -m slow
+
+# The npm packages for the slow tests of the page that export.browser writes.
+browser:
+	npm install --prefix build/browser --no-audit --no-fund \
+	    onnxruntime-web@^1.30.0 @litertjs/core@^2.5.3
 
 # All tests with the oldest versions that setup.cfg allows.
 minimum:

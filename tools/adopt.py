@@ -123,7 +123,8 @@ _FORMATS = flags.DEFINE_list(
     "formats",
     None,
     "What to write beside the SavedModel: some of float32, float16, dynamic_range, "
-    "int8 (TFLite) and onnx. Default: all whose extras are installed.",
+    "int8 (TFLite), onnx and browser (a page). Default: all whose extras are "
+    "installed.",
     flag_values=_FLAGS,
 )
 _RENDERINGS = flags.DEFINE_enum(
@@ -138,6 +139,13 @@ _KNOWN_EXAMPLES = flags.DEFINE_bool(
     True,
     "Some hundred known validation images travel with the model, for ood-demo; "
     "--noknown_examples keeps private ones at home.",
+    flag_values=_FLAGS,
+)
+_EXPLAIN = flags.DEFINE_bool(
+    "explain",
+    False,
+    "The SavedModel gets the signature explain: a heat map of what in an image is "
+    "strange, which takes two hundred runs of the network.",
     flag_values=_FLAGS,
 )
 
@@ -163,6 +171,7 @@ def _adopt(positional: list[str]) -> None:
         formats=_FORMATS.value,
         renderings=_RENDERINGS.value,
         known_examples=_KNOWN_EXAMPLES.value,
+        explain=_EXPLAIN.value,
     )
     print(f"\n{adopted}")
     print(f"\n{app.describe_verdict(adopted.saved_model)}")

@@ -1,7 +1,8 @@
-"""Converts an exported model to TFLite and ONNX files that decide as it does.
+"""Converts an exported model to files for devices and browsers that decide as it does.
 
   ood-convert --model=saved_models/mnist/1 --data_dir=DATA --output=edge/mnist
   ood-convert --model=mnist --known=folder:PICTURES --formats=int8 --output=edge/mnist
+  ood-convert --model=mnist --data_dir=DATA --formats=browser --output=page
 
 Writes OUTPUT/tflite/FORMAT/model.tflite (float32, float16, dynamic_range: weights in 8
 bits, int8: computed in 8 bits, takes uint8 images) and OUTPUT/onnx/model.onnx, each
@@ -9,7 +10,9 @@ with its manifest, all with rejection inside. Rounding moves the scores, so the
 threshold of each rounded file is calibrated anew, on its own scores of the known
 validation images. What changed is printed, and written to OUTPUT/*/parity.json: size,
 AUROC and FPR95 beside the SavedModel's, the share of images decided alike, before and
-after that, and latency. Next: ood-predict --model=OUTPUT/tflite/int8/model.tflite
+after that, and latency. --formats=browser writes OUTPUT/browser/, a page of static
+files for onnxruntime-web and LiteRT.js.
+Next: ood-predict --model=OUTPUT/tflite/int8/model.tflite
 """
 
 from absl import flags
@@ -48,7 +51,7 @@ _DATA_DIR = flags.DEFINE_string(
 _FORMATS = flags.DEFINE_list(
     "formats",
     ["float32", "float16", "dynamic_range", "int8", "onnx"],
-    "Which files to write, with commas.",
+    "Which files to write, with commas; browser is one more.",
     flag_values=_FLAGS,
 )
 _TARGET_ACCEPTANCE = flags.DEFINE_float(

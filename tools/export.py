@@ -49,6 +49,13 @@ _KNOWN_EXAMPLES = flags.DEFINE_bool(
     "--noknown_examples keeps private ones at home.",
     flag_values=_FLAGS,
 )
+_EXPLAIN = flags.DEFINE_bool(
+    "explain",
+    False,
+    "The SavedModel gets the signature explain: a heat map of what in an image is "
+    "strange, which takes two hundred runs of the network.",
+    flag_values=_FLAGS,
+)
 
 
 def _export(positional: list[str]) -> None:
@@ -60,6 +67,7 @@ def _export(positional: list[str]) -> None:
         **_read_threshold(),
         detector=_DETECTOR.value,
         known_examples=_KNOWN_EXAMPLES.value,
+        explain=_EXPLAIN.value,
     )
     print(
         f"{app.describe_thresholds(path, threshold)}\n\n"

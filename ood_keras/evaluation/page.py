@@ -44,6 +44,12 @@ _FIGURES = {
         "Known images rejected and unknown images accepted at the threshold, those "
         "furthest on the wrong side first.",
     ),
+    "strange": (
+        "Why some were rejected",
+        "Rejected test images; the same, red where the score falls if that part is "
+        "covered; and the known image that is most like it to the network. An image "
+        "that is strange as a whole has no red place.",
+    ),
     "grid": (
         "Every unknown source",
         "Features, ROC and density of each source by itself.",

@@ -47,6 +47,8 @@ class Report:
         protocol: What the caller said about the run.
         under_renderings: What was measured of test images in other renderings, or
             `None`.
+        strange: Rows of rejected pictures with what is strange in them, `{title:
+            (images, captions)}`; `ood-evaluate` and `ood-adopt` add them. Or empty.
     """
 
     metrics: Json
@@ -61,6 +63,9 @@ class Report:
     class_names: Sequence[str] | None = None
     protocol: Json = dataclasses.field(default_factory=dict)
     under_renderings: UnderRenderings | None = None
+    strange: dict[str, tuple[np.ndarray, list[str]]] = dataclasses.field(
+        default_factory=dict
+    )
 
     def __str__(self) -> str:
         return "\n\n".join([format_table(self.metrics), *self.rendering_sentences()])
@@ -175,6 +180,8 @@ class Report:
                 class_names=self.class_names,
             ),
         }
+        if self.strange:
+            drawn["strange"] = figures.pictures(self.strange)
         if self.under_renderings is not None:
             drawn["renderings"] = rendering_figures.acceptance(
                 self.metrics["renderings"]["detectors"][selected],

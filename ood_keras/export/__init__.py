@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ood_keras import _lazy
 
 if TYPE_CHECKING:
+    from ood_keras.export.browser_folder import browser
     from ood_keras.export.onnx_conversion import onnx
     from ood_keras.export.parity import ParityError
     from ood_keras.export.recalibration import recalibrate
@@ -36,6 +37,7 @@ __all__ = [
     "Predictor",
     "RejectingModel",
     "TFLitePredictor",
+    "browser",
     "load",
     "next_version",
     "onnx",
@@ -53,6 +55,7 @@ __all__ = [
 _OWN = {
     "ParityError": "parity",
     "RejectingModel": "rejecting_model",
+    "browser": "browser_folder",
     "onnx": "onnx_conversion",
     "recalibrate": "recalibration",
     "saved_model": "servable",

@@ -229,7 +229,9 @@ class ConversionSource:
             **describe_thresholds(threshold, operating_points),
             "input": {**inputs, **self._files()},
             "output": {
-                key: output[key] for key in output if key not in ("features", "logits")
+                key: output[key]
+                for key in output
+                if key not in ("features", "logits", "heat")
             },
         }
 

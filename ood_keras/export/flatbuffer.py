@@ -42,6 +42,34 @@ class Flatbuffer:
                 buffer.data = None
         return bytes(flatbuffer_utils.convert_object_to_bytearray(self._model))
 
+    def name_tensors(self) -> None:
+        """Calls inputs and outputs what the signature calls them.
+
+        The converter writes `StatefulPartitionedCall:3`, and which number is which
+        output differs from file to file. Interpreters without signatures, and code
+        that goes by `get_output_details`, find `ood_score` then. The order stays.
+        """
+        signature = self._signature()
+        for place in (*signature.inputs, *signature.outputs):
+            self._graph.tensors[place.tensorIndex].name = place.name
+
+    def plain_outputs(self) -> None:
+        """Makes all outputs numbers: strings are dropped, truth becomes int32, 0 or 1.
+
+        LiteRT.js gives float32, int32 and uint8 only, and refuses a file with others.
+        """
+        casts = {}
+        for output in list(self._signature().outputs):
+            index = output.tensorIndex
+            kind = self._graph.tensors[index].type
+            if kind == schema.TensorType.STRING:
+                self._signature().outputs.remove(output)
+                self._graph.outputs = [i for i in self._graph.outputs if i != index]
+            elif kind == schema.TensorType.BOOL:
+                output.tensorIndex = casts[index] = self._cast(index)
+        self._graph.outputs = [casts.get(i, i) for i in self._graph.outputs]
+        self._drop_unused_operators()
+
     def has_custom_operators(self) -> bool:
         """Whether it needs more than the operators that every interpreter has."""
         return any(
@@ -199,14 +227,29 @@ class Flatbuffer:
         self._graph.operators.insert(0, operator)
         return wide
 
-    def _operator_code(self, number):
+    def _cast(self, index):
+        """Adds an int32 copy of a tensor, under its name; returns its index."""
+        old = self._graph.tensors[index]
+        made = self._add_tensor(old.name, schema.TensorType.INT32, old.shape, 0)
+        old.name = old.name + b"_as_bool"
+        operator = schema.OperatorT()
+        operator.opcodeIndex = self._operator_code(schema.BuiltinOperator.CAST, 1)
+        operator.inputs, operator.outputs = [index], [made]
+        operator.builtinOptionsType = schema.BuiltinOptions.CastOptions
+        operator.builtinOptions = options = schema.CastOptionsT()
+        options.inDataType = schema.TensorType.BOOL
+        options.outDataType = schema.TensorType.INT32
+        self._graph.operators.append(operator)
+        return made
+
+    def _operator_code(self, number, version=2):
         codes = self._model.operatorCodes
         for index, code in enumerate(codes):
             if code.builtinCode == number:
                 return index
         code = schema.OperatorCodeT()
         code.builtinCode = code.deprecatedBuiltinCode = number
-        code.version = 2
+        code.version = version
         codes.append(code)
         return len(codes) - 1
 

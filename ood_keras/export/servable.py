@@ -46,6 +46,7 @@ def saved_model(
     known_examples: examples_file.KnownExamples | None = None,
     background: str | int | None = BACKGROUND,
     exif_orientation: bool = True,
+    explain: bool = False,
 ) -> pathlib.Path:
     """Exports a model that rejects what it does not know, for TensorFlow Serving.
 
@@ -104,6 +105,10 @@ def saved_model(
             (`pipelines.load`). `None` drops alpha.
         exif_orientation: Whether JPEG files are turned as their camera's note says, as
             they were for training (`pipelines.load`).
+        explain: Whether to add the signature `explain`, which gives `heat`, what
+            `inference.heat_maps` gives: what in an image is strange. It takes two
+            hundred runs of the network for an image, so leave it out where strangers
+            may ask.
 
     Returns:
         `path`, a `pathlib.Path`.
@@ -153,6 +158,7 @@ def saved_model(
             image_shape,
             background,
             exif_orientation,
+            explain,
         )
         report = parity.check(folder, detector, threshold, class_names, images, tried)
         files.write_json(folder / "parity.json", report)
@@ -167,7 +173,7 @@ def saved_model(
                 "detector": {"name": detector.name, "config": detector.get_config()},
                 **thresholds,
                 "input": _input_contract(image_shape, background, exif_orientation),
-                "output": output_contract(threshold),
+                "output": output_contract(threshold) | (_HEAT if explain else {}),
                 **promise.caveat(tried),
                 "metrics": metrics,
                 "training": training,
@@ -280,6 +286,13 @@ _OUTPUT_CONTRACT = {
     "valid": "bool (batch,): whether the input is an image as described under input",
     "features": "float32 (batch, D): 0 where there is no answer",
     "logits": "float32 (batch, K), the known classes first: 0 where there is no answer",
+}
+
+
+_HEAT = {
+    "heat": "float32 (batch, height, width), of the signature explain: by how much "
+    "ood_score falls where a part is covered, for each pixel; 0 where there is no "
+    "answer",
 }
 
 

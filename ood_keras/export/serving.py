@@ -11,7 +11,7 @@ from ood_keras.conventions import (
     UNKNOWN,
     UNKNOWN_LABEL,
 )
-from ood_keras.export import image_bytes
+from ood_keras.export import graph_heat_map, image_bytes
 from ood_keras.image_files import BACKGROUND
 from ood_keras.types import ImageShape, LiveModel, Path
 
@@ -30,6 +30,7 @@ def save(
     image_shape: ImageShape,
     background: int | None = BACKGROUND,
     exif_orientation: bool = True,
+    explain: bool = False,
 ) -> None:
     """Writes a detector with its network as a SavedModel that every loader can open.
 
@@ -47,6 +48,7 @@ def save(
         background: Grey level on which transparent pixels of files are laid; `None`
             drops alpha.
         exif_orientation: Whether to turn JPEG files as their camera's note says.
+        explain: Whether to add the signature `explain`.
     """
     module = tf.Module()
     module.threshold = tf.Variable(
@@ -90,6 +92,19 @@ def save(
             name: _where_usable(seen, seen[name]) for name in ("features", "logits")
         }
 
+    def explain_images(image):
+        """Each takes about two hundred runs of the network."""
+        seen = look(image)
+
+        def score(images):
+            return look(images)["ood_score"]
+
+        # What is no image has no place that is strange.
+        usable = tf.reshape(seen["usable"], (-1, 1, 1, 1))
+        images = tf.where(usable, tf.clip_by_value(image, 0.0, 1.0), 0.5)
+        heat = graph_heat_map.heat_maps(score, images, image_shape)
+        return {"heat": tf.where(usable[..., 0], heat, 0.0)}
+
     signatures = {
         "serving_default": _signature(serving_default, image),
         "predict_at": _signature(predict_at, image, limits),
@@ -97,6 +112,8 @@ def save(
     }
     if takes_files(image_shape):
         signatures["predict_bytes"] = _signature(predict_bytes, contents)
+    if explain:
+        signatures["explain"] = _signature(explain_images, image)
     module.weights = list_variables(look.get_concrete_function())
     try:
         tf.saved_model.save(module, str(folder), signatures=signatures)

@@ -147,6 +147,7 @@ def _store(folder, name, content, source, threshold, operating_points):
             "ones; nothing was written"
         )
     flatbuffer.threshold = threshold.value
+    flatbuffer.name_tensors()
     folder.mkdir(exist_ok=True)
     (folder / tflite_predictor.FILE).write_bytes(flatbuffer.to_bytes())
     image = {**source.manifest["input"]["image"], "shape": [1, *source.image_shape]}

@@ -154,6 +154,38 @@ class Predictor:
             ]
         )
 
+    @property
+    def explains(self) -> bool:
+        """Whether it was exported with the signature `explain`."""
+        return "explain" in self._model.signatures
+
+    def explain(self, images: Images, batch_size: int = 16) -> np.ndarray:
+        """What in each image is strange, all 0 for an invalid one.
+
+        Args:
+            images: As for `predict`.
+            batch_size: Images per run, for arrays; each takes two hundred runs of the
+                network.
+
+        Returns:
+            Float32 `(num_images, height, width)`, as `heat_maps` gives it.
+
+        Raises:
+            ValueError: the model was exported without; `inference.heat_maps` does the
+                same for any.
+        """
+        if not self.explains:
+            raise ValueError(
+                f"{self.path} has no signature explain. Export it with explain=True, "
+                "or ask inference.heat_maps, which works with every model"
+            )
+        return np.concatenate(
+            [
+                self._run("explain", image=batch)["heat"]
+                for batch in self._batches(images, batch_size)
+            ]
+        )
+
     def _batches(self, images: Images, batch_size: int) -> Iterator[np.ndarray]:
         """Yields batches of the right shape: one empty one if there are no images."""
         empty = True

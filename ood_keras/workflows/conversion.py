@@ -1,8 +1,9 @@
-"""Converts an exported model to TFLite and ONNX files."""
+"""Converts an exported model to TFLite and ONNX files, and to a page for browsers."""
 
 import functools
 import json
 import pathlib
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from ood_keras.workflows.run_data import load_as_recorded
 from ood_keras.workflows.same_classes import check_same_classes
 
 TFLITE_FORMATS = ("float32", "float16", "dynamic_range", "int8")
-FORMATS = (*TFLITE_FORMATS, "onnx")
+FORMATS = (*TFLITE_FORMATS, "onnx", "browser")
+DEFAULT_FORMATS = (*TFLITE_FORMATS, "onnx")
 # Enough to see a difference of a tenth of a percent; more would only cost time.
 _MAX_UNKNOWN = 5000
 
@@ -27,7 +29,7 @@ def convert(
     known: str | None = None,
     unknown: Sequence[str] | None = (),
     data_dir: Path | None = None,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = DEFAULT_FORMATS,
     target_acceptance: float | None = None,
 ) -> tuple[pathlib.Path, str]:
     """Converts an exported model to TFLite and ONNX files, thresholds recalibrated.
@@ -37,7 +39,8 @@ def convert(
             with the package.
         output: A new folder. It receives `tflite/FORMAT/model.tflite` and
             `onnx/model.onnx`, each beside its manifest, and `tflite/parity.json` and
-            `onnx/parity.json`.
+            `onnx/parity.json`; with the format "browser" also `browser`, see
+            `export.browser`.
         known: Spec of the known source, whose validation split is scored; default: the
             one that the model was trained with.
         unknown: Specs of unknown sources, whose validation splits the reports judge by;
@@ -67,17 +70,47 @@ def convert(
     if unknown:
         images["unknown_images"] = _validation(unknown, data_dir, path, known)
     images["target_acceptance"] = target_acceptance
-    tflite = [name for name in formats if name != "onnx"]
+    tflite = [name for name in formats if name in TFLITE_FORMATS]
     with atomic_directory(output) as folder:
         if tflite:
             export.tflite(path, folder / "tflite", formats=tflite, **images)
         if "onnx" in formats:
             export.onnx(path, folder / "onnx", **images)
-        reports = [
-            json.loads(report.read_text())
-            for report in sorted(folder.glob("*/parity.json"))
-        ]
+        found = sorted(folder.glob("*/parity.json"))
+        if "browser" in formats:
+            with tempfile.TemporaryDirectory() as spare:
+                found += write_page(path, folder, pathlib.Path(spare), images)
+                reports = [json.loads(report.read_text()) for report in found]
+        else:
+            reports = [json.loads(report.read_text()) for report in found]
     return pathlib.Path(output), table(reports)
+
+
+def write_page(
+    path: Path, folder: pathlib.Path, spare: pathlib.Path, images: Json
+) -> list[pathlib.Path]:
+    """Writes `folder/browser`, of files that are in `folder` or are made for it.
+
+    Args:
+        path: The exported model.
+        folder: Where `tflite/float32` and `onnx` may be.
+        spare: An empty folder for those of them that are not.
+        images: The images that `export.tflite` and `export.onnx` take.
+
+    Returns:
+        The reports, `parity.json`, of files that were made for it.
+    """
+    tflite, onnx = folder / "tflite/float32", folder / "onnx"
+    made = []
+    if not tflite.is_dir():
+        export.tflite(path, spare / "tflite", formats="float32", **images)
+        tflite = spare / "tflite/float32"
+        made.append(spare / "tflite/parity.json")
+    if not onnx.is_dir():
+        onnx = export.onnx(path, spare / "onnx", **images)
+        made.append(onnx / "parity.json")
+    export.browser(folder / "browser", tflite=tflite, onnx=onnx)
+    return made
 
 
 def table(reports: Sequence[Json]) -> str:

@@ -1,5 +1,6 @@
 """Measures a run on test images and writes the result into the run."""
 
+import dataclasses
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
@@ -13,7 +14,7 @@ from ood_keras.files import atomic_file, write_arrays
 from ood_keras.metrics import measures
 from ood_keras.training import recipes, run_directory
 from ood_keras.types import Images, Json, Path
-from ood_keras.workflows import run_record
+from ood_keras.workflows import run_record, strange_pictures
 from ood_keras.workflows.data_check import count_left_out
 from ood_keras.workflows.run_data import (
     KNOWN_IMAGES,
@@ -170,6 +171,13 @@ def measure(
         protocol=_protocol(data),
         renderings=renderings,
     )
+    strange = strange_pictures.explain(
+        report,
+        fitted[report.metrics["selected_detector"]],
+        data.known_validation,
+        {"known": known_source.test, **data.tests},
+    )
+    report = dataclasses.replace(report, strange=strange)
     report.metrics["data"] = data.fingerprints
     # The last to be written, since `export` takes a run that has it for one that has
     # the rest; so those of an earlier evaluation go first.

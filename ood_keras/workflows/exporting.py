@@ -40,6 +40,7 @@ def export(
     cost_false_reject: float | None = None,
     detector: str | None = None,
     known_examples: bool = True,
+    explain: bool = False,
 ) -> tuple[pathlib.Path, any_threshold.AnyThreshold]:
     """Exports a run's model with its selected detector and a calibrated threshold.
 
@@ -57,6 +58,8 @@ def export(
             rejecting a known one; `None` takes 1.
         detector: Name of a detector; default: the one selected on validation data.
         known_examples: Whether some known validation images travel with the model.
+        explain: Whether the model gets the signature `explain`, see
+            `export.saved_model`.
 
     Returns:
         `(path, threshold)`: the version folder and the `calibration.Threshold`, or the
@@ -74,7 +77,14 @@ def export(
         cost_false_accept=cost_false_accept,
         cost_false_reject=cost_false_reject,
     )
-    return export_run(pathlib.Path(run_dir), output, request, detector, known_examples)
+    return export_run(
+        pathlib.Path(run_dir),
+        output,
+        request,
+        detector,
+        known_examples,
+        explain=explain,
+    )
 
 
 def export_run(
@@ -84,11 +94,12 @@ def export_run(
     detector: str | None = None,
     known_examples: bool = True,
     live: "detector_room.Detector | None" = None,
+    explain: bool = False,
 ) -> tuple[pathlib.Path, any_threshold.AnyThreshold]:
     """Does what `export` does, for thresholds that were asked for already.
 
     Args:
-        run_dir, output, detector, known_examples: As for `export`.
+        run_dir, output, detector, known_examples, explain: As for `export`.
         request: The thresholds.
         live: The fitted detector, on the model of the run, where it is at hand; `None`
             opens both from the run.
@@ -136,6 +147,7 @@ def export_run(
         exif_orientation=settings.get("exif_orientation", False),
         sample_images=_known_to_try(run_dir, settings),
         known_examples=examples,
+        explain=explain,
     )
     return path, threshold
 

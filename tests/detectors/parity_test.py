@@ -421,7 +421,7 @@ def test_weiper(check, world, data, arguments):
     steps = np.stack(kernels) - world.kernel[:, :3]
     np.testing.assert_allclose(
         np.linalg.norm(steps, axis=1) / np.linalg.norm(world.kernel[:, :3], axis=0),
-        arguments.get("distance", 2.1),
+        arguments.get("distance", 1.8),
         rtol=1e-5,
     )
     assert len(np.unique(steps[:, 0, 0])) == arguments["num_repeats"]

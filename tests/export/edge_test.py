@@ -14,7 +14,7 @@ from ood_keras import calibration, detectors, export
 from ood_keras.export import edge, parity
 from ood_keras.export.flatbuffer import Flatbuffer
 from ood_keras.inference import manifest
-from ood_keras.inference.tflite_predictor import runner
+from ood_keras.inference.tflite_predictor import interpreter_class, runner
 
 IMAGE_SHAPE = (12, 10, 1)
 NUM_CLASSES = 3
@@ -182,6 +182,25 @@ def test_the_report_says_what_the_files_do(tflite, known_and_unknown, expected):
     assert sizes["int8"] < sizes["float32"] * 0.3
     assert sizes["dynamic_range"] < sizes["float32"] * 0.3
     assert sizes["float16"] < sizes["float32"] * 0.6
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_code_that_knows_no_signatures_finds_names(name, tflite, known_and_unknown):
+    interpreter = interpreter_class()(model_content=file_of(tflite, name))
+    interpreter.allocate_tensors()
+    (image,) = interpreter.get_input_details()
+    assert image["name"] == "image"
+    pixels = known_and_unknown[0][:1]
+    if name == "int8":
+        pixels = np.rint(pixels * 255).astype(np.uint8)
+    interpreter.set_tensor(image["index"], pixels)
+    interpreter.invoke()
+    outputs = interpreter.get_output_details()
+    answer = runner(file_of(tflite, name))(image=pixels)
+    assert sorted(each["name"] for each in outputs) == sorted(answer)
+    for each in outputs:
+        value = interpreter.get_tensor(each["index"])
+        np.testing.assert_array_equal(value, answer[each["name"]])
 
 
 @pytest.mark.parametrize("name", FORMATS)

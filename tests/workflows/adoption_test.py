@@ -363,7 +363,8 @@ def adopted(pictures, tmp_path_factory):
         "model": folder / "mine.keras",
         "known": pictures / "known",
         "output": folder / "out",
-        "formats": "float32,int8,onnx",
+        "formats": "float32,int8,onnx,browser",
+        "explain": True,
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ood_keras.evaluation.under_renderings.NUM_IMAGES, "short", 30)
@@ -388,10 +389,15 @@ def test_the_command_writes_a_run_and_every_format(adopted):
         "saved_model",
         "tflite",
         "onnx",
+        "browser",
     } <= {path.name for path in adopted.iterdir()}
     found = json.loads((adopted / "adoption.json").read_text())
     assert found["formats_left_out"] == {}
     assert found["pixels_found_by"].startswith("its layer 'rescaling")
+    labels = json.loads((adopted / "browser/labels.json").read_text())
+    assert list(labels["runtimes"]) == ["onnx", "litert"]
+    assert export.load(adopted / "saved_model/1").explains
+    assert "Why some were rejected" in (adopted / "report.html").read_text()
     # What was not judged is said.
     assert any("real other things" in note for note in found["notes"])
     assert any("dealt out" in note for note in found["notes"])

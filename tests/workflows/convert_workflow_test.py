@@ -46,10 +46,22 @@ def test_all_files_come_with_reports_and_are_opened_by_their_path(
     model, digits, tmp_path
 ):
     path, table = conversion.convert(
-        model=model, output=tmp_path / "edge", formats=["float16", "onnx"]
+        model=model, output=tmp_path / "edge", formats=["float16", "onnx", "browser"]
     )
     found = {str(file.relative_to(path)) for file in path.rglob("*.*")}
     assert found == {
+        *(
+            f"browser/{name}"
+            for name in (
+                "README.md",
+                "index.html",
+                "labels.json",
+                "model.onnx",
+                "model.tflite",
+                "ood.js",
+                "package.json",
+            )
+        ),
         "onnx/manifest.json",
         "onnx/model.onnx",
         "onnx/parity.json",
@@ -63,6 +75,11 @@ def test_all_files_come_with_reports_and_are_opened_by_their_path(
     lines = table.splitlines()
     assert [line.split()[0] for line in lines[1:4]] == ["SavedModel", "onnx", "float16"]
     assert f"{report['files']['onnx']['auroc']:.2%}" in lines[2]
+    # Made for the page alone, and so not kept.
+    assert lines[4].split()[0] == "float32"
+    labels = json.loads((path / "browser/labels.json").read_text())
+    assert labels["class_names"] == [str(digit) for digit in range(10)]
+    assert list(labels["runtimes"]) == ["onnx", "litert"]
     images = next(iter(digits.validation.dataset()))[0].numpy()
     reference = export.load(model)
     for name in ("onnx/model.onnx", "tflite/float16"):

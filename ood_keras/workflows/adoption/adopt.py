@@ -52,6 +52,7 @@ def adopt(
     formats: Sequence[str] | None = None,
     renderings: "evaluation.under_renderings.Extent" = "short",
     known_examples: bool = True,
+    explain: bool = False,
     progress: bool = True,
 ) -> Adopted:
     """Makes a network that was trained elsewhere reject what it does not know.
@@ -91,10 +92,13 @@ def adopt(
         detectors: Names of the detectors to compare; `None` is all that fit.
         target_acceptance: Share of known images to accept; `None` takes 0.95.
         method: Name of a threshold method, see `calibration.names`.
-        formats: Some of "float32", "float16", "dynamic_range", "int8" (TFLite) and
-            "onnx", beside the SavedModel; `None` is all whose extras are installed.
+        formats: Some of "float32", "float16", "dynamic_range", "int8" (TFLite), "onnx"
+            and "browser" (a page, see `export.browser`), beside the SavedModel; `None`
+            is all whose extras are installed.
         renderings: How much to measure of test pictures in other renderings.
         known_examples: Whether some known pictures travel with the model.
+        explain: Whether the SavedModel gets the signature `explain`, see
+            `export.saved_model`.
         progress: Whether to print what is being done.
 
     Returns:
@@ -158,6 +162,7 @@ def adopt(
             request,
             known_examples=known_examples,
             live=fitted[selected],
+            explain=explain,
         )
         say("Giving it the pictures that its threshold was chosen on, as files")
         promise = _check_files(path, data, report, threshold)

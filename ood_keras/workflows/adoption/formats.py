@@ -3,17 +3,23 @@
 import importlib.util
 import json
 import pathlib
+import tempfile
 from collections.abc import Callable, Sequence
 
 from ood_keras import export
 from ood_keras.files import write_json
 from ood_keras.types import Images, Json
+from ood_keras.workflows import conversion
 from ood_keras.workflows.conversion import FORMATS, TFLITE_FORMATS
 
 # What has to be installed for a format, and the extra that brings it.
 _NEEDS = {
     "tflite": (("ai_edge_litert",), "tflite"),
     "onnx": (("tf2onnx", "onnx", "onnxruntime"), "onnx"),
+    "browser": (
+        ("ai_edge_litert", "tf2onnx", "onnx", "onnxruntime"),
+        "tflite,onnx",
+    ),
 }
 
 
@@ -38,7 +44,7 @@ def choose(formats: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
         )
     chosen, skipped = [], {}
     for name in asked:
-        needed, extra = _NEEDS["onnx" if name == "onnx" else "tflite"]
+        needed, extra = _NEEDS[name if name in _NEEDS else "tflite"]
         missing = [one for one in needed if importlib.util.find_spec(one) is None]
         if missing:
             skipped[name] = (
@@ -63,7 +69,7 @@ def write(
 
     Args:
         saved_model: The version folder.
-        folder: Receives `tflite/` and `onnx/`.
+        folder: Receives `tflite/`, `onnx/` and `browser/`.
         formats: What to write.
         exports: What the detector can be exported to.
         known, unknown: Validation images to prove it on.
@@ -109,5 +115,30 @@ def write(
                 )
             reports.append(json.loads((target / "parity.json").read_text()))
             break
+    if "browser" in formats:
+        say("Making a page for the browser")
+        try:
+            _write_page(saved_model, folder, files, skipped, images)
+            files["browser"] = folder / "browser/index.html"
+        except Exception as error:  # As above.
+            skipped["browser"] = " ".join(str(error).split())[:400] or repr(error)
     write_json(folder / "formats.json", {"written": list(files), "left_out": skipped})
     return files, skipped, reports
+
+
+def _write_page(saved_model, folder, files, skipped, images):
+    """Writes `browser/` of what was converted; what was not asked for is made for it.
+
+    One runtime is enough, where a detector or a network has no form for the other.
+    """
+    there = {kind for kind in ("float32", "onnx") if kind in files}
+    failed = {kind for kind in ("float32", "onnx") if kind in skipped}
+    if there and there | failed == {"float32", "onnx"}:
+        export.browser(
+            folder / "browser",
+            tflite=files["float32"] if "float32" in there else None,
+            onnx=files["onnx"] if "onnx" in there else None,
+        )
+        return
+    with tempfile.TemporaryDirectory() as spare:
+        conversion.write_page(saved_model, folder, pathlib.Path(spare), images)

@@ -1,0 +1,123 @@
+"""Rejected test pictures for a report: what in them is strange, and what is nearest."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from ood_keras import pipelines
+from ood_keras.inference import heat_map
+from ood_keras.names import shorten
+
+if TYPE_CHECKING:
+    from ood_keras import detectors, evaluation
+
+# In a row, three images each: the picture, what is strange in it, the nearest one.
+_MOST_IN_ROW = 2
+_MOST_ROWS = 6
+# A heat map takes about as many runs of the network.
+_RUNS = 200
+_MOST_KNOWN = 500
+_BATCH_SIZE = 32
+
+
+def explain(
+    report: "evaluation.Report",
+    detector: "detectors.Detector",
+    known: pipelines.Split,
+    tests: Mapping[str, pipelines.Split],
+) -> dict[str, tuple[np.ndarray, list[str]]]:
+    """Takes some rejected pictures of each source, and says why they are.
+
+    Heat maps take no more runs of the network than the test pictures did, or than one
+    heat map needs, if that is more: where there are few pictures, only the first have
+    one. The nearest known picture is the one whose features have the largest cosine.
+
+    Args:
+        report: What was measured, with `detector` as the selected one.
+        detector: Fitted.
+        known: Known pictures to compare with, validation ones.
+        tests: `{title: split}`, the test pictures of "known" and of each source, in the
+            order in which they were scored.
+
+    Returns:
+        `{title: (images, captions)}`, for `figures.pictures`; empty where no picture
+        shows what the network takes.
+    """
+    if known.images.shape[-1] not in (1, 3) or not len(known):
+        return {}
+    near = known.take(min(len(known), _MOST_KNOWN))
+    bank = _scale(_features(detector, near.images))
+    budget = max(1, sum(map(len, tests.values())) // _RUNS)
+    selected = report.metrics["selected_detector"]
+    found = {"known": report.known, **report.unknown}
+    rows: dict[str, tuple[np.ndarray, list[str]]] = {}
+    titles = dict(zip(tests, shorten(list(tests), 60), strict=True))
+    # Of unknown pictures one wants to know it first.
+    for name in sorted(tests, key=lambda name: name == "known")[:_MOST_ROWS]:
+        scores = found[name].scores[selected]
+        rejected = np.flatnonzero(~report.thresholds[selected].accepts(scores))
+        if not len(rejected):
+            continue
+        # Neither the worst nor the nearest to the threshold.
+        order = rejected[np.argsort(scores[rejected], kind="stable")]
+        count = min(_MOST_IN_ROW, len(order))
+        chosen = order[(2 * np.arange(count) + 1) * len(order) // (2 * count)]
+        images, captions = [], []
+        for row in chosen:
+            image = tests[name].images[row] / np.float32(255)
+            images.append(image)
+            captions.append(f"score {scores[row]:.2f}")
+            if budget:
+                budget -= 1
+                (heat,) = heat_map.heat_maps(
+                    lambda batch: _run(detector, batch)["ood_score"],
+                    image[None],
+                    batch_size=_BATCH_SIZE,
+                )
+                images.append(heat_map.overlay(image, heat))
+                captions.append("what is strange")
+            features = _scale(_features(detector, tests[name].images[row][None]))
+            nearest = int((bank @ features[0]).argmax())
+            images.append(near.images[nearest] / np.float32(255))
+            captions.append(_caption(near, nearest, report.class_names))
+        title = f"{titles[name]}: {len(rejected):,} of {len(scores):,} rejected"
+        rows[title] = np.stack([_in_colour(image) for image in images]), captions
+    return rows
+
+
+def _caption(split: pipelines.Split, row: int, class_names: Any) -> str:
+    label = int(split.labels[row])
+    name = shorten(class_names, 18)[label] if class_names else str(label)
+    return f"nearest known:\n{name}"
+
+
+def _features(detector: "detectors.Detector", images: np.ndarray) -> np.ndarray:
+    return np.concatenate(
+        [
+            _run(detector, images[start : start + _BATCH_SIZE] / np.float32(255))[
+                "features"
+            ]
+            for start in range(0, len(images), _BATCH_SIZE)
+        ]
+    )
+
+
+def _run(detector: "detectors.Detector", images: np.ndarray) -> dict[str, np.ndarray]:
+    # Not `score`, which remembers what it was given for the export.
+    outputs = detector.call(keras.ops.convert_to_tensor(images, "float32"))
+    return {
+        name: keras.ops.convert_to_numpy(outputs[name])
+        for name in ("ood_score", "features")
+    }
+
+
+def _scale(features: np.ndarray) -> np.ndarray:
+    """Of length 1, or 0."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.where(lengths > 0, lengths, 1)
+
+
+def _in_colour(image: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(image, (*image.shape[:2], 3))
