@@ -72,6 +72,9 @@ JPEG = b"\xff\xd8\xff"
 # A photograph of 24 megapixels is read; 2 GB of memory decode the largest file.
 MAX_PIXELS = 2**25
 MAX_SIDE = 2**14
+# A JPEG of up to so many, such as the 108 megapixels of a phone, is reduced while it is
+# decoded, before a graph sees it: see `transcoding`.
+MAX_REDUCED_PIXELS = 2**27
 MAX_PARTS = 256
 PART_BYTES = 512
 # A progressive JPEG has about ten scans; each one, however short, costs a pass over the
@@ -259,18 +262,57 @@ def check_background(value: str | int) -> int:
     return int(level)
 
 
-def check_size(width: int, height: int) -> None:
-    """Raises `Refused` unless an image of this size is read."""
+def check_size(width: int, height: int, most: int | None = None) -> None:
+    """Raises `Refused` unless an image of this size is read.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+        most: The most pixels; `None` is `MAX_PIXELS`.
+    """
+    most = MAX_PIXELS if most is None else most
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         raise Refused(
             f"says that it is {width} pixels wide and {height} high; expected 1 to "
             f"{MAX_SIDE}. Resize it"
         )
-    if width * height > MAX_PIXELS:
+    if width * height > most:
         raise Refused(
-            f"says that it has {width}x{height} pixels; at most {MAX_PIXELS} are read. "
+            f"says that it has {width}x{height} pixels; at most {most} are read. "
             "Make it smaller"
         )
+
+
+def is_large_jpeg(content: bytes) -> bool:
+    """Whether a JPEG has more than `MAX_PIXELS`, and is otherwise one that is read."""
+    # No smaller file can hold so many pixels.
+    if len(content) * JPEG_PIXELS_A_BYTE <= MAX_PIXELS:
+        return False
+    try:
+        _walk_jpeg(content)
+    except Refused:
+        try:
+            _walk_jpeg(content, MAX_REDUCED_PIXELS)
+        except Refused:
+            return False
+        return True
+    return False
+
+
+def reduce_jpeg(content: bytes, exif_orientation: bool = True) -> np.ndarray:
+    """Returns a JPEG at the largest of 1/2, 1/4 and 1/8 that has few enough pixels.
+
+    Args:
+        content: The bytes of a JPEG file of at most `MAX_REDUCED_PIXELS`.
+        exif_orientation: Whether to turn it as its camera's note says.
+
+    Returns:
+        uint8 `(height, width, channels)`, at most `MAX_PIXELS`.
+
+    Raises:
+        Refused: by one of the rules above.
+    """
+    return _read_jpeg(content, exif_orientation, MAX_REDUCED_PIXELS)
 
 
 def most_parts(num_bytes: int) -> int:
@@ -483,12 +525,20 @@ def _png_pixels(png: _Png, low: bool = False) -> np.ndarray:
     return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
 
 
-def _read_jpeg(content: bytes, exif_orientation: bool) -> np.ndarray:
+def _read_jpeg(
+    content: bytes, exif_orientation: bool, most: int | None = None
+) -> np.ndarray:
     from PIL import JpegImagePlugin
 
-    content, orientation = _walk_jpeg(content)
+    content, orientation = _walk_jpeg(content, most)
 
     def load(picture):
+        width, height = picture.size
+        scale = 1
+        while -(-width // scale) * -(-height // scale) > MAX_PIXELS:
+            scale *= 2
+        if scale > 1:
+            picture.draft(picture.mode, (width // scale, height // scale))
         pixels = np.asarray(picture)
         if picture.mode == "CMYK":
             # Pillow takes each file for one of Adobe's, and has inverted it.
@@ -503,7 +553,7 @@ def _read_jpeg(content: bytes, exif_orientation: bool) -> np.ndarray:
     return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
 
 
-def _walk_jpeg(content):
+def _walk_jpeg(content, most_pixels=None):
     """The JPEG file with nothing but its image, after all checks; its orientation."""
     view, position, scans, frame = memoryview(content), 2, [], None
     orientation = None
@@ -524,7 +574,7 @@ def _walk_jpeg(content):
             raise _damage_error("truncated in a segment")
         if kind in JPEG_FRAMES:
             frame = kind, content[position + 2 : end]
-            _check_frame(frame[1], len(content))
+            _check_frame(frame[1], len(content), most_pixels)
         elif kind == 0xDA:
             scans.append(content[position + 2 : end])
         elif kind == 0xE1 and orientation is None and not scans:
@@ -563,7 +613,7 @@ def _check_segment(kind: int, frame: tuple[int, bytes] | None, scans: list) -> N
         )
 
 
-def _check_frame(frame: bytes, num_bytes: int) -> None:
+def _check_frame(frame: bytes, num_bytes: int, most: int | None = None) -> None:
     if len(frame) < 6:
         raise _damage_error("its frame header is too short")
     bits, height, width, components = struct.unpack_from(">BHHB", frame)
@@ -576,7 +626,7 @@ def _check_frame(frame: bytes, num_bytes: int) -> None:
         raise _damage_error("its frame header has the wrong length")
     if len(set(frame[6::3])) < components:
         raise _damage_error("two of its components have one name")
-    check_size(width, height)
+    check_size(width, height, most)
     if width * height > JPEG_PIXELS_A_BYTE * num_bytes:
         raise _damage_error(f"{num_bytes} bytes cannot hold {width}x{height} pixels")
 

@@ -272,7 +272,13 @@ def score_batches(
     """Yields `(rows, position after them)`, batch by batch."""
     image_bytes = 4 * int(np.prod(predictor.image_shape))
     size = max(1, min(_BATCH_SIZE, _BATCH_BYTES // image_bytes))
-    stream = inputs.items(listing, position, predictor.image_shape, **options)
+    stream = inputs.items(
+        listing,
+        position,
+        predictor.image_shape,
+        exif_orientation=getattr(predictor, "exif_orientation", True),
+        **options,
+    )
     prepared = (
         (batch, _prepare(predictor, batch)) for batch in inputs.group(stream, size)
     )

@@ -25,7 +25,7 @@ from typing import IO
 
 import numpy as np
 
-from ood_keras import file_content, files, idx_header
+from ood_keras import file_content, files, idx_header, image_files, transcoding
 from ood_keras.inference import tfrecords
 from ood_keras.types import ImageShape, Path, Stream
 
@@ -33,8 +33,6 @@ SUFFIXES = (".jpeg", ".jpg", ".png")
 # No image that is decoded at all is larger, even without compression.
 MAX_BYTES = 2**27
 
-# What a model answers on; pictures of other formats are named as such.
-_SERVED = ("PNG", "JPEG")
 _IDX = re.compile(r"(idx([1-4])-ubyte|\.idx([1-4]?))(\.gz)?$")
 _UNREADABLE = (OSError, ValueError, EOFError, zlib.error)
 # A batch ends at so many bytes; and so many names of a listing are sorted in memory.
@@ -185,6 +183,7 @@ def items(
     image_shape: ImageShape,
     feature: str | None = None,
     raw_records: bool = False,
+    exif_orientation: bool = True,
 ) -> Iterator[Item]:
     """Yields an `Item` for every image from a position on.
 
@@ -193,6 +192,7 @@ def items(
         position: `(0, 0)`, or that of the last item.
         image_shape: `(height, width, channels)` that images of IDX files must have.
         feature, raw_records: See `batch_scoring.score`.
+        exif_orientation: Whether the model turns files as their camera's note says.
     """
     offset, start = position
     with open(listing, "rb") as file:
@@ -206,7 +206,15 @@ def items(
             contents = (
                 _unreadable_folder(path)
                 if kind == "folder"
-                else _contents(path, kind, start, image_shape, feature, raw_records)
+                else _contents(
+                    path,
+                    kind,
+                    start,
+                    image_shape,
+                    feature,
+                    raw_records,
+                    exif_orientation,
+                )
             )
             if stop is not None:
                 contents = itertools.islice(contents, stop - start)
@@ -307,10 +315,13 @@ def read_again(
     image_shape: ImageShape,
     feature: str | None = None,
     raw_records: bool = False,
+    exif_orientation: bool = True,
 ) -> bytes | np.ndarray | None:
     """The content of one image that was read before."""
     kind = _kind(path) or "image"
-    contents = _contents(path, kind, index or 0, image_shape, feature, raw_records)
+    contents = _contents(
+        path, kind, index or 0, image_shape, feature, raw_records, exif_orientation
+    )
     return next(contents)[0]
 
 
@@ -438,7 +449,8 @@ def _kind(path: str) -> str | None:
         return "idx"
     if ".tfrecord" in name:
         return "tfrecord"
-    return "image" if file_content.picture_format(head) in _SERVED else None
+    found = file_content.picture_format(head)
+    return "image" if found and found.upper() in transcoding.formats() else None
 
 
 def _kind_to_read(path, skipped):
@@ -503,24 +515,31 @@ def _count(path: str, kind: str) -> int | None:
         return 1
 
 
-def _contents(path, kind, start, image_shape, feature, raw_records):
+def _contents(
+    path, kind, start, image_shape, feature, raw_records, exif_orientation=True
+):
     """Yields `(content, error)` for the images in a file, from number `start` on."""
     if kind == "idx":
         return _pixels(path, start, image_shape)
     if kind == "tfrecord":
         return _records(path, start, feature, raw_records)
-    return _content(path)
+    return _content(path, exif_orientation)
 
 
-def _content(path: str) -> Iterator[tuple[bytes | None, str | None]]:
+def _content(
+    path: str, exif_orientation: bool
+) -> Iterator[tuple[bytes | None, str | None]]:
     with _open(path, unpack=False) as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ValueError(f"the file has more than the {MAX_BYTES} bytes that are read")
-    found = file_content.picture_format(content[: file_content.HEAD_BYTES])
-    if found not in (*_SERVED, None):
-        raise ValueError(f"a {found} picture; save it as PNG or JPEG, which are read")
-    yield content, None
+    if file_content.picture_format(content[: file_content.HEAD_BYTES]) is None:
+        yield content, None  # The model says that it is no picture.
+        return
+    try:
+        yield transcoding.as_read(content, exif_orientation), None
+    except image_files.Refused as error:
+        raise ValueError(str(error)) from error
 
 
 def _pixels(path, start, image_shape):

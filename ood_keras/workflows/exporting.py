@@ -18,6 +18,7 @@ from ood_keras.training import recipes, run_directory
 from ood_keras.types import Json, Path
 from ood_keras.workflows import run_record
 from ood_keras.workflows.run_data import (
+    FORMATS,
     GROUP_BY,
     KNOWN_IMAGES,
     LEFT_OUT,
@@ -253,7 +254,7 @@ def _training(run_dir: pathlib.Path, detector_chosen: bool) -> Json:
         "versions": run.get("versions", {}),
         "data": settings["data"],
         # Whoever measures the model again deals the same pictures out alike.
-        **({GROUP_BY: settings[GROUP_BY]} if settings.get(GROUP_BY) else {}),
+        **{name: settings[name] for name in (GROUP_BY, FORMATS) if settings.get(name)},
         **(
             {
                 LEFT_OUT: {

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ood_keras import pipelines
+from ood_keras import pipelines, transcoding
 from ood_keras.pipelines import grouping
 from ood_keras.pipelines.sources.spec_name import spec_name
 from ood_keras.training import recipes
@@ -26,6 +26,9 @@ NUM_OUTLIERS = "validation_outliers"
 LEFT_OUT = "left_out"
 # The one that says what makes pictures belong together, where something does.
 GROUP_BY = "group_by"
+# The one that lists the formats of pictures that were read of folders; runs without it
+# read `transcoding.FIRST_FORMATS`.
+FORMATS = "formats"
 # Known images on which an export tries what its threshold promises.
 NUM_TRIED = 64
 
@@ -221,6 +224,7 @@ def load_as_recorded(spec: str, recorded: Json, **options: Any) -> pipelines.Sou
     # What keeps pictures together is of folders alone.
     ways = recorded.get(GROUP_BY, ()) if is_folder(spec) else ()
     options["leave_out"] = recorded.get(LEFT_OUT, {}).get(spec, ())
+    options["formats"] = recorded.get(FORMATS, transcoding.FIRST_FORMATS)
     try:
         return pipelines.load(spec, group_by=ways, **options)
     except grouping.NothingGroupedError:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ood_keras import pipelines, training
+from ood_keras import pipelines, training, transcoding
 from ood_keras.evaluation import renderings, verdict
 from ood_keras.files import write_json
 from ood_keras.image_files import BACKGROUND
@@ -20,6 +20,7 @@ from ood_keras.training.run import find_best
 from ood_keras.types import Dataset, ImageShape, Json, Path
 from ood_keras.workflows.data_check import check_data, count_left_out
 from ood_keras.workflows.run_data import (
+    FORMATS,
     GROUP_BY,
     LEFT_OUT,
     MOST_OUTLIERS,
@@ -142,6 +143,7 @@ def train(
                 for name, reason in reasons.items():
                     print(f"  {spec}: {one_line(name)} {one_line(reason)}", flush=True)
     group_by = _read_recorded_group_by(run_dir, group_by, [known, *unknown])
+    formats = _read_recorded_formats(run_dir)
     known_source = pipelines.load(
         known,
         data_dir=data_dir,
@@ -150,6 +152,7 @@ def train(
         exif_orientation=exif_orientation,
         leave_out=left_out.get(known, ()),
         group_by=group_by if is_folder(known) else (),
+        formats=formats,
     )
     _check_classes(known_source)
     if is_chosen_by_data:
@@ -168,6 +171,7 @@ def train(
     recorded = {
         **({LEFT_OUT: left_out} if left_out else {}),
         **({GROUP_BY: group_by} if group_by else {}),
+        **({FORMATS: formats} if any(map(is_folder, [known, *unknown])) else {}),
     }
     unknown_sources = load_unknown(
         unknown, known_source, data_dir, seed, num_outliers, recorded
@@ -441,6 +445,14 @@ def _read_recorded_group_by(
     if settings is not None:
         return list(settings.get(GROUP_BY, ()))
     return [grouping.COPIES] if any(map(is_folder, specs)) else []
+
+
+def _read_recorded_formats(run_dir: Path) -> list[str]:
+    """Returns the formats of pictures to read: as in the run that is resumed."""
+    settings = _read_recorded(run_dir)
+    if settings is None:
+        return list(transcoding.formats())
+    return list(settings.get(FORMATS, transcoding.FIRST_FORMATS))
 
 
 def _read_recorded_exif_orientation(run_dir: Path) -> bool:

@@ -58,6 +58,8 @@ class Request:
         exif_orientation: Whether JPEG files are turned as their camera's note says.
         leave_out: Names of files, within the folder of the source, to leave out.
         group_by: What makes pictures belong together, see `grouping.parse`.
+        formats: The formats of pictures to read of a folder, as `transcoding.formats`
+            names them; `None` is all that can be read here.
         forms: Names of those forms to open the source in that it was registered with.
     """
 
@@ -72,6 +74,7 @@ class Request:
     exif_orientation: bool = True
     leave_out: frozenset[str] = frozenset()
     group_by: tuple[str, ...] = ()
+    formats: tuple[str, ...] | None = None
     forms: tuple[str, ...] = ()
 
 

@@ -23,10 +23,13 @@ def open_path(request: base.Request) -> base.Source:
     are no pictures are left out with a `DataWarning` that counts them. All pictures
     that cannot be read are named in one error.
     """
-    found = layout.read(find(request))
+    found = layout.read(find(request), formats=request.formats)
     if found.left_out:
         others = pictures.count(found.left_out)
-        base.warn(f"{request.spec}: {pictures.describe_others(others)} are left out")
+        base.warn(
+            f"{request.spec}: {pictures.describe_others(others)} are left out"
+            f"{pictures.advise(others)}"
+        )
     if found.nested:
         base.warn(
             f"{request.spec}: {len(found.nested):,} folders lie within class folders, "

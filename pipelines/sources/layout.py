@@ -5,7 +5,7 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from ood_keras import file_content
 from ood_keras.conventions import UNKNOWN_LABEL
@@ -95,13 +95,19 @@ class Layout:
         }
 
 
-def read(folder: pathlib.Path, *, go_on: bool = False) -> Layout:
+def read(
+    folder: pathlib.Path,
+    *,
+    go_on: bool = False,
+    formats: Sequence[str] | None = None,
+) -> Layout:
     """Returns the `Layout` of a folder of pictures.
 
     Args:
         folder: The folder.
         go_on: Whether to list what is wrong with single classes in `problems`, in place
             of raising it.
+        formats: The formats of pictures that are read; `None` is all.
 
     Raises:
         ValueError: it cannot be told what is a split and what a class, or a class
@@ -115,11 +121,12 @@ def read(folder: pathlib.Path, *, go_on: bool = False) -> Layout:
             raise ValueError(problem)
         problems.append(problem)
 
-    root, parts = _parts(folder)
+    root, parts = _parts(folder, formats)
     left_out: dict[pathlib.Path, str] = {}
     nested: list[pathlib.Path] = []
     classes = {
-        part: _classes(path, left_out, nested, complain) for part, path in parts.items()
+        part: _classes(path, left_out, nested, complain, formats)
+        for part, path in parts.items()
     }
     with_classes = [part for part, found in classes.items() if found is not None]
     if with_classes and len(with_classes) < len(classes):
@@ -137,13 +144,15 @@ def read(folder: pathlib.Path, *, go_on: bool = False) -> Layout:
             for file in found[name]
         ]
         if found is not None
-        else [(file, None) for file in _pictures(parts[part])[0]]
+        else [(file, None) for file in _pictures(parts[part], formats)[0]]
         for part, found in classes.items()
     }
     return Layout(root, class_names, listed, left_out, problems, nested)
 
 
-def _parts(root: pathlib.Path) -> tuple[pathlib.Path, dict[str, pathlib.Path]]:
+def _parts(
+    root: pathlib.Path, formats: Sequence[str] | None
+) -> tuple[pathlib.Path, dict[str, pathlib.Path]]:
     """Returns the folder of the data, and `{part: folder}` of what is in it.
 
     The folder is `root`, or the only one in it, if that holds the folders of splits.
@@ -152,7 +161,7 @@ def _parts(root: pathlib.Path) -> tuple[pathlib.Path, dict[str, pathlib.Path]]:
     folders = _folders(root)
     if len(folders) == 1 and not base.role_of(folders[0].name):
         inner = [folder.name for folder in _folders(folders[0])]
-        if any(map(base.role_of, inner)) and not _pictures(root)[0]:
+        if any(map(base.role_of, inner)) and not _pictures(root, formats)[0]:
             root, folders = folders[0], _folders(folders[0])
     found = collections.defaultdict(list)
     for folder in folders:
@@ -181,7 +190,7 @@ def _parts(root: pathlib.Path) -> tuple[pathlib.Path, dict[str, pathlib.Path]]:
             "one folder per class: move the classes into the splits; or, if "
             f"{splits[0]} is a class, rename it"
         )
-    loose = _pictures(root)[0]
+    loose = _pictures(root, formats)[0]
     if loose:
         raise ValueError(
             f"{root} has pictures beside its folders of splits, for example "
@@ -213,6 +222,7 @@ def _classes(
     left_out: dict[pathlib.Path, str],
     nested: list[pathlib.Path],
     complain: Callable[[str], None],
+    formats: Sequence[str] | None,
 ) -> dict[str, list[pathlib.Path]] | None:
     """Returns the pictures of each class folder, `None` if there are no such folders.
 
@@ -221,9 +231,10 @@ def _classes(
         left_out: A dict to which the files are added that are no pictures.
         nested: A list to which the folders within class folders are added.
         complain: Called with what is wrong with a class.
+        formats: As for `read`.
     """
     folders = _folders(folder)
-    loose, besides = _pictures(folder)
+    loose, besides = _pictures(folder, formats)
     left_out.update(besides)
     classes = {}
     if not folders and not loose:
@@ -248,10 +259,10 @@ def _classes(
                 f"{class_folder} is a class, so its pictures lie in it or in folders "
                 f"of any other name. Received: the folder {inner[0].name} in it. {cure}"
             )
-        kept, besides = _pictures(class_folder)
+        kept, besides = _pictures(class_folder, formats)
         for one in _walk(class_folder):
             nested.append(one)
-            some, others = _pictures(one)
+            some, others = _pictures(one, formats)
             kept += some
             besides |= others
         left_out.update(besides)
@@ -339,6 +350,7 @@ def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _pictures(
     folder: pathlib.Path,
+    formats: Sequence[str] | None,
 ) -> tuple[list[pathlib.Path], dict[pathlib.Path, str]]:
     """Returns the pictures in a folder, sorted, and what the other files are."""
     paths = {
@@ -347,10 +359,11 @@ def _pictures(
         if not file_content.is_clutter(path.name) and not path.is_dir()
     }
     there = {name: path for name, path in paths.items() if path.is_file()}
-    kept, others = pictures.usable(
+    heads = (
         (name, lambda path=path: _head(path))  # type: ignore[misc]
         for name, path in there.items()
     )
+    kept, others = pictures.usable(heads, formats)
     others |= {name: _NO_FILE for name in paths if name not in there}
     left_out = {paths[name]: what for name, what in sorted(others.items())}
     return sorted(paths[name] for name in kept), left_out

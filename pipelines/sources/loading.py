@@ -31,6 +31,7 @@ def load(
     exif_orientation: bool = True,
     leave_out: Iterable[str] = (),
     group_by: str | Iterable[str] = (),
+    formats: Iterable[str] | None = None,
 ) -> Source:
     """Opens a data source by its spec string.
 
@@ -67,6 +68,9 @@ def load(
             `r"patient(\\d+)_"`; or several of these. Each split then gets some of each
             class, and classes that have too few are named by a `DataWarning`. Left
             out, pictures are dealt out one by one.
+        formats: Of a `folder:` source, the formats of pictures to read, such as "PNG",
+            "JPEG" and "TIFF"; files of others are left out and counted. `None` is all
+            that can be read here, see `transcoding.formats`; of other sources nothing.
 
     Returns:
         `Source` with `.train`, `.validation` and `.test`.
@@ -117,6 +121,7 @@ def load(
         exif_orientation=exif_orientation,
         leave_out=leave_out,
         group_by=() if group_by == (grouping.NONE,) else group_by,
+        formats=None if formats is None else tuple(formats),
         forms=tuple(form for form in parsed.forms if form not in general),
     )
     source = registered.open(request)

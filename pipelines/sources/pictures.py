@@ -1,7 +1,6 @@
-"""Reads PNG, JPEG, BMP, GIF and WebP pictures, never trusting what they say."""
+"""Reads pictures of all formats that can be read here, never trusting what they say."""
 
 import collections
-import io
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,16 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ood_keras import file_content, image_files, resizing
+from ood_keras import file_content, image_files, resizing, transcoding
 from ood_keras.pipelines.sources import archives, base
 from ood_keras.types import ImageShape, Path
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
-# These are read for training only; what is served takes PNG and JPEG.
-_OTHER_FORMATS = ("BMP", "GIF", "WEBP")
-_FORMATS = ("PNG", "JPEG", *_OTHER_FORMATS)
-_GREY = ("1", "L", "LA")
-_MODES = (*_GREY, "P", "PA", "RGB", "RGBA")
 
 # What a member of a zip may claim before anything of it is unpacked: a small file can
 # say that it holds gigabytes.
@@ -34,23 +28,23 @@ def decode(
 ) -> np.ndarray:
     """Returns the picture as uint8 `(height, width, channels)`, channels 1 or 3.
 
-    By the rules of `image_files`, as exported models read their files; BMP, GIF and
-    WebP, which they do not take, alike: of an animation the first frame.
+    By the rules of `image_files`, as exported models read their files; other formats,
+    which they do not take, and large photographs as `transcoding` says.
 
     Args:
         content: The bytes of the file.
         name: What error messages call it.
         background: Grey level on which transparent pixels are laid; `None` drops alpha.
-        exif_orientation: Whether to turn a JPEG or WebP as its camera's note says.
+        exif_orientation: Whether to turn it as its camera's note says.
 
     Raises:
         ValueError: corrupt, truncated, too large, or of more than 8 bits per channel,
             but for PNG, whose 16 bits become 8.
     """
     try:
-        if content.startswith((image_files.PNG, image_files.JPEG)) or not content:
-            return image_files.read(content, background, exif_orientation)
-        return _read_other(content, background, exif_orientation)
+        return image_files.read(
+            transcoding.as_read(content, exif_orientation), background, exif_orientation
+        )
     except image_files.Refused as error:
         raise ValueError(f"{name} {error}") from error
 
@@ -60,45 +54,13 @@ def check(content: bytes, name: Path) -> None:
 
     PNG and JPEG files are not decoded, see `image_files.check`; the others are.
     """
-    if content.startswith((image_files.PNG, image_files.JPEG)) or not content:
+    if transcoding.is_direct(content):
         try:
             image_files.check(content)
         except image_files.Refused as error:
             raise ValueError(f"{name} {error}") from error
     else:
         decode(content, name)
-
-
-def _read_other(
-    content: bytes, background: int | None, exif_orientation: bool
-) -> np.ndarray:
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(io.BytesIO(content), formats=_OTHER_FORMATS) as picture:
-            image_files.check_size(*picture.size)
-            if picture.mode not in _MODES:
-                raise image_files.Refused(
-                    f"has mode {picture.mode}; expected 8 bits per channel, grey or "
-                    "RGB. Convert it"
-                )
-            if exif_orientation:
-                ImageOps.exif_transpose(picture, in_place=True)
-            grey = picture.mode in _GREY
-            if not picture.has_transparency_data:
-                pixels = np.asarray(picture.convert("L" if grey else "RGB"))
-                return pixels if pixels.ndim == 3 else pixels[..., None]
-            pixels = np.asarray(picture.convert("LA" if grey else "RGBA"))
-    except (image_files.Refused, MemoryError):
-        raise
-    # Pillow's decoders raise many types on broken content; each means the same to us.
-    except Exception as error:
-        formats = ", ".join(_FORMATS)
-        raise image_files.Refused(
-            f"is no readable picture: corrupt, truncated or not one of {formats} "
-            f"({type(error).__name__}: {error}). Fetch or save it again, or remove it"
-        ) from error
-    return image_files.compose(pixels[..., :-1], pixels[..., -1], background)
 
 
 class Zip:
@@ -116,10 +78,12 @@ class Zip:
         self.path = pathlib.Path(path)
         members = archives.members(self.path)
         with self._open() as archive:
-            kept, others = usable(
+            heads = (
                 (member.filename, lambda member=member: _head(archive, member))  # type: ignore[misc]
                 for member in members
             )
+            # Data sets as they are published hold no others.
+            kept, others = usable(heads, transcoding.FIRST_FORMATS)
         self.names = sorted(kept)
         if not self.names:
             raise ValueError(
@@ -165,6 +129,7 @@ class Zip:
 
 def usable(
     files: Iterable[tuple[str, Callable[[], bytes]]],
+    formats: Sequence[str] | None = None,
 ) -> tuple[set[str], dict[str, str]]:
     """Sorts files into the pictures that are read and the others.
 
@@ -173,11 +138,13 @@ def usable(
 
     Args:
         files: Pairs of a name and a function that returns its first bytes.
+        formats: The formats that are read; `None` is `transcoding.formats()`.
 
     Returns:
         The names of the pictures, a set; and `{name: what it is}` of the others, by
         extension and by what they hold, such as ".heic (HEIC)".
     """
+    formats = transcoding.formats() if formats is None else formats
     kept: set[str] = set()
     others: dict[str, str] = {}
     for name, head in files:
@@ -186,7 +153,7 @@ def usable(
             kept.add(name)
             continue
         found = file_content.picture_format(head())
-        if found is not None and found.upper() in _FORMATS:
+        if found is not None and found.upper() in formats:
             kept.add(name)
         else:
             others[name] = f"{suffix or 'without extension'} ({found or 'no picture'})"
@@ -207,6 +174,20 @@ def describe_others(others: Mapping[str, int]) -> str:
     most = sorted(others.items(), key=lambda item: (-item[1], item[0]))
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in most[:20])
     return f"{sum(others.values()):,} files ({kinds})"
+
+
+def advise(others: Mapping[str, int]) -> str:
+    """What would read some of what is left out; "" if nothing would.
+
+    Args:
+        others: What `count` returns.
+    """
+    cures = {
+        name: transcoding.find_cure(name)
+        for name in ("HEIC", "AVIF")
+        if any(f"({name})" in kind for kind in others)
+    }
+    return "".join(f". {name}: {cure}" for name, cure in cures.items() if cure)
 
 
 def _head(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:

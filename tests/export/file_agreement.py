@@ -73,7 +73,7 @@ class Paths:
 
     def trained(self, content):
         """What training reads, in the file's own size."""
-        # What only training reads has no other to agree with.
+        # Of other formats, the others get what `transcoding` makes of them.
         if not content.startswith(_READ_BY_ALL):
             return None
         try:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ood_keras import image_files
+from ood_keras import image_files, resizing, transcoding
 from ood_keras.inference import pillow_decoder
+from ood_keras.pipelines.sources import pictures
 
 
 # Of few sizes, since each is a graph to make.
@@ -64,6 +65,39 @@ def test_the_three_paths_heed_the_same_notes_on_which_side_is_up():
         assert not what and levels <= 1
     different = {answer.tobytes() for answer in answers[0]}
     assert len(different) == 8
+
+
+def test_other_formats_and_large_photographs_are_read_alike(monkeypatch):
+    """Training reads the file; the others what `ood-predict` gives them."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (4, 17, 13, 4)).astype(np.uint8)
+    contents = []
+    for image in images:
+        for kind, channels in (
+            *(("TIFF", 4), ("TIFF", 3), ("BMP", 3), ("GIF", 3), ("WEBP", 4)),
+        ):
+            file = io.BytesIO()
+            Image.fromarray(image[..., :channels]).save(file, kind)
+            contents.append(file.getvalue())
+        file = io.BytesIO()
+        Image.fromarray(image[..., :3]).resize((26, 34)).save(file, "JPEG")
+        contents.append(file.getvalue())
+    # So the JPEG of 26 x 34 is a large one, and is halved.
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 400)
+    # Graphs that another test has made.
+    paths = file_agreement._paths(255)
+    served = [transcoding.as_read(content) for content in contents]
+    assert all(content.startswith(image_files.PNG) for content in served)
+    for shape in ((17, 13, 3), file_agreement.SMALL):
+        trained = [
+            resizing.adapt(pictures.decode(content, "x")[np.newaxis], shape)[0]
+            for content in contents
+        ]
+        answers = (trained, paths.edge(served, shape), paths.graph(served, shape))
+        for answer in zip(*answers, strict=True):
+            assert answer[1] is not None
+            what, levels = file_agreement.difference(*answer)
+            assert not what and levels <= (shape == file_agreement.SMALL)
 
 
 def test_a_difference_is_seen():

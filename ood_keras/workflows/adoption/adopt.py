@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import keras
 
-from ood_keras import calibration, evaluation, pipelines
+from ood_keras import calibration, evaluation, pipelines, transcoding
 from ood_keras import detectors as detector_room
 from ood_keras import export as exporting
 from ood_keras.calibration import any_threshold
@@ -213,7 +213,10 @@ def _measure(
         `(fitted, refused, report, data)`.
     """
     num_outliers = run_data.count_outliers(source.validation)
-    judges = run_data.load_unknown(unknown, source, data_dir, num_outliers=num_outliers)
+    read = {run_data.FORMATS: list(transcoding.formats())}
+    judges = run_data.load_unknown(
+        unknown, source, data_dir, num_outliers=num_outliers, recorded=read
+    )
     validation, judging = run_data.take_validation(source, judges, num_outliers)
     settings = {
         "known": source.name,
@@ -229,6 +232,7 @@ def _measure(
         "adopted": found.to_json(),
         **({} if source.background is None else {"background": source.background}),
         **({"exif_orientation": True} if source.exif_orientation else {}),
+        **read,
         "data": run_data.fingerprint([source.train, validation, *judging]),
     }
     model = found.model

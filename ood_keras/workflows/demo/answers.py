@@ -2,13 +2,14 @@
 
 import base64
 import binascii
+import contextlib
 import dataclasses
 import struct
 
 import numpy as np
 
 from ood_keras import export as exporting
-from ood_keras import image_files
+from ood_keras import image_files, transcoding
 from ood_keras.calibration import Threshold
 from ood_keras.inference import ground, heat_map, pillow_decoder
 from ood_keras.pipelines import drawing
@@ -146,13 +147,17 @@ class Demo:
         """Answers about an image file, which goes to the model as it is.
 
         Args:
-            content: The file, `bytes`; not `valid` if it is no PNG or JPEG.
+            content: The file, `bytes`, of any format that can be read here, see
+                `transcoding`; not `valid` if it is none.
             point: Name of an operating point.
 
         Returns:
             An `Answer`.
         """
         limit = self.points[point].value
+        # Of a file that is refused, the model says so too.
+        with contextlib.suppress(image_files.Refused):
+            content = transcoding.as_read(content, self.model.exif_orientation)
         answers = self.model.predict_bytes([content], threshold=limit)
         pixels = pillow_decoder.decode(
             content,

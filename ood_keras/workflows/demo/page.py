@@ -340,7 +340,7 @@ _SHEET = """\
 <canvas id="sheet" width="280" height="280"></canvas></div>
 <p class="tools"><button id="clear">Clear</button>
 <button id="choose">Choose a file</button>
-<input type="file" id="file" accept="image/png,image/jpeg" hidden></p>
+<input type="file" id="file" accept="image/*" hidden></p>
 <p class="problem" id="problem" role="alert"></p>
 <p class="note">A drawing is cropped and centred as handwritten digits are before the
 model sees it; a PNG or JPEG file, chosen or dropped anywhere here, is not.</p>

@@ -1,0 +1,137 @@
+"""Pictures that no graph decodes, as PNG files that every one does, pixel for pixel.
+
+The graph of a SavedModel reads PNG and JPEG (`image_files`), since TensorFlow has no
+decoder of TIFF, AVIF or HEIC, those that it has of GIF and BMP follow other rules than
+Pillow's, and none is in a runtime without TensorFlow. So files of other formats, and
+JPEG files of more pixels than are read, become PNG files first, by Pillow: in training,
+in the audit and in `ood-predict` alike, and what follows is the same path. Whoever
+sends such files to a served model itself converts them before.
+"""
+
+import functools
+import importlib.util
+import io
+
+import numpy as np
+
+from ood_keras import file_content, image_files
+
+# What was read before there was a choice; runs that say nothing else keep to it.
+FIRST_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
+# What Pillow calls a format that we call otherwise.
+_PILLOW_NAMES = {"HEIC": "HEIF"}
+_GREY = ("1", "L", "LA")
+_MODES = (*_GREY, "P", "PA", "RGB", "RGBA")
+_DEEP = ("I;16", "I;16B", "I;16L")
+_CURES = {
+    "HEIC": "pip install 'ood_keras[heif]' reads it",
+    "AVIF": "Pillow 11.3 or newer reads it",
+}
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """The formats of pictures that can be read here, as `file_content` names them."""
+    from PIL import features
+
+    found = [*FIRST_FORMATS, "TIFF"]
+    # Older versions of Pillow do not know the question.
+    if "avif" in features.get_supported_modules():
+        found.append("AVIF")
+    if importlib.util.find_spec("pillow_heif") is not None:
+        found.append("HEIC")
+    return tuple(found)
+
+
+def find_cure(format: str) -> str | None:
+    """How to have a format read that is not read here, or `None`."""
+    return None if format.upper() in formats() else _CURES.get(format.upper())
+
+
+def is_direct(content: bytes) -> bool:
+    """Whether a file is a PNG or JPEG that is read as it is, or nothing at all."""
+    if content.startswith(image_files.JPEG):
+        return not image_files.is_large_jpeg(content)
+    return content.startswith(image_files.PNG) or not content
+
+
+def as_read(content: bytes, exif_orientation: bool = True) -> bytes:
+    """Returns a file that `image_files.read` and graphs read, of the same pixels.
+
+    Args:
+        content: The bytes of a picture file.
+        exif_orientation: Whether to turn it as its camera's note says; TIFF and HEIC
+            are turned in any case, by what decodes them. Of a PNG or JPEG that stays as
+            it is, that is left to whoever reads it.
+
+    Returns:
+        The file itself where it is a PNG or a JPEG of not too many pixels; else a PNG,
+        of an animation or of several pages the first picture. A JPEG of more pixels is
+        decoded at the half, quarter or eighth of its size, as libjpeg does from the
+        coefficients of its blocks.
+
+    Raises:
+        image_files.Refused: it cannot be read, with the reason and what to do.
+    """
+    if is_direct(content):
+        return content
+    if content.startswith(image_files.JPEG):
+        return _as_png(image_files.reduce_jpeg(content, exif_orientation))
+    return _as_png(_read_other(content, exif_orientation))
+
+
+def _as_png(pixels: np.ndarray) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    # It is read at once, so that its size counts for little.
+    picture.save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _read_other(content: bytes, exif_orientation: bool) -> np.ndarray:
+    """uint8 `(height, width, channels)`, alpha the last of 2 or 4 channels."""
+    from PIL import Image, ImageOps
+
+    found = file_content.picture_format(content[: file_content.HEAD_BYTES])
+    name = (found or "").upper()
+    if name == "HEIC" and "HEIC" in formats():
+        import pillow_heif
+
+        pillow_heif.register_heif_opener(thumbnails=False)
+    if found is not None and name not in formats():
+        cure = find_cure(found)
+        article = "an" if found[0] in "AI" else "a"
+        raise image_files.Refused(
+            f"is {article} {found} picture, which is not read here. "
+            + (f"{cure}; or convert it" if cure else "Convert it, or remove it")
+        )
+    chosen = [_PILLOW_NAMES.get(one, one) for one in formats()[2:]]
+    try:
+        with Image.open(io.BytesIO(content), formats=chosen) as picture:
+            image_files.check_size(*picture.size)
+            if picture.mode in _DEEP:
+                # As of a PNG of 16 bits.
+                pixels = np.asarray(picture).astype(np.uint16) >> 8
+                return pixels.astype(np.uint8)[..., np.newaxis]
+            if picture.mode not in _MODES:
+                raise image_files.Refused(
+                    f"has mode {picture.mode}; expected 8 bits per channel, grey or "
+                    "RGB. Convert it"
+                )
+            if exif_orientation:
+                ImageOps.exif_transpose(picture, in_place=True)
+            colour = "L" if picture.mode in _GREY else "RGB"
+            alpha = "A" * picture.has_transparency_data
+            pixels = np.asarray(picture.convert(colour + alpha))
+            return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
+    except (image_files.Refused, MemoryError):
+        raise
+    # Pillow's decoders raise many types on broken content; each means the same to us.
+    except Exception as error:
+        raise image_files.Refused(
+            "is no readable picture: corrupt, truncated or not one of "
+            f"{', '.join(formats())} ({type(error).__name__}: {error}). Fetch or save "
+            "it again, or remove it"
+        ) from error
