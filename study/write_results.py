@@ -6,10 +6,10 @@ Run it in the root of the repository after results/ has changed. It writes the l
 between <!-- results: FOLDER --> and <!-- end --> of README.md, docs/results.md,
 docs/published_table.md and docs/reading_results.md from results/table1, and
 docs/robustness.md from results/robustness, docs/renderings.md from
-results/renderings, docs/what_table1_measures.md from results/scanner, and
-docs/test_sets.md from benchmarks/results/test_set_forms.json;
-with --pictures, docs/images/results_*.png too. With --check, it only fails if a page
-says something else than the results.
+results/renderings, docs/what_table1_measures.md from results/scanner,
+docs/test_sets.md from benchmarks/results/test_set_forms.json, and docs/adopted.md from
+benchmarks/results/adopt.json; with --pictures, docs/images/results_*.png too. With
+--check, it only fails if a page says something else than the results.
 """
 
 import pathlib
@@ -32,6 +32,7 @@ _RENDERINGS = pathlib.Path("results/renderings")
 _DEMO_SHEET = pathlib.Path("benchmarks/results/demo_sheet.json")
 _SCANNER = pathlib.Path("results/scanner")
 _TEST_SETS = pathlib.Path("benchmarks/results/test_set_forms.json")
+_ADOPTED = pathlib.Path("benchmarks/results/adopt.json")
 _IMAGES = pathlib.Path("docs/images")
 _QUOTE = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -42,6 +43,7 @@ def pages() -> dict[pathlib.Path, str]:
     Paths are relative to the repository's root, which is the working directory.
     """
     from ood_keras.study import (
+        adoption_page,
         renderings_page,
         robustness_page,
         scanner_page,
@@ -70,6 +72,8 @@ def pages() -> dict[pathlib.Path, str]:
         written[pathlib.Path("docs/what_table1_measures.md")] = text
     if _TEST_SETS.is_file():
         written[pathlib.Path("docs/test_sets.md")] = test_sets_page.page(_TEST_SETS)
+    if _ADOPTED.is_file():
+        written[pathlib.Path("docs/adopted.md")] = adoption_page.page(_ADOPTED)
     return written
 
 

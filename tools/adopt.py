@@ -20,8 +20,8 @@ on go through the exported model as files, and must be accepted at about the pro
 rate.
 
 OUTPUT receives what a run has (report.html, metrics.json, ...), saved_model/1, and, as
-far as their extras are installed, tflite/ and onnx/; adoption.json says what was found,
-and why a detector or format is not there.
+far as their extras are installed, tflite/, onnx/ and browser/, a page to serve;
+adoption.json says what was found, and why a detector or format is not there.
 Next: ood-predict --model=OUTPUT/saved_model/1
 """
 

@@ -76,12 +76,11 @@ def convert(
             export.tflite(path, folder / "tflite", formats=tflite, **images)
         if "onnx" in formats:
             export.onnx(path, folder / "onnx", **images)
-        found = sorted(folder.glob("*/parity.json"))
-        if "browser" in formats:
-            with tempfile.TemporaryDirectory() as spare:
-                found += write_page(path, folder, pathlib.Path(spare), images)
-                reports = [json.loads(report.read_text()) for report in found]
-        else:
+        with tempfile.TemporaryDirectory() as spare:
+            made: list[pathlib.Path] = []
+            if "browser" in formats:
+                made = write_page(path, folder, pathlib.Path(spare), images)
+            found = [*sorted(folder.glob("*/parity.json")), *made]
             reports = [json.loads(report.read_text()) for report in found]
     return pathlib.Path(output), table(reports)
 

@@ -27,7 +27,9 @@ def smooth(images):
 @pytest.mark.parametrize("shape", [(12, 13, 2), (28, 28, 1), (7, 5, 3), (2, 9, 1)])
 def test_the_graph_covers_and_takes_medians_as_numpy_does(shape):
     images = np.random.default_rng(1).uniform(size=(2, *shape)).astype(np.float32)
-    for top, left, side in heat_map.list_windows(shape):
+    windows = list(heat_map.list_windows(shape))
+    # Some of each size, the first and the last corner among them.
+    for top, left, side in [*windows[::-1][::17], windows[0]]:
         np.testing.assert_allclose(
             graph_heat_map.cover(
                 tf.constant(images[0]), tf.constant([top, left]), side
