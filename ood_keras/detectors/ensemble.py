@@ -171,9 +171,10 @@ class Ensemble(Detector):
 
     def choose_layers(self, network: Network) -> tuple[str, ...]:
         shared = [member for member in self.detectors if not member.changes_input]
-        names = {name for member in shared for name in member.layers}
-        own = filter(self._has_own_features, shared)
-        return tuple(sorted(names | {member._features_name for member in own}))
+        names: set[Any] = {name for member in shared for name in member.layers}
+        for member in filter(self._has_own_features, shared):
+            names.add(member._features_name)
+        return tuple(sorted(names))
 
     def _choose_members(self, network: Network, num_classes: int) -> None:
         """For an ensemble whose members depend on the network."""
@@ -193,7 +194,7 @@ class Ensemble(Detector):
     def collect_statistics(
         self, network: Network, data: Images, validation: Images | None, shard: int
     ) -> Statistics:
-        statistics = {}
+        statistics: Statistics = {}
         for index, member in enumerate(self.detectors):
             if not member.learns:
                 continue
@@ -237,7 +238,11 @@ class Ensemble(Detector):
                 self._scores(network(images, self.layers), images), axis=-1
             )
         )
-        count, sums, squares, origin = 0, 0.0, 0.0, None
+        count = 0
+        # Arrays `(members,)` from the first batch on.
+        sums: Any = 0.0
+        squares: Any = 0.0
+        origin: Any = None
         sample = Sample(_SAMPLE_SIZE)
         name, known = (
             ("data", data) if validation is None else ("validation", validation)

@@ -104,7 +104,10 @@ class Gram(Detector):
     def collect_statistics(
         self, network: Network, data: Images, validation: Images | None, shard: int
     ) -> Statistics:
-        sample, held_out, num_images = None, None, 0
+        # Made with the first batch, of which there is one or an error.
+        sample: Any = None
+        held_out: Any = None
+        num_images = 0
         for outputs, labels in self.known_batches(network, data, self._read):
             rows = _rows(outputs)
             predicted = rows["predicted"].argmax(axis=1)

@@ -166,9 +166,9 @@ class Mahalanobis(FeatureDetector):
     def collect_statistics(
         self, network: Network, data: Images, validation: Images | None, shard: int
     ) -> Statistics:
-        sums = None
+        sums: list[ClassSums] = []
         for features, labels in self.known_batches(network, data, self._normalized):
-            if sums is None:
+            if not sums:
                 sums = [
                     ClassSums(self.num_classes, layer.shape[1]) for layer in features
                 ]

@@ -89,7 +89,7 @@ class NCI(Detector):
         self.arrays = {
             "weights": weights,
             "mean": mean.astype(np.float32),
-            "alpha": np.float32(alpha),
+            "alpha": np.asarray(alpha, np.float32),
         }
 
 

@@ -52,4 +52,4 @@ class ReAct(SamplingWrapper):
     def learn_arrays(self, network: Network, statistics: Statistics) -> None:
         super().learn_arrays(network, statistics)
         limit = np.quantile(statistics["sample"].rows()["features"], self.quantile)
-        self.arrays = {"limit": np.float32(limit)}
+        self.arrays = {"limit": np.asarray(limit, np.float32)}
