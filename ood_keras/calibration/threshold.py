@@ -104,7 +104,9 @@ class Threshold:
             return self
         low, high = self.acceptance_interval
         if isinstance(known_scores, ScoreSketch):
-            accepted = known_scores.count_accepted(self.value)[0] / known_scores.num_known
+            accepted = (
+                known_scores.count_accepted(self.value)[0] / known_scores.num_known
+            )
             surely_below = 0.0
         else:
             scores = order_statistic.as_float32(
