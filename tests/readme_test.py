@@ -27,6 +27,8 @@ def test_the_lines_for_a_notebook_run(tmp_path, monkeypatch):
     for needs_data, needs_none in (
         ("emnist/letters", "glyphs"),
         ('"mnist"', '"digits"'),
+        # A small network: what is tested are the lines.
+        ("num_classes=10)\nmodel", "num_classes=10, filters=(4, 8))\nmodel"),
     ):
         assert needs_data in snippet
         snippet = snippet.replace(needs_data, needs_none)

@@ -8,6 +8,8 @@ import pytest
 
 from ood_keras import calibration, export
 
+pytestmark = pytest.mark.usefixtures("compared_in_this_process")
+
 
 @pytest.fixture(scope="module")
 def examples(exported):

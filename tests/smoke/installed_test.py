@@ -78,7 +78,8 @@ def test_main_job_from_another_folder(tmp_path):
         ["ood-evaluate", "--unknown=glyphs"],
         ["ood-export", f"--output={tmp_path / 'model'}"],
     ]
-    steps[0].append("--override=epochs=1")
+    for override in ("epochs=1", "filters=[8,8]", "synthetic_images=300"):
+        steps[0].append(f"--override={override}")
     for command, *flags in steps:
         result = run(BIN / command, f"--run_dir={run_dir}", *flags, cwd=tmp_path)
         assert result.returncode == 0, result.stdout + result.stderr

@@ -17,7 +17,7 @@ from ood_keras.workflows import prediction
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
+def exported(compared_in_this_process, tmp_path_factory):
     return Exported(tmp_path_factory.mktemp("exported"))
 
 

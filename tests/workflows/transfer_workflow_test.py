@@ -13,6 +13,8 @@ from ood_keras.tools import train as train_command
 from ood_keras.training import recipes
 from ood_keras.workflows import run_data
 
+pytestmark = pytest.mark.usefixtures("compared_in_this_process")
+
 OVERRIDES = [
     "epochs=2",
     "filters=[6]",

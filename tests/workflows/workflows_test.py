@@ -22,15 +22,17 @@ from ood_keras.workflows import conversion, run_data, samples
 from ood_keras.workflows import evaluation as measuring
 from ood_keras.workflows import training as training_workflow
 
-RECIPE = recipes.get("demo", epochs=2)
+RECIPE = recipes.get(
+    "demo", epochs=2, filters=(8, 8, 8, 8), hidden_size=32, feature_size=16
+)
 DATA = ("settings", "data")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_images_of_noise():
-    """A fifth of the usual: enough to train with, and all that is scored here."""
+    """A tenth of the usual: enough to train with, and all that is scored here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "DEFAULT_COUNT", 2_000)
+        patch.setattr(base, "DEFAULT_COUNT", 1_000)
         yield
 
 
@@ -228,7 +230,7 @@ def test_a_training_is_judged_by_its_validation_images(run_dir, monkeypatch, cap
 
 
 def test_the_model_card_tells_what_renderings_do_at_its_own_threshold(
-    run_dir, exported, tmp_path
+    run_dir, exported, compared_in_this_process, tmp_path
 ):
     path, threshold = workflows.export(
         run_dir=run_dir, output=tmp_path / "m", target_acceptance=0.8
@@ -327,7 +329,7 @@ def copy_with_scores(run_dir, copy, change):
 
 
 @pytest.fixture(scope="module")
-def of_classes(run_dir, tmp_path_factory):
+def of_classes(run_dir, exported, compared_in_this_process, tmp_path_factory):
     """An export with a detector named by hand and a threshold for each class.
 
     Two epochs teach the network a few of the classes only, so that the predicted ones
@@ -405,7 +407,7 @@ def test_known_examples_travel_with_the_export(run_dir, exported):
     assert len(examples.unknown_scores)
 
 
-def test_calibrate_writes_the_next_version(exported):
+def test_calibrate_writes_the_next_version(exported, compared_in_this_process):
     path, threshold = exported
     new, loose = workflows.calibrate(
         model=path,
@@ -460,8 +462,7 @@ def test_run_dir_of_another_recipe_is_refused(run_dir):
             known="digits",
             unknown=["synthetic"],
             run_dir=run_dir,
-            recipe="demo",
-            overrides=["epochs=2", "dropout=0.5"],
+            recipe=dataclasses.replace(RECIPE, dropout=0.5),
         )
 
 
