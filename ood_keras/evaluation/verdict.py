@@ -345,8 +345,8 @@ def count(
             )
             for source, (passing, row) in unknown.items()
         ],
-        target=threshold and threshold.target_acceptance,
-        promised=threshold and acceptance.least_acceptance(threshold),
+        target=None if threshold is None else threshold.target_acceptance,
+        promised=None if threshold is None else acceptance.least_acceptance(threshold),
         renderings=renderings,
     )
 
@@ -521,7 +521,9 @@ def _renderings(measured: Measured) -> Iterator[Objection]:
 
 
 def _test_set(measured: Measured) -> Iterator[Objection]:
-    sets = [("known pictures", measured.images, None)]
+    sets: list[tuple[str, int, str | None]] = [
+        ("known pictures", measured.images, None)
+    ]
     sets += [
         (f"unknown pictures of {kind.title}", kind.images, kind.source)
         for kind in measured.unknown

@@ -44,7 +44,7 @@ def open_path(request: base.Request) -> base.Source:
             f"followed, for example {name} to {target}"
         )
     group_by = grouping.parse(request.group_by) if request.group_by else None
-    keys = {}
+    keys: dict[pathlib.Path, tuple[str, ...]] = {}
     if group_by is not None:
         keys, remark = found.read_keys(group_by, request.spec)
         if remark:
