@@ -20,6 +20,8 @@ from ood_keras.workflows.adoption import contract, given_network, pixel_ranges
 Image = pytest.importorskip("PIL.Image")
 SIDE = 24
 CLASSES = ("blue", "green", "red")
+
+pytestmark = pytest.mark.usefixtures("compared_in_this_process")
 _CHANNEL = {"red": 0, "green": 1, "blue": 2}
 
 
