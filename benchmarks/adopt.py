@@ -8,7 +8,8 @@ is the file the same, does the export answer as the network does, how many known
 pictures that nobody has seen are accepted as files. Time is that of the command, by the
 clock and of the processor, which other work beside it does not change; memory is the
 peak of its whole process, Keras and TensorFlow among it. A network that needs a package
-which is not installed is left out and says so.
+which is not installed is left out. A network that is measured later is added to the
+same file.
 
 Known are digits, flowers and vehicles, grey and coloured files of 28 to 128 pixels,
 which features of random networks tell apart; unknown are animals and letters.
@@ -294,17 +295,22 @@ def main():
 
     has_hub = importlib.util.find_spec("keras_hub") is not None
     packages = ["keras", "tensorflow", *(["keras-hub"] if has_hub else [])]
-    result = {"networks": {}, "left_out": {}, **provenance(*packages)}
-    if arguments.networks and arguments.output.exists():
-        # Some are measured anew; each says under which load it was.
-        result["networks"] = json.loads(arguments.output.read_text())["networks"]
+    networks = {}
+    if arguments.output.exists():
+        # Further ones are added; each says under which load it was measured.
+        networks = json.loads(arguments.output.read_text())["networks"]
+    made_with = provenance(*packages)
     for name in (arguments.networks or ";".join(KINDS)).split(";"):
         if KINDS[name].preset and not has_hub:
-            result["left_out"][name] = "keras-hub is not installed"
+            print(f"{name}: keras-hub is not installed")
             continue
-        entry = measure(name, arguments)
-        entry["load_average"] = round(os.getloadavg()[0], 1)
-        result["networks"][name] = entry
+        networks[name] = measure(name, arguments)
+        networks[name]["load_average"] = round(os.getloadavg()[0], 1)
+        result = {
+            "networks": {kind: networks[kind] for kind in KINDS if kind in networks},
+            "left_out": [kind for kind in KINDS if kind not in networks],
+            **made_with,
+        }
         write_json(arguments.output, result)
     return None
 

@@ -87,7 +87,7 @@ def make_sigmoid(images, labels):
         [
             keras.Input(images.shape[1:]),
             *convolutions(),
-            layers.BatchNormalization(),
+            layers.BatchNormalization(momentum=0.8),
             layers.GlobalAveragePooling2D(),
             layers.Dense(64, activation="relu"),
             layers.Dense(1, activation="sigmoid"),
@@ -108,7 +108,7 @@ class TwoOutputs(keras.Model):
         self.body = keras.Sequential(
             [
                 *convolutions(),
-                layers.BatchNormalization(),
+                layers.BatchNormalization(momentum=0.8),
                 layers.GlobalAveragePooling2D(),
             ]
         )

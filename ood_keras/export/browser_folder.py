@@ -168,11 +168,11 @@ def _compare(source: Any, run: Any) -> None:
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (_NUM_COMPARED, *shape)).astype(np.uint8)
     if source.manifest["input"]["image"]["dtype"] == "uint8":
-        given = pixels
+        given: np.ndarray = pixels
     else:
-        # Smooth and flat images too, so that not all scores are those of noise.
-        pixels = pixels * np.linspace(0, 1, _NUM_COMPARED).reshape(-1, 1, 1, 1)
-        images = (pixels / 255).astype(np.float32)
+        # Fainter and fainter, so that not all scores are those of strong noise.
+        fading = pixels * np.linspace(0, 1, _NUM_COMPARED).reshape(-1, 1, 1, 1)
+        images = (fading / 255).astype(np.float32)
         given = np.stack([*images, *edge.bad_images(shape).values()])
     for image in given[:, None]:  # Batches are rounded otherwise.
         expected: Answer = source.predict(image)

@@ -16,6 +16,7 @@ from ood_keras.export.promise import PromiseError
 from ood_keras.tools import adopt as command
 from ood_keras.tools import app
 from ood_keras.workflows.adoption import contract, given_network, pixel_ranges
+from ood_keras.workflows.adoption import formats as format_room
 
 Image = pytest.importorskip("PIL.Image")
 SIDE = 24
@@ -734,3 +735,32 @@ def check_live(adopted, tmp_path):
     )
     with pytest.raises(NotImplementedError, match=r"export\.load"):
         model.save(tmp_path / "live.keras")
+
+
+@pytest.mark.parametrize(
+    ("fails", "written"),
+    [
+        (set(), ["float32", "float16", "int8"]),
+        ({"int8"}, ["float32"]),
+        ({"float32"}, ["float16", "int8"]),
+        ({"float32", "int8"}, []),
+    ],
+)
+def test_formats_that_fail_are_no_reason_to_lose_others(
+    fails, written, monkeypatch, tmp_path
+):
+    def convert(_, target, *, formats, **__):
+        if fails & set(formats):
+            raise ValueError("these cannot be")
+        target.mkdir()
+        (target / "parity.json").write_text('{"files": {}}')
+
+    monkeypatch.setattr(export, "tflite", convert, raising=False)
+    names = ["float32", "float16", "int8"]
+    files, skipped, reports = format_room.write(
+        tmp_path / "1", tmp_path, names, ["tflite"], None, None, lambda _: None
+    )
+    assert list(files) == written
+    assert set(skipped) == set(names) - set(written)
+    assert set(skipped.values()) <= {"these cannot be"}
+    assert len(reports) == bool(written)

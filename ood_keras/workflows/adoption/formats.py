@@ -92,10 +92,10 @@ def write(
             skipped |= dict.fromkeys(names, f"the detector has no form in {kind}")
             continue
         target = folder / kind
-        # Those that are rounded more may fail where others do not.
-        for some in (names, names[:1] if len(names) > 1 else []):
-            if not some:
-                continue
+        # Those that are rounded more may fail where others do not; and float32 alone
+        # must equal the SavedModel, which a detector that magnifies rounding may miss.
+        others = [names[:1], names[1:]] if len(names) > 1 else []
+        for some in (names, *others):
             say(f"Converting to {', '.join(some)}")
             try:
                 if kind == "tflite":
