@@ -24,6 +24,8 @@ _MOST_VALUES = 2**20
 # Calls that are told apart, and scores that are kept of each.
 _MOST_CALLS = 4
 _MOST_SCORES = 2**16
+# Scores of equal images differ by less, relative to the score.
+_ROUNDING = 2.0**-20
 
 # One for all detectors, which can then be copied; it is held for an instant.
 _adding = threading.Lock()
@@ -64,8 +66,11 @@ class Remembered:
             return True
         accepted = self.scores[threshold.accepts(self.scores)]
         slack = 2 / self.num_images + 2 / len(self.scores)
-        # Equal scores at the threshold are accepted together, however many they are.
-        below = np.sum(accepted < accepted.max(initial=-np.inf)) / len(self.scores)
+        # Equal scores at the threshold are accepted together, however many they are;
+        # those of equal images differ by rounding, with their place in a batch.
+        highest = accepted.max(initial=-np.inf)
+        equal = highest - abs(highest) * _ROUNDING if np.isfinite(highest) else highest
+        below = np.sum(accepted < equal) / len(self.scores)
         return len(accepted) / len(self.scores) >= target - slack and (
             below <= target + slack
         )

@@ -169,7 +169,8 @@ def test_labels_may_have_an_axis_of_one(name, trained, data):
     ):
         detector = detectors.get(name).fit(trained[3], known)
         found = detector.score(data.known)
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+        # Sums in another order: as far as float32 goes with each kind of processor.
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
         assert len(detector.score(known)) == len(images)
 
 

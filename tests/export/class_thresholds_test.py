@@ -155,13 +155,13 @@ def test_a_graph_with_one_threshold_takes_no_others(case, exported):
 
 def test_as_many_thresholds_as_classes(case, tmp_path):
     path, thresholds = case.path, case.thresholds
-    few = dataclasses.replace(
-        thresholds,
-        **{
-            name: getattr(thresholds, name)[:-1]
-            for name in ("values", "num_calibration", "acceptance_intervals")
-        },
-    )
+    fields = {
+        name: getattr(thresholds, name)[:-1]
+        for name in ("values", "num_calibration", "acceptance_intervals")
+    }
+    number = sum(fields["num_calibration"])
+    fields["guarantee"] = f"Accepts 20 % of each class, chosen on {number} images."
+    few = dataclasses.replace(thresholds, **fields)
     says = rf"one threshold for each of {NUM_CLASSES} known classes. Received"
     with pytest.raises(ValueError, match=says):
         export.recalibrate(path, few)

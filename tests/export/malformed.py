@@ -47,13 +47,17 @@ def images(count, image_shape, seed=0):
         yield image
 
 
-def may_be_an_image(content):
+# What `ood-predict` makes PNG files of; these have no checksums.
+_OTHERS = ("GIF", "BMP", "WEBP", "TIFF")
+
+
+def may_be_an_image(content, formats=()):
     """Whether a file may be taken for an image: no PNG whose checksums are wrong."""
     # A JPEG can be damaged and still decode.
     if content.startswith(b"\xff\xd8\xff"):
         return True
     try:
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+        with Image.open(io.BytesIO(content), formats=["PNG", *formats]) as picture:
             picture.load()
     except Exception:
         return False
@@ -113,7 +117,7 @@ def _strangely_named(generator, top, number, kind, content, *_):
     name += (b".png", b".jpg", b".JPEG", b".PnG")[generator.integers(4)]
     with open(os.path.join(os.fsencode(top), name), "wb") as file:
         file.write(content)
-    return name, f"file_{kind}", lambda _: may_be_an_image(content)
+    return name, f"file_{kind}", lambda _: may_be_an_image(content, _OTHERS)
 
 
 def _idx_file(generator, top, number, kind, content, image_shape, _):
@@ -193,7 +197,7 @@ def _far_down(generator, top, number, kind, content, *_):
     inner.mkdir(parents=True)
     (inner / "a.jpg").write_bytes(content)
     name = os.fsencode((inner / "a.jpg").relative_to(top))
-    return name, f"in_folders_{kind}", lambda _: may_be_an_image(content)
+    return name, f"in_folders_{kind}", lambda _: may_be_an_image(content, _OTHERS)
 
 
 def _good(generator):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ood_keras import pipelines
+from ood_keras import pipelines, transcoding
 from ood_keras.pipelines import audit
 
 
@@ -77,14 +77,16 @@ def test_all_that_cannot_be_read_is_named_at_once(folder):
         unreadable = found["unreadable"]
         assert unreadable.severity == "spoils"
         expected = {"cat/empty.png", "cat/cut.png", "dog/text.jpg", "dog/ends.jpg"}
+        if "HEIC" in transcoding.formats():
+            expected.add("dog/phone.heic")
         assert set().union(*names["unreadable"]) == expected
         (empty,) = (line for line in unreadable.lines if "empty.png" in line)
         assert "it is empty" in empty
         assert found["left_out"].severity == "look"
-        assert found["left_out"].lines == (
-            f"folder:{folder.root}: dog/notes.txt: .txt (no picture)",
-            f"folder:{folder.root}: dog/phone.heic: .heic (HEIC)",
-        )
+        left_out = [f"folder:{folder.root}: dog/notes.txt: .txt (no picture)"]
+        if "HEIC" not in transcoding.formats():
+            left_out.append(f"folder:{folder.root}: dog/phone.heic: .heic (HEIC)")
+        assert found["left_out"].lines == tuple(left_out)
 
 
 def test_one_picture_under_two_labels(folder):
