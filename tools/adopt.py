@@ -134,20 +134,7 @@ _RENDERINGS = flags.DEFINE_enum(
     "Renderings of the test images to measure; see ood-evaluate.",
     flag_values=_FLAGS,
 )
-_KNOWN_EXAMPLES = flags.DEFINE_bool(
-    "known_examples",
-    True,
-    "Some hundred known validation images travel with the model, for ood-demo; "
-    "--noknown_examples keeps private ones at home.",
-    flag_values=_FLAGS,
-)
-_EXPLAIN = flags.DEFINE_bool(
-    "explain",
-    False,
-    "The SavedModel gets the signature explain: a heat map of what in an image is "
-    "strange, which takes two hundred runs of the network.",
-    flag_values=_FLAGS,
-)
+_read_export = app.define_export(_FLAGS)
 
 
 def _adopt(positional: list[str]) -> None:
@@ -170,8 +157,7 @@ def _adopt(positional: list[str]) -> None:
         method=_METHOD.value,
         formats=_FORMATS.value,
         renderings=_RENDERINGS.value,
-        known_examples=_KNOWN_EXAMPLES.value,
-        explain=_EXPLAIN.value,
+        **_read_export(),
     )
     print(f"\n{adopted}")
     print(f"\n{app.describe_verdict(adopted.saved_model)}")

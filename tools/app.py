@@ -119,6 +119,31 @@ def define_threshold(flag_values: flags.FlagValues) -> Callable[[], dict[str, An
 _PER_CLASS = "conformal_per_class"
 
 
+def define_export(flag_values: flags.FlagValues) -> Callable[[], dict[str, Any]]:
+    """Defines the flags that say what travels with an exported model.
+
+    Returns:
+        A function that reads the parsed flags: the arguments of the workflow.
+    """
+    flags.DEFINE_bool(
+        "known_examples",
+        True,
+        "Some hundred known validation images travel with the model, for ood-demo; "
+        "--noknown_examples keeps private ones at home.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_bool(
+        "explain",
+        False,
+        "The SavedModel gets the signature explain: a heat map of what in an image is "
+        "strange, which takes two hundred runs of the network.",
+        flag_values=flag_values,
+    )
+    return lambda: {
+        name: flag_values[name].value for name in ("known_examples", "explain")
+    }
+
+
 def _split_points(text: str | None) -> dict[str, float]:
     """Reads "strict=0.9,lenient=0.99"."""
     points: dict[str, float] = {}

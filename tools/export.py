@@ -42,20 +42,7 @@ _DETECTOR = flags.DEFINE_string(
     "Default: the detector that was selected on validation data.",
     flag_values=_FLAGS,
 )
-_KNOWN_EXAMPLES = flags.DEFINE_bool(
-    "known_examples",
-    True,
-    "Some hundred known validation images travel with the model, for ood-demo; "
-    "--noknown_examples keeps private ones at home.",
-    flag_values=_FLAGS,
-)
-_EXPLAIN = flags.DEFINE_bool(
-    "explain",
-    False,
-    "The SavedModel gets the signature explain: a heat map of what in an image is "
-    "strange, which takes two hundred runs of the network.",
-    flag_values=_FLAGS,
-)
+_read_export = app.define_export(_FLAGS)
 
 
 def _export(positional: list[str]) -> None:
@@ -66,8 +53,7 @@ def _export(positional: list[str]) -> None:
         output=_OUTPUT.value,
         **_read_threshold(),
         detector=_DETECTOR.value,
-        known_examples=_KNOWN_EXAMPLES.value,
-        explain=_EXPLAIN.value,
+        **_read_export(),
     )
     print(
         f"{app.describe_thresholds(path, threshold)}\n\n"

@@ -1,6 +1,7 @@
 """Heat maps lie where the strange part of a picture is known to be."""
 
 import numpy as np
+import patched_pictures
 import pytest
 
 from ood_keras import inference
@@ -14,16 +15,7 @@ def bright_pixels(images):
 
 @pytest.fixture
 def pictures():
-    """Faint noise with a bright patch in each, and where that is."""
-    generator = np.random.default_rng(0)
-    images = generator.uniform(0.0, 0.4, (6, 24, 30, 3)).astype(np.float32)
-    patch = np.zeros(images.shape[:3], bool)
-    for number, (top, left) in enumerate(
-        [(0, 0), (18, 24), (0, 24), (9, 12), (3, 17), (14, 5)]
-    ):
-        patch[number, top : top + 6, left : left + 6] = True
-    images[patch] = generator.uniform(0.9, 1.0, (patch.sum(), 3))
-    return images, patch
+    return patched_pictures.draw()
 
 
 def test_the_heat_lies_on_a_patch(pictures):
