@@ -39,6 +39,8 @@ def find(
         inputs = calls[layer][0]
         if not hasattr(made, "shape") or made.shape != output.shape:
             continue
+        if is_linear(layer) and _equal(made, output, output.dtype):
+            return layer, number
         if normalise is not None:
             activation = find_activation(layer, inputs, made)
             # Sigmoids, too, may sum to 1.
@@ -159,6 +161,16 @@ def has_kernel(layer: keras.layers.Layer) -> bool:
     return getattr(layer, "kernel", None) is not None
 
 
+def is_linear(layer: keras.layers.Layer) -> bool:
+    """Whether a layer gives products with its kernel, and no function of them.
+
+    Such numbers are logits, even if by chance they sum to 1 as probabilities do.
+    """
+    # A subclass may do something else.
+    known = type(layer) in (keras.layers.Dense, keras.layers.Conv2D)
+    return known and layer.activation is keras.activations.linear
+
+
 def compute(
     layer: keras.layers.Layer, inputs: Any, output: Tensor, undo_activation: bool
 ) -> Tensor:
@@ -185,6 +197,8 @@ def find_activation(
 
     The logarithm of a softmax counts as one.
     """
+    if is_linear(layer):
+        return None
     # A subclass may do something else.
     if type(layer) is keras.layers.Softmax:
         return "softmax"

@@ -118,6 +118,7 @@ class Network:
         if (
             self.activation != "sigmoid"
             and self.num_units > 1
+            and not logit_layers.is_linear(self._logits)
             and logit_layers.find_normalisation(outputs["logits"]) is not None
         ):
             raise ValueError(

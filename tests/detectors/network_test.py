@@ -229,6 +229,18 @@ def test_sigmoids_that_sum_to_one_are_no_softmax():
     )
 
 
+@pytest.mark.parametrize("logits", [[0.25, 0.75], [-1.3862944, -0.2876821]])
+def test_logits_that_sum_to_one_by_chance(logits):
+    """What a layer without an activation gives are logits, whatever they look like."""
+    last = layers.Dense(2)
+    model = keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), last])
+    last.set_weights([np.zeros((16, 2), np.float32), np.float32(logits)])
+    network = Network(model)
+    assert network.activation is None
+    images = np.zeros((3, 4, 4, 1), np.float32)
+    np.testing.assert_allclose(network(images)["logits"], [logits] * 3, rtol=1e-6)
+
+
 def test_a_cosine_head(make_form, data):
     """The product with the scale is no layer, so the output itself is the logits."""
     hidden = make_form("functional", 3)
