@@ -24,7 +24,7 @@ _GREY = ("1", "L", "LA")
 _MODES = (*_GREY, "P", "PA", "RGB", "RGBA")
 _DEEP = ("I;16", "I;16B", "I;16L")
 _CURES = {
-    "HEIC": "pip install 'ood_keras[heif]' reads it",
+    "HEIC": "pip install pillow-heif reads it",
     "AVIF": "Pillow 11.3 or newer reads it",
 }
 

@@ -39,7 +39,7 @@ def _quickstart(positional: list[str]) -> None:
     print(workflows.evaluate(run_dir=run_dir, unknown=list(_UNKNOWN)))
     _step(f"ood-export --run_dir={run_dir} --output={run_dir}/saved_model")
     path, threshold = workflows.export(run_dir=run_dir, output=run_dir / "saved_model")
-    print(threshold)
+    print(f"{threshold}\n\n{app.describe_verdict(path)}")
     images = sorted((run_dir / "samples").glob("*_0[0-5]_*.png"))
     picture = run_dir / "predictions.png"
     _step(

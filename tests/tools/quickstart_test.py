@@ -36,6 +36,7 @@ def demo(monkeypatch, tmp_path, capsys):
     stand_in = Asked()
     for verb in ("train", "evaluate", "export", "predict"):
         monkeypatch.setattr(workflows, verb, getattr(stand_in, verb))
+    monkeypatch.setattr(quickstart.app, "describe_verdict", "the verdict on {}".format)
     monkeypatch.setattr("sys.argv", ["ood-quickstart", f"--run_dir={tmp_path}"])
     quickstart.main()
     return stand_in.asked, capsys.readouterr().out
@@ -60,4 +61,5 @@ def test_it_tests_on_what_training_never_saw(demo, tmp_path):
     assert {"glyphs", "uniform_noise"} <= set(asked["evaluate"]["unknown"])
     assert asked["train"]["known"] == "digits"
     assert asked["export"]["output"] == tmp_path / "saved_model"
+    assert f"the verdict on {tmp_path / 'saved_model' / '1'}\n" in demo[1]
     assert (tmp_path / "predictions.txt").read_text() == "image  label\n"

@@ -48,8 +48,8 @@ def choose(formats: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
         missing = [one for one in needed if importlib.util.find_spec(one) is None]
         if missing:
             skipped[name] = (
-                f"{' and '.join(missing)} not installed; pip install "
-                f"'ood_keras[{extra}]', then ood-convert"
+                f"{' and '.join(missing)} not installed; pip install '.[{extra}]' in a "
+                "checkout, then ood-convert"
             )
         else:
             chosen.append(name)

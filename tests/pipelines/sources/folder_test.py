@@ -302,7 +302,7 @@ def test_pictures_are_told_by_their_bytes_and_others_are_counted(
     (warning,) = caught
     for part in (
         *("2 files", "1 .heic (HEIC)", "1 links to nothing"),
-        "HEIC: pip install 'ood_keras[heif]' reads it",
+        "HEIC: pip install pillow-heif reads it",
     ):
         assert part in str(warning.message)
     labels = np.concatenate([source.split(role).labels for role in source.roles])
