@@ -24,6 +24,9 @@ REJECTED_SCORE = (2 - 2**-23) * 2.0**127
 # An exported model takes pixels in [0, 1], with room for the rounding of whoever
 # prepared them; they are clipped.
 RANGE_TOLERANCE = 1e-3
+# So many images get heat maps in one request to an exported model: each takes about two
+# hundred runs of its network.
+MOST_EXPLAINED = 64
 
 
 def accepts(scores: "Scores", threshold: "Tensor") -> "np.ndarray":

@@ -12,7 +12,7 @@ import numpy as np
 from ood_keras import files, names
 from ood_keras.calibration import ClassThresholds, Threshold, any_threshold
 from ood_keras.calibration.any_threshold import AnyThreshold
-from ood_keras.conventions import REJECTED_SCORE, UNKNOWN_LABEL
+from ood_keras.conventions import MOST_EXPLAINED, REJECTED_SCORE, UNKNOWN_LABEL
 from ood_keras.export import (
     image_bytes,
     model_card,
@@ -290,9 +290,9 @@ _OUTPUT_CONTRACT = {
 
 
 _HEAT = {
-    "heat": "float32 (batch, height, width), of the signature explain: by how much "
-    "ood_score falls where a part is covered, for each pixel; 0 where there is no "
-    "answer",
+    "heat": "float32 (batch, height, width), of the signature explain, for at most "
+    f"{MOST_EXPLAINED} images: by how much ood_score falls where a part is "
+    "covered, for each pixel; 0 where there is no answer",
 }
 
 

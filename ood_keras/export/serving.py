@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from ood_keras.conventions import (
+    MOST_EXPLAINED,
     RANGE_TOLERANCE,
     REJECTED_SCORE,
     UNKNOWN,
@@ -94,7 +95,13 @@ def save(
 
     def explain_images(image):
         """Each takes about two hundred runs of the network."""
-        seen = look(image)
+        few = tf.debugging.assert_less_equal(
+            tf.shape(image)[0],
+            MOST_EXPLAINED,
+            f"explain takes at most {MOST_EXPLAINED} images a request; send fewer",
+        )
+        with tf.control_dependencies([few]):
+            seen = look(image)
 
         def score(images):
             return look(images)["ood_score"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ood_keras import batches
-from ood_keras.conventions import UNKNOWN_LABEL, check_count
+from ood_keras.conventions import MOST_EXPLAINED, UNKNOWN_LABEL, check_count
 from ood_keras.inference import answers, known_examples, manifest
 from ood_keras.types import Answer, Images, ImageShape, Json, Path
 
@@ -179,11 +179,14 @@ class Predictor:
                 f"{self.path} has no signature explain. Export it with explain=True, "
                 "or ask inference.heat_maps, which works with every model"
             )
+        # The batches of a dataset may be larger than a request may be.
+        requests = (
+            batch[start : start + MOST_EXPLAINED]
+            for batch in self._batches(images, batch_size)
+            for start in range(0, len(batch) or 1, MOST_EXPLAINED)
+        )
         return np.concatenate(
-            [
-                self._run("explain", image=batch)["heat"]
-                for batch in self._batches(images, batch_size)
-            ]
+            [self._run("explain", image=request)["heat"] for request in requests]
         )
 
     def _batches(self, images: Images, batch_size: int) -> Iterator[np.ndarray]:

@@ -104,6 +104,12 @@ def test_what_is_no_image_has_no_heat_and_harms_no_other(served, pictures):
     assert run("explain", image=images[:0])["heat"].shape == (0, 24, 30)
 
 
+def test_a_request_explains_few_images(served):
+    """Each costs two hundred runs of the network, and few bytes."""
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at most 64 images"):
+        Python(served)("explain", image=np.zeros((65, *SHAPE), np.float32))
+
+
 def test_an_exported_model_explains_if_it_was_asked_to(
     exported, compared_in_this_process, tmp_path
 ):
@@ -125,6 +131,10 @@ def test_an_exported_model_explains_if_it_was_asked_to(
     )
     np.testing.assert_allclose(predictor.explain(images), expected, atol=1e-6)
     assert expected.max() > 1e-4
+    many = np.tile(images, (22, 1, 1, 1))
+    np.testing.assert_allclose(
+        predictor.explain(many, batch_size=66), np.tile(expected, (22, 1, 1)), atol=1e-6
+    )
     without = export.load(exported.path)
     assert not without.explains
     with pytest.raises(ValueError, match="no signature explain"):
