@@ -17,7 +17,7 @@ demo: install
 	$(BIN)/ood-quickstart --run_dir=runs/demo
 
 test: install lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=20
 
 # What rounding may decide, with the matrix products of several kinds of processor.
 kernels: install

@@ -49,6 +49,14 @@ _VALIDATION_UNKNOWN = flags.DEFINE_string(
     "default: those that the run was trained with.",
     flag_values=_FLAGS,
 )
+_VALIDATION_AUGMENT = flags.DEFINE_string(
+    "validation_augment",
+    None,
+    "The augmentation that renders the validation images which choose detector and "
+    "threshold, such as mild_rendering; none leaves them as they are. Default: that of "
+    "the run's recipe.",
+    flag_values=_FLAGS,
+)
 _TUNE = flags.DEFINE_bool(
     "tune",
     False,
@@ -84,6 +92,7 @@ def _evaluate(positional: list[str]) -> None:
         tune=_TUNE.value,
         further_metrics=_METRICS.value,
         renderings=_RENDERINGS.value,
+        validation_augment=_VALIDATION_AUGMENT.value,
     )
     print(report)
     print("\nTested on:")

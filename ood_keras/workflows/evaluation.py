@@ -17,9 +17,12 @@ from ood_keras.types import Images, Json, Path
 from ood_keras.workflows import run_record, strange_pictures
 from ood_keras.workflows.data_check import count_left_out
 from ood_keras.workflows.run_data import (
+    AS_THEY_ARE,
     KNOWN_IMAGES,
+    VALIDATION_AUGMENT,
     RunData,
     load_run_data,
+    read_recipe,
     read_settings,
 )
 from ood_keras.workflows.samples import write_samples
@@ -40,6 +43,7 @@ def evaluate(
     selected_detector: str | None = None,
     further_metrics: Sequence[str] = (),
     renderings: "evaluation.under_renderings.Extent" = "short",
+    validation_augment: str | None = None,
 ) -> "evaluation.Report":
     """Measures the run's model on test images and writes the result into the run.
 
@@ -67,6 +71,10 @@ def evaluate(
             `metrics.register`.
         renderings: How much to measure of test images in other renderings: "none",
             "short" or "full", see `evaluation.under_renderings`.
+        validation_augment: The augmentation that renders the known images that
+            detectors learn from and the validation images that choose detector and
+            threshold, in place of the recipe's `validation_augment`; "none" leaves them
+            as they are.
 
     Returns:
         The `evaluation.Report`; to its metrics, `metrics.json` adds "data", the
@@ -83,11 +91,18 @@ def evaluate(
     for name in detectors or ():
         detector_room.get(name)
     run_dir = pathlib.Path(run_dir)
-    read_settings(run_dir)  # Before a folder that is no run gets a lock.
+    # Before a folder that is no run gets a lock.
+    read_recipe(read_settings(run_dir), validation_augment)
     with run_directory.hold(run_dir, "evaluating"):
         return _evaluate(
             run_dir,
-            load_run_data(run_dir, unknown, data_dir, validation_unknown),
+            load_run_data(
+                run_dir,
+                unknown,
+                data_dir,
+                validation_unknown,
+                validation_augment=validation_augment,
+            ),
             detectors,
             tune,
             selected_detector,
@@ -179,6 +194,7 @@ def measure(
     )
     report = dataclasses.replace(report, strange=strange)
     report.metrics["data"] = data.fingerprints
+    report.metrics.update(_chosen_in(data))
     # The last to be written, since `export` takes a run that has it for one that has
     # the rest; so those of an earlier evaluation go first.
     (run_dir / "metrics.json").unlink(missing_ok=True)
@@ -188,6 +204,14 @@ def measure(
     _write_known_images(run_dir / KNOWN_IMAGES, data.known_validation)
     report.save(run_dir)
     return report
+
+
+def _chosen_in(data: RunData) -> Json:
+    """What rendered the validation images, where it is not what the recipe says."""
+    name = data.recipe.validation_augment
+    if name == data.settings["recipe"].get("validation_augment"):
+        return {}
+    return {VALIDATION_AUGMENT: name or AS_THEY_ARE}
 
 
 def _left_out(settings: Json) -> Json:
@@ -200,6 +224,8 @@ def _protocol(data: RunData) -> Json:
     """What the report says about the run."""
     settings = data.settings
     selected = {"selected with unknowns from": ", ".join(data.judges)}
+    if chosen_in := _chosen_in(data):
+        selected["selected on validation images in"] = chosen_in[VALIDATION_AUGMENT]
     if settings["recipe"]["loss"] == recipes.ELSEWHERE:
         return {
             "network": "trained elsewhere, adopted as it is; with what pictures is not "

@@ -23,6 +23,7 @@ from ood_keras.workflows.run_data import (
     KNOWN_IMAGES,
     LEFT_OUT,
     NUM_TRIED,
+    VALIDATION_AUGMENT,
     read_settings,
 )
 from ood_keras.workflows.samples import read_samples
@@ -143,7 +144,7 @@ def export_run(
         operating_points=points,
         metrics=metrics,
         at_threshold=at_threshold,
-        training=_training(run_dir, detector is None),
+        training=_training(run_dir, detector is None, metrics),
         background=settings.get("background"),
         exif_orientation=settings.get("exif_orientation", False),
         sample_images=_known_to_try(run_dir, settings),
@@ -231,7 +232,7 @@ def _judge(scores, sources, detector, threshold, renderings) -> verdict.Verdict:
     )
 
 
-def _training(run_dir: pathlib.Path, detector_chosen: bool) -> Json:
+def _training(run_dir: pathlib.Path, detector_chosen: bool, metrics: Json) -> Json:
     """Returns what the manifest says about a run: all but where its data lay."""
     chosen = "checkpoint, detector" if detector_chosen else "checkpoint"
     run = run_directory.read(run_dir)
@@ -244,6 +245,11 @@ def _training(run_dir: pathlib.Path, detector_chosen: bool) -> Json:
             "network trained elsewhere, on pictures that are not known here; detector "
             f"fitted on train; {chosen} chosen on validation; "
         )
+    if VALIDATION_AUGMENT in metrics:
+        # A checkpoint is chosen in training, by the recipe's.
+        chosen = "detector and threshold" if detector_chosen else "threshold"
+        augmentation = metrics[VALIDATION_AUGMENT]
+        protocol += f"validation images for {chosen} in: {augmentation}; "
     return {
         "known": known,
         "unknown": unknown,

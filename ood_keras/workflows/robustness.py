@@ -13,7 +13,6 @@ from ood_keras.evaluation import (
     under_renderings,
 )
 from ood_keras.files import atomic_file, write_json
-from ood_keras.training import recipes
 from ood_keras.types import Json, Path
 from ood_keras.workflows import evaluation, run_data, run_record
 
@@ -113,7 +112,9 @@ def measure_robustness(
         model = run_record.load_model(run_dir)
         trained_with = settings[run_dir]["recipe"]
         objectosphere_on = evaluation.objectosphere_on(trained_with)
-        recipe = recipes.Recipe(**trained_with)
+        recipe = run_data.read_evaluated_recipe(
+            pathlib.Path(run_dir), settings[run_dir]
+        )
         fitting, judging = run_data.render(recipe, [known.train, known.validation])
         fitted = {
             name: evaluation.fit_detector(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -29,6 +30,11 @@ GROUP_BY = "group_by"
 # The one that lists the formats of pictures that were read of folders; runs without it
 # read `transcoding.FIRST_FORMATS`.
 FORMATS = "formats"
+# The entry of `metrics.json` that names the augmentation which rendered validation
+# images, where it is not the one of the recipe.
+VALIDATION_AUGMENT = "validation_augment"
+# What an evaluation calls images that no augmentation renders.
+AS_THEY_ARE = "none"
 # Known images on which an export tries what its threshold promises.
 NUM_TRIED = 64
 
@@ -39,6 +45,7 @@ class RunData:
 
     Attributes:
         settings: What `train` recorded, and the seed.
+        recipe: That of the run, with the `validation_augment` of this evaluation.
         known: The known source.
         fitting: Its training images as one dataset, in the renderings of the recipe,
             for detectors to learn from.
@@ -52,6 +59,7 @@ class RunData:
     """
 
     settings: Json
+    recipe: recipes.Recipe
     known: pipelines.Source
     fitting: Dataset
     known_validation: pipelines.Split
@@ -68,6 +76,7 @@ def load_run_data(
     data_dir: Path | None = None,
     validation_unknown: Sequence[str] | None = None,
     known_source: pipelines.Source | None = None,
+    validation_augment: str | None = None,
 ) -> RunData:
     """Returns the `RunData` of a finished run; arguments as for `evaluate`.
 
@@ -143,9 +152,10 @@ def load_run_data(
         [known_source.train, known_validation, *unknown_train, *unknown_validation],
         [known_source.train, *unknown_train],
     )
-    recipe = recipes.Recipe(**settings["recipe"])
+    recipe = read_recipe(settings, validation_augment)
     return RunData(
         settings=settings,
+        recipe=recipe,
         known=known_source,
         fitting=render(recipe, [known_source.train])[0].dataset(),
         known_validation=known_validation,
@@ -155,6 +165,38 @@ def load_run_data(
         seen=find_seen(unknown, exposed),
         fingerprints=fingerprint([known_source.test, *tests.values()]),
     )
+
+
+def read_evaluated_recipe(run_dir: pathlib.Path, settings: Json) -> recipes.Recipe:
+    """Returns the recipe of a run, with the renderings that its evaluation chose in.
+
+    Args:
+        run_dir: The run, evaluated or not.
+        settings: What `train` recorded.
+    """
+    path = run_dir / "metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_recipe(settings, metrics.get(VALIDATION_AUGMENT))
+
+
+def read_recipe(
+    settings: Json, validation_augment: str | None = None
+) -> recipes.Recipe:
+    """Returns the recipe of a run, with validation images in other renderings.
+
+    Args:
+        settings: What `train` recorded.
+        validation_augment: The augmentation that takes the place of the recipe's;
+            "none" leaves the images as they are, `None` is the recipe's own.
+
+    Raises:
+        ValueError: no augmentation has this name.
+    """
+    recipe = recipes.Recipe(**settings["recipe"])
+    if validation_augment is None:
+        return recipe
+    name = None if validation_augment == AS_THEY_ARE else validation_augment
+    return dataclasses.replace(recipe, validation_augment=name)
 
 
 def load_shown(

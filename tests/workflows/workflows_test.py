@@ -20,6 +20,7 @@ from ood_keras.tools import train as train_command
 from ood_keras.training import recipes, run_directory
 from ood_keras.workflows import conversion, run_data, samples
 from ood_keras.workflows import evaluation as measuring
+from ood_keras.workflows import exporting as export_workflow
 from ood_keras.workflows import training as training_workflow
 
 RECIPE = recipes.get(
@@ -292,6 +293,31 @@ def test_a_recipe_that_judges_in_renderings_does_so_everywhere(tmp_path):
         assert {image.tobytes() for image in known["images"]} <= {
             image.tobytes() for image in data.known_validation.images
         }
+    # An evaluation may choose in other renderings than the training did.
+    report = workflows.evaluate(
+        run_dir=tmp_path,
+        unknown=["glyphs"],
+        detectors=["msp"],
+        renderings="none",
+        validation_augment="mild_rendering",
+    )
+    mild = pipelines.augment_once(data.known_validation, "mild_rendering")
+    np.testing.assert_allclose(
+        report.validation["known"]["msp"],
+        detector.score(mild.dataset()),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    assert report.protocol["selected on validation images in"] == "mild_rendering"
+    chosen_in = run_data.read_evaluated_recipe(tmp_path, data.settings)
+    assert chosen_in.validation_augment == "mild_rendering"
+    written = export_workflow._training(tmp_path, True, report.metrics)
+    assert "detector and threshold in: mild_rendering;" in written["protocol"]
+    assert written["recipe"]["validation_augment"] == "random_rendering"
+    with pytest.raises(ValueError, match="no_rendering"):
+        workflows.evaluate(
+            run_dir=tmp_path, unknown=["glyphs"], validation_augment="no_rendering"
+        )
 
 
 def test_the_model_card_tells_what_the_exported_the_exported_model_does(exported):
