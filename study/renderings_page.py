@@ -127,7 +127,8 @@ def _describe(path: pathlib.Path) -> Json:
 
 def _compare(models: list[Json]) -> Json:
     """The tables of all models of one known source, side by side."""
-    sources = list(models[0]["measured"]["summary"]["auroc"])
+    aurocs = [model["measured"]["summary"]["auroc"] for model in models]
+    sources = list(dict.fromkeys(source for auroc in aurocs for source in auroc))
     return {
         "models": models,
         "shares": markdown.Table(
@@ -141,6 +142,19 @@ def _compare(models: list[Json]) -> Json:
             ],
             [
                 [_mark(source, models), *_list_auroc(models, source)]
+                for source in sources
+            ],
+        ),
+        "passed": markdown.Table(
+            [
+                "unknown",
+                *(f"{model['name']}: {kind}" for model in models for kind in _PASSED),
+            ],
+            [
+                [
+                    _mark(source, models),
+                    *(cell for model in models for cell in _list_passed(model, source)),
+                ]
                 for source in sources
             ],
         ),
@@ -174,7 +188,9 @@ _SHARES = (
 )
 _KINDS = ("untouched", "mild", "all")
 _COLUMNS = ("untouched", "mild", "full_spectrum")
+_PASSED = ("untouched", "mild")
 _STEP = ("accepted", "right")
+_NOT_MEASURED = "-"
 _PICTURE = "Shares accepted in each rendering; to the left, known images as they look"
 
 
@@ -195,11 +211,24 @@ def _list_shares(model: Json) -> list[str]:
 
 
 def _list_auroc(models: list[Json], source: str) -> list[str]:
-    return [
-        markdown.format_percent(model["measured"]["summary"]["auroc"][source][kind])
-        for model in models
-        for kind in _COLUMNS
-    ]
+    cells = []
+    for model in models:
+        auroc = model["measured"]["summary"]["auroc"].get(source)
+        cells += [
+            markdown.format_percent(auroc[kind]) if auroc else _NOT_MEASURED
+            for kind in _COLUMNS
+        ]
+    return cells
+
+
+def _list_passed(model: Json, source: str) -> list[str]:
+    """Shares of unknown images that are accepted: untouched, and mild on average."""
+    untouched, *others = model["measured"]["steps"]
+    if source not in untouched["unknown"]:
+        return [_NOT_MEASURED] * len(_PASSED)
+    mild = [1 - step["unknown"][source]["rejected"] for step in others if step["mild"]]
+    shares = 1 - untouched["unknown"][source]["rejected"], sum(mild) / len(mild)
+    return list(map(markdown.format_percent, shares))
 
 
 def _list_step(row: Json) -> list[str]:

@@ -96,6 +96,7 @@ def measure_renderings(
             "recipe": training.get("recipe", {}).get("name"),
             "seed": training.get("seed"),
             "unknown": training.get("unknown", []),
+            "protocol": training.get("protocol"),
         },
         "classes": _measure_classes(predictor, source.test, tests),
         "seen": run_data.find_seen(unknown, training.get("unknown", [])),
