@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ood_keras.workflows.conversion import convert
     from ood_keras.workflows.evaluation import evaluate
     from ood_keras.workflows.exporting import export
+    from ood_keras.workflows.fitting import fit
     from ood_keras.workflows.prediction import predict
     from ood_keras.workflows.robustness import measure_robustness
     from ood_keras.workflows.score_evaluation import ScoreReport, evaluate_scores
@@ -27,6 +28,7 @@ __all__ = [
     "evaluate",
     "evaluate_scores",
     "export",
+    "fit",
     "measure_robustness",
     "predict",
     "train",
@@ -42,6 +44,7 @@ _HOMES = {
     "evaluate": "evaluation",
     "evaluate_scores": "score_evaluation",
     "export": "exporting",
+    "fit": "fitting",
     "measure_robustness": "robustness",
     "predict": "prediction",
     "train": "training",
