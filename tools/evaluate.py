@@ -107,9 +107,14 @@ _RENDERINGS = flags.DEFINE_enum(
 def _evaluate(positional: list[str]) -> None:
     if positional:
         raise ValueError(f"ood-evaluate takes flags only; received: {positional}")
-    if _SCORES.value is not None:
-        if (_RUN_DIR.value, _UNKNOWN.value) != (None, None):
-            raise ValueError("--scores takes --unknown_scores, no --run_dir, --unknown")
+    of_scores = {"scores", "unknown_scores", "model", "output"}
+    given = {name for name in _FLAGS if _FLAGS[name].present} - {"traceback", "plugin"}
+    if given & of_scores:
+        if _SCORES.value is None or given - of_scores:
+            raise ValueError(
+                f"--{', --'.join(sorted(of_scores))} go together, and with none of the "
+                f"others. Received: --{', --'.join(sorted(given))}"
+            )
         workflow = app.load("workflows.score_evaluation")
         report = workflow.evaluate_scores(
             scores=_SCORES.value,
