@@ -99,8 +99,7 @@ def _run_on_ray(
         import ray
     except ImportError as error:
         raise ImportError(
-            "engine='ray' needs Ray, which is not installed: pip install "
-            "'ood_keras[ray]'"
+            "engine='ray' needs Ray, which is not installed: pip install ray"
         ) from error
     began = not ray.is_initialized()
     if began:

@@ -122,7 +122,7 @@ def _open_system(path: Path) -> tuple[Any, str]:
     except ImportError as error:
         raise ImportError(
             f"{os.fspath(path)} is a URL, which needs fsspec: pip install "
-            "'ood_keras[remote]', and the package for that store, such as s3fs"
+            "fsspec, and the package for that store, such as s3fs"
         ) from error
     system, place = url_to_fs(os.fspath(path), use_listings_cache=False)
     return system, place

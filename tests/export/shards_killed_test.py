@@ -1,7 +1,7 @@
 """Kills of workers, drivers and nodes while shards are scored: nothing is lost.
 
 `pytest -m slow tests/export/shards_killed_test.py`; those with Ray need
-`pip install 'ood_keras[ray]'`.
+`pip install ray`.
 """
 
 import contextlib
