@@ -13,7 +13,9 @@ its ablation. scanner asks what Table 1 measures: methods of it on MNIST, each t
 with and without random renderings, and measured in other renderings too. On one core,
 a run of table1 takes some ten minutes (MNIST) or half an hour (Fashion-MNIST), three
 times as long for Confident-Classifier and where a training has three times the epochs,
-and all of them more than a day: give each core a process with an --only= of its own.
+and all of them more than a day. With --engine=local --workers=4 four runs go side by
+side, with --engine=ray they are tasks of a Ray cluster, which has to find all folders
+under the same paths, as on a shared disk; or give each core a process with an --only=.
 
 What is finished is not run again; a run that was stopped, even killed, goes on; a run
 that fails is recorded and the next one begins. After each run the results in
@@ -78,6 +80,23 @@ _SUMMARY = flags.DEFINE_bool(
     "end.",
     flag_values=_FLAGS,
 )
+_ENGINE = flags.DEFINE_enum(
+    "engine",
+    None,
+    ["local", "ray"],
+    "Run side by side: in processes of this machine, or as tasks of Ray, on the "
+    "cluster that the environment variable RAY_ADDRESS names. Default: one run after "
+    "the other.",
+    flag_values=_FLAGS,
+)
+_WORKERS = flags.DEFINE_integer(
+    "workers",
+    None,
+    "With --engine: how many runs at a time; default: the number of cores, or what the "
+    "cluster takes.",
+    lower_bound=1,
+    flag_values=_FLAGS,
+)
 
 
 def _study(positional: list[str]) -> None:
@@ -126,6 +145,8 @@ def _study(positional: list[str]) -> None:
         seeds=seeds,
         plugins=_FLAGS["plugin"].value or (),
         study_file=study_file,
+        engine=_ENGINE.value,
+        num_workers=_WORKERS.value,
     )
     if failed:
         raise RuntimeError(

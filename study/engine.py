@@ -1,15 +1,16 @@
-"""Runs a study: one run at a time, each in a process of its own."""
+"""Runs a study: each run in a process of its own, one after the other or on Ray."""
 
+import dataclasses
 import json
 import pathlib
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING
 
-from ood_keras import files
+from ood_keras import engines, files
 from ood_keras.study import summary as study_summary
 from ood_keras.types import Json, Path
 
@@ -33,12 +34,16 @@ def run_study(
     plugins: Sequence[str] = (),
     study_file: Path | None = None,
     worker: Sequence[str] = WORKER,
+    engine: str | None = None,
+    num_workers: int | None = None,
     say: Callable[[str], object] = print,
 ) -> list[str]:
     """Runs all that is not finished, and writes `summary.json` after each run.
 
     A run that fails leaves `failure.json`, and the next one begins; a run that another
     process holds is left to it. After a kill, the same call goes on where it was.
+    With an engine, runs go side by side, and one whose process or machine is lost goes
+    on elsewhere: all folders must be found under the same paths on every machine.
 
     Args:
         study: A `study.Study`.
@@ -52,15 +57,22 @@ def run_study(
         study_file: The file that the study comes from, run by each process first, so
             that what it imports or registers is known there.
         worker: The command that does one run.
+        engine: "local" or "ray", see `engines.run`; `None` takes one run after the
+            other.
+        num_workers: How many runs at a time, with an engine.
         say: Where progress goes, a function of a line.
 
     Returns:
         The names of the runs that failed.
 
     Raises:
-        ValueError: the study names a detector or a source that is not known here.
+        ImportError: Ray is not installed.
+        ValueError: the study names a detector or a source that is not known here, or
+            there is no such engine.
     """
     check_names(study)
+    if engine is not None:
+        engines.check(engine)
     prepare = {
         "plugins": list(plugins),
         "study_file": None if study_file is None else str(study_file),
@@ -77,9 +89,20 @@ def run_study(
     study_summary.write(study, output_dir)
     failed, started, epochs_done = [], time.monotonic(), 0
     epochs_left = sum(run.recipe.epochs for run in waiting)
-    for number, run in enumerate(waiting, start=1):
-        began = time.monotonic()
-        error = _execute(run, data_dir, output_dir, runs_dir, worker, prepare)
+    absolute = None if data_dir is None else pathlib.Path(data_dir).absolute()
+    pieces = [
+        _Piece(
+            run,
+            absolute,
+            output_dir.absolute(),
+            runs_dir.absolute(),
+            tuple(worker),
+            prepare,
+        )
+        for run in waiting
+    ]
+    outcomes = _execute_all(pieces, engine, num_workers)
+    for number, (run, error, seconds) in enumerate(outcomes, start=1):
         epochs_left -= run.recipe.epochs
         if error is None:
             outcome = "finished"
@@ -94,7 +117,7 @@ def run_study(
         study_summary.write(study, output_dir)
         now = time.monotonic()
         line = f"[{number}/{len(waiting)}] {run.name}: {outcome}"
-        line += f"; {_duration(now - began)}, {_duration(now - started)} in all"
+        line += f"; {_duration(seconds)}, {_duration(now - started)} in all"
         if epochs_done and epochs_left:
             rest = (now - started) / epochs_done * epochs_left
             line += f", about {_duration(rest)} to go"
@@ -110,15 +133,45 @@ def check_names(study: "Study") -> None:
     study.check_names([*detectors.names(), *other_families.NAMES])
 
 
-def _execute(
-    run: "Run",
-    data_dir: Path | None,
-    output_dir: pathlib.Path,
-    runs_dir: pathlib.Path,
-    worker: Sequence[str],
-    prepare: Json,
-) -> str | Exception | None:
-    """Returns `None`, or what went wrong."""
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """A run and all that it takes, to be sent to another process."""
+
+    run: "Run"
+    data_dir: pathlib.Path | None
+    output_dir: pathlib.Path
+    runs_dir: pathlib.Path
+    worker: tuple[str, ...]
+    prepare: Json
+
+
+_Error = str | Exception | None
+
+
+def _execute_all(
+    pieces: Sequence[_Piece], engine: str | None, num_workers: int | None
+) -> "Iterator[tuple[Run, _Error, float]]":
+    """Yields each run with what went wrong, and how many seconds it took."""
+    if engine is None:
+        for piece in pieces:
+            yield (piece.run, *_execute(piece))
+        return
+    for piece, found, lost in engines.run(
+        _execute, pieces, engine=engine, num_workers=num_workers
+    ):
+        yield (piece.run, *(found or (lost, 0.0)))
+
+
+def _execute(piece: _Piece) -> tuple[_Error, float]:
+    """Does a run; returns `None` or what went wrong, and how many seconds it took."""
+    began = time.monotonic()
+    error = _work(piece)
+    return error, time.monotonic() - began
+
+
+def _work(piece: _Piece) -> _Error:
+    run, data_dir, output_dir = piece.run, piece.data_dir, piece.output_dir
+    runs_dir = piece.runs_dir
     output = output_dir / run.name
     log = runs_dir / f"{run.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +180,7 @@ def _execute(
         "data_dir": None if data_dir is None else str(data_dir),
         "run_dir": str(runs_dir / run.name),
         "output_dir": str(output),
-        "prepare": prepare,
+        "prepare": piece.prepare,
     }
     with open(log, "a+", encoding="utf-8", errors="replace") as file:
         # The worker inherits the lock: a run is held as long as anyone is at it.
@@ -138,7 +191,7 @@ def _execute(
         # The log goes on from one attempt to the next.
         start = log.stat().st_size
         process = subprocess.Popen(
-            worker, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT
+            piece.worker, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT
         )
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")  # type: ignore[union-attr]

@@ -144,6 +144,34 @@ def define_export(flag_values: flags.FlagValues) -> Callable[[], dict[str, Any]]
     }
 
 
+def define_shards(flag_values: flags.FlagValues) -> None:
+    """Defines the flags `shards`, `workers` and `engine` of work past one machine."""
+    flags.DEFINE_integer(
+        "shards",
+        None,
+        "Cut the images into so many shards. What is made of each is a file that is "
+        "made once, so that a run that was killed goes on where it was.",
+        lower_bound=1,
+        flag_values=flag_values,
+    )
+    flags.DEFINE_integer(
+        "workers",
+        None,
+        "How many shards at a time; default: the number of cores, or what the cluster "
+        "takes.",
+        lower_bound=1,
+        flag_values=flag_values,
+    )
+    flags.DEFINE_enum(
+        "engine",
+        "local",
+        ["local", "ray"],
+        "Who does the shards: processes of this machine, or tasks of Ray, on the "
+        "cluster that the environment variable RAY_ADDRESS names.",
+        flag_values=flag_values,
+    )
+
+
 def _split_points(text: str | None) -> dict[str, float]:
     """Reads "strict=0.9,lenient=0.99"."""
     points: dict[str, float] = {}

@@ -12,6 +12,13 @@ is said in words. At the end there is a verdict: how many unknown pictures of ea
 pass, how many known ones are kept, and "do not ship" where that is so; it stops nobody.
 Writes metrics.json, scores.npz, figures/, report.html, the fitted detectors and a few
 sample images into the run. Next: ood-export.
+
+With --scores no image is read: measured are answers that a model gave before, of any
+number of images in constant memory, each metric with the bounds of the exact one:
+
+  ood-predict --model=DIR/1 --output=answers/known --shards=100 KNOWN_PICTURES/
+  ood-predict --model=DIR/1 --output=answers/kmnist --shards=100 KMNIST_PICTURES/
+  ood-evaluate --scores=answers/known --unknown_scores=kmnist=answers/kmnist
 """
 
 from absl import flags
@@ -20,13 +27,38 @@ from ood_keras.tools import app
 
 _FLAGS = app.new_flags()
 _RUN_DIR = flags.DEFINE_string(
-    "run_dir", None, "A run of ood-train.", required=True, flag_values=_FLAGS
+    "run_dir", None, "A run of ood-train.", flag_values=_FLAGS
 )
 _UNKNOWN = flags.DEFINE_string(
     "unknown",
     None,
     "The sources of unknown test images, separated by commas.",
-    required=True,
+    flag_values=_FLAGS,
+)
+_SCORES = flags.DEFINE_list(
+    "scores",
+    None,
+    "In place of --run_dir: Parquet files of answers on known test images, or folders "
+    "of them, separated by commas, that ood-predict wrote.",
+    flag_values=_FLAGS,
+)
+_UNKNOWN_SCORES = flags.DEFINE_list(
+    "unknown_scores",
+    None,
+    "With --scores: NAME=PATH, the same of unknown images, for each kind of them; "
+    "separated by commas. Paths with one name count together.",
+    flag_values=_FLAGS,
+)
+_MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "With --scores: the model that the answers must be of; default: any, but one.",
+    flag_values=_FLAGS,
+)
+_OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "With --scores: a JSON file to write the metrics and bounds to.",
     flag_values=_FLAGS,
 )
 _DATA_DIR = flags.DEFINE_string(
@@ -83,6 +115,25 @@ _RENDERINGS = flags.DEFINE_enum(
 def _evaluate(positional: list[str]) -> None:
     if positional:
         raise ValueError(f"ood-evaluate takes flags only; received: {positional}")
+    of_scores = {"scores", "unknown_scores", "model", "output"}
+    given = {name for name in _FLAGS if _FLAGS[name].present} - {"traceback", "plugin"}
+    if given & of_scores:
+        if _SCORES.value is None or given - of_scores:
+            raise ValueError(
+                f"--{', --'.join(sorted(of_scores))} go together, and with none of the "
+                f"others. Received: --{', --'.join(sorted(given))}"
+            )
+        workflow = app.load("workflows.score_evaluation")
+        report = workflow.evaluate_scores(
+            scores=_SCORES.value,
+            unknown_scores=workflow.split_named(_UNKNOWN_SCORES.value or ()),
+            model=_MODEL.value,
+            output=_OUTPUT.value,
+        )
+        print(report)
+        return
+    if _RUN_DIR.value is None or _UNKNOWN.value is None:
+        raise ValueError("give --run_dir and --unknown, or --scores of answers")
     report = app.load("workflows.evaluation").evaluate(
         run_dir=_RUN_DIR.value,
         unknown=app.split_specs(_UNKNOWN.value),

@@ -45,28 +45,7 @@ _OUTPUT = flags.DEFINE_string(
     "with --shards, a folder.",
     flag_values=_FLAGS,
 )
-_SHARDS = flags.DEFINE_integer(
-    "shards",
-    None,
-    "Write the answers as so many Parquet files, in a folder. Each is made once, so "
-    "that a run that was killed goes on where it was.",
-    lower_bound=1,
-    flag_values=_FLAGS,
-)
-_WORKERS = flags.DEFINE_integer(
-    "workers",
-    None,
-    "With --shards: how many processes; default: the number of cores.",
-    lower_bound=1,
-    flag_values=_FLAGS,
-)
-_ENGINE = flags.DEFINE_enum(
-    "engine",
-    None,
-    ["local", "ray"],
-    "With --shards: processes of this machine, the default, or tasks of a Ray cluster.",
-    flag_values=_FLAGS,
-)
+app.define_shards(_FLAGS)
 _PROBABILITIES = flags.DEFINE_bool(
     "probabilities",
     False,
@@ -130,10 +109,10 @@ def _predict(positional: list[str]) -> None:
         "feature": _FEATURE.value,
         "raw_records": _RAW_RECORDS.value,
     }
-    if _SHARDS.value is not None:
+    if _FLAGS["shards"].value is not None:
         _predict_in_shards(positional, options)
         return
-    if _WORKERS.value is not None or _ENGINE.value is not None:
+    if _FLAGS["workers"].present or _FLAGS["engine"].present:
         raise ValueError("--workers and --engine are of --shards: give that, too")
     from ood_keras.inference import loading
 
@@ -183,13 +162,14 @@ def _predict_in_shards(positional: list[str], options: dict[str, Any]) -> None:
     from ood_keras.inference import batch_scoring, shards
     from ood_keras.names import printable
 
+    values: Any = {name: _FLAGS[name].value for name in ("shards", "workers", "engine")}
     written = shards.score_shards(
         _MODEL.value,
         positional,
         _OUTPUT.value,
-        num_shards=_SHARDS.value or 1,
-        num_workers=_WORKERS.value,
-        engine=_ENGINE.value or "local",
+        num_shards=values["shards"],
+        num_workers=values["workers"],
+        engine=values["engine"],
         probabilities=_PROBABILITIES.value,
         progress=True,
         **options,

@@ -4,6 +4,7 @@ from ood_keras.detectors import output_scores
 from ood_keras.detectors.ash import ASH
 from ood_keras.detectors.base import Detector
 from ood_keras.detectors.collected import Collected, merge
+from ood_keras.detectors.collected_files import read_collected, write_collected
 from ood_keras.detectors.combood import CombOOD
 from ood_keras.detectors.dice import DICE
 from ood_keras.detectors.differential_entropy import DifferentialEntropy
@@ -86,6 +87,8 @@ __all__ = [
     "merge",
     "names",
     "output_scores",
+    "read_collected",
     "register",
     "save",
+    "write_collected",
 ]

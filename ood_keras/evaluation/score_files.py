@@ -2,17 +2,20 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
+from ood_keras import storage
 from ood_keras.inference import batch_scoring
 from ood_keras.metrics.score_sketch import ScoreSketch
 from ood_keras.types import Path
 
 _ROWS = 2**16
+_COLUMNS = ("ood_score", "valid", "accepted")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +26,13 @@ class ScoreFiles:
         sketch: A `metrics.ScoreSketch` of the scores.
         left_out: How many rows have no score, since there was no readable image or the
             model has no answer; they are in no count of the sketch.
+        accepted: How many images the model accepted, by the threshold of its answers.
         models: Digests of the manifests of the models that made the answers.
     """
 
     sketch: ScoreSketch
     left_out: dict[str, int]
+    accepted: dict[str, int]
     models: frozenset[str]
 
 
@@ -36,17 +41,19 @@ def read(known: Iterable[Path], unknown: Iterable[Path] = ()) -> ScoreFiles:
 
     Args:
         known: Parquet files of answers on known images, or folders of such parts, as
-            `ood-predict --output=FILE.parquet` or `--shards` write them.
+            `ood-predict --output=FILE.parquet` or `--shards` write them; or their URLs,
+            see `storage`.
         unknown: The same of unknown images.
 
     Returns:
-        `ScoreFiles`; `left_out` is `{"known": ..., "unknown": ...}`.
+        `ScoreFiles`; `left_out` and `accepted` are `{"known": ..., "unknown": ...}`.
 
     Raises:
         FileNotFoundError: there is no such file, or no part in a folder, or a folder
-            of shards is not finished.
+            of shards is not finished or lacks a part.
         ImportError: `pyarrow` is not installed.
-        ValueError: a file holds no answers, or does not say which model made them.
+        ValueError: a file holds no answers, does not say which model made them, has NaN
+            for a score, or is not the part that the folder's manifest counts.
 
     Example:
 
@@ -54,55 +61,93 @@ def read(known: Iterable[Path], unknown: Iterable[Path] = ()) -> ScoreFiles:
     >>> found.sketch.evaluate()["auroc"], found.sketch.intervals()["auroc"]
     >>> calibration.conformal(found.sketch, 0.99)
     """
-    sketch, left_out, models = ScoreSketch(), {"known": 0, "unknown": 0}, set()
+    sketch, models = ScoreSketch(), set()
+    left_out, accepted = {"known": 0, "unknown": 0}, {"known": 0, "unknown": 0}
     for role, paths in (("known", known), ("unknown", unknown)):
         for path in paths:
-            for part in _find_parts(pathlib.Path(path)):
-                model, columns = _open(part)
+            for part, num_rows in _find_parts(path):
+                model, columns = _open(part, num_rows)
                 models.add(model)
-                for scores, valid in columns:
-                    usable = valid & ~np.isnan(scores)
+                for scores, usable, taken in columns:
                     left_out[role] += int(np.sum(~usable))
+                    accepted[role] += int(np.sum(taken))
                     sketch.update(**{f"{role}_scores": scores[usable]})
-    return ScoreFiles(sketch, left_out, frozenset(models))
+    return ScoreFiles(sketch, left_out, accepted, frozenset(models))
 
 
-def _find_parts(path: pathlib.Path) -> list[pathlib.Path]:
-    if not path.is_dir():
-        if not path.exists():
-            raise FileNotFoundError(f"there is no file or folder of answers {path}")
-        return [path]
+def _find_parts(path: Path) -> list[tuple[Path, int | None]]:
+    """The files of answers, and how many rows each must have, where that is known."""
+    if not storage.exists(path):
+        raise FileNotFoundError(f"there is no file or folder of answers {path}")
     from ood_keras.inference import shards
 
-    folder = path / shards.PARTS
-    if folder.is_dir():
-        if not (path / shards.MANIFEST).is_file():
-            raise FileNotFoundError(
-                f"{path} has no {shards.MANIFEST}, so not all of its shards are "
-                "scored. Run the same ood-predict again, which ends it"
-            )
-        path = folder
-    found = sorted(path.glob("[!.]*.parquet"))
+    folder = storage.join(path, shards.PARTS)
+    if storage.exists(folder):
+        return _find_shards(path, folder, storage.join(path, shards.MANIFEST))
+    if storage.is_url(path) or not os.path.isdir(path):
+        return [(path, None)]
+    found = sorted(pathlib.Path(path).glob("[!.]*.parquet"))
     if not found:
         raise FileNotFoundError(
             f"{path} holds no Parquet file of answers; `ood-predict "
             "--output=FILE.parquet` writes them"
         )
-    return found
+    return [(file, None) for file in found]
 
 
-def _open(path: pathlib.Path) -> tuple[str, Iterator[tuple[np.ndarray, np.ndarray]]]:
-    """The digest of a file's model, and its `(ood_score, valid)` in pieces."""
+def _find_shards(
+    path: Path, folder: str, manifest: str
+) -> list[tuple[Path, int | None]]:
+    """The parts of a finished `ood-predict --shards`, as its manifest counts them."""
+    if not storage.exists(manifest):
+        raise FileNotFoundError(
+            f"{path} has no {pathlib.PurePath(manifest).name}, so not all of its "
+            "shards are scored. Run the same ood-predict again, which ends it"
+        )
+    rows = {
+        f"{part['name']}.parquet": part["images"]
+        for part in storage.read_json(manifest)["parts"]
+    }
+    found = {
+        name
+        for name in storage.list_names(folder)
+        if name.endswith(".parquet") and not name.startswith(".")
+    }
+    if missing := sorted(rows.keys() - found):
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(rows)} parts are missing in {folder}: "
+            f"{', '.join(missing[:5])}. Run the same ood-predict again, which makes "
+            "them"
+        )
+    if others := sorted(found - rows.keys()):
+        raise ValueError(
+            f"{folder} holds {', '.join(others[:5])}, which {manifest} does not count. "
+            "Move what was put there away"
+        )
+    return [(storage.join(folder, name), rows[name]) for name in sorted(rows)]
+
+
+def _open(
+    path: Path, num_rows: int | None
+) -> tuple[str, Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+    """The digest of a file's model, and what `_iterate` yields."""
     pyarrow = batch_scoring.import_pyarrow()
+    opened = storage.open_file(path)
     try:
-        file: Any = pyarrow.parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid as error:
+        file: Any = pyarrow.parquet.ParquetFile(opened)
+    except (pyarrow.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path} is no Parquet file of answers: {error}") from error
-    missing = {"ood_score", "valid"} - set(file.schema_arrow.names)
+    missing = set(_COLUMNS) - set(file.schema_arrow.names)
     if missing:
         raise ValueError(
             f"{path} has no column {' or '.join(sorted(missing))}: expected answers as "
             "ood-predict writes them"
+        )
+    if num_rows not in (None, file.metadata.num_rows):
+        raise ValueError(
+            f"{path} has {file.metadata.num_rows:,} rows, and the manifest of its "
+            f"folder counts {num_rows:,}: it was changed since. Remove it, and run the "
+            "same ood-predict again, which makes it anew"
         )
     metadata = file.schema_arrow.metadata or file.metadata.metadata or {}
     about = json.loads(metadata.get(batch_scoring.METADATA_KEY, b"{}"))
@@ -111,11 +156,28 @@ def _open(path: pathlib.Path) -> tuple[str, Iterator[tuple[np.ndarray, np.ndarra
             f"{path} does not say which model made its answers, as files of earlier "
             "versions do not. Score the images again with ood-predict"
         )
-    return about["model_sha256"], _iterate(file)
+    return about["model_sha256"], _iterate(file, opened, path)
 
 
-def _iterate(file: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for batch in file.iter_batches(_ROWS, columns=["ood_score", "valid"]):
-        scores = batch.column("ood_score").to_numpy(zero_copy_only=False)
-        valid = batch.column("valid").to_numpy(zero_copy_only=False)
-        yield scores.astype(np.float32), valid.astype(bool)
+def _iterate(
+    file: Any, opened: Any, path: Path
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields `(scores, whether there is one, whether it is accepted)` in pieces."""
+    with opened:
+        for batch in file.iter_batches(_ROWS, columns=list(_COLUMNS)):
+            scores, valid, accepted = (
+                batch.column(name).to_numpy(zero_copy_only=False) for name in _COLUMNS
+            )
+            empty = batch.column("ood_score").is_null().to_numpy(zero_copy_only=False)
+            scores, usable = scores.astype(np.float32), valid.astype(bool) & ~empty
+            _check_scores(scores[usable], path)
+            yield scores, usable, accepted.astype(bool) & usable
+
+
+def _check_scores(scores: np.ndarray, path: Path) -> None:
+    if broken := int(np.sum(np.isnan(scores))):
+        raise ValueError(
+            f"{path} has NaN for {broken:,} scores, which no ood-predict writes: an "
+            "image without a score has none, and says in `error` why. Score the images "
+            "again"
+        )

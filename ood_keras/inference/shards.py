@@ -3,22 +3,22 @@
 A shard is a listing of files or spans of files. Its part is a Parquet file whose name
 follows from the shard's number; it is written under a temporary name, renamed, and not
 made again where it is there. So retries, speculative copies and the same command after
-a kill are harmless, whoever runs the shards: this module's processes, Ray, or anything
-else that can call a function.
+a kill are harmless, whoever runs the shards: `engines`, or anything else that can call
+a function.
 """
 
 import dataclasses
 import functools
 import hashlib
 import json
-import multiprocessing
 import os
 import pathlib
-import threading
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ood_keras import files
+from ood_keras import engines, files, storage
 from ood_keras._version import __version__
 from ood_keras.inference import batch_scoring, inputs, loading
 from ood_keras.types import Json, Path
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 MANIFEST = "MANIFEST.json"
 PARTS, SHARDS = "parts", "shards"
 _PLAN = "PLAN.json"
+_LEFT_OUT = "listing.left_out"
 _COUNTS = ("images", "accepted", "rejected", "unreadable")
-_MAX_ATTEMPTS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,8 @@ def plan(
     Args:
         model: What `export.load` opens.
         paths: As for `batch_scoring.score`.
-        output: A folder; receives `shards/`, the listings, and `parts/`.
+        output: A folder, or a URL of one, see `storage`; receives `shards/`, the
+            listings, and `parts/`.
         num_shards: How many shards at most.
         threshold, feature, raw_records: As for `batch_scoring.score`.
         probabilities: Whether to write the probability of each class too.
@@ -90,10 +91,6 @@ def plan(
         ValueError: the folder was begun with another model or other arguments, or
             `num_shards` is not positive.
     """
-    if not (isinstance(num_shards, int) and num_shards > 0):
-        raise ValueError(
-            f"expected at least one shard. Received: num_shards={num_shards!r}"
-        )
     batch_scoring.import_pyarrow()
     predictor = loading.load(model)
     absolute = [os.path.abspath(path) for path in inputs.as_texts(paths)]
@@ -111,26 +108,55 @@ def plan(
         },
         "ood_keras": __version__,
     }
-    output = pathlib.Path(output).absolute()
-    found = _find_plan(output, settings)
-    if found is None:
-        output.mkdir(parents=True, exist_ok=True)
-        with files.lock_folder(output, wait=True):
-            found = _find_plan(output, settings)
-            if found is None:
-                found = _make_plan(output, settings)
+    output = storage.absolute(output)
+    names = begin(output, settings)
     # Where the model lies may differ from one machine to the next.
     path = str(pathlib.Path(model).absolute()) if os.path.exists(model) else str(model)
     return [
         Shard(
             model=path,
             model_sha256=digest,
-            listing=str(output / SHARDS / name),
-            output=str(output / PARTS / f"{name.removesuffix('.jsonl')}.parquet"),
+            listing=storage.join(output, SHARDS, name),
+            output=storage.join(
+                output, PARTS, f"{name.removesuffix('.jsonl')}.parquet"
+            ),
             options=settings["options"],
         )
-        for name in found["shards"]
+        for name in names
     ]
+
+
+def begin(output: Path, settings: Json) -> list[str]:
+    """Cuts the listing of a folder's plan into shards, once, and returns their names.
+
+    Args:
+        output: The folder, or its URL.
+        settings: What the plan is of, plain JSON values; `paths` and `num_shards` say
+            what is listed and how many shards at most.
+
+    Returns:
+        The names of the listings in `output/shards`, in order.
+
+    Raises:
+        FileNotFoundError: a path does not exist, or leads to no images.
+        ValueError: the folder was begun with other settings, or `num_shards` is not
+            positive.
+    """
+    num_shards = settings["num_shards"]
+    if not (isinstance(num_shards, int) and num_shards > 0):
+        raise ValueError(
+            f"expected at least one shard. Received: num_shards={num_shards!r}"
+        )
+    found = _find_plan(output, settings)
+    if found is not None:
+        return found["shards"]
+    if storage.is_url(output):
+        return _make_plan_at(output, settings)["shards"]
+    folder = pathlib.Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    with files.lock_folder(folder, wait=True):
+        found = _find_plan(folder, settings) or _make_plan(folder, settings)
+    return found["shards"]
 
 
 def score_shard(
@@ -156,15 +182,13 @@ def score_shard(
             that is there was written by another model or of another shard.
     """
     pyarrow = batch_scoring.import_pyarrow()
-    listing = pathlib.Path(shard.listing)
     about = {
         "model_sha256": shard.model_sha256,
-        "listing_sha256": hashlib.sha256(listing.read_bytes()).hexdigest(),
+        "listing_sha256": hashlib.sha256(storage.read(shard.listing)).hexdigest(),
         "options": shard.options,
     }
-    output = pathlib.Path(shard.output)
-    if output.exists():
-        return _read_part(output, about)
+    if storage.exists(shard.output):
+        return _read_part(shard.output, about)
     if predictor is None:
         predictor = _open(shard.model)
     found = predictor.manifest["manifest_sha256"]
@@ -181,7 +205,8 @@ def score_shard(
     counts: Json = {"name": shard.name, **dict.fromkeys(_COUNTS, 0), "error": None}
     schema = batch_scoring.parquet_schema(probabilities)
     with (
-        files.atomic_file(output) as temporary,
+        storage.local_copy(shard.listing) as listing,
+        storage.writing(shard.output) as temporary,
         pyarrow.parquet.ParquetWriter(temporary, schema) as writer,
     ):
         for rows, _ in batch_scoring.score_batches(
@@ -210,24 +235,27 @@ def finish(shards: Iterable[Shard], output: Path) -> Json:
         FileNotFoundError: a part is missing; the message names the first ones.
         ValueError: as `score_shard`.
     """
-    shards, output = list(shards), pathlib.Path(output)
-    missing = [shard.name for shard in shards if not os.path.exists(shard.output)]
+    shards = list(shards)
+    missing = [shard.name for shard in shards if not storage.exists(shard.output)]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(shards)} parts are missing in {output}: "
             f"{', '.join(missing[:5])}. Run the same command again"
         )
     parts = [score_shard(shard) for shard in shards]
-    for unfinished in (output / PARTS).glob(".*.tmp*"):
-        unfinished.unlink(missing_ok=True)  # Of processes that were killed.
+    if not storage.is_url(output):
+        for unfinished in (pathlib.Path(output) / PARTS).glob(".*.tmp*"):
+            unfinished.unlink(missing_ok=True)  # Of processes that were killed.
+    with storage.local_copy(storage.join(output, SHARDS, _LEFT_OUT)) as path:
+        left_out = json.loads(path.read_text())
     content = {
         "model_sha256": shards[0].model_sha256,
         "options": shards[0].options,
         **{name: sum(part[name] for part in parts) for name in _COUNTS},
-        "left_out": inputs.read_left_out(output / SHARDS / "listing"),
+        "left_out": left_out,
         "parts": parts,
     }
-    files.write_json(output / MANIFEST, content)
+    storage.write_json(storage.join(output, MANIFEST), content)
     return content
 
 
@@ -262,16 +290,37 @@ def score_shards(
             killed; the message has the first errors. All other parts are there.
         ValueError: as for `plan`, or there is no such engine.
     """
-    if engine not in _ENGINES:
-        raise ValueError(
-            f"`engine` must be one of {', '.join(_ENGINES)}. Received: {engine!r}"
-        )
+    engines.check(engine)
     shards = plan(model, paths, output, num_shards=num_shards, **options)
-    waiting = [shard for shard in shards if not os.path.exists(shard.output)]
+    run_all(score_shard, shards, engine, num_workers, progress)
+    return finish(shards, output)
+
+
+def run_all(
+    work: Callable[[Any], Any],
+    shards: Sequence[Any],
+    engine: str,
+    num_workers: int | None,
+    progress: bool,
+) -> None:
+    """Does the work of all shards whose part is not there.
+
+    Args:
+        work: A function of a shard that writes its part.
+        shards: Have a `name` and, in `output`, the path of their part.
+        engine, num_workers: As for `engines.run`.
+        progress: Whether to show a progress bar, on a terminal.
+
+    Raises:
+        RuntimeError: shards failed; the message has the first errors.
+    """
+    waiting = [shard for shard in shards if not storage.exists(shard.output)]
     failed: dict[str, str] = {}
     with batch_scoring.show_progress(progress, len(shards), unit="shard") as bar:
         bar.update(len(shards) - len(waiting))
-        for shard, error in _ENGINES[engine](waiting, num_workers):
+        for shard, _, error in engines.run(
+            work, waiting, engine=engine, num_workers=num_workers
+        ):
             if error is None:
                 bar.update(1)
             else:
@@ -282,102 +331,6 @@ def score_shards(
             f"{len(failed)} of {len(shards)} shards failed ({first}). The others are "
             "written; give the same command again to try these once more"
         )
-    return finish(shards, output)
-
-
-Outcomes = Iterator[tuple[Shard, str | None]]
-
-
-def _run_locally(shards: list[Shard], num_workers: int | None) -> Outcomes:
-    """Yields `(shard, error or None)` as processes of this machine end them."""
-    import concurrent.futures
-
-    from ood_keras import machine
-
-    num_workers = min(num_workers or machine.num_cores(), max(1, len(shards)))
-    rounds_for_nothing = 0
-    while shards:
-        again = []
-        with concurrent.futures.ProcessPoolExecutor(
-            num_workers, multiprocessing.get_context("spawn"), _begin_worker
-        ) as pool:
-            running = {pool.submit(score_shard, shard): shard for shard in shards}
-            for future in concurrent.futures.as_completed(running):
-                shard = running[future]
-                try:
-                    future.result()
-                except concurrent.futures.process.BrokenProcessPool:
-                    # One that was killed takes the others' work with it.
-                    again.append(shard)
-                except Exception as error:
-                    yield shard, f"{type(error).__name__}: {error}"
-                else:
-                    yield shard, None
-        rounds_for_nothing += 1
-        if len(again) < len(shards):
-            rounds_for_nothing = 0
-        shards = again
-        if rounds_for_nothing == _MAX_ATTEMPTS:
-            for shard in shards:
-                yield shard, "its process was killed, for want of memory perhaps"
-            return
-
-
-def _run_on_ray(shards: list[Shard], num_workers: int | None) -> Outcomes:
-    """Yields `(shard, error or None)` as tasks of a Ray cluster end them."""
-    try:
-        import ray
-    except ImportError as error:
-        raise ImportError(
-            "engine='ray' needs Ray, which is not installed: pip install 'ray[default]'"
-        ) from error
-    if not ray.is_initialized():
-        ray.init(num_cpus=num_workers, include_dashboard=False, log_to_driver=False)
-    task = ray.remote(num_cpus=1, max_retries=_MAX_ATTEMPTS)(_work_on_ray)
-    running = {task.remote(shard): shard for shard in shards}
-    while running:
-        (done, *_), _ = ray.wait(list(running), num_returns=1)
-        shard = running.pop(done)
-        try:
-            ray.get(done)
-        except Exception as error:
-            yield (
-                shard,
-                f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}",
-            )
-        else:
-            yield shard, None
-
-
-_ENGINES: dict[str, Callable[[list[Shard], int | None], Outcomes]] = {
-    "local": _run_locally,
-    "ray": _run_on_ray,
-}
-
-
-def _work_on_ray(shard: Shard) -> Json:
-    _use_one_thread()
-    return score_shard(shard)
-
-
-def _begin_worker() -> None:
-    _use_one_thread()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Else the processes of a call that was killed would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _use_one_thread() -> None:
-    """Else the processes of a machine would each use all of its cores."""
-    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 @functools.lru_cache(maxsize=1)
@@ -385,12 +338,12 @@ def _open(model: str) -> "Predictor | TFLitePredictor | ONNXPredictor":
     return loading.load(model)
 
 
-def _find_plan(output: pathlib.Path, settings: Json) -> Json | None:
+def _find_plan(output: Path, settings: Json) -> Json | None:
     """What an earlier call planned in this folder, or `None`."""
-    path = output / _PLAN
-    if not path.is_file():
+    path = storage.join(output, _PLAN)
+    if not storage.exists(path):
         return None
-    found = json.loads(path.read_text())
+    found = storage.read_json(path)
     wanted = json.loads(json.dumps(settings))
     if found["settings"] != wanted:
         changed = [
@@ -415,10 +368,25 @@ def _make_plan(output: pathlib.Path, settings: Json) -> Json:
     return found
 
 
-def _read_part(path: pathlib.Path, about: Json) -> Json:
+def _make_plan_at(url: Path, settings: Json) -> Json:
+    """Makes the plan here and puts it to a URL, last of all what says that it is there.
+
+    Two that begin at once, which nothing prevents there, put the same.
+    """
+    with tempfile.TemporaryDirectory(prefix=files.TEMPORARY) as folder:
+        found = _make_plan(pathlib.Path(folder), settings)
+        for path in sorted((pathlib.Path(folder) / SHARDS).iterdir()):
+            with storage.writing(storage.join(url, SHARDS, path.name)) as made:
+                shutil.copyfile(path, made)
+        storage.write_json(storage.join(url, _PLAN), found)
+    return found
+
+
+def _read_part(path: str, about: Json) -> Json:
     """The counts of a part that is there, after a look at what made it."""
     pyarrow = batch_scoring.import_pyarrow()
-    metadata = pyarrow.parquet.read_metadata(path).metadata or {}
+    with storage.open_file(path) as file:
+        metadata = pyarrow.parquet.read_metadata(file).metadata or {}
     found = json.loads(metadata.get(batch_scoring.METADATA_KEY, b"{}"))
     if {**found, "counts": None} != {**about, "counts": None}:
         raise ValueError(

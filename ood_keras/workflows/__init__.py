@@ -12,18 +12,23 @@ if TYPE_CHECKING:
     from ood_keras.workflows.conversion import convert
     from ood_keras.workflows.evaluation import evaluate
     from ood_keras.workflows.exporting import export
+    from ood_keras.workflows.fitting import fit
     from ood_keras.workflows.prediction import predict
     from ood_keras.workflows.robustness import measure_robustness
+    from ood_keras.workflows.score_evaluation import ScoreReport, evaluate_scores
     from ood_keras.workflows.training import train
 
 __all__ = [
     "Adopted",
+    "ScoreReport",
     "adopt",
     "audit",
     "calibrate",
     "convert",
     "evaluate",
+    "evaluate_scores",
     "export",
+    "fit",
     "measure_robustness",
     "predict",
     "train",
@@ -31,12 +36,15 @@ __all__ = [
 
 _HOMES = {
     "Adopted": "adoption.adopted",
+    "ScoreReport": "score_evaluation",
     "adopt": "adoption.adopt",
     "audit": "auditing",
     "calibrate": "calibration",
     "convert": "conversion",
     "evaluate": "evaluation",
+    "evaluate_scores": "score_evaluation",
     "export": "exporting",
+    "fit": "fitting",
     "measure_robustness": "robustness",
     "predict": "prediction",
     "train": "training",

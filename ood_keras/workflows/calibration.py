@@ -14,6 +14,7 @@ from ood_keras.inference.shipped_models import names as shipped_names
 from ood_keras.types import Path
 from ood_keras.workflows.run_data import NUM_TRIED, load_as_recorded, load_unknown
 from ood_keras.workflows.same_classes import check_same_classes
+from ood_keras.workflows.score_evaluation import check_model
 from ood_keras.workflows.thresholds import ThresholdRequest
 
 
@@ -162,16 +163,8 @@ def calibrate_on_scores(
             "give them as --unknown_scores"
         )
     _check_not_shipped(model)
-    predictor = exporting.Predictor(model)
     found = score_files.read(scores, unknown_scores)
-    digest = predictor.manifest["manifest_sha256"]
-    if found.models != {digest}:
-        raise ValueError(
-            f"the answers are not those of {model}: expected the model with the "
-            f"SHA-256 {digest[:12]} of its manifest, received "
-            f"{', '.join(sorted(one[:12] for one in found.models))}. A new version has "
-            "a new manifest: score the images with the version that you calibrate"
-        )
+    check_model(found.models, model)
     threshold, points = request.choose(found.sketch)
     path = exporting.recalibrate(model, threshold, operating_points=points)
     return path, threshold, found

@@ -305,7 +305,7 @@ def with_num_classes(detector):
     return type(detector).from_config(config | {"num_classes": 3})
 
 
-def test_parts_merge_into_what_is_fitted_at_once(case, data):
+def test_parts_merge_into_what_is_fitted_at_once(case, data, tmp_path):
     detector, model = case
     images, labels = data.train
     validation = data.known, np.arange(60) % 3
@@ -325,6 +325,10 @@ def test_parts_merge_into_what_is_fitted_at_once(case, data):
     ]
     with pytest.raises(RuntimeError, match="call fit"):
         again.score(data.known)
+    for number, part in enumerate(collected):
+        path = tmp_path / f"{number}.npz"
+        detectors.write_collected(part, path)
+        collected[number] = detectors.read_collected(path)
     two = detectors.merge([collected[2], collected[0]])
     merged = detectors.merge([two, collected[1]])
     assert again.learn(model, merged, validation) is again

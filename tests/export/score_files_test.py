@@ -13,6 +13,7 @@ from ood_keras import calibration, export, metrics
 from ood_keras.evaluation import score_files
 from ood_keras.inference import batch_scoring, loading, shards
 from ood_keras.workflows.calibration import calibrate_on_scores
+from ood_keras.workflows.score_evaluation import evaluate_scores, split_named
 
 
 @pytest.fixture
@@ -53,6 +54,7 @@ def write(path, scores, valid, about):
         {
             "ood_score": pyarrow.array(scores, pyarrow.float32()),
             "valid": pyarrow.array(valid),
+            "accepted": pyarrow.array([score == 1.0 for score in scores]),
         }
     )
     metadata = {batch_scoring.METADATA_KEY: json.dumps(about).encode()}
@@ -70,6 +72,7 @@ def test_rows_without_a_score_are_left_out_and_counted(tmp_path):
     found = score_files.read([path])
     assert found.sketch.num_known == 2
     assert found.left_out == {"known": 2, "unknown": 0}
+    assert found.accepted == {"known": 1, "unknown": 0}
 
 
 def test_what_is_no_answer_is_explained(answers):
@@ -79,18 +82,79 @@ def test_what_is_no_answer_is_explained(answers):
     with pytest.raises(ValueError, match="does not say which model"):
         score_files.read([nameless])
     pyarrow.parquet.write_table(pyarrow.table({"x": [1]}), nameless)
-    with pytest.raises(ValueError, match="no column ood_score or valid"):
+    with pytest.raises(ValueError, match="no column accepted or ood_score or valid"):
         score_files.read([nameless])
     with pytest.raises(ValueError, match="no Parquet file"):
         score_files.read([folder / "known.idx"])
     with pytest.raises(FileNotFoundError, match="no file or folder of answers"):
         score_files.read([folder / "gone"])
+    write(nameless, [1.0, float("nan")], [True, True], {"model_sha256": "a"})
+    with pytest.raises(ValueError, match="has NaN for 1 scores"):
+        score_files.read([nameless])
+    whole, parts = folder / "known.parquet", folder / "unknown" / shards.PARTS
+    shutil.copy(whole, parts / "more.parquet")
+    with pytest.raises(ValueError, match=r"more.parquet, which .* does not count"):
+        score_files.read([folder / "unknown"])
+    (parts / "more.parquet").rename(parts / "shard-00001.parquet")
+    with pytest.raises(ValueError, match=r"has 200 rows, and .* counts 34"):
+        score_files.read([folder / "unknown"])
+    (parts / "shard-00001.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match="1 of 3 parts are missing"):
+        score_files.read([folder / "unknown"])
     (folder / "unknown" / shards.MANIFEST).unlink()
     with pytest.raises(FileNotFoundError, match="not all of its shards"):
         score_files.read([folder / "unknown"])
     (folder / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="holds no Parquet file"):
         score_files.read([folder / "empty"])
+
+
+def test_answers_are_measured_within_their_bounds(tmp_path):
+    rng = np.random.default_rng(0)
+    scores = {
+        "known": rng.normal(0, 1, 3000).astype(np.float32),
+        "near": rng.normal(1, 1, 2000).astype(np.float32),
+        "far": rng.normal(5, 1, 1000).astype(np.float32),
+    }
+    for name, values in scores.items():
+        texts = [*values.tolist(), None]
+        write(tmp_path / name, texts, [True] * len(texts), {"model_sha256": "a" * 64})
+    report = evaluate_scores(
+        scores=[tmp_path / "known"],
+        unknown_scores=split_named([f"close={tmp_path / 'near'}", f"{tmp_path}/far"]),
+        output=tmp_path / "report.json",
+    )
+    assert (report.known.scores, report.known.left_out) == (3000, 1)
+    assert list(report.unknown) == ["close", "far"]
+    for name, values in (("close", scores["near"]), ("far", scores["far"])):
+        exact = metrics.evaluate_scores(scores["known"], values)
+        found = report.unknown[name].metrics
+        assert set(found) == set(exact)
+        for metric, (value, low, high) in found.items():
+            assert low <= exact[metric] <= high
+            assert abs(value - exact[metric]) <= 0.005
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert (
+        written["unknown"]["far"]["metrics"]["auroc"]["value"]
+        == (report.unknown["far"].metrics["auroc"][0])
+    )
+    assert "far: 1,000 scores, 1 images without one; 0 % accepted" in str(report)
+
+
+def test_answers_of_two_models_are_not_compared(tmp_path):
+    for name in "ab":
+        write(tmp_path / name, [1.0, 2.0], [True] * 2, {"model_sha256": name * 64})
+    with pytest.raises(ValueError, match="several models cannot be compared"):
+        evaluate_scores(scores=[tmp_path / "a"], unknown_scores={"b": [tmp_path / "b"]})
+    with pytest.raises(ValueError, match="give answers on unknown images"):
+        evaluate_scores(scores=[tmp_path / "a"], unknown_scores={})
+    with pytest.raises(ValueError, match=r"NAME=PATH.*Received: 'x='"):
+        split_named(["x="])
+    write(tmp_path / "none", [None], [False], {"model_sha256": "a" * 64})
+    with pytest.raises(ValueError, match="no image of nothing has a score"):
+        evaluate_scores(
+            scores=[tmp_path / "a"], unknown_scores={"nothing": [tmp_path / "none"]}
+        )
 
 
 def test_a_model_is_calibrated_on_its_own_answers(exported, tmp_path):

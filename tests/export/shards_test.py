@@ -4,18 +4,16 @@ import dataclasses
 import gzip
 import json
 import os
-import pathlib
-import signal
-import subprocess
-import sys
-import time
 
+import fsspec
 import numpy as np
 import pyarrow.parquet
 import pytest
 import tensorflow as tf
 from brightness import Brightness, idx, png
 
+from ood_keras import engines
+from ood_keras.evaluation import score_files
 from ood_keras.inference import batch_scoring, inputs, loading, shards
 
 NUM_IMAGES = 23
@@ -175,28 +173,71 @@ def test_a_shard_that_fails_leaves_nothing_and_the_others(
 ):
     output = tmp_path / "answers"
 
-    def run_here(waiting, num_workers):
+    def run_here(work, waiting, num_workers):
         for number, shard in enumerate(waiting):
             if number == 1:
-                yield shard, "OSError: no"
+                yield shard, None, "OSError: no"
                 continue
-            shards.score_shard(shard)
-            yield shard, None
+            yield shard, work(shard), None
 
-    monkeypatch.setitem(shards._ENGINES, "local", run_here)
+    monkeypatch.setitem(engines.ENGINES, "local", run_here)
     with pytest.raises(RuntimeError, match=r"1 of 3 shards failed \(shard-00001: OSE"):
         shards.score_shards("m", [pictures / "many.idx"], output, num_shards=3)
     assert not (output / shards.MANIFEST).exists()
     assert len(read(output)) == 15
     monkeypatch.setitem(
-        shards._ENGINES,
+        engines.ENGINES,
         "local",
-        lambda waiting, _: [(s, shards.score_shard(s) and None) for s in waiting],
+        lambda work, waiting, _: [(shard, work(shard), None) for shard in waiting],
     )
     done = shards.score_shards("m", [pictures / "many.idx"], output, num_shards=3)
     assert done["images"] == len(read(output)) == NUM_IMAGES
     with pytest.raises(ValueError, match=r"one of local, ray.*'spark'"):
         shards.score_shards("m", [pictures], output, num_shards=3, engine="spark")
+
+
+@pytest.mark.parametrize("scheme", ["memory", "file"])
+def test_parts_are_put_to_a_store(stand_in, pictures, tmp_path, monkeypatch, scheme):
+    url = f"memory://{tmp_path.name}/answers"
+    if scheme == "file":
+        url = f"file://{tmp_path}/answers/"
+    short = pictures / "short.idx"
+    short.write_bytes((pictures / "many.idx").read_bytes()[:-3])
+    paths = [pictures / "many.idx", short]
+    put = []
+    system = fsspec.filesystem(scheme)
+    really_put = type(system).put_file
+
+    def put_file(self, here, there):
+        put.append(there.rpartition("/")[2])
+        really_put(self, here, there)
+
+    monkeypatch.setattr(type(system), "put_file", put_file)
+    planned = shards.plan("model", paths, url, num_shards=3)
+    assert put.count("PLAN.json") == 1 and put[-1] == "PLAN.json"
+    shards.score_shard(planned[1])
+    with pytest.raises(FileNotFoundError, match="2 of 3 parts are missing"):
+        shards.finish(planned, url)
+    # The same again plans the same, and makes no part twice.
+    assert shards.plan("model", paths, url, num_shards=3) == planned
+    for shard in planned:
+        shards.score_shard(shard)
+    manifest = shards.finish(planned, url)
+    parts = [name for name in put if name.endswith(".parquet")]
+    assert sorted(parts) == [f"shard-{number:05d}.parquet" for number in range(3)]
+    here = tmp_path / "here"
+    planned = shards.plan("model", paths, here, num_shards=3)
+    for shard in planned:
+        shards.score_shard(shard)
+    assert shards.finish(planned, here) == manifest
+    found, expected = score_files.read([url]), score_files.read([here])
+    np.testing.assert_array_equal(found.sketch.counts, expected.sketch.counts)
+    assert found.left_out == expected.left_out == {"known": 1, "unknown": 0}
+    system.rm(f"{url.rstrip('/')}/{shards.PARTS}/shard-00002.parquet")
+    with pytest.raises(FileNotFoundError, match="1 of 3 parts are missing"):
+        score_files.read([url])
+    with pytest.raises(ValueError, match="begun with other settings"):
+        shards.plan("model", paths, url, num_shards=2)
 
 
 def test_a_killed_write_leaves_no_part(stand_in, pictures, tmp_path, monkeypatch):
@@ -208,53 +249,3 @@ def test_a_killed_write_leaves_no_part(stand_in, pictures, tmp_path, monkeypatch
     assert not os.path.exists(shard.output)
     monkeypatch.setattr(Brightness, "stops_after", None)
     assert shards.score_shard(shard, Brightness())["images"] == NUM_IMAGES
-
-
-def start(model, pictures, output, *options):
-    command = [sys.executable, "-m", "ood_keras.tools.predict", f"--model={model}"]
-    command += [f"--output={output}", "--shards=6", *options, str(pictures)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", ["local", "ray"])
-def test_killed_workers_and_a_killed_driver_lose_nothing(exported, tmp_path, engine):
-    if engine == "ray":
-        pytest.importorskip("ray")
-    rng = np.random.default_rng(0)
-    height, width, _ = exported.pixels.shape[1:]
-    pixels = rng.integers(0, 256, (12_000, height, width), np.uint8)
-    pictures = tmp_path / "many.idx"
-    pictures.write_bytes(idx(pixels))
-    output = tmp_path / "answers"
-    options = (f"--engine={engine}", "--workers=2")
-    process = start(exported.path, pictures, output, *options)
-    killed = 0
-    while killed == 0 and process.poll() is None:
-        # The writer's number stands in the name of the unfinished part.
-        for path in (output / shards.PARTS).glob(".*.tmp.parquet"):
-            worker = int(path.name.split(".")[3].split("_")[0])
-            os.kill(worker, signal.SIGKILL)
-            assert path.exists()
-            killed += 1
-            break
-        time.sleep(0.02)
-    assert killed == 1
-    while len(list((output / shards.PARTS).glob("[!.]*"))) < 2:
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
-    if engine == "ray":
-        subprocess.run(["ray", "stop", "--force"], capture_output=True)
-    process = start(exported.path, pictures, output, *options)
-    said, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, said
-    assert not list((output / shards.PARTS).glob(".*"))
-    rows = read(pathlib.Path(output))
-    assert sorted(row["index"] for row in rows) == list(range(12_000))
-    manifest = json.loads((output / shards.MANIFEST).read_text())
-    assert manifest["images"] == 12_000
-    assert f"{manifest['images']:,} images" in said

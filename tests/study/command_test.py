@@ -165,6 +165,53 @@ def test_a_killed_study_goes_on(tmp_path):
     assert tries(tmp_path, "digits/slow/seed_0") == 2
 
 
+@pytest.mark.slow
+def test_runs_of_ray_survive_a_killed_worker(tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    study = make_study("ours", "slow", "broken")
+    killed = threading.Thread(target=kill_parent_of_slow, args=(tmp_path,))
+    killed.start()
+    failed, lines = run_study(study, tmp_path, engine="ray", num_workers=2)
+    killed.join()
+    assert failed == ["digits/broken/seed_0"]
+    assert any("FAILED (ValueError: the data are gone)" in line for line in lines)
+    runs = read_summary(tmp_path)["runs"]
+    assert [run["status"] for run in runs.values()] == [
+        "finished",
+        "finished",
+        "failed",
+    ]
+    assert tries(tmp_path, "digits/ours/seed_0") == 1
+    assert tries(tmp_path, "digits/slow/seed_0") == 2
+    # What is finished stays so.
+    assert run_study(make_study("ours", "slow"), tmp_path, engine="ray")[0] == []
+    assert tries(tmp_path, "digits/slow/seed_0") == 2
+
+
+def kill_parent_of_slow(folder):
+    """Kills the process that waits for the worker of "slow", a task of Ray."""
+    path = folder / "runs" / "digits" / "slow" / "seed_0" / "parent"
+    deadline = time.monotonic() + 300
+    while not (path.exists() and path.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    parent = int(path.read_text())
+    assert parent != os.getpid()
+    os.kill(parent, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_runs_side_by_side_are_those_of_one_after_the_other(tmp_path):
+    study = make_study("ours", "broken", seeds=(0, 1))
+    failed, lines = run_study(study, tmp_path, engine="local", num_workers=2)
+    assert sorted(failed) == ["digits/broken/seed_0", "digits/broken/seed_1"]
+    assert len(lines) == 5
+    summary = read_summary(tmp_path)
+    values = summary["results"]["digits"]["ours"]["glyphs"]["auroc"]["values"]
+    assert values == [0.9, 0.91]
+
+
 def test_a_run_that_another_process_holds_is_left_to_it(tmp_path, monkeypatch):
     monkeypatch.setattr(study_engine, "_PATIENCE_SECONDS", 0)
     study = make_study("ours")

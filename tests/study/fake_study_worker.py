@@ -49,6 +49,7 @@ def main():
         print(f"epoch {len(tries.read_text())}", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     if job["training"] == "slow" and tries.read_text() == "x":
+        (run_dir / "parent").write_text(str(os.getppid()))
         sys.stdin.read()
         sys.exit(1)
     output.mkdir(parents=True, exist_ok=True)
