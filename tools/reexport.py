@@ -24,13 +24,21 @@ _OUTPUT = flags.DEFINE_string(
     required=True,
     flag_values=_FLAGS,
 )
+_FITTED = flags.DEFINE_string(
+    "fitted",
+    None,
+    "The JSON file of the fitted detector, where it has learnt from features; of a "
+    "shipped model it is in saved_models/.",
+    flag_values=_FLAGS,
+)
 
 
 def _reexport(positional):
     if positional:
         raise ValueError(f"reexport takes flags only; received: {positional}")
     workflow = app.load("workflows.reexporting")
-    print(f"Done: {workflow.reexport(_MODEL.value, _OUTPUT.value)}")
+    path = workflow.reexport(_MODEL.value, _OUTPUT.value, _FITTED.value)
+    print(f"Done: {path}")
 
 
 def main():

@@ -16,27 +16,27 @@ from ood_keras.training import recipes
 from ood_keras.types import Path
 
 
-def reexport(model: Path, output: Path) -> pathlib.Path:
+def reexport(model: Path, output: Path, fitted: Path | None = None) -> pathlib.Path:
     """Exports a model of a recipe once more, from what was exported.
 
     Args:
         model: Name of a shipped model, or `DIR/VERSION`.
         output: Folder that receives the next version.
+        fitted: The JSON file of the model's detector, as `detectors.save` wrote it,
+            where it has learnt from features.
 
     Returns:
         The `pathlib.Path` of the new version.
 
     Raises:
-        ValueError: the model was not made by a recipe, or its detector
-            has learnt from features and so is not in its configuration.
+        ValueError: the model was not made by a recipe; or its detector has learnt from
+            features, and `fitted` is not given or is another detector.
         ParityError: the new version decides otherwise than the old one.
     """
     old = export.Predictor(locate(model))
     manifest = old.manifest
     network = _network(old)
-    detector = detectors.get(
-        manifest["detector"]["name"], **manifest["detector"]["config"]
-    ).fit(network)
+    detector = _detector(old, network, fitted)
     points = manifest.get("operating_points", {})
     examples = old.known_examples
     known = None if examples is None else examples.images.astype(np.float32) / 255
@@ -58,6 +58,29 @@ def reexport(model: Path, output: Path) -> pathlib.Path:
     )
     _compare(old.predict(images), export.load(path).predict(images))
     return path
+
+
+def _detector(
+    old: export.Predictor, network: keras.Model, fitted: Path | None
+) -> detectors.Detector:
+    """The detector of an exported model, on its network."""
+    stated = old.manifest["detector"]
+    made = detectors.get(stated["name"], **stated["config"])
+    if fitted is None and made.learns:
+        raise ValueError(
+            f"the detector of {old.path}, {stated['name']!r}, has learnt from "
+            "features, which are no part of its configuration. Give the file that "
+            f"ood-evaluate wrote of it, RUN/detectors/{stated['name']}.json"
+        )
+    if fitted is None:
+        return made.fit(network)
+    loaded = detectors.load(fitted, network)
+    if (loaded.name, loaded.get_config()) != (made.name, made.get_config()):
+        raise ValueError(
+            f"{fitted} is not the detector of {old.path}: expected {made.name!r} with "
+            f"{made.get_config()}, received {loaded.name!r} with {loaded.get_config()}"
+        )
+    return loaded
 
 
 def _network(old: export.Predictor) -> keras.Model:

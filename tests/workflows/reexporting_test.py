@@ -1,6 +1,7 @@
 """A shipped model in today's graph: the same decisions, and today's way with files."""
 
 import dataclasses
+import pathlib
 
 import numpy as np
 import pytest
@@ -9,10 +10,13 @@ import tensorflow as tf
 from ood_keras import export
 from ood_keras.workflows import reexporting
 
+ROOT = pathlib.Path(__file__).parents[2]
+FITTED = ROOT / "saved_models" / "probability_and_log_distances.json"
+
 
 def test_a_shipped_model_is_exported_again(tmp_path):
     old = export.load("mnist")
-    path = reexporting.reexport("mnist", tmp_path / "mnist")
+    path = reexporting.reexport("mnist", tmp_path / "mnist", FITTED)
     new = export.load(path)
     images = old.known_examples.images[:64].astype(np.float32) / 255
     was, now = old.predict(images), new.predict(images)
@@ -39,4 +43,13 @@ def test_a_model_of_no_recipe_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "Predictor", lambda path: model)
     with pytest.raises(ValueError, match="made by a recipe"):
         reexporting.reexport("mnist", tmp_path / "mnist")
+    assert not (tmp_path / "mnist").exists()
+
+
+def test_a_detector_that_has_learnt_is_needed(tmp_path):
+    with pytest.raises(ValueError, match=r"learnt from features.*RUN/detectors/prob"):
+        reexporting.reexport("mnist", tmp_path / "mnist")
+    earlier = ROOT / "saved_models" / "mnist" / "2"
+    with pytest.raises(ValueError, match="is not the detector of"):
+        reexporting.reexport(earlier, tmp_path / "mnist", FITTED)
     assert not (tmp_path / "mnist").exists()
