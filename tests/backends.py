@@ -38,7 +38,7 @@ def is_installed(backend):
     return importlib.util.find_spec(backend) is not None
 
 
-def _python_path():
+def python_path():
     return filter(None, [os.environ.get("PYTHONPATH")])
 
 
@@ -49,7 +49,7 @@ def main(arguments):
     )
     known, asked = parser.parse_known_args(arguments)
     # For the plugin that stands for a machine without TensorFlow.
-    path = os.pathsep.join([str(ROOT / "tests"), *_python_path()])
+    path = os.pathsep.join([str(ROOT / "tests"), *python_path()])
     results = {}
     for backend in known.backends:
         if not is_installed(backend):
