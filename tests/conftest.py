@@ -20,6 +20,8 @@ def pytest_collection_modifyitems(items):
         reasons["tensorflow"] = f"of TensorFlow itself, and Keras runs on {BACKEND}"
     if BACKEND == "jax" and not os.environ.get("JAX_ENABLE_X64"):
         reasons["float64"] = "JAX has float64 only with JAX_ENABLE_X64=1"
+    if BACKEND == "torch":
+        reasons["float64"] = "Keras on torch computes means and norms in float32"
     for item in items:
         for marker, reason in reasons.items():
             if item.get_closest_marker(marker):

@@ -508,7 +508,8 @@ def features_and_pull_back(features_of, images):
     def pull_back(gradient):
         gradient = gradient.astype(np.float32)
         return values_and_gradient(
-            lambda images: ops.sum(gradient * features_of(images), axis=1), images
+            lambda images: ops.sum(ops.multiply(gradient, features_of(images)), axis=1),
+            images,
         )[1]
 
     return ops.convert_to_numpy(features_of(images)), pull_back
@@ -657,7 +658,9 @@ def test_a_one_class_svm_tells_far_images_apart(world, data):
     detector = detectors.get("one_class_svm").fit(world.model, data.train)
     far = np.ones((4, world.network.feature_size), np.float32)
     far *= np.array([[50], [100], [200], [400]], np.float32)
-    scores = keras.ops.convert_to_numpy(detector.score_outputs({"features": far}))
+    scores = keras.ops.convert_to_numpy(
+        detector.score_outputs({"features": ops.convert_to_tensor(far)})
+    )
     assert np.all(np.isfinite(scores)) and np.all(np.diff(scores) > 0)
 
 
