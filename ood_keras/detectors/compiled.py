@@ -144,7 +144,7 @@ class _JaxFunction:
 class _VariableReads(keras.StatelessScope):
     """Notes each variable whose value is read within it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.variables: list[keras.Variable] = []
 

@@ -198,9 +198,8 @@ def test_combood_stays_finite_far_from_all_known_images(trained, data):
     detector = detectors.get("combood", normalize=False).fit(trained[3], data.train)
     far = np.ones((3, 12), np.float32) * np.array([[1e2], [1e4], [1e6]], np.float32)
     for features in (far, -far):
-        scores = keras.ops.convert_to_numpy(
-            detector.score_outputs({"features": features})
-        )
+        outputs = {"features": ops.convert_to_tensor(features)}
+        scores = ops.convert_to_numpy(detector.score_outputs(outputs))
         assert np.all(np.isfinite(scores))
         assert np.all(scores > detector.score(data.known).max())
 
