@@ -2,7 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo docs test types quick kernels slow minimum lint wheel smoke browser
+.PHONY: install demo docs test types quick kernels backends slow minimum lint wheel smoke \
+    browser
 
 install: $(VENV)/installed
 
@@ -22,6 +23,11 @@ test: install lint
 # What rounding may decide, with the matrix products of several kinds of processor.
 kernels: install
 	$(BIN)/python tests/kernels.py
+
+# What runs on every backend of Keras, on JAX and torch, where they are installed, as if
+# TensorFlow were not. An hour or more on two cores.
+backends: install
+	$(BIN)/python tests/backends.py
 
 # What most mistakes are found by, in a minute or two.
 QUICK := tests/packaging_test.py tests/conventions_test.py tests/types tests/metrics \

@@ -35,13 +35,31 @@ def attach(
                 f"it has: {', '.join(sorted(homes))}"
             )
         module, _, attribute = homes[name].partition(":")
-        found = importlib.import_module(module)
+        try:
+            found = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if str(error.name).partition(".")[0] == "tensorflow":
+                raise _needs_tensorflow(f"{package}.{name}") from error
+            raise
         return getattr(found, attribute) if attribute else found
 
     def __dir__():
         return sorted(homes)
 
     return __getattr__, __dir__
+
+
+def check_tensorflow(what: str) -> None:
+    """Raises a ModuleNotFoundError that names `what` if TensorFlow is not installed."""
+    if importlib.util.find_spec("tensorflow") is None:
+        raise _needs_tensorflow(what)
+
+
+def _needs_tensorflow(what: str) -> ModuleNotFoundError:
+    return ModuleNotFoundError(
+        f"{what} needs TensorFlow, which is not installed: pip install tensorflow",
+        name="tensorflow",
+    )
 
 
 def register_with_keras() -> None:

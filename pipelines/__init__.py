@@ -1,5 +1,9 @@
 """Data in, tensors out: sources, splits, and the mixture of known and unknown."""
 
+from ood_keras import _lazy
+
+_lazy.check_tensorflow(__name__)
+
 from ood_keras.pipelines import augmentations, mixing, preprocessing, rendering
 from ood_keras.pipelines.as_split import as_split
 from ood_keras.pipelines.augment_once import augment_once

@@ -122,8 +122,8 @@ class Detector:
                 class has no images, an image to learn from has pixels that are not
                 finite, or the network gives NaN for it, or the model is not made for
                 this detector.
-            RuntimeError: the detector perturbs its input, and Keras does not run on
-                TensorFlow.
+            RuntimeError: the detector perturbs its input, and Keras runs on a backend
+                that takes no gradients.
         """
         self._forget()
         network = self._open(model, data, validation)
@@ -435,7 +435,10 @@ class Detector:
 
     def get_tensor(self, name: str) -> Tensor:
         """One of the fitted `arrays` as a float32 tensor, for `score_outputs`."""
-        return ops.convert_to_tensor(self.arrays[name], "float32")
+        # Torch keeps the order in memory, and multiplies matrices of another order
+        # with other bits; a loaded array has the usual one.
+        array = np.ascontiguousarray(self.arrays[name])
+        return ops.convert_to_tensor(array, "float32")
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -106,7 +106,7 @@ class CombOOD(BankDetector):
         }
         transformed = np.concatenate(
             [
-                ops.convert_to_numpy(self._transform(rows))
+                ops.convert_to_numpy(self._transform(ops.convert_to_tensor(rows)))
                 for rows in np.array_split(self.arrays["bank"], -(-len(bank) // 1000))
             ]
         ).astype(np.float64)

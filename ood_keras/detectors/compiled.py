@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from ood_keras import machine
 from ood_keras.types import Tensor
@@ -26,22 +27,42 @@ def compile_function(function: Callable[[Tensor], Any]) -> Callable[[np.ndarray]
     so the last, smaller batch costs no second trace. XLA stays off: on a CPU it makes
     convolutions several times slower than the ordinary kernels.
 
+    JAX compiles for each size of a batch. A batch that is smaller than one before is
+    filled up to a power of two, or to the largest so far if that is less, so that few
+    sizes are compiled. Torch runs the function as it is, without gradients.
+
     What it gives for an image with pixels that are NaN or infinite is NaN: a ReLU or a
     maximum may lose them on their way.
 
     Args:
         function: From a float tensor `(batch, height, width, channels)` to a tensor or
-            a nest of tensors with a row for each image; it may close over variables,
-            which are read at each call.
+            a nest of tensors with a row for each image, which depends on that image
+            alone; it may close over variables, which are read at each call.
     """
-    if keras.backend.backend() != "tensorflow":
+    compilers = {"tensorflow": _in_graphs, "jax": _with_jax, "torch": _with_torch}
+    run = compilers.get(keras.backend.backend(), _eagerly)(function)
 
-        def run_eagerly(images):
-            outputs = function(keras.ops.convert_to_tensor(images))
-            outputs = keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
-            return _nan_where_not_finite(images, outputs)
+    def run_and_mark(images):
+        return _nan_where_not_finite(images, run(images))
 
-        return run_eagerly
+    return run_and_mark
+
+
+def _eagerly(function):
+    def run(images):
+        outputs = function(ops.convert_to_tensor(images))
+        return keras.tree.map_structure(ops.convert_to_numpy, outputs)
+
+    return run
+
+
+def _with_torch(function):
+    import torch
+
+    return torch.no_grad()(_eagerly(function))
+
+
+def _in_graphs(function):
     import tensorflow as tf
 
     graphs = {}
@@ -58,10 +79,79 @@ def compile_function(function: Callable[[Tensor], Any]) -> Callable[[np.ndarray]
                     function, autograph=False, jit_compile=False
                 ).get_concrete_function(tf.TensorSpec((None, *shape), tf.float32))
         outputs = graphs[shape](tf.constant(np.asarray(images, np.float32)))
-        outputs = tf.nest.map_structure(lambda tensor: tensor.numpy(), outputs)
-        return _nan_where_not_finite(images, outputs)
+        return tf.nest.map_structure(lambda tensor: tensor.numpy(), outputs)
 
     return run
+
+
+def _with_jax(function):
+    compiled: dict[tuple, _JaxFunction] = {}
+    making = threading.Lock()
+
+    def run(images):
+        shape = images.shape[1:]
+        with making:
+            if shape not in compiled:
+                compiled[shape] = _JaxFunction(function, shape)
+        return compiled[shape](np.asarray(images, np.float32))
+
+    return run
+
+
+class _JaxFunction:
+    """A function of images of one shape, compiled by JAX.
+
+    To JAX, what a function closes over is constant. So the variables that it reads are
+    found out and handed over at each call.
+    """
+
+    def __init__(self, function, shape):
+        import jax
+
+        reads = _VariableReads()
+        with reads:
+            jax.eval_shape(function, jax.ShapeDtypeStruct((1, *shape), np.float32))
+        self._variables = reads.variables
+        self._compiled = jax.jit(self._function_of_values(function))
+        self._largest = 0
+        self._lock = threading.Lock()
+
+    def _function_of_values(self, function):
+        def function_of_values(values, images):
+            state = zip(self._variables, values, strict=True)
+            with keras.StatelessScope(state_mapping=state):
+                return function(images)
+
+        return function_of_values
+
+    def __call__(self, images):
+        count = len(images)
+        filled = np.zeros((self._size(count), *images.shape[1:]), np.float32)
+        filled[:count] = images
+        values = [variable.value for variable in self._variables]
+        outputs = self._compiled(values, filled)
+        return keras.tree.map_structure(
+            lambda tensor: ops.convert_to_numpy(tensor)[:count], outputs
+        )
+
+    def _size(self, count):
+        """The number of images in the batch that is run for `count`."""
+        with self._lock:
+            self._largest = max(self._largest, count)
+            return min(self._largest, 1 << (count - 1).bit_length())
+
+
+class _VariableReads(keras.StatelessScope):
+    """Notes each variable whose value is read within it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.variables: list[keras.Variable] = []
+
+    def get_current_value(self, variable):
+        if not any(variable is known for known in self.variables):
+            self.variables.append(variable)
+        return super().get_current_value(variable)
 
 
 def _nan_where_not_finite(images: np.ndarray, outputs: Any) -> Any:
@@ -80,7 +170,8 @@ def over_batches(
 ) -> Iterator[Any]:
     """Yields `run(images)` of consecutive slices of the batches, in their order.
 
-    On a CPU, slices run side by side, never more images at once than a batch has.
+    With TensorFlow on a CPU, slices run side by side, never more images at once than a
+    batch has.
 
     Args:
         run: What `compile_function` returned; what it computes for an image must not
@@ -93,7 +184,7 @@ def over_batches(
     if first is None:
         return
     num_threads = min(machine.num_cores() + 1, len(first) // _SLICE)
-    if num_threads < 2 or _has_accelerator():
+    if num_threads < 2 or not _gains_by_slices():
         yield run(first)
         yield from map(run, batches)
         return
@@ -113,12 +204,12 @@ def _slices(first: np.ndarray, batches: Iterable[np.ndarray]) -> Iterator[np.nda
             yield images[start : start + _SLICE]
 
 
-def _has_accelerator() -> bool:
-    """Whether the backend computes elsewhere, where large batches are faster."""
+def _gains_by_slices() -> bool:
+    """Whether slices side by side are faster than a batch: TensorFlow's on a CPU."""
     if keras.backend.backend() != "tensorflow":
-        return True
+        return False
     import tensorflow as tf
 
-    return any(
-        device.device_type != "CPU" for device in tf.config.list_logical_devices()
+    return all(
+        device.device_type == "CPU" for device in tf.config.list_logical_devices()
     )

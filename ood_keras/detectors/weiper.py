@@ -164,7 +164,11 @@ class WeiPer(Detector):
             ops.mean(
                 ops.relu(
                     1.0
-                    - ops.abs(places[:, None, :] - numbers[first : first + group, None])
+                    - ops.abs(
+                        ops.subtract(
+                            places[:, None, :], numbers[first : first + group, None]
+                        )
+                    )
                 ),
                 axis=-1,
             )

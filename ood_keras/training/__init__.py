@@ -1,5 +1,9 @@
 """Training: objectives, recipes, exact resume, selection by validation FPR95."""
 
+from ood_keras import _lazy
+
+_lazy.check_tensorflow(__name__)
+
 from ood_keras.training import objectives, recipes
 from ood_keras.training.confident_classifier import ConfidentClassifier
 from ood_keras.training.fit import fit

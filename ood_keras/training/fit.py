@@ -17,6 +17,7 @@ from ood_keras.training.validation import Validation
 from ood_keras.types import Images, Json, Path, TrainingData, Validator
 
 # What `model.compile` was given and training depends on.
+_BACKENDS = ("tensorflow", "jax")
 _COMPILED = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics")
 
 
@@ -155,10 +156,10 @@ def _strategy_of(model: keras.Model) -> Any:
 
 
 def _check_arguments(model: keras.Model, checkpoint_every: float) -> None:
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() not in _BACKENDS:
         raise ValueError(
-            "training.fit needs the TensorFlow backend: set KERAS_BACKEND=tensorflow, "
-            f"or use model.fit. Received: {keras.backend.backend()!r}"
+            "training.fit needs KERAS_BACKEND=tensorflow or jax; on others use "
+            f"model.fit. Received: {keras.backend.backend()!r}"
         )
     if not isinstance(model, keras.Model) or not getattr(model, "compiled", False):
         raise TypeError(

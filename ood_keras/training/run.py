@@ -141,8 +141,12 @@ class TrainingRun:
 
     def save(self) -> None:
         """Writes a checkpoint of this moment."""
+        if keras.backend.backend() == "jax":
+            # Between two steps, Keras keeps them apart from the variables.
+            self.model.jax_state_sync()
         arrays = {
-            name: variable.numpy() for name, variable in self._variables().items()
+            name: keras.ops.convert_to_numpy(variable)
+            for name, variable in self._variables().items()
         }
         arrays |= {
             f"{_BEST}{index:05d}": array

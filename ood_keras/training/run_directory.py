@@ -243,7 +243,10 @@ def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
 
 
 def _versions() -> dict[str, str]:
+    backend = keras.backend.backend()
+    others = {} if backend == "tensorflow" else {"backend": backend}
     return {
+        **others,
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
         "keras": keras.__version__,

@@ -1,17 +1,18 @@
 """One integer that decides everything."""
 
 import keras
-import tensorflow as tf
 
 
 def set_seed(seed: int) -> None:
     """Makes everything that follows a function of `seed`, bit for bit.
 
     Call it before the model is built: initial weights and dropout masks come from it.
-    It seeds Python, NumPy, TensorFlow and Keras, and makes TensorFlow choose
+    It seeds Python, NumPy, Keras and its backend, and makes TensorFlow choose
     deterministic kernels for the rest of the process; `docs/decisions/resume.md` says
-    what that costs. Equal means equal on one machine: another processor, another number
-    of threads or another TensorFlow may sum in another order.
+    what that costs. JAX is asked for such kernels of a GPU before it starts, by
+    `XLA_FLAGS=--xla_gpu_deterministic_ops=true`. Equal means equal on one machine:
+    another processor, another number of threads or another version of the backend may
+    sum in another order.
 
     Args:
         seed: An integer from 0 to 2**32 - 1.
@@ -29,4 +30,7 @@ def set_seed(seed: int) -> None:
             f"`seed` must be an integer from 0 to 2**32 - 1. Received: seed={seed!r}"
         )
     keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()

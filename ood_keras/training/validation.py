@@ -1,16 +1,13 @@
 """Exact metrics of a model in training on known and unknown validation images."""
 
-from typing import TYPE_CHECKING
-
+import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from ood_keras import batches, metrics
 from ood_keras.detectors import output_scores
+from ood_keras.detectors.compiled import compile_function
 from ood_keras.types import Images
-
-if TYPE_CHECKING:
-    import keras
 
 
 class Validation:
@@ -32,7 +29,7 @@ class Validation:
 
     def __init__(
         self,
-        model: "keras.Model",
+        model: keras.Model,
         data: tuple[Images, Images | None],
         num_classes: int,
         score: str,
@@ -46,7 +43,9 @@ class Validation:
         self._num_classes = num_classes
         self._model = model
         self._score = output_scores.get(score)
-        self._accuracy = metrics.KnownAccuracy(num_classes, dtype="float64")
+        # Only counts, which float32 holds up to 16 million.
+        exact = "float32" if keras.backend.backend() == "jax" else "float64"
+        self._accuracy = metrics.KnownAccuracy(num_classes, dtype=exact)
         self._function = None
         for name, part in (("known", self._known), ("unknown", self._unknown)):
             if name == "unknown" and part is None:
@@ -103,10 +102,7 @@ class Validation:
             # One trace for every batch size: a graph for a fixed size may round
             # otherwise, and a resumed run would not see the sizes in the same order.
             self._image_shape = images.shape[1:]
-            signature = tf.TensorSpec((None, *self._image_shape), tf.float32)
-            self._function = tf.function(
-                self._call, input_signature=[signature], autograph=False
-            )
+            self._function = compile_function(self._call)
         if images.shape[1:] != self._image_shape:
             raise ValueError(
                 "validation images, known and unknown ones, must have one shape, here "
@@ -114,12 +110,12 @@ class Validation:
                 f"shape {images.shape[1:]}. Resize these, as image_shape="
                 f"{self._image_shape} of `pipelines.load` does"
             )
-        return [tensor.numpy() for tensor in self._function(images)]
+        return self._function(images)
 
     def _call(self, images):
         outputs = self._model(images, training=False)
         logits = outputs["logits"] if isinstance(outputs, dict) else outputs
-        return tf.cast(logits, tf.float32), self._score(logits, self._num_classes)
+        return ops.cast(logits, "float32"), self._score(logits, self._num_classes)
 
     def _known_loss(self, labels, logits):
         logits = logits[:, : self._num_classes].astype(np.float64)

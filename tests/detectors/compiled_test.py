@@ -45,6 +45,7 @@ def test_order_is_kept_and_a_batch_is_the_most_at_once(num_images, batch_size):
     assert sum(recorder.sizes) == num_images
 
 
+@pytest.mark.tensorflow
 def test_slices_run_side_by_side():
     both = threading.Barrier(2, timeout=10)
 
@@ -55,6 +56,7 @@ def test_slices_run_side_by_side():
     assert len(list(compiled.over_batches(run, batches_of(8 * 64, 128)))) == 8
 
 
+@pytest.mark.tensorflow
 def test_threads_share_one_graph():
     traces = []
 

@@ -64,6 +64,7 @@ def test_first_calls_at_the_same_time_score_as_one_thread(name, trained, data):
     assert detector.memory.of_all().num_images == len(images)
 
 
+@pytest.mark.tensorflow
 def test_first_calls_at_the_same_time_trace_the_model_once(trained, data):
     calls = []
 

@@ -4,9 +4,8 @@ import types
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from ood_keras import calibration, detectors, pipelines
+from ood_keras import calibration, detectors
 from ood_keras.detectors import memory
 
 
@@ -134,11 +133,16 @@ def test_what_the_user_does_to_the_arrays_changes_nothing(detector):
 
 
 def split(names, role="validation"):
+    from ood_keras import pipelines
+
     pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1), np.uint8)
     return pipelines.Split("mine", role, pixels, np.arange(60) % len(names), names)
 
 
+@pytest.mark.tensorflow
 def test_datasets_bring_the_names_of_their_classes(trained):
+    from ood_keras import pipelines
+
     names = ("cat", "dog", "bird")
     assert split(names).dataset().class_names == list(names)
     mixed = pipelines.interleave(split(names, "train"), None, num_classes=3)
@@ -155,4 +159,10 @@ def test_datasets_bring_the_names_of_their_classes(trained):
 @pytest.mark.parametrize("names", [None, [], "abc", [1, 2], {"a": 1}, 3])
 def test_other_things_are_no_names(names):
     assert memory.class_names_of(types.SimpleNamespace(class_names=names)) is None
+
+
+@pytest.mark.tensorflow
+def test_a_dataset_of_tensorflow_has_no_names():
+    import tensorflow as tf
+
     assert memory.class_names_of(tf.data.Dataset.range(3)) is None

@@ -5,7 +5,8 @@ import types
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from gradients import values_and_gradient
+from keras import ops
 from references import detectors_reference as reference
 
 from ood_keras import detectors
@@ -183,8 +184,10 @@ def test_each_layer_has_a_space_of_its_own(check, world):
 def test_knn(check, world, space, k):
     arguments, (train, test) = space
     expected = reference.knn(train, test, k)
-    # Which neighbour is the k-th is decided in float32.
-    check("knn", expected, k=k, atol=2e-4, **arguments)
+    # Which neighbour is the k-th is decided in float32, and a distance near 0 is the
+    # root of what the rounding of products leaves: more with JAX's.
+    atol = 6e-4 if keras.backend.backend() == "jax" else 2e-4
+    check("knn", expected, k=k, atol=atol, **arguments)
 
 
 # About their mean, these features spread in fewer than six directions.
@@ -192,6 +195,10 @@ def test_knn(check, world, space, k):
     "dimension, origin", [(None, "head"), (4, "head"), (4, "mean")]
 )
 def test_vim(check, world, dimension, origin):
+    rank = np.linalg.matrix_rank(world.train["features"])
+    if dimension is None and rank <= 7:
+        # Trained on another backend, this network has other features that are all 0.
+        pytest.skip(f"a residual of rounding: the features have rank {rank}")
     expected = reference.vim(
         world.train["features"],
         world.train["logits"],
@@ -463,16 +470,18 @@ def test_dice(check, world):
 @pytest.mark.parametrize("temperature", [1.0, 1000.0])
 def test_odin(world, data, temperature):
     """Against the paper's words: raise the log of the largest softmax probability."""
-    images = tf.constant(np.concatenate([data.known, data.unknown]))
-    with tf.GradientTape() as tape:
-        tape.watch(images)
+    images = np.concatenate([data.known, data.unknown])
+
+    def best(images):
         logits = world.model(images, training=False)
-        log_softmax = tf.nn.log_softmax(logits / temperature)
-        best = tf.reduce_max(log_softmax[:, :3], axis=-1)
-    moved = images + 0.01 * tf.sign(tape.gradient(best, images))
-    expected = reference.msp(world.model(moved).numpy(), 3, temperature)
+        log_softmax = ops.log_softmax(logits / temperature)
+        return ops.max(log_softmax[:, :3], axis=-1)
+
+    moved = images + 0.01 * np.sign(values_and_gradient(best, images)[1])
+    logits = ops.convert_to_numpy(world.model(moved))
+    expected = reference.msp(logits, 3, temperature)
     odin = detectors.get("odin", epsilon=0.01, temperature=temperature)
-    scores = odin.fit(world.model, data.train).score(images.numpy())
+    scores = odin.fit(world.model, data.train).score(images)
     # Rounding flips the sign of single gradients that are nearly 0.
     close = np.isclose(scores, expected, rtol=1e-2, atol=1e-3 * np.abs(expected).max())
     assert np.mean(close) > 0.95
@@ -488,7 +497,7 @@ def test_odin_moves_images_by_gradients_of_gram(world, data):
     # Known images lie within its ranges, where it is constant.
     _, (moved,) = perturbation.lower_scores(data.unknown, run, 0.01)
     # Gradients that are NaN would leave the pixels where they are.
-    assert np.mean(moved.numpy() != data.unknown) > 0.9
+    assert np.mean(ops.convert_to_numpy(moved) != data.unknown) > 0.9
 
 
 def test_odin_without_a_step_is_what_it_wraps(world, data):
@@ -499,10 +508,23 @@ def test_odin_without_a_step_is_what_it_wraps(world, data):
     )
 
 
+def features_and_pull_back(features_of, images):
+    """Features, and what brings a gradient by them back to the images."""
+
+    def pull_back(gradient):
+        gradient = gradient.astype(np.float32)
+        return values_and_gradient(
+            lambda images: ops.sum(ops.multiply(gradient, features_of(images)), axis=1),
+            images,
+        )[1]
+
+    return ops.convert_to_numpy(features_of(images)), pull_back
+
+
 @pytest.mark.parametrize("layers", [None, LAYERS], ids=["features", "two_layers"])
 def test_mahalanobis_with_a_perturbation(world, data, layers):
     """Lee et al.: each layer's distance, of the image moved against its gradient."""
-    images = tf.constant(np.concatenate([data.known, data.unknown]))
+    images = np.concatenate([data.known, data.unknown])
     expected = 0.0
     for name in layers or LAYERS[1:]:
         output = world.model.get_layer(name).output
@@ -510,25 +532,25 @@ def test_mahalanobis_with_a_perturbation(world, data, layers):
 
         def features_of(batch, part=part):
             maps = part(batch, training=False)
-            return tf.reduce_mean(maps, [1, 2]) if len(maps.shape) == 4 else maps
+            return ops.mean(maps, axis=(1, 2)) if len(maps.shape) == 4 else maps
 
-        train = features_of(tf.constant(data.train[0])).numpy()
+        train = ops.convert_to_numpy(features_of(data.train[0]))
         covariance = reference.pooled_covariance(train, world.labels)
         inverse = np.linalg.pinv(covariance, rcond=1e-4, hermitian=True)
         means = np.stack(reference.class_means(train, world.labels))
-        with tf.GradientTape() as tape:
-            tape.watch(images)
-            gaps = tf.cast(features_of(images)[:, None], tf.float64) - means
-            distances = tf.einsum("ncd,de,nce->nc", gaps, inverse, gaps)
-            nearest = tf.reduce_min(distances, axis=1)
-        moved = images - 0.002 * tf.sign(tape.gradient(nearest, images))
+        # In float64, which JAX may not have.
+        features, pull_back = features_and_pull_back(features_of, images)
+        gaps = features[:, None].astype(np.float64) - means
+        distances = np.einsum("ncd,de,nce->nc", gaps, inverse, gaps)
+        nearest = gaps[np.arange(len(gaps)), distances.argmin(axis=1)]
+        moved = images - 0.002 * np.sign(pull_back(2 * nearest @ inverse))
         distance = reference.mahalanobis(
-            train, world.labels, features_of(moved).numpy()
+            train, world.labels, ops.convert_to_numpy(features_of(moved))
         )
         rank = np.linalg.matrix_rank(inverse, hermitian=True) if layers else 1
         expected = expected + distance / rank
     detector = detectors.get("mahalanobis", perturbation=0.002, layers=layers)
-    scores = detector.fit(world.model, data.train).score(images.numpy())
+    scores = detector.fit(world.model, data.train).score(images)
     # Rounding flips the sign of single gradients that are nearly 0.
     close = np.isclose(scores, expected, rtol=1e-2, atol=1e-3 * np.abs(expected).max())
     assert np.mean(close) > 0.95
@@ -598,7 +620,7 @@ def test_an_ensemble_with_light_tails(world, data):
 
 
 def test_an_ensemble_of_features_of_two_layers_runs_the_network_once(
-    world, data, tmp_path
+    world, data, tmp_path, monkeypatch
 ):
     members = [
         {"name": "knn"},
@@ -614,9 +636,13 @@ def test_an_ensemble_of_features_of_two_layers_runs_the_network_once(
     ensemble = detectors.get("ensemble", detectors=members)
     scores = ensemble.fit(world.model, data.train).score(images)
     np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-3)
-    graph = tf.function(ensemble.call).get_concrete_function(images).graph
-    kinds = [operation.type for operation in graph.get_operations()]
-    assert kinds.count("Conv2D") == 1
+    runs = []
+    layer = world.model.get_layer(LAYERS[0])
+    call = layer.call
+    monkeypatch.setattr(layer, "call", lambda *args: runs.append(1) or call(*args))
+    ensemble.call(ops.convert_to_tensor(images))
+    monkeypatch.undo()
+    assert runs == [1]
     loaded = detectors.load(detectors.save(ensemble, tmp_path), world.model)
     np.testing.assert_array_equal(loaded.score(images), scores)
     again = detectors.get("ensemble", **ensemble.get_config())
@@ -638,7 +664,9 @@ def test_a_one_class_svm_tells_far_images_apart(world, data):
     detector = detectors.get("one_class_svm").fit(world.model, data.train)
     far = np.ones((4, world.network.feature_size), np.float32)
     far *= np.array([[50], [100], [200], [400]], np.float32)
-    scores = keras.ops.convert_to_numpy(detector.score_outputs({"features": far}))
+    scores = keras.ops.convert_to_numpy(
+        detector.score_outputs({"features": ops.convert_to_tensor(far)})
+    )
     assert np.all(np.isfinite(scores)) and np.all(np.diff(scores) > 0)
 
 
@@ -677,15 +705,25 @@ def test_learned_confidence_comes_near_the_probability_of_the_true_class(world, 
     assert np.mean((confidence - targets) ** 2) < 0.05 * np.var(targets)
 
 
+def draw():
+    """A number of each random state that others share."""
+    numbers = np.random.uniform(), float(keras.random.uniform(()))
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        numbers += (float(tf.random.uniform(())),)
+    return numbers
+
+
 def test_learned_confidence_has_a_random_state_of_its_own(world, data):
     def fit_and_draw(seed):
         keras.utils.set_random_seed(5)
         detector = detectors.get("learned_confidence", epochs=1, seed=seed)
         scores = detector.fit(world.model, data.train).score(data.known)
-        return scores, np.random.uniform(), float(tf.random.uniform(()))
+        return scores, *draw()
 
     one, again, other = fit_and_draw(0), fit_and_draw(0), fit_and_draw(1)
     np.testing.assert_array_equal(one[0], again[0])
     assert not np.array_equal(one[0], other[0])
     keras.utils.set_random_seed(5)
-    assert one[1:] == other[1:] == (np.random.uniform(), float(tf.random.uniform(())))
+    assert one[1:] == other[1:] == draw()

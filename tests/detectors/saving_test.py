@@ -61,7 +61,8 @@ def test_a_failed_fit_leaves_nothing_fitted(trained, data):
 
 
 def test_the_unknown_logit_is_no_known_class(trained, data):
-    logits = detectors.Network(trained[4])(data.unknown)["logits"]
+    outputs = detectors.Network(trained[4])(data.unknown)
+    logits = keras.ops.convert_to_numpy(outputs["logits"])
     detector = detectors.get("max_logit").fit(trained[4], data.train)
     np.testing.assert_allclose(
         detector.score(data.unknown), -np.max(logits[:, :3], axis=1), rtol=1e-5

@@ -250,7 +250,8 @@ def gram(train, validation, test, num_powers, quantile):
                 sums.append(total)
             return np.array(sums)
 
-        per_layer.append(deviation(test) / np.mean(deviation(validation)))
+        usual = np.mean(deviation(validation))
+        per_layer.append(deviation(test) / (usual if usual > 0 else 1.0))
     return np.sum(per_layer, axis=0)
 
 
