@@ -51,6 +51,7 @@ def train(
     overrides: Iterable[str] = (),
     backbone: str | None = None,
     backbone_weights: Path | None = None,
+    mixed_precision: str | None = None,
     class_weight: Mapping[str, float] | Literal["balanced"] | None = None,
     seed: int = 0,
     skip_bad: bool = False,
@@ -77,6 +78,8 @@ def train(
             or "MobileNetV2:alpha=0.35"; `None` is what the recipe says.
         backbone_weights: Its weights: "imagenet", a file (see `models.transfer`) or
             "none" for random ones; `None` is what the recipe says.
+        mixed_precision: "bfloat16" or "float16", which the network computes in, or
+            "none"; `None` is that of the run that is resumed, or what the recipe says.
         class_weight: Weights of known classes in the loss, by name; "balanced" weighs
             all classes alike, however many images they have. Those that are not named
             weigh 1, as unknown images do.
@@ -99,6 +102,7 @@ def train(
     for field, value in (
         ("backbone", backbone),
         ("backbone_weights", backbone_weights and str(backbone_weights)),
+        ("mixed_precision", mixed_precision),
     ):
         if value is None:
             continue
@@ -107,6 +111,9 @@ def train(
                 f"--{field} and --override={field} say the same; give one of them"
             )
         changes[field] = None if value == "none" else value
+    recorded_recipe = (_read_recorded(run_dir) or {}).get("recipe")
+    if isinstance(recorded_recipe, dict) and "mixed_precision" in recorded_recipe:
+        changes.setdefault("mixed_precision", recorded_recipe["mixed_precision"])
     is_chosen_by_data = False
     if recipe is None:
         recipe = _read_recorded_recipe(run_dir)
@@ -116,7 +123,7 @@ def train(
         recipe = recipe or _FOR_DRAWINGS
     if not isinstance(recipe, recipes.Recipe):
         recipe = recipes.get(recipe, **changes)
-    elif backbone or backbone_weights:
+    elif backbone or backbone_weights or changes.get("mixed_precision"):
         recipe = dataclasses.replace(recipe, **changes)
     objective = recipe.objective
     outputs = objective.outputs
