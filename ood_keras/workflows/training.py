@@ -161,7 +161,7 @@ def train(
         group_by=group_by if is_folder(known) else (),
         formats=formats,
     )
-    _check_classes(known_source)
+    _check_classes(known_source, objective)
     if is_chosen_by_data:
         kind = renderings.kind_of(known_source.train.images[:1000])
         if kind == renderings.PHOTO:
@@ -299,15 +299,28 @@ def judge(
 _FOR_DRAWINGS, _FOR_PHOTOS, _WITH_BACKBONE = "robust", "robust_wide", "photos"
 
 
-def _check_classes(known: pipelines.Source) -> None:
-    """Raises unless there are at least two known classes."""
-    if known.num_classes < 2:
-        names = ", ".join(map(one_line, known.class_names)) or "none"
+def _check_classes(
+    known: pipelines.Source, objective: training.objectives.Objective
+) -> None:
+    """Raises unless there are as many known classes as the loss can learn from."""
+    if known.num_classes < 1:
         raise ValueError(
-            f"{known.name} has {known.num_classes} known classes ({names}), and a "
-            "classifier needs two. In a folder, each sub-folder of pictures is a "
-            "class: put pictures of another thing that is to be recognised into one, "
+            f"{known.name} has no known class. In a folder, each sub-folder of "
+            "pictures is a class: put pictures of what is to be recognised into one, "
             "and what is to be rejected into a source of its own (--unknown)"
+        )
+    if known.num_classes == 1 and not objective.unknown_class:
+        with_unknown = [
+            name
+            for name in training.objectives.names()
+            if training.objectives.get(name).unknown_class
+        ]
+        raise ValueError(
+            f"{known.name} has one known class, {one_line(known.class_names[0])}, and "
+            f"the loss {objective.name!r} only tells known classes apart. Take a loss "
+            f"with an unknown class, {' or '.join(with_unknown)}, and --unknown="
+            "synthetic if you have no unknown images; or add pictures of another thing "
+            "that is to be recognised, in a sub-folder of their own"
         )
 
 
