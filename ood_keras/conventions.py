@@ -6,7 +6,7 @@ losses: users never write it.
 """
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,13 +62,24 @@ def accepts(scores: "Scores", threshold: "Tensor") -> "np.ndarray":
         return narrow <= np.asarray(threshold).astype(np.float32)
 
 
-def check_num_classes(num_classes: Any) -> int:
-    """Returns `num_classes` as an int, or raises if it is not an integer >= 2."""
-    if not is_integer(num_classes) or num_classes < 2:
+def check_num_classes(num_classes: Any, *, least: Literal[1, 2] = 2) -> int:
+    """Returns `num_classes` as an int, or raises if it is not an integer >= `least`.
+
+    Args:
+        num_classes: What the user gave.
+        least: 1 where one known class alone means something: beside an unknown class,
+            or where features are measured; 2 where known classes are told apart.
+    """
+    if not is_integer(num_classes) or num_classes < least:
         raise ValueError(
             "`num_classes` counts the known classes only (the unknown class is added "
-            "for you) and must be an integer, at least 2. Received: "
-            f"num_classes={num_classes!r}"
+            f"for you) and must be an integer, at least {least}"
+            + (
+                ", since one class alone is told from nothing"
+                if num_classes == 1
+                else ""
+            )
+            + f". Received: num_classes={num_classes!r}"
         )
     return int(num_classes)
 

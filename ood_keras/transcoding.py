@@ -18,8 +18,6 @@ from ood_keras import file_content, image_files
 
 # What was read before there was a choice; runs that say nothing else keep to it.
 FIRST_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
-# What Pillow calls a format that we call otherwise.
-_PILLOW_NAMES = {"HEIC": "HEIF"}
 _GREY = ("1", "L", "LA")
 _MODES = (*_GREY, "P", "PA", "RGB", "RGBA")
 _DEEP = ("I;16", "I;16B", "I;16L")
@@ -92,7 +90,7 @@ def _as_png(pixels: np.ndarray) -> bytes:
 
 def _read_other(content: bytes, exif_orientation: bool) -> np.ndarray:
     """uint8 `(height, width, channels)`, alpha the last of 2 or 4 channels."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     found = file_content.picture_format(content[: file_content.HEAD_BYTES])
     name = (found or "").upper()
@@ -107,7 +105,9 @@ def _read_other(content: bytes, exif_orientation: bool) -> np.ndarray:
             f"is {article} {found} picture, which is not read here. "
             + (f"{cure}; or convert it" if cure else "Convert it, or remove it")
         )
-    chosen = [_PILLOW_NAMES.get(one, one) for one in formats()[2:]]
+    # Pillow knows what another package reads only once that was asked to, as above.
+    chosen = [one for one in formats()[2:] if one != "HEIC"]
+    chosen += ["HEIF"] if name == "HEIC" else []
     try:
         with Image.open(io.BytesIO(content), formats=chosen) as picture:
             image_files.check_size(*picture.size)
@@ -128,6 +128,11 @@ def _read_other(content: bytes, exif_orientation: bool) -> np.ndarray:
             return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
     except (image_files.Refused, MemoryError):
         raise
+    except UnidentifiedImageError as error:  # Its words name the place in memory.
+        raise image_files.Refused(
+            f"is no readable picture: of none of {', '.join(formats())}. Convert "
+            "it, or remove it"
+        ) from error
     # Pillow's decoders raise many types on broken content; each means the same to us.
     except Exception as error:
         raise image_files.Refused(

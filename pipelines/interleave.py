@@ -99,7 +99,7 @@ class Interleave:
             )
             for number, part in enumerate(_list_of_sources(unknown), start=1)
         ]
-        self.num_classes = check_num_classes(num_classes)
+        self.num_classes = check_num_classes(num_classes, least=1)
         self.batch_size = check_count("batch_size", batch_size)
         self.seed = _natural("seed", seed)
         _check_known(known, self.num_classes)

@@ -2,11 +2,11 @@
 
   ood-demo --model=saved_models/mnist/1
 
-Draw on the page, or drop a PNG or JPEG file there, and see the class or "unknown", the
-score against the threshold among the scores of known images, the probabilities, and the
-nearest known example. A drawing is cropped and centred as MNIST's digits were; files,
-of 20 MB at most, are left as they are. Nothing leaves the machine and nothing is
-stored. Needs pip install '.[demo]' in a checkout.
+Draw on the page, or give it a picture, a file of any format that ood-predict reads, and
+see the class or "unknown", the score against the threshold among the scores of known
+images, the probabilities, and the nearest known example. A drawing is cropped and
+centred as MNIST's digits were; files, of 20 MB at most, are left as they are. Nothing
+leaves the machine and nothing is stored. Needs pip install '.[demo]' in a checkout.
 
 The page is for this machine alone. To let others on the network use it, by any address
 in digits or by a name that leads here:

@@ -92,6 +92,15 @@ _BACKBONE_WEIGHTS = flags.DEFINE_string(
     ".weights.h5, .h5 or .keras file; or none for random ones.",
     flag_values=_FLAGS,
 )
+_MIXED_PRECISION = flags.DEFINE_enum(
+    "mixed_precision",
+    None,
+    ["bfloat16", "float16", "none"],
+    "What the network computes in while it trains: faster on GPUs made for it. Weights "
+    "and losses stay float32, and so does all that is measured and exported. Kept with "
+    "the run.",
+    flag_values=_FLAGS,
+)
 _CLASS_WEIGHT = flags.DEFINE_string(
     "class_weight",
     None,
@@ -136,6 +145,7 @@ def _train(positional: list[str]) -> None:
         overrides=_OVERRIDE.value,
         backbone=_BACKBONE.value,
         backbone_weights=_BACKBONE_WEIGHTS.value,
+        mixed_precision=_MIXED_PRECISION.value,
         class_weight=_read_class_weight(_CLASS_WEIGHT.value),
         seed=_SEED.value,
         skip_bad=_SKIP_BAD.value,

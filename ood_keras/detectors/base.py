@@ -3,7 +3,7 @@
 import functools
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import keras
 import numpy as np
@@ -52,6 +52,7 @@ class Detector:
         layers: Names of inner layers that `score_outputs` needs.
         learns: Whether `fit` needs data to learn from.
         needs_labels: Whether that data must be labelled even if N is given.
+        least_classes: 2 if it compares known classes, so that one alone gives nothing.
         changes_input: Whether scoring runs the model on changed images, so that one
             pass of the network cannot serve this detector and others together.
         exports: The formats that this detector can be exported to.
@@ -66,6 +67,7 @@ class Detector:
     name: ClassVar[str] = None  # type: ignore[assignment]
     learns: bool = False
     needs_labels: bool = False
+    least_classes: Literal[1, 2] = 1
     changes_input: bool = False
     exports: tuple[str, ...] = ("saved_model", "tflite", "onnx")
 
@@ -83,7 +85,9 @@ class Detector:
         features: str | None = None,
     ) -> None:
         self._given_num_classes = (
-            None if num_classes is None else check_num_classes(num_classes)
+            None
+            if num_classes is None
+            else check_num_classes(num_classes, least=self.least_classes)
         )
         for argument, name in (("logits", logits), ("features", features)):
             if not (name is None or (isinstance(name, str) and name)):
@@ -593,7 +597,7 @@ class Detector:
             largest = max(largest, int(labels.max(initial=-1)))
         if largest < 0:
             raise no_known_image("data")
-        return check_num_classes(largest + 1)
+        return check_num_classes(largest + 1, least=self.least_classes)
 
     def _check_num_classes(self, network: Network, num_classes: int) -> int:
         if network.num_logits not in (num_classes, num_classes + 1):

@@ -34,6 +34,7 @@ class DifferentialEntropy(Detector):
     """
 
     name = "differential_entropy"
+    least_classes = 2
     exports = ("saved_model",)
 
     def __init__(self, **kwargs: Any) -> None:

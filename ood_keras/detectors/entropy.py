@@ -21,6 +21,7 @@ class Entropy(Detector):
     """
 
     name = "entropy"
+    least_classes = 2
 
     def score_outputs(self, outputs: Outputs) -> Tensor:
         return output_scores.entropy(outputs["logits"], self.num_classes)

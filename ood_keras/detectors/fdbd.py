@@ -32,6 +32,7 @@ class FDBD(Detector):
     """
 
     name = "fdbd"
+    least_classes = 2
     learns = True
 
     def score_outputs(self, outputs: Outputs) -> Tensor:

@@ -33,6 +33,7 @@ class GEN(Detector):
     """
 
     name = "gen"
+    least_classes = 2
 
     def __init__(
         self, *, gamma: float = 0.1, num_top: int = 100, **kwargs: Any

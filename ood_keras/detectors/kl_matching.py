@@ -28,6 +28,7 @@ class KLMatching(Detector):
     """
 
     name = "kl_matching"
+    least_classes = 2
     learns = True
 
     def collect_statistics(

@@ -140,6 +140,13 @@ def split(logits: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
         ValueError: there are neither `num_classes` nor `num_classes + 1` logits.
     """
     logits = ops.cast(logits, "float32")
+    if len(logits.shape) == 2 and logits.shape[-1] == 1 and num_classes == 2:
+        raise ValueError(
+            "expected a logit for each of the 2 known classes, or 3 with an unknown "
+            "class. Received: one for both. Give the last layer 2 units, whose softmax "
+            "is the sigmoid of their difference; detectors and ood-adopt take a "
+            "trained network of one logit as it is"
+        )
     if len(logits.shape) != 2 or logits.shape[-1] not in (num_classes, num_classes + 1):
         raise ValueError(
             f"expected logits of shape (batch, {num_classes}), or (batch, "

@@ -47,6 +47,7 @@ class RelativeMahalanobis(FeatureDetector):
     """
 
     name = "relative_mahalanobis"
+    least_classes = 2
     learns = True
     needs_labels = True
 

@@ -84,7 +84,9 @@ def load(path: Path, model: "keras.Model") -> "Detector":
         arrays = npz.read(io.BytesIO(content), "the arrays of a detector")
         detector = get(saved["detector"], **saved["config"])
         given = detector.get_config()["num_classes"]
-        if check_num_classes(saved["num_classes"]) != (given or saved["num_classes"]):
+        if check_num_classes(saved["num_classes"], least=1) != (
+            given or saved["num_classes"]
+        ):
             raise ValueError(
                 f"it says num_classes={saved['num_classes']}, and its config {given}"
             )

@@ -30,7 +30,7 @@ class UnknownProbability(Detector):
 
     def _infer_num_classes(self, network, data):
         if self.num_classes is None and data is None:
-            return check_num_classes(network.num_logits - 1)
+            return check_num_classes(network.num_logits - 1, least=1)
         return super()._infer_num_classes(network, data)
 
     def _check_num_classes(self, network, num_classes):

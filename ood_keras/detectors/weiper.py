@@ -63,6 +63,7 @@ class WeiPer(Detector):
     """
 
     name = "weiper"
+    least_classes = 2
     learns = True
 
     def __init__(

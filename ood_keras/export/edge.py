@@ -317,7 +317,9 @@ class ConversionSource:
             reference = references[name]
             expected = self._decide(reference, self.threshold)
             scores = reference["ood_score"]
+            # One class has no second best, and nothing near it.
             best = np.sort(reference["probabilities"], axis=1)
+            second = best[:, -2] if best.shape[1] > 1 else np.zeros(len(best))
             for row in np.flatnonzero(expected != answer["class_id"]):
                 limit = self.threshold.value
                 distance = abs(float(scores[row]) - limit) / max(1, abs(limit))
@@ -326,9 +328,7 @@ class ConversionSource:
                         "images": name,
                         "index": int(row),
                         "distance_to_threshold": distance,
-                        "distance_of_best_classes": float(
-                            best[row, -1] - best[row, -2]
-                        ),
+                        "distance_of_best_classes": float(best[row, -1] - second[row]),
                         "near_threshold": distance <= _NEAR,
                     }
                 )

@@ -106,7 +106,7 @@ def _is_shape(value: object) -> bool:
 def _are_names(value):
     return (
         _all(_is_text)(value)
-        and len(value) >= 2
+        and len(value) >= 1
         and all(value)
         and len(set(value)) == len(value)
         and UNKNOWN_LABEL not in value

@@ -1,5 +1,7 @@
 """What all losses of this room share: the labels, the checks and the config."""
 
+from typing import Literal
+
 import keras
 from keras import ops
 
@@ -12,15 +14,19 @@ class KnownUnknownLoss(keras.losses.Loss):
     """Base of losses over integer labels, where every unknown image has the label -1.
 
     Args:
-        num_classes: Integer N >= 2, the number of known classes.
+        num_classes: Integer N >= 1, the number of known classes; of losses without an
+            unknown class, N >= 2.
         reduction: As in `keras.losses.Loss`; `None` keeps one value per image.
         name: Name of the loss. `None` makes one from the class.
         dtype: As in `keras.losses.Loss`, but 32 or 64 bits wide. `None` means float32.
 
     Raises:
-        ValueError: `num_classes` is not an integer >= 2; `dtype` has 16 bits, or has 64
+        ValueError: `num_classes` is no such integer; `dtype` has 16 bits, or has 64
             bits on JAX without `jax_enable_x64`.
     """
+
+    # A softmax over one logit is always 1.
+    _least_classes: Literal[1, 2] = 1
 
     def __init__(
         self,
@@ -39,7 +45,7 @@ class KnownUnknownLoss(keras.losses.Loss):
             )
         if self.dtype == "float64":
             check_float64("this loss")
-        self.num_classes = check_num_classes(num_classes)
+        self.num_classes = check_num_classes(num_classes, least=self._least_classes)
 
     def get_config(self) -> Json:
         return {

@@ -47,6 +47,8 @@ class EntropicOpenSet(KnownUnknownLoss):
     1.3863
     """
 
+    _least_classes = 2
+
     def __init__(
         self,
         num_classes: int,

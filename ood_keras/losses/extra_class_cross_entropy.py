@@ -17,7 +17,7 @@ class ExtraClassCrossEntropy(KnownUnknownLoss):
     an unknown one `-log p_N`.
 
     Args:
-        num_classes: Integer N >= 2, the number of known classes.
+        num_classes: Integer N >= 1, the number of known classes.
         reduction: As in `keras.losses.Loss`; `None` keeps one value per image.
         name: Name of the loss. Defaults to `"extra_class_cross_entropy"`.
         dtype: Float32 or float64; as in `keras.losses.Loss`. Defaults to float32.

@@ -24,7 +24,7 @@ class LabelSmoothing(LossAround):
     known image is said to be unknown.
 
     Args:
-        num_classes: Integer N >= 2, the number of known classes.
+        num_classes: Integer N >= 1, the number of known classes.
         loss: The other loss, of labels and logits, or its configuration. `None` means
             `ExtraClassCrossEntropy(num_classes)`. It is computed N + 1 times.
         smoothing: Fraction in [0, 1) of the weight. Defaults to `0.1`.

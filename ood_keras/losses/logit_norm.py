@@ -26,7 +26,7 @@ class LogitNorm(LossAround):
     SparseCategoricalCrossentropy(from_logits=True)` it is the paper's.
 
     Args:
-        num_classes: Integer N >= 2, the number of known classes.
+        num_classes: Integer N >= 1, the number of known classes.
         loss: The other loss, of labels and logits, or its configuration. `None` means
             `ExtraClassCrossEntropy(num_classes)`.
         temperature: Float > 0, one over the length of the logits that the loss sees.

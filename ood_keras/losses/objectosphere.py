@@ -35,7 +35,7 @@ class Objectosphere(KnownUnknownLoss):
     loss to that output with `ood_keras.models.with_features`.
 
     Args:
-        num_classes: Integer N >= 2, the number of known classes.
+        num_classes: Integer N >= 1, the number of known classes.
         gamma: Positive float, the norm that known images should reach. At most 1 on the
             softmax, where it is about the lowest probability that a known image should
             give to its class. `None` means 0.9 on the softmax and 50 on features (the

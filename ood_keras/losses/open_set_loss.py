@@ -29,7 +29,7 @@ class OpenSetLoss(KnownUnknownLoss):
     `docs/decisions/losses.md`.
 
     Args:
-        num_classes: Integer N >= 2, the number of known classes.
+        num_classes: Integer N >= 1, the number of known classes.
         beta: Fraction in [0, 1], the weight of the true class of a known image. `None`
             means N / (N + 1). Defaults to `None`.
         gamma: Float in (0, 1], the norm that the known probabilities of a known image

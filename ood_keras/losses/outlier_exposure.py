@@ -56,6 +56,8 @@ class OutlierExposure(KnownUnknownLoss):
     0.6931
     """
 
+    _least_classes = 2
+
     def __init__(
         self,
         num_classes: int,

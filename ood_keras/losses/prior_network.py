@@ -72,6 +72,8 @@ class PriorNetwork(KnownUnknownLoss):
     0.0
     """
 
+    _least_classes = 2
+
     def __init__(
         self,
         num_classes: int,

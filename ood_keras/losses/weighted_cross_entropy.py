@@ -21,7 +21,7 @@ class WeightedCrossEntropy(KnownUnknownLoss):
         unknown:  (-log p_N - sum_{k != N} log(1 - p_k)) / N
 
     Args:
-        num_classes: Integer N >= 2, the number of known classes.
+        num_classes: Integer N >= 1, the number of known classes.
         beta: Fraction in [0, 1], the weight of the true class of a known image against
             the weight 1 - beta of its other outputs. `None` means N / (N + 1), which
             balances the one true output with the N others (Zhou et al. 2017, "EAST",

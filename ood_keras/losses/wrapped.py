@@ -13,7 +13,7 @@ class LossAround(KnownUnknownLoss):
     """Base of losses that change the inputs of another one.
 
     Args:
-        num_classes: Integer N >= 2, the number of known classes.
+        num_classes: Integer N >= 1, the number of known classes.
         loss: The other loss, of labels and logits, or its configuration. `None` means
             `ExtraClassCrossEntropy(num_classes)`.
         reduction: As in `keras.losses.Loss`; that of `loss` has no say.

@@ -26,7 +26,7 @@ class ScoreMetric(keras.metrics.Metric):
         from ood_keras.detectors import output_scores
 
         super().__init__(name=name, dtype=dtype)
-        self.num_classes = check_num_classes(num_classes)
+        self.num_classes = check_num_classes(num_classes, least=1)
         self.score = score
         self._score_of_logits = output_scores.get(score)
 

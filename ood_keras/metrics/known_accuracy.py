@@ -17,14 +17,14 @@ class KnownAccuracy(keras.metrics.Mean):
     It is 0 while no known image has been seen. Images with NaN logits count as wrong.
 
     Args:
-        num_classes: Integer N >= 2, the number of known classes. `y_true` holds
+        num_classes: Integer N >= 1, the number of known classes. `y_true` holds
             integers `(batch,)` or `(batch, 1)`, -1 for unknown images; `y_pred` holds
             logits (or probabilities) `(batch, N)` or `(batch, N + 1)`.
         name: Name of the metric.
         dtype: As in `keras.metrics.Metric`.
 
     Raises:
-        ValueError: `num_classes` is not an integer >= 2; in `update_state`, `y_pred`
+        ValueError: `num_classes` is not an integer >= 1; in `update_state`, `y_pred`
             does not have N or N + 1 columns, or not one row per label.
 
     Example:
@@ -42,7 +42,7 @@ class KnownAccuracy(keras.metrics.Mean):
         self, num_classes: int, name: str = "known_accuracy", dtype: DType = None
     ) -> None:
         super().__init__(name=name, dtype=dtype)
-        self.num_classes = check_num_classes(num_classes)
+        self.num_classes = check_num_classes(num_classes, least=1)
 
     def update_state(
         self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None

@@ -35,7 +35,7 @@ class RankingMetric(ScoreMetric):
     than 1.2e-38) tie with 0 where the backend takes them for 0.
 
     Args:
-        num_classes: Integer N >= 2, the number of known classes. `y_true` holds
+        num_classes: Integer N >= 1, the number of known classes. `y_true` holds
             integers `(batch,)` or `(batch, 1)`, -1 for unknown images; `y_pred` holds
             logits `(batch, N)`, or `(batch, N + 1)` with the unknown class last.
         score: Name of the `ood_score` that is read from the logits, as in

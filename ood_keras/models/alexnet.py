@@ -46,7 +46,8 @@ def se_alexnet(
     Args:
         input_shape: `(height, width, channels)` of the images, sides of 28 pixels or
             more. Defaults to `(28, 28, 1)`.
-        num_classes: Integer N >= 2, the number of known classes. Defaults to `10`.
+        num_classes: Integer N, the number of known classes: 2 or more, or 1 with
+            an unknown class. Defaults to `10`.
         unknown_class: Whether to add the unknown class as the last logit, as
             `WeightedCrossEntropy`, `Objectosphere` and `OpenSetLoss` need it.
             `EntropicOpenSet` and `OutlierExposure` need `False`. Defaults to `True`.
@@ -150,7 +151,7 @@ def _alexnet(
     feature_temperature,
     name,
 ):
-    num_classes = check_num_classes(num_classes)
+    num_classes = check_num_classes(num_classes, least=1 if unknown_class else 2)
     input_shape = parts.check_input_shape(input_shape, _SMALLEST_SIDE)
     filters = parts.check_filters(filters)
     if branch_filters is not None:

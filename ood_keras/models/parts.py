@@ -55,7 +55,7 @@ def classify(
     `TrainTimeNorm`, the layer `"logits"`. Features pass a ReLU if there are at least
     `num_classes` of them.
     """
-    num_classes = check_num_classes(num_classes)
+    num_classes = check_num_classes(num_classes, least=1 if unknown_class else 2)
     dropout = check_number("dropout", dropout, "[0, 1)", "the fraction to drop")
     hidden_size = check_count("hidden_size", hidden_size)
     feature_size = check_count("feature_size", feature_size)

@@ -43,7 +43,8 @@ def residual(
 
     Args:
         input_shape: `(height, width, channels)`, sides of 16 pixels or more.
-        num_classes: Integer N >= 2, the number of known classes.
+        num_classes: Integer N, the number of known classes: 2 or more, or 1 with
+            an unknown class.
         unknown_class: Whether to add the unknown class as the last logit.
         block: "modified_se" (the paper's block), "se" or "none".
         filters: Channels of each stage, two stages or more.

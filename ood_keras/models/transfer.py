@@ -40,7 +40,8 @@ def transfer(
         backbone: Name of a network in `keras.applications`, with arguments of its
             builder after a colon: "EfficientNetV2B0", "MobileNetV2:alpha=0.35".
         input_shape: `(height, width, channels)` of the images, 1 or 3 channels.
-        num_classes: Integer N >= 2, the number of known classes.
+        num_classes: Integer N, the number of known classes: 2 or more, or 1 with
+            an unknown class.
         weights: "imagenet", which are downloaded once; a local file, `.weights.h5`,
             `.h5` or `.keras`, in which nothing is executed; or `None` for random ones.
         unknown_class: Whether to add the unknown class as the last logit.

@@ -124,7 +124,7 @@ def fit(
     epochs = check_count("epochs", epochs)
     _check_arguments(model, checkpoint_every)
     set_seed(seed)
-    num_classes = check_num_classes(num_classes)
+    num_classes = check_num_classes(num_classes, least=1)
     data = as_training_data(data, num_classes, batch_size=batch_size, seed=seed)
     validator: Any = validation
     if not hasattr(validation, "measure"):

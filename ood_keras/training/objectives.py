@@ -106,12 +106,17 @@ class Objective:
             )
         changes = [
             name
-            for name in ("logit_temperature", "label_smoothing", "mixup")
+            for name in (
+                "logit_temperature",
+                "label_smoothing",
+                "mixup",
+                "mixed_precision",
+            )
             if getattr(recipe, name)
         ]
         if changes and not self.takes_features:
             raise ValueError(
-                f"{self.name!r} has a loss of its own, which takes no "
+                f"{self.name!r} has a training step of its own, which takes no "
                 f"{', '.join(changes)}; leave them out"
             )
         if recipe.unknown_weight is not None and not self.weighs_unknown:
@@ -163,6 +168,11 @@ class Objective:
 
     def build_model(self, input_shape: ImageShape, num_classes: int) -> keras.Model:
         """Returns the network; its output is a dict if two outputs have a loss."""
+        with models.mixed_precision(self.recipe.mixed_precision):
+            model = self._build_network(input_shape, num_classes)
+            return models.with_features(model) if len(self.outputs) > 1 else model
+
+    def _build_network(self, input_shape, num_classes):
         recipe = self.recipe
         arguments: dict[str, Any] = {
             "unknown_class": self.unknown_class,
@@ -174,7 +184,7 @@ class Objective:
         }
         if recipe.backbone is not None:
             arguments["filters"] = recipe.filters[-1]
-            model = models.transfer(
+            return models.transfer(
                 recipe.backbone,
                 input_shape,
                 num_classes,
@@ -182,20 +192,18 @@ class Objective:
                 block=recipe.block,
                 **arguments,
             )
-        elif recipe.network == "residual":
-            model = models.residual(
+        if recipe.network == "residual":
+            return models.residual(
                 input_shape, num_classes, block=recipe.block, **arguments
             )
-        elif recipe.block == "modified_se":
-            model = models.se_alexnet(input_shape, num_classes, **arguments)
-        else:
-            model = models.alexnet(
-                input_shape,
-                num_classes,
-                squeeze_excitation=recipe.block == "se",
-                **arguments,
-            )
-        return models.with_features(model) if len(self.outputs) > 1 else model
+        if recipe.block == "modified_se":
+            return models.se_alexnet(input_shape, num_classes, **arguments)
+        return models.alexnet(
+            input_shape,
+            num_classes,
+            squeeze_excitation=recipe.block == "se",
+            **arguments,
+        )
 
     def build_optimizer(self, steps_per_epoch: int) -> keras.optimizers.Optimizer:
         """Returns SGD with the recipe's schedule."""
@@ -227,8 +235,13 @@ class Objective:
     ) -> None:
         """Compiles what `build_model` returned."""
         weights = {"logits": 1.0, "features": self.recipe.objectosphere_weight}
+        optimizer = self.build_optimizer(steps_per_epoch)
+        if self.recipe.mixed_precision == "float16":
+            # As Keras does it where the whole model has that policy; the part on top of
+            # a frozen backbone has not.
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         model.compile(
-            self.build_optimizer(steps_per_epoch),
+            optimizer,
             loss=self.build_losses(num_classes),
             loss_weights=weights if len(self.outputs) > 1 else None,
             # XLA makes convolutions on a CPU three times slower than oneDNN's kernels.

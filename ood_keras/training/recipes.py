@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from ood_keras import models
 from ood_keras.conventions import check_count, check_number, is_integer
 from ood_keras.pipelines import augmentations
 from ood_keras.training import objectives
@@ -98,6 +99,9 @@ class Recipe:
             of T2FNorm), or `None`.
         label_smoothing: Weight of the other known classes, see `losses.LabelSmoothing`.
         mixup: Alpha of `training.RegMixup` (10 in its paper), or `None`.
+        mixed_precision: "bfloat16" or "float16": the network computes in it, its
+            weights and its losses in float32, and so does what is made of it; `None`
+            computes all in float32.
         learning_rate: The (highest) learning rate of SGD, for "likelihood_ratio" of
             Adam.
         momentum: Momentum of SGD; above 0 it is Nesterov's. Adam's first moment.
@@ -139,6 +143,7 @@ class Recipe:
     feature_temperature: float | None = None
     label_smoothing: float = 0.0
     mixup: float | None = None
+    mixed_precision: models.precision.MixedPrecision | None = None
     learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 0.0
@@ -153,6 +158,7 @@ class Recipe:
             ("network", _NETWORKS),
             ("block", ("modified_se", "se", "none")),
             ("objectosphere_on", ("softmax", "features")),
+            ("mixed_precision", (None, *models.precision.MIXED_PRECISIONS)),
         ):
             if getattr(self, field) not in allowed:
                 raise ValueError(
@@ -247,6 +253,7 @@ _LATER = (
     "feature_temperature",
     "label_smoothing",
     "mixup",
+    "mixed_precision",
 )
 
 

@@ -28,6 +28,9 @@ from ood_keras.workflows.run_data import (
 from ood_keras.workflows.samples import write_samples
 
 DETECTORS = ("unknown_probability", "msp", "max_logit", "energy", "objectosphere")
+# For one known class, whose logits have learnt to tell it from the unknown images that
+# they were shown and from nothing else.
+DISTANCES = ("knn", "mahalanobis")
 # Pixel values that travel with an exported model: 204 images of 28 x 28.
 _MAX_EXAMPLE_VALUES = 160_000
 
@@ -58,9 +61,10 @@ def evaluate(
         data_dir: The folder of the data sets, those of the training among them;
             default: the run's.
         detectors: Names of the detectors to compare; `None` is those of `DETECTORS`
-            that the network can be scored by; "probability_and_distances" is worth
-            adding (docs/decisions/recipes.md). "objectosphere" is that of the softmax,
-            or, where the loss was on the features, that of the product.
+            that the network can be scored by, with one known class `DISTANCES`;
+            "probability_and_distances" is worth adding (docs/decisions/recipes.md).
+            "objectosphere" is that of the softmax, or, where the loss was on the
+            features, that of the product.
         validation_unknown: Specs of the sources whose validation images select and tune
             in place of those that the run was trained with; a run that was trained with
             known images alone needs it.
@@ -130,7 +134,9 @@ def _evaluate(
     model = run_record.load_model(run_dir)
     judging = data.judging
     if detectors is None:
-        detectors = usual_detectors([settings["recipe"]])
+        detectors = usual_detectors(
+            [settings["recipe"]], num_classes=known_source.num_classes
+        )
     fitted = {
         name: fit_detector(
             name,
@@ -139,6 +145,7 @@ def _evaluate(
             known_source.num_classes,
             judging if tune else None,
             objectosphere_on=objectosphere_on(settings["recipe"]),
+            features=distances_on(settings["recipe"], known_source.num_classes),
         )
         for name in detectors
     }
@@ -242,14 +249,20 @@ def _protocol(data: RunData) -> Json:
 
 
 def usual_detectors(
-    trained: Iterable[Json], names: Sequence[str] = DETECTORS
+    trained: Iterable[Json],
+    names: Sequence[str] = DETECTORS,
+    *,
+    num_classes: int = 2,
 ) -> list[str]:
     """Those of `names` that need no unknown class, where a network has none.
 
     Args:
         trained: The recipes of runs, dicts.
         names: Names of detectors.
+        num_classes: N, the number of known classes; with one it is `DISTANCES`.
     """
+    if num_classes == 1:
+        return list(DISTANCES)
     if all(recipes.Recipe(**recipe).objective.unknown_class for recipe in trained):
         return list(names)
     return [name for name in names if name != "unknown_probability"]
@@ -265,6 +278,21 @@ def objectosphere_on(recipe: Json) -> Literal["softmax", "product"]:
     return "product" if "features" in trained else "softmax"
 
 
+def distances_on(recipe: Json, num_classes: int) -> str | None:
+    """The layer whose features `DISTANCES` measure; `None` is that before the logits.
+
+    With one known class it is the last map of a pretrained backbone: what is on top of
+    it has learnt from that class and from outliers alone, the backbone from other
+    pictures.
+
+    Args:
+        recipe: The recipe of a run, a dict.
+        num_classes: N, the number of known classes.
+    """
+    is_alone = num_classes == 1 and recipes.Recipe(**recipe).is_pretrained
+    return "map" if is_alone else None
+
+
 def fit_detector(
     name: str,
     model: keras.Model,
@@ -273,6 +301,7 @@ def fit_detector(
     judging: Mapping[str, Images] | None = None,
     *,
     objectosphere_on: Literal["softmax", "product"] = "softmax",
+    features: str | None = None,
 ) -> "detector_room.Detector":
     """Returns a detector, fitted as the commands do.
 
@@ -284,7 +313,12 @@ def fit_detector(
         judging: `{"known", "unknown"}`, the validation data that "odin" and
             "mahalanobis" are tuned on, or `None`.
         objectosphere_on: The argument `on` of "objectosphere".
+        features: The layer that `DISTANCES` measure, see `distances_on`.
     """
+    if features is not None and name in DISTANCES:
+        return detector_room.get(name, num_classes=num_classes, features=features).fit(
+            model, data
+        )
     if name == "objectosphere":
         return detector_room.get(
             name, num_classes=num_classes, on=objectosphere_on

@@ -96,9 +96,9 @@ def _network(old: export.Predictor) -> keras.Model:
             "the model must have been made by a recipe. Received: "
             f"recipe={training.get('recipe')}"
         )
-    network = recipes.Recipe(**settings).objective.build_model(
-        old.image_shape, len(old.class_names)
-    )
+    # What is exported computes in float32, whatever the training did.
+    recipe = recipes.Recipe(**{**settings, "mixed_precision": None})
+    network = recipe.objective.build_model(old.image_shape, len(old.class_names))
     # In the order of the graph, as they were exported.
     look = tf.function(
         lambda image: network(image, training=False), autograph=False

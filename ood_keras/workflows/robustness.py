@@ -106,7 +106,9 @@ def measure_robustness(
     tests = {spec: some(split) for spec, split in tests.items()}
     if detectors is None:
         trained = [one["recipe"] for one in settings.values()]
-        detectors = evaluation.usual_detectors(trained, _DETECTORS)
+        detectors = evaluation.usual_detectors(
+            trained, _DETECTORS, num_classes=known.num_classes
+        )
     measured, rendered = {}, {}
     for run_dir, title in titles.items():
         model = run_record.load_model(run_dir)
@@ -123,6 +125,7 @@ def measure_robustness(
                 fitting.dataset(),
                 known.num_classes,
                 objectosphere_on=objectosphere_on,
+                features=evaluation.distances_on(trained_with, known.num_classes),
             )
             for name in detectors
         }

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from ood_keras import plugins
+from ood_keras import models, plugins
 from ood_keras.conventions import is_integer
 from ood_keras.training import recipes, run_directory
 from ood_keras.types import Json, Path
@@ -45,7 +45,7 @@ def has_model(run_dir: pathlib.Path) -> bool:
 
 
 def load_model(run_dir: Path) -> keras.Model:
-    """Returns the trained model of a run.
+    """Returns the trained model of a run, in float32.
 
     Args:
         run_dir: The folder of the run.
@@ -65,7 +65,7 @@ def load_model(run_dir: Path) -> keras.Model:
             adopted["output"],
         )
     try:
-        return keras.models.load_model(path)
+        return models.in_float32(keras.models.load_model(path))
     except TypeError as error:
         missing = _MISSING_CLASS.search(str(error))
         if missing is None:

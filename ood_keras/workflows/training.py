@@ -51,6 +51,7 @@ def train(
     overrides: Iterable[str] = (),
     backbone: str | None = None,
     backbone_weights: Path | None = None,
+    mixed_precision: str | None = None,
     class_weight: Mapping[str, float] | Literal["balanced"] | None = None,
     seed: int = 0,
     skip_bad: bool = False,
@@ -77,6 +78,8 @@ def train(
             or "MobileNetV2:alpha=0.35"; `None` is what the recipe says.
         backbone_weights: Its weights: "imagenet", a file (see `models.transfer`) or
             "none" for random ones; `None` is what the recipe says.
+        mixed_precision: "bfloat16" or "float16", which the network computes in, or
+            "none"; `None` is that of the run that is resumed, or what the recipe says.
         class_weight: Weights of known classes in the loss, by name; "balanced" weighs
             all classes alike, however many images they have. Those that are not named
             weigh 1, as unknown images do.
@@ -99,6 +102,7 @@ def train(
     for field, value in (
         ("backbone", backbone),
         ("backbone_weights", backbone_weights and str(backbone_weights)),
+        ("mixed_precision", mixed_precision),
     ):
         if value is None:
             continue
@@ -107,6 +111,9 @@ def train(
                 f"--{field} and --override={field} say the same; give one of them"
             )
         changes[field] = None if value == "none" else value
+    recorded_recipe = (_read_recorded(run_dir) or {}).get("recipe")
+    if isinstance(recorded_recipe, dict) and "mixed_precision" in recorded_recipe:
+        changes.setdefault("mixed_precision", recorded_recipe["mixed_precision"])
     is_chosen_by_data = False
     if recipe is None:
         recipe = _read_recorded_recipe(run_dir)
@@ -116,7 +123,7 @@ def train(
         recipe = recipe or _FOR_DRAWINGS
     if not isinstance(recipe, recipes.Recipe):
         recipe = recipes.get(recipe, **changes)
-    elif backbone or backbone_weights:
+    elif backbone or backbone_weights or changes.get("mixed_precision"):
         recipe = dataclasses.replace(recipe, **changes)
     objective = recipe.objective
     outputs = objective.outputs
@@ -154,7 +161,7 @@ def train(
         group_by=group_by if is_folder(known) else (),
         formats=formats,
     )
-    _check_classes(known_source)
+    _check_classes(known_source, objective)
     if is_chosen_by_data:
         kind = renderings.kind_of(known_source.train.images[:1000])
         if kind == renderings.PHOTO:
@@ -292,15 +299,28 @@ def judge(
 _FOR_DRAWINGS, _FOR_PHOTOS, _WITH_BACKBONE = "robust", "robust_wide", "photos"
 
 
-def _check_classes(known: pipelines.Source) -> None:
-    """Raises unless there are at least two known classes."""
-    if known.num_classes < 2:
-        names = ", ".join(map(one_line, known.class_names)) or "none"
+def _check_classes(
+    known: pipelines.Source, objective: training.objectives.Objective
+) -> None:
+    """Raises unless there are as many known classes as the loss can learn from."""
+    if known.num_classes < 1:
         raise ValueError(
-            f"{known.name} has {known.num_classes} known classes ({names}), and a "
-            "classifier needs two. In a folder, each sub-folder of pictures is a "
-            "class: put pictures of another thing that is to be recognised into one, "
+            f"{known.name} has no known class. In a folder, each sub-folder of "
+            "pictures is a class: put pictures of what is to be recognised into one, "
             "and what is to be rejected into a source of its own (--unknown)"
+        )
+    if known.num_classes == 1 and not objective.unknown_class:
+        with_unknown = [
+            name
+            for name in training.objectives.names()
+            if training.objectives.get(name).unknown_class
+        ]
+        raise ValueError(
+            f"{known.name} has one known class, {one_line(known.class_names[0])}, and "
+            f"the loss {objective.name!r} only tells known classes apart. Take a loss "
+            f"with an unknown class, {' or '.join(with_unknown)}, and --unknown="
+            "synthetic if you have no unknown images; or add pictures of another thing "
+            "that is to be recognised, in a sub-folder of their own"
         )
 
 

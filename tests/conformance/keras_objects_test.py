@@ -415,8 +415,24 @@ def test_loss_refuses_sixteen_bits(make):
 
 @pytest.mark.parametrize("cls", _LOSSES, ids=lambda c: c.__name__)
 def test_loss_refuses_a_wrong_number_of_classes(cls):
-    with pytest.raises(ValueError, match="at least 2"):
-        cls(num_classes=1)
+    with pytest.raises(ValueError, match="at least"):
+        cls(num_classes=0)
+
+
+@pytest.mark.parametrize("cls", _LOSSES, ids=lambda c: c.__name__)
+def test_loss_takes_one_class_only_beside_an_unknown_class(cls):
+    """Of one logit the softmax is always 1, so that a loss over it learns nothing."""
+    labels, two = np.array([0, -1]), np.array([[1.0, -1.0], [0.5, 2.0]], "float32")
+    try:
+        loss = cls(num_classes=1, reduction=None)
+    except ValueError as error:
+        assert "at least 2" in str(error)
+        with pytest.raises(ValueError, match="expected N=2 logits"):
+            cls(num_classes=2)(labels, np.zeros((2, 3), "float32"))
+        return
+    right = np.asarray(loss(labels, two))
+    wrong = np.asarray(loss(labels, two[:, ::-1]))
+    assert (right < wrong).all()
 
 
 # Losses and metrics in a model.

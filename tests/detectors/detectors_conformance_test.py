@@ -343,6 +343,36 @@ def test_a_wrong_number_of_classes_is_an_error(case, data):
         type(detector).from_config(config).fit(model, data.train)
 
 
+@pytest.fixture(scope="module")
+def one_class():
+    """An untrained network of one known class and the unknown, and images for it."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Conv2D(4, 3, activation="relu"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(5, activation="relu"),
+            keras.layers.Dense(2),
+        ]
+    )
+    images = np.random.default_rng(0).random((20, 8, 8, 1), np.float32)
+    return model, (images, np.zeros(20, np.int32))
+
+
+@pytest.mark.parametrize("name", detectors.names())
+def test_one_known_class_is_scored_or_refused(name, one_class):
+    model, (images, labels) = one_class
+    try:
+        detector = detectors.get(name, num_classes=1)
+    except ValueError as error:
+        assert "at least 2, since one class alone" in str(error)
+        return
+    scores = detector.fit(model, (images, labels)).score(images)
+    assert np.isfinite(scores).all()
+    assert len(np.unique(scores)) > 1
+
+
 def with_num_classes(detector):
     """A new one that is told how many classes there are."""
     config = detector.get_config()

@@ -139,3 +139,10 @@ def test_arcsinh_of_any_size():
     x = np.concatenate([-x, x])
     found = ops.convert_to_numpy(output_scores.arcsinh(ops.convert_to_tensor(x)))
     np.testing.assert_allclose(found, np.arcsinh(x.astype(np.float64)), rtol=1e-6)
+
+
+def test_one_logit_for_two_classes_is_explained():
+    with pytest.raises(ValueError, match=r"one for both\. Give the last layer 2 units"):
+        score("msp", [[0.5], [-0.5]], 2)
+    # One known class without an unknown one: of what reads the logit itself.
+    np.testing.assert_allclose(score("max_logit", [[0.5], [-0.5]], 1), [-0.5, 0.5])

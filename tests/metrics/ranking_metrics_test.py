@@ -142,7 +142,7 @@ def test_reads_the_score_from_logits_of_either_width():
 
 def test_bad_arguments_are_explained():
     with pytest.raises(ValueError, match="known classes"):
-        metrics.AUROC(num_classes=1)
+        metrics.AUROC(num_classes=0)
     with pytest.raises(ValueError, match="unknown score 'softmax'; expected one of"):
         metrics.AUROC(num_classes=2, score="softmax")
     for capacity in (1, 0.5, 65_536, None, "9"):

@@ -121,7 +121,7 @@ def test_saves_and_loads(tmp_path):
         ({"input_shape": (28, 28)}, r"must be \(height, width, channels\)"),
         ({"input_shape": (28, 28, 0)}, r"must be \(height, width, channels\)"),
         ({"input_shape": 28}, r"must be \(height, width, channels\).*=28"),
-        ({"num_classes": 1}, "at least 2"),
+        ({"num_classes": 1, "unknown_class": False}, "at least 2, since one class"),
         ({"filters": (32,)}, "two stages or more"),
         ({"filters": (32, 0)}, "two stages or more"),
         ({"filters": 32}, "two stages or more.*filters=32"),

@@ -11,13 +11,13 @@ SHAPE = (12, 10, 1)
 class Model:
     """Accepts what is bright; the features are the image."""
 
-    image_shape = SHAPE
     class_names = ("dark", "<b>bright</b>")
     background = 255
     exif_orientation = True
 
-    def __init__(self, known_examples):
+    def __init__(self, known_examples, image_shape=SHAPE):
         self.known_examples = known_examples
+        self.image_shape = image_shape
         points = {
             name: calibration.Threshold(value, "quantile", f"{name}: half.", 9, 0.5)
             for name, value in {"usual": -0.25, "strict": -0.75}.items()
@@ -40,15 +40,19 @@ class Model:
         }
 
     def predict_bytes(self, contents, threshold):
-        images = [pillow_decoder.decode(content, SHAPE) for content in contents]
-        images = [np.full(SHAPE, 255 * np.nan) if i is None else i for i in images]
+        images = [
+            pillow_decoder.decode(content, self.image_shape) for content in contents
+        ]
+        images = [
+            np.full(self.image_shape, 255 * np.nan) if i is None else i for i in images
+        ]
         return self.predict(np.stack(images) / 255, threshold)
 
     def features(self, images):
         return {"features": np.reshape(images, (len(images), -1))}
 
 
-def known_examples(background=0):
-    images = np.full((3, *SHAPE), background, np.uint8)
+def known_examples(background=0, image_shape=SHAPE):
+    images = np.full((3, *image_shape), background, np.uint8)
     images[0, 2:4, 2:8], images[1, 2:10, 2:4], images[2, 5:7, 4:6] = 200, 200, 90
     return export.KnownExamples(images, [1, 1, 0], np.linspace(-1, 0, 50))

@@ -1,6 +1,6 @@
 """Serves the page of `ood-demo` with a model that needs no TensorFlow.
 
-  python demo_stand_in.py PORT HOST MOST_WAITING PATIENCE
+  python demo_stand_in.py PORT HOST MOST_WAITING PATIENCE [CHANNELS]
 
 A file that begins with "sleep" takes as many seconds as it says after that.
 """
@@ -27,9 +27,14 @@ class Demo(demo_answers.Demo):
 
 
 def main():
-    port, host, most_waiting, patience = sys.argv[1:]
+    port, host, most_waiting, patience, *channels = sys.argv[1:]
+    shape = (*demo_model.SHAPE[:2], *map(int, channels or "1"))
+    if channels:
+        demo_model.Model.class_names = ("automobile", "airplane")
     export.Predictor = demo_model.Model
-    export.load = lambda path: demo_model.Model(demo_model.known_examples())
+    export.load = lambda path: demo_model.Model(
+        demo_model.known_examples(image_shape=shape), shape
+    )
     demo_answers.Demo = Demo
     demo_turns.Turns = functools.partial(
         demo_turns.Turns, int(most_waiting), float(patience)

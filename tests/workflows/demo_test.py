@@ -1,7 +1,6 @@
 """The page of `ood-demo`: its answers, and a real browser that draws and uploads."""
 
 import base64
-import contextlib
 import dataclasses
 import io
 import os
@@ -9,12 +8,10 @@ import pathlib
 import shutil
 import socket
 import struct
-import subprocess
-import sys
 import time
-import urllib.request
 import zlib
 
+import demo_browser
 import numpy as np
 import pytest
 from demo_model import SHAPE, Model, known_examples
@@ -167,6 +164,7 @@ def test_garbage_is_no_image(demo):
     assert (answer.valid, answer.accepted, answer.nearest) == (False, False, None)
     html = demo_page._result(demo, "default", lambda point: answer)
     assert "not a readable image" in html
+    assert "none of PNG, JPEG" in html
     assert "Probabilities" not in html
 
 
@@ -191,7 +189,7 @@ def test_a_model_without_examples_or_with_odd_channels(monkeypatch):
     answer = demo.file(png(np.full((12, 10), 255)))
     assert (answer.accepted, answer.nearest) == (True, None)
     assert "chart" not in demo_page._result(demo, "default", lambda point: answer)
-    monkeypatch.setattr(Model, "image_shape", (12, 10, 2))
+    monkeypatch.setattr(export, "load", lambda path: Model(None, (12, 10, 2)))
     with pytest.raises(ValueError, match=r"1 or 3 channels.* of 2"):
         demo_answers.Demo("a model")
     monkeypatch.setattr(export, "load", lambda path: object())
@@ -228,55 +226,24 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(model):
     pytest.importorskip("nicegui", reason="needs the extra `demo`")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "ood_keras.tools.demo", f"--model={model}"]
-    command += [f"--port={port}", "--nobrowser"]
-    # NiceGUI serves otherwise where it believes to be part of a test.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
-    with subprocess.Popen(command, env=environment) as server:
-        address = f"http://127.0.0.1:{port}"
-        try:
-            for _ in range(600):
-                assert server.poll() is None, "ood-demo ended"
-                with contextlib.suppress(OSError):
-                    urllib.request.urlopen(address, timeout=5).close()
-                    break
-                time.sleep(0.2)
-            yield address
-        finally:
-            server.terminate()
+    command = ["-m", "ood_keras.tools.demo", f"--model={model}", "--nobrowser"]
+    yield from demo_browser.serve(lambda port: [*command, f"--port={port}"])
 
 
 @pytest.fixture(scope="module")
 def page(address):
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    browser = next(
-        filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None
-    )
-    if browser is None:
-        pytest.skip("no browser is installed: looked for chromium and google-chrome")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(
-            executable_path=browser,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        page = browser.new_page(viewport={"width": 1060, "height": 800})
-        page.set_default_timeout(30_000)
+    with demo_browser.launch(viewport={"width": 1060, "height": 800}) as page:
         page.asked = []
         page.on("request", lambda request: page.asked.append(request.url))
         page.goto(address)
         page.wait_for_selector("#sheet")
         yield page
-        browser.close()
 
 
 @pytest.fixture
 def sheet(page):
     """`sheet(*strokes)` draws them with the mouse, each a list of (x, y)."""
-    page.wait_for_function("window.listenForFiles && document.readyState == 'complete'")
-    page.wait_for_function("document.getElementById('clear').onclick !== null")
+    demo_browser.wait_until_ready(page)
     page.click("#clear")
     page.wait_for_selector("#verdict.waiting")
     box = page.locator("#sheet").bounding_box()
@@ -349,7 +316,7 @@ def test_another_operating_point_can_be_chosen(page, sheet):
 def test_a_file_is_accepted_and_garbage_is_not_read(page, sheet, model):
     examples = examples_file.read(model)
     content = png(examples.images[0, ..., 0])
-    upload = page.locator("input[type=file]")
+    upload = page.locator("#file")
     upload.set_input_files({"name": "a.png", "mimeType": "", "buffer": content})
     assert verdict(page, "score") in {str(examples.labels[0]), "unknown"}
     assert "cosine 1.000" in page.locator("#verdict").inner_text()

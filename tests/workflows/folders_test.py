@@ -90,12 +90,14 @@ def test_pictures_of_10_and_of_10_000_pixels(shape, message, begin, tmp_path):
         begin(tmp_path / "a")
 
 
-def test_one_class_is_no_classifier(begin, tmp_path):
-    write(tmp_path / "one" / "cat", 10)
-    with pytest.raises(ValueError, match=r"1 known classes \(cat\).* needs two"):
-        begin(tmp_path / "one")
-    with pytest.raises(ValueError, match=r"0 known classes \(none\).*a classifier"):
-        begin(tmp_path / "one" / "cat")
+def test_one_class_trains_against_the_unknown(begin, tmp_path):
+    one = tmp_path / "one"
+    write(one / "cat", 10)
+    with pytest.raises(ValueError, match=r"one known class, cat, .*open_set or extra"):
+        begin(one, overrides=["loss=outlier_exposure"])
+    with pytest.raises(ValueError, match=r"no known class.* each sub-folder"):
+        begin(one / "cat")
+    assert begin(one)["class_names"] == ["cat"]
 
 
 def test_a_class_that_is_known_and_unknown(begin, tmp_path):

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import contextlib
 import dataclasses
 import struct
 
@@ -44,6 +43,8 @@ class Answer:
         hint: What may be wrong with a rejected file, a sentence, or `None`.
         strange: Of a rejected image, what in it is strange, in red over it, float32
             `(height, width, 3)`; `None` for large images, of which that takes long.
+        reason: Why a file is not read, words that go on where its name ends; `None`
+            where it is, or the model alone refuses it.
     """
 
     image: np.ndarray | None
@@ -56,6 +57,7 @@ class Answer:
     similarity: float | None = None
     hint: str | None = None
     strange: np.ndarray | None = None
+    reason: str | None = None
 
 
 class Demo:
@@ -155,9 +157,11 @@ class Demo:
             An `Answer`.
         """
         limit = self.points[point].value
-        # Of a file that is refused, the model says so too.
-        with contextlib.suppress(image_files.Refused):
+        reason = None
+        try:
             content = transcoding.as_read(content, self.model.exif_orientation)
+        except image_files.Refused as refused:  # The model refuses it too.
+            reason = str(refused)
         answers = self.model.predict_bytes([content], threshold=limit)
         pixels = pillow_decoder.decode(
             content,
@@ -166,7 +170,7 @@ class Demo:
             self.model.exif_orientation,
         )
         image = None if pixels is None else pixels / np.float32(255)
-        answer = self._answer(image, answers)
+        answer = dataclasses.replace(self._answer(image, answers), reason=reason)
         if answer.accepted or pixels is None or self.examples is None:
             return answer
         hint = ground.describe_negative(self.examples.images, pixels[None])

@@ -1,4 +1,4 @@
-// The sheet to draw on, and files dropped on the page.
+// The sheet to draw on, and files that are chosen, taken, pasted or dropped.
 (() => {
   const pen = 22;
   let last = null;
@@ -54,9 +54,7 @@
     document.getElementById("problem").textContent = text;
   };
   window.listenForFiles = (address, limit) => {
-    const chooser = document.getElementById("file");
-    const frame = (dropping) =>
-      document.getElementById("frame").classList.toggle("dropping", dropping);
+    const frame = (dropping) => document.body.classList.toggle("dropping", dropping);
     const sendFiles = async (files) => {
       const [file] = files;
       say("");
@@ -72,16 +70,23 @@
         say("The file did not reach the server. Is ood-demo still running?");
       }
     };
-    document.getElementById("choose").onclick = () => chooser.click();
-    chooser.onchange = () => {
-      sendFiles([...chooser.files]);
-      chooser.value = "";
-    };
+    for (const [button, input] of [["choose", "file"], ["photograph", "camera"]]) {
+      const chooser = document.getElementById(input);
+      document.getElementById(button).onclick = () => chooser.click();
+      chooser.onchange = () => {
+        sendFiles([...chooser.files]);
+        chooser.value = "";
+      };
+    }
     document.getElementById("clear").onclick = () => {
       say("");
       clear();
       send();
     };
+    document.addEventListener("paste", (event) => {
+      // What is pasted elsewhere is text.
+      if (event.clipboardData.files.length) sendFiles([...event.clipboardData.files]);
+    });
     document.addEventListener("dragover", (event) => {
       event.preventDefault();
       frame(true);

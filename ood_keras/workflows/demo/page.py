@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ood_keras import image_files, transcoding
 from ood_keras.evaluation import figures, style
 from ood_keras.names import on_page
 from ood_keras.types import Path
@@ -214,6 +215,7 @@ def _build(ui, visitor, first):
     ui.add_css((_FOLDER / "demo.css").read_text())
     ui.add_body_html(f"<script>{(_FOLDER / 'demo.js').read_text()}</script>")
     demo = visitor.demo
+    is_colour = demo.model.image_shape[-1] == 3
 
     async def answer_drawing(event):
         await visitor.draw(event.args)
@@ -223,10 +225,16 @@ def _build(ui, visitor, first):
 
     ui.on("drawn", answer_drawing)
     with ui.element("main"):
-        ui.html(_render(_INTRODUCTION, model=demo.model), sanitize=False)
+        ui.html(
+            _render(_INTRODUCTION, model=demo.model, is_colour=is_colour),
+            sanitize=False,
+        )
         with ui.element("section").classes("columns"):
             with ui.element("div").classes("input"):
-                ui.html(_SHEET, sanitize=False)
+                ui.html(
+                    _render(_INPUT, is_colour=is_colour, formats=_formats("or")),
+                    sanitize=False,
+                )
                 if len(demo.points) > 1:
                     ui.select(
                         list(demo.points),
@@ -276,7 +284,16 @@ def _result(demo, point, ask):
         digits=None if score is None else _digits(score, threshold.value),
         known_color=style.KNOWN,
         rejected_color=style.THRESHOLD,
+        formats=_formats("and"),
+        most=f"{image_files.MAX_PIXELS / 1e6:.0f} million pixels, a JPEG file of "
+        f"{image_files.MAX_REDUCED_PIXELS / 1e6:.0f} million",
     )
+
+
+def _formats(last: str) -> str:
+    """The formats that are read here, as words: "PNG, JPEG or TIFF"."""
+    *others, final = transcoding.formats()
+    return f"{', '.join(others)} {last} {final}"
 
 
 def _digits(score: float, threshold: float) -> list[str]:
@@ -329,21 +346,47 @@ def _render(template: str, **values: Any) -> str:
 
 _INTRODUCTION = """\
 <h1>Known or unknown?</h1>
-<p>This model knows {{ model.class_names | length }} classes:
-<b>{{ model.class_names[:20] | join(", ") }}
+<p>This model knows
+{%- if model.class_names | length > 1 %} {{ model.class_names | length }} classes:
+{%- else %} one class:{% endif %}
+<b> {{ model.class_names[:20] | join(", ") }}
 {%- if model.class_names | length > 20 %}, ...{% endif %}</b>.
-To anything else it should answer <b>unknown</b>. Draw something, or drop an image.</p>
+To anything else it should answer <b>unknown</b>.
+{% if is_colour %}Give it a picture.
+{%- else %}Draw something, or drop an image.{% endif %}</p>
 """
 
-_SHEET = """\
+_INPUT = """\
+{% macro sheet() %}
 <div id="frame" class="blank">
 <canvas id="sheet" width="280" height="280"></canvas></div>
-<p class="tools"><button id="clear">Clear</button>
+{% endmacro %}
+{% macro chooser() %}
 <button id="choose">Choose a file</button>
-<input type="file" id="file" accept="image/*" hidden></p>
-<p class="problem" id="problem" role="alert"></p>
+<button id="photograph">Take a photo</button>
+<input type="file" id="file" accept="image/*,.heic,.heif,.avif,.tif,.tiff" hidden>
+<input type="file" id="camera" accept="image/*" capture="environment" hidden>
+{% endmacro %}
+{% set problem = '<p class="problem" id="problem" role="alert"></p>' | safe %}
+{% if is_colour %}
+<div id="place"><p>Drop a picture here, or paste one</p>
+<p class="tools">{{ chooser() }}</p></div>
+{{ problem }}
+<p class="note">{{ formats }}. It goes to the model as it is, whole, and is not
+stored.</p>
+<details><summary>Draw instead</summary>
+{{ sheet() }}
+<p class="tools"><button id="clear">Clear</button></p>
+<p class="note">A drawing is cropped and centred as handwritten digits are; a model of
+photographs should reject most.</p></details>
+{% else %}
+{{ sheet() }}
+<p class="tools"><button id="clear">Clear</button>{{ chooser() }}</p>
+{{ problem }}
 <p class="note">A drawing is cropped and centred as handwritten digits are before the
-model sees it; a PNG or JPEG file, chosen or dropped anywhere here, is not.</p>
+model sees it; a file, {{ formats }}, chosen, pasted or dropped anywhere here, is
+not.</p>
+{% endif %}
 """
 
 _NOTICE = """\
@@ -356,7 +399,8 @@ _RESULT = """\
 {% elif not answer.valid %}
 <div class="verdict" id="verdict" style="border-color: {{ rejected_color }}">
 <div><p class="class unreadable">not a readable image</p>
-<p><b>rejected</b>: expected a whole PNG or JPEG file of at most 16 million pixels.</p>
+<p><b>rejected</b>: {% if answer.reason %}it {{ answer.reason }}.{% else %}expected a
+whole picture file. Read here are {{ formats }}, of at most {{ most }}.{% endif %}</p>
 </div></div>
 {% else %}
 {% set color = known_color if answer.accepted else rejected_color %}
@@ -378,7 +422,7 @@ cosine {{ "%.3f" | format(answer.similarity) }}</figcaption></figure>{% endif %}
 </div>
 {% endif %}
 {% if chart %}
-<img class="chart" src="{{ chart }}" alt="scores of known images">
+<div class="chart"><img src="{{ chart }}" alt="scores of known images"></div>
 {% endif %}
 <p class="note">{{ threshold.guarantee }}
 {%- if chart %} Shown above are images held out from training; the unknown
