@@ -123,7 +123,7 @@ def train(
         recipe = recipe or _FOR_DRAWINGS
     if not isinstance(recipe, recipes.Recipe):
         recipe = recipes.get(recipe, **changes)
-    elif backbone or backbone_weights or changes.get("mixed_precision"):
+    elif changes:
         recipe = dataclasses.replace(recipe, **changes)
     objective = recipe.objective
     outputs = objective.outputs

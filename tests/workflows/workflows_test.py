@@ -538,6 +538,19 @@ def test_bad_arguments_are_refused_before_training(arguments, message, tmp_path)
     assert not (tmp_path / "run").exists()
 
 
+def test_a_recipe_of_ones_own_is_overridden_too(tmp_path):
+    recipe = recipes.get("demo")
+    with pytest.raises(ValueError, match="epochs"):
+        workflows.train(
+            known="digits",
+            unknown=["synthetic"],
+            run_dir=tmp_path,
+            recipe=recipe,
+            overrides=["epochs=0"],
+        )
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("word", ["null", "None", "none"])
 def test_an_override_can_be_none(word):
     fields = ("unknown_images", "beta", "augment")
