@@ -36,7 +36,8 @@ _SEED = 0
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--models", nargs="+", default=["saved_models/mnist/1", DIGITS])
+    versions = [f"saved_models/mnist/{version}" for version in (1, 2, 3)]
+    parser.add_argument("--models", nargs="+", default=versions)
     parser.add_argument("--num_images", type=int, default=2000, help="of each source")
     parser.add_argument("--data_dir", type=pathlib.Path, required=True)
     parser.add_argument("--output", type=pathlib.Path)

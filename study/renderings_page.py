@@ -64,13 +64,14 @@ def quote(folder: pathlib.Path) -> str:
     )
 
 
-def _describe_sheet(path: pathlib.Path) -> Json:
+def _describe_sheet(file: pathlib.Path) -> Json:
     """Drawings on the demo's sheet: a row for each model and pen."""
-    result = json.loads(path.read_text(encoding="utf-8"))
+    result = json.loads(file.read_text(encoding="utf-8"))
     header = ["model", "pen", "to be accepted", "digits accepted", "classified right"]
     header += ["letters accepted", "like a digit", "no digit by shape"]
     rows = []
-    for model in result["models"].values():
+    for path, model in result["models"].items():
+        name = "/".join(pathlib.PurePath(path).parts[-2:])
         for pen, measured in model["pens"].items():
             digits, letters = measured["digits"], measured["letters"]
             values = (
@@ -81,9 +82,9 @@ def _describe_sheet(path: pathlib.Path) -> Json:
                 letters["accepted_other"],
             )
             cells = map(markdown.format_percent, values)
-            rows.append([f"mnist, recipe {model['recipe']}", pen, *cells])
+            rows.append([f"{name}, recipe {model['recipe']}", pen, *cells])
     return {
-        "path": path,
+        "path": file,
         "num_images": result["num_images"],
         "seed": result["seed"],
         "table": markdown.Table(header, rows, num_texts=2),
