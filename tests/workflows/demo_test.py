@@ -278,7 +278,7 @@ def test_a_drawn_digit_is_accepted(page, sheet, stroke, label):
     assert verdict(page, "accepted") == label
     assert page.locator("#verdict figure").count() == 2
     assert f"nearest known: {label}" in page.locator("#verdict").inner_text()
-    assert page.locator("img.chart").is_visible()
+    assert page.locator(".chart img").is_visible()
 
 
 def test_a_scribble_is_rejected(page, sheet):
