@@ -83,6 +83,12 @@ def test_package_list_names_every_package():
     assert listed == found
 
 
+def test_files_of_tests_have_names_of_their_own():
+    """Of two with one name in different folders, pytest collects the first."""
+    names = [path.name for path in (ROOT / "tests").rglob("*_test.py")]
+    assert len(set(names)) == len(names)
+
+
 def test_shipped_models_are_in_git_and_in_the_wheel():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")

@@ -188,7 +188,7 @@ def test_what_makes_no_sense_is_said_before_anything_is_read(model, train, tmp_p
     with pytest.raises(ValueError, match="at least one shard"):
         fit(model, train, tmp_path, num_shards=0)
     (tmp_path / "two" / "bar").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"at least 2.*num_classes=1"):
+    with pytest.raises(ValueError, match="1 known classes need 1 logits, or 2"):
         Image.new("L", (8, 8)).save(tmp_path / "two" / "bar" / "a.png")
         fit(model, tmp_path / "two", tmp_path)
 
