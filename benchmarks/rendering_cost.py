@@ -28,7 +28,7 @@ AUGMENTATIONS = (None, "random_shift", "random_rendering", "random_photo_renderi
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--output", type=pathlib.Path)
     arguments = parser.parse_args()
@@ -37,7 +37,10 @@ def main():
     clock = Steps()
     steps, data, processor = ({name: [] for name in mixes} for _ in range(3))
     for turn in range(arguments.rounds + 1):
-        for name, batches in mixes.items():
+        # Each goes first as often as the others.
+        first = turn % len(AUGMENTATIONS)
+        for name in AUGMENTATIONS[first:] + AUGMENTATIONS[:first]:
+            batches = mixes[name]
             began = time.process_time()
             network.fit(batches, verbose=0, callbacks=[clock])
             fitted = time.process_time()
