@@ -6,7 +6,6 @@ harmless when it is done again. Neither needs to know what a piece is.
 
 import multiprocessing
 import os
-import pickle
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -117,7 +116,7 @@ def _run_on_ray(
             most = num_workers or 2 * int(ray.cluster_resources().get("CPU", 1))
             while waiting and len(running) < most:
                 piece = waiting.pop()
-                running[task.remote(pickle.dumps((work, piece)))] = piece
+                running[task.remote(work, piece)] = piece
             (done, *_), _ = ray.wait(list(running), num_returns=1)
             piece = running.pop(done)
             try:
@@ -141,10 +140,9 @@ def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _work_on_ray(pickled: bytes) -> Any:
-    # Unpickled here, since that may load what looks for its number of threads.
+def _work_on_ray(work: Callable[[Piece], Any], piece: Piece) -> Any:
+    # TensorFlow looks for its number of threads when it computes for the first time.
     _use_one_thread()
-    work, piece = pickle.loads(pickled)
     return work(piece)
 
 

@@ -16,8 +16,8 @@ from ood_keras.training.set_seed import set_seed
 from ood_keras.training.validation import Validation
 from ood_keras.types import Images, Json, Path, TrainingData, Validator
 
-# What `model.compile` was given and training depends on.
 _BACKENDS = ("tensorflow", "jax")
+# What `model.compile` was given and training depends on.
 _COMPILED = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics")
 
 
