@@ -4,6 +4,8 @@ import dataclasses
 import gzip
 import json
 import os
+import pathlib
+from typing import ClassVar
 
 import fsspec
 import numpy as np
@@ -11,8 +13,9 @@ import pyarrow.parquet
 import pytest
 import tensorflow as tf
 from brightness import Brightness, idx, png
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
-from ood_keras import engines
+from ood_keras import engines, storage
 from ood_keras.evaluation import score_files
 from ood_keras.inference import batch_scoring, inputs, loading, shards
 
@@ -196,9 +199,37 @@ def test_a_shard_that_fails_leaves_nothing_and_the_others(
         shards.score_shards("m", [pictures], output, num_shards=3, engine="spark")
 
 
-@pytest.mark.parametrize("scheme", ["memory", "file"])
+class Bucket(MemoryFileSystem):
+    """As an object store: no folders, no renaming, no writing but by whole puts."""
+
+    protocol = "bucket"
+    store: ClassVar = {}
+    pseudo_dirs: ClassVar = [""]
+
+    def _refuse(self, *arguments, **options):
+        raise NotImplementedError("an object store cannot do this")
+
+    mv = move = rename = cp_file = copy = touch = pipe_file = _refuse
+
+    def makedirs(self, path, exist_ok=False):
+        pass
+
+    def open(self, path, mode="rb", **options):
+        return super().open(path, mode, **options) if mode == "rb" else self._refuse()
+
+    def put_file(self, here, there, **options):
+        content = pathlib.Path(here).read_bytes()
+        self.store[self._strip_protocol(there)] = MemoryFile(self, there, content)
+
+    def exists(self, path, **options):
+        path = self._strip_protocol(path)
+        return any(f"{key}/".startswith(f"{path}/") for key in self.store)
+
+
+@pytest.mark.parametrize("scheme", ["memory", "file", "bucket"])
 def test_parts_are_put_to_a_store(stand_in, pictures, tmp_path, monkeypatch, scheme):
-    url = f"memory://{tmp_path.name}/answers"
+    fsspec.register_implementation("bucket", Bucket, clobber=True)
+    url = f"{scheme}://{tmp_path.name}/answers"
     if scheme == "file":
         url = f"file://{tmp_path}/answers/"
     short = pictures / "short.idx"
@@ -238,6 +269,27 @@ def test_parts_are_put_to_a_store(stand_in, pictures, tmp_path, monkeypatch, sch
         score_files.read([url])
     with pytest.raises(ValueError, match="begun with other settings"):
         shards.plan("model", paths, url, num_shards=2)
+
+
+def test_a_put_that_fails_leaves_no_part(stand_in, pictures, tmp_path, monkeypatch):
+    fsspec.register_implementation("bucket", Bucket, clobber=True)
+    url = f"bucket://{tmp_path.name}/answers"
+    (shard,) = shards.plan("model", [pictures / "many.idx"], url, num_shards=1)
+
+    def lose(self, here, there, **options):
+        raise OSError("connection lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "put_file", lose)
+        with pytest.raises(OSError, match="connection lost"):
+            shards.score_shard(shard)
+    assert not storage.exists(shard.output)
+    with pytest.raises(FileNotFoundError, match="1 of 1 parts are missing"):
+        shards.finish([shard], url)
+    shards.score_shard(shard)
+    assert shards.finish([shard], url)["images"] == NUM_IMAGES
+    with pytest.raises(NotImplementedError):
+        fsspec.filesystem("bucket").mv(shard.output, url)
 
 
 def test_a_killed_write_leaves_no_part(stand_in, pictures, tmp_path, monkeypatch):
