@@ -48,13 +48,21 @@ flags.DEFINE_bool(
     "Go on without pictures that cannot be read, and count them.",
     flag_values=_FLAGS,
 )
+flags.DEFINE_bool(
+    "unknown_class",
+    None,
+    "Whether the last output of a .keras file is an unknown class, which has no "
+    "folder. Without this flag, it is taken for one if there is a folder less than "
+    "there are outputs, with a warning unless the file says which classes it has.",
+    flag_values=_FLAGS,
+)
 app.define_shards(_FLAGS)
 
 
 def _fit(positional: list[str]) -> None:
     if not positional or _FLAGS["shards"].value is None:
         raise ValueError("give --shards and folders of pictures; see ood-fit --help")
-    names = (*_TEXTS, "validation", "skip_bad", "engine")
+    names = (*_TEXTS, "validation", "skip_bad", "unknown_class", "engine")
     path, counts = app.load("workflows.fitting").fit(
         **{name: _FLAGS[name].value for name in names},
         paths=positional,

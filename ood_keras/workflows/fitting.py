@@ -3,8 +3,11 @@
 import dataclasses
 import functools
 import hashlib
+import json
 import os
 import pathlib
+import warnings
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +19,7 @@ from ood_keras import engines, files, image_files, resizing
 from ood_keras import plugins as plugin_room
 from ood_keras.detectors import collected_files, network
 from ood_keras.inference import inputs, shards
+from ood_keras.pipelines import DataWarning
 from ood_keras.pipelines.sources import pictures
 from ood_keras.types import Json, Path
 from ood_keras.workflows import run_record
@@ -59,6 +63,7 @@ def fit(
     arguments: Mapping[str, Any] | None = None,
     validation: Path | None = None,
     skip_bad: bool = False,
+    unknown_class: bool | None = None,
     engine: str = "local",
     num_workers: int | None = None,
     plugins: Sequence[str] = (),
@@ -87,6 +92,9 @@ def fit(
             ensembles, which set the scale of their members on them.
         skip_bad: Whether to go on without pictures that cannot be read; they are
             counted. Else they are an error.
+        unknown_class: Whether the last output of a `.keras` file is an unknown class,
+            which has no folder. `None` goes by the numbers of outputs and folders, and
+            warns where these may also mean that a folder is missing.
         engine, num_workers: As for `engines.run`.
         plugins: Names of modules to import in each process, see `plugins.load`.
         progress: Whether to show a progress bar, on a terminal.
@@ -101,8 +109,8 @@ def fit(
         ImportError: Ray is not installed.
         RuntimeError: shards failed; the message has the first errors.
         ValueError: the detector learns nothing from pictures, a folder is no class of
-            the model, the output was begun with another model or other arguments, or
-            as `Detector.learn`.
+            the model, a class of the model has no folder, the output was begun with
+            another model or other arguments, or as `Detector.learn`.
 
     Example:
 
@@ -127,6 +135,9 @@ def fit(
         )
     checked = [*roots, *([] if validation is None else [os.path.abspath(validation)])]
     _check_folders(checked, reading["class_names"])
+    if model.is_file():
+        logits = network.Network(opened, logits=made.get_config()["logits"]).num_logits
+        _check_unknown_class(model, logits, reading["class_names"], unknown_class)
     settings: Json = {
         "model_sha256": _hash_model(model),
         "paths": roots,
@@ -332,6 +343,51 @@ def _check_folders(roots: Sequence[str], class_names: Sequence[str]) -> None:
                 f"{', '.join(others[:5])}. Expected some of "
                 f"{', '.join(class_names[:20])}"
             )
+
+
+def _check_unknown_class(
+    model: pathlib.Path,
+    num_logits: int,
+    class_names: Sequence[str],
+    unknown_class: bool | None,
+) -> None:
+    """Warns or raises where the last output may be a known class without a folder."""
+    count = len(class_names)
+    saw = (
+        f"{model} has {num_logits} outputs, and there are folders of {count} classes "
+        f"({', '.join(class_names[:20])})"
+    )
+    if unknown_class is None:
+        if num_logits != count + 1:
+            return  # One for each, or the detector says that they do not fit.
+        trained = _trained_classes(model)
+        if trained is None:
+            warnings.warn(
+                f"{saw}: the last output is taken for an unknown class. If it is a "
+                "known one, a folder is missing, and classes behind it have wrong "
+                "labels: give a folder for each class. If it is unknown pictures', say "
+                "so: unknown_class=True, or --unknown_class",
+                DataWarning,
+                stacklevel=3,
+            )
+            return
+        unknown_class = trained == count
+    if num_logits != count + unknown_class:
+        last = "the last one for unknown pictures" if unknown_class else "all known"
+        raise ValueError(
+            f"{saw}. Expected a folder for each of the classes that it tells apart, "
+            f"{last}, in the order of their names: {num_logits - unknown_class}"
+        )
+
+
+def _trained_classes(model: pathlib.Path) -> int | None:
+    """The number of known classes that the loss in a `.keras` file names, if any."""
+    try:
+        with zipfile.ZipFile(model) as archive:
+            config = json.loads(archive.read("config.json"))
+        return int(config["compile_config"]["loss"]["config"]["num_classes"])
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError):
+        return None  # Saved without a loss, or with another one.
 
 
 def _class_folders(root: str) -> list[str]:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ood_keras import detectors, engines, workflows
+from ood_keras import detectors, engines, losses, pipelines, workflows
 from ood_keras.detectors import collected_files
 from ood_keras.inference import shards
 from ood_keras.training import recipes
@@ -191,6 +192,49 @@ def test_what_makes_no_sense_is_said_before_anything_is_read(model, train, tmp_p
     with pytest.raises(ValueError, match="1 known classes need 1 logits, or 2"):
         Image.new("L", (8, 8)).save(tmp_path / "two" / "bar" / "a.png")
         fit(model, tmp_path / "two", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def two_folders(tmp_path_factory):
+    """Pictures of two of the three classes: the one in the middle is missing."""
+    folder = make_pictures(tmp_path_factory.mktemp("two"), 6)
+    shutil.rmtree(folder / "dot")
+    return folder
+
+
+def save_with(model, loss, path):
+    network = keras.models.load_model(model)
+    network.compile(loss=loss)
+    network.save(path)
+    return path
+
+
+def test_a_missing_folder_does_not_pass_for_an_unknown_class(
+    model, two_folders, tmp_path
+):
+    saw = r"3 outputs, and there are folders of 2 classes \(bar, ring\)"
+    with pytest.warns(
+        pipelines.DataWarning, match=f"{saw}: the last .*--unknown_class"
+    ):
+        fit(model, two_folders, tmp_path / "warned")
+    with pytest.raises(ValueError, match=rf"{saw}\. Expected .* all known.*: 3"):
+        fit(model, two_folders, tmp_path / "refused", unknown_class=False)
+    closed = losses.EntropicOpenSet(num_classes=3)
+    with pytest.raises(ValueError, match=rf"{saw}\. Expected .* all known"):
+        closed = save_with(model, closed, tmp_path / "closed.keras")
+        fit(closed, two_folders, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+
+
+def test_an_unknown_class_that_is_said_needs_no_warning(
+    model, train, two_folders, tmp_path, recwarn
+):
+    fit(model, two_folders, tmp_path / "said", unknown_class=True)
+    open_set = save_with(model, losses.OpenSetLoss(2), tmp_path / "open.keras")
+    fit(open_set, two_folders, tmp_path / "read")
+    assert not [each for each in recwarn if "outputs" in str(each.message)]
+    with pytest.raises(ValueError, match=r"3 classes .* the last one for unknown.*: 2"):
+        fit(model, train, tmp_path / "many", unknown_class=True)
 
 
 @pytest.fixture
