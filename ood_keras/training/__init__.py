@@ -8,6 +8,7 @@ from ood_keras.training import objectives, recipes
 from ood_keras.training.confident_classifier import ConfidentClassifier
 from ood_keras.training.fit import fit
 from ood_keras.training.fit_transfer import fit_transfer
+from ood_keras.training.processes import join_processes
 from ood_keras.training.reg_mixup import RegMixup
 from ood_keras.training.set_seed import set_seed
 
@@ -16,6 +17,7 @@ __all__ = [
     "RegMixup",
     "fit",
     "fit_transfer",
+    "join_processes",
     "objectives",
     "recipes",
     "set_seed",

@@ -43,7 +43,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
     Raises:
         OSError: the file could not be written; the earlier ones are untouched.
     """
-    path = pathlib.Path(folder) / f"{checkpoint.epoch:05d}-{checkpoint.step:08d}.npz"
+    path = path_of(folder, checkpoint.epoch, checkpoint.step)
     text = json.dumps(
         {
             "epoch": checkpoint.epoch,
@@ -56,6 +56,11 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
         files.write_arrays(temporary, {**checkpoint.arrays, _DETAILS: details})
     for old in _paths(folder)[:-_KEPT]:
         old.unlink()
+
+
+def path_of(folder: Path, epoch: int, step: int) -> pathlib.Path:
+    """The path of the checkpoint of one moment."""
+    return pathlib.Path(folder) / f"{epoch:05d}-{step:08d}.npz"
 
 
 def read_newest(folder: Path) -> Checkpoint | None:

@@ -9,7 +9,7 @@ import keras
 
 from ood_keras import files
 from ood_keras.conventions import check_count, check_num_classes
-from ood_keras.training import run_directory
+from ood_keras.training import processes, run_directory
 from ood_keras.training.as_training_data import as_training_data
 from ood_keras.training.run import TrainingRun, without_counters
 from ood_keras.training.set_seed import set_seed
@@ -57,6 +57,11 @@ def fit(
     serves to train another one names that as its attribute `inference_model`, and then
     that is the one in `model.keras`.
 
+    Several processes may train one model on JAX, see `training.join_processes`; all
+    make the same call. The first has `run_dir`, and each other a folder beside it, with
+    `.process-1` and so on after its name. If one is lost, so are the others, and the
+    same call in all of them goes on from the newest checkpoint that any has.
+
     Args:
         model: A compiled `keras.Model` with logits as its output, or as the output
             "logits" of a dict; any other needs a `validation` that measures it. Call
@@ -101,9 +106,12 @@ def fit(
 
     Raises:
         ValueError: an argument out of range, a `run_dir` that holds another run,
-            training that diverged, or a clock before 1980 or after 2107.
+            training that diverged, or a clock before 1980 or after 2107; or processes
+            that would each train a model of its own, were given different runs, or
+            cannot split each batch evenly.
         TypeError: `model`, `data`, `validation` or `settings` are of another kind.
         BlockingIOError: another process is training in `run_dir`.
+        RuntimeError: another of the processes that train together is gone.
         OSError: a full or read-only disk. Nothing is half written; make space and
             make the same call again.
 
@@ -123,6 +131,7 @@ def fit(
     files.check_clock()
     epochs = check_count("epochs", epochs)
     _check_arguments(model, checkpoint_every)
+    processes.check(model)
     set_seed(seed)
     num_classes = check_num_classes(num_classes, least=1)
     data = as_training_data(data, num_classes, batch_size=batch_size, seed=seed)
@@ -140,7 +149,15 @@ def fit(
     }
     if hasattr(data, "get_config"):
         run["data"] = data.get_config()
-    with run_directory.open_run(run_dir, run) as folder, _strategy_of(model):
+    processes.check_batches(data)
+    own = processes.own_folder(run_dir)
+    with (
+        processes.explaining(own),
+        run_directory.open_run(own, run) as folder,
+        _strategy_of(model),
+    ):
+        processes.check_alike(run)
+        progress = progress and processes.process_id() == 0
         training = TrainingRun(model, data, folder, epochs, checkpoint_every, progress)
         training.resume()
         while training.epoch < epochs:

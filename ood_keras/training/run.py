@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ood_keras import files, metrics
-from ood_keras.training import checkpoints, logs
+from ood_keras.training import checkpoints, logs, processes
 from ood_keras.types import TrainingData, Validator
 
 _BEST = "best/"
@@ -59,6 +59,7 @@ class TrainingRun:
 
     def resume(self) -> None:
         """Takes up the newest checkpoint, if there is one."""
+        processes.share_newest(self.folder / "checkpoints")
         checkpoint = checkpoints.read_newest(self.folder / "checkpoints")
         if checkpoint is None:
             return
@@ -86,17 +87,18 @@ class TrainingRun:
             self.data.steps_per_epoch - self.step,
             f"data.epoch({self.epoch}, {self.step})",
         )
-        if self.restored is not None and self.step:
+        if self.restored is not None and self.step and not _builds_before_fit():
             _build_metrics(self.model, dataset)
         callback = _Bookkeeping(self)
-        results = self.model.fit(
-            dataset,
-            initial_epoch=self.epoch,
-            epochs=self.epoch + 1,
-            shuffle=False,
-            verbose=0,
-            callbacks=[callback],
-        ).history
+        with processes.sharing(dataset) as share:
+            results = self.model.fit(
+                share,
+                initial_epoch=self.epoch,
+                epochs=self.epoch + 1,
+                shuffle=False,
+                verbose=0,
+                callbacks=[callback],
+            ).history
         row = {
             "epoch": self.epoch + 1,
             **{name: float(values[-1]) for name, values in results.items()},
@@ -122,7 +124,8 @@ class TrainingRun:
     def finish(self) -> None:
         """Puts the best weights into the model and writes `model.keras`."""
         path = self.folder / "model.keras"
-        was_complete = self.restored is not None and path.exists()
+        # All write it or none: with several processes, one alone would wait for ever.
+        was_complete = processes.all_of(self.restored is not None and path.exists())
         if self.restored is not None:
             self.restore()
         for variable, array in zip(self.model.weights, self.best_weights, strict=True):
@@ -261,6 +264,11 @@ def without_counters(text: str) -> str:
     The second model built in one process has `dense_1` where the first had `dense`.
     """
     return re.sub(r"_\d+(?![0-9a-zA-Z])", "", text)
+
+
+def _builds_before_fit():
+    """Whether Keras makes the variables of metrics before it calls callbacks."""
+    return keras.backend.backend() == "jax"
 
 
 def _build_metrics(model, dataset):

@@ -7,6 +7,7 @@ from keras import ops
 from ood_keras import batches, metrics
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.compiled import compile_function
+from ood_keras.training import processes
 from ood_keras.types import Images
 
 
@@ -45,7 +46,8 @@ class Validation:
         self._score = output_scores.get(score)
         # Only counts, which float32 holds up to 16 million.
         exact = "float32" if keras.backend.backend() == "jax" else "float64"
-        self._accuracy = metrics.KnownAccuracy(num_classes, dtype=exact)
+        with processes.alone():  # It sees all images in each process.
+            self._accuracy = metrics.KnownAccuracy(num_classes, dtype=exact)
         self._function = None
         for name, part in (("known", self._known), ("unknown", self._unknown)):
             if name == "unknown" and part is None:

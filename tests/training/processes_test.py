@@ -1,0 +1,226 @@
+"""Processes that train one model on JAX: equal to one, and what becomes of a loss."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import types
+
+import backends
+import keras
+import numpy as np
+import pytest
+import resumable_run
+import tensorflow as tf
+
+from ood_keras import training
+from ood_keras.training import processes
+
+SCRIPT = pathlib.Path(__file__).with_name("joined_processes.py")
+MINUTES = 60
+
+
+def start(run_dir, address, number=None, saves=None):
+    """Starts a process: number so of two, or, without a number, one alone."""
+    own = {"KERAS_DISTRIBUTION_JOB_ADDRESSES": address}
+    if number is not None:
+        own |= {
+            "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
+            "KERAS_DISTRIBUTION_PROCESS_ID": str(number),
+        }
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(run_dir), *([str(saves)] if saves else [])],
+        env={
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+            **os.environ,
+            "KERAS_BACKEND": "jax",
+            **own,
+            "PYTHONPATH": os.pathsep.join(
+                [str(SCRIPT.parent), *backends.python_path()]
+            ),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def free_address():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def finish(*started, timeout=10 * MINUTES):
+    """What each printed; all must end well."""
+    said = []
+    try:
+        for process in started:
+            out, error = process.communicate(timeout=timeout)
+            assert process.returncode == 0, error[-3000:]
+            said.append(out)
+    finally:
+        for process in started:
+            process.kill()
+    return said
+
+
+def train_two(run_dir, saves=None):
+    address = free_address()
+    return [start(run_dir, address, 0), start(run_dir, address, 1, saves)]
+
+
+def beside(run_dir):
+    return run_dir.with_name(f"{run_dir.name}.process-1")
+
+
+def read_history(run_dir):
+    """`{column: numbers}` without the times."""
+    rows = [
+        line.split(",") for line in (run_dir / "history.csv").read_text().splitlines()
+    ]
+    columns = dict(zip(rows[0], np.array(rows[1:], float).T, strict=True))
+    del columns["seconds"]
+    return columns
+
+
+def read_weights(run_dir):
+    return keras.models.load_model(run_dir / "model.keras").get_weights()
+
+
+@pytest.fixture(scope="module")
+def jax():
+    if not backends.is_installed("jax"):
+        pytest.skip("jax is not installed")
+
+
+@pytest.fixture(scope="module")
+def runs(jax, tmp_path_factory):
+    """`{"one": ..., "two": ...}`, run directories, and what "one" printed."""
+    folder = tmp_path_factory.mktemp("runs")
+    (said,) = finish(start(folder / "one", free_address()))
+    finish(*train_two(folder / "two"))
+    return {"one": folder / "one", "two": folder / "two", "said": said}
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(runs):
+    one, two = read_weights(runs["one"]), read_weights(runs["two"])
+    moved = resumable_run.build_model().get_weights()
+    assert max(np.abs(a - b).max() for a, b in zip(one, moved, strict=True)) > 0.01
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    first, second = read_history(runs["one"]), read_history(runs["two"])
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_allclose(first[name], second[name], atol=1e-4, err_msg=name)
+
+
+@pytest.mark.slow
+def test_each_process_saves_to_its_own_path(runs):
+    two, other = runs["two"], beside(runs["two"])
+    for name in ("run.json", "history.csv", "model.keras", "checkpoints"):
+        assert (two / name).exists() and (other / name).exists()
+    for a, b in zip(read_weights(two), read_weights(other), strict=True):
+        assert a.tobytes() == b.tobytes()
+    assert not runs["one"].with_name("one.process-1").exists()
+
+
+@pytest.mark.slow
+def test_fewer_processes_than_were_told_are_refused(runs):
+    assert re.search(r"expected 2 processes .* sees 1: each would", runs["said"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("disk", ["kept", "lost"])
+def test_a_killed_process_ends_the_job_and_the_same_command_resumes(
+    runs, tmp_path, disk
+):
+    run_dir = tmp_path / "run"
+    survivor, victim = train_two(run_dir, saves=5)
+    victim.wait(timeout=10 * MINUTES)
+    killed = time.monotonic()
+    assert victim.returncode == -signal.SIGKILL
+    try:
+        _, error = survivor.communicate(timeout=3 * MINUTES)
+    finally:
+        survivor.kill()
+    assert time.monotonic() - killed < 3 * MINUTES
+    assert survivor.returncode != 0
+    assert "process 0 of 2 lost another one" in error
+    assert "Give the same command" in error and str(run_dir) in error
+    assert not (run_dir / "model.keras").exists()
+    if disk == "lost":
+        shutil.rmtree(beside(run_dir))
+    finish(*train_two(run_dir))
+    for whole, resumed in (
+        (runs["two"], run_dir),
+        (beside(runs["two"]), beside(run_dir)),
+    ):
+        for a, b in zip(read_weights(whole), read_weights(resumed), strict=True):
+            assert a.tobytes() == b.tobytes()
+    assert len(read_history(run_dir)["epoch"]) == resumable_run.EPOCHS
+    run = json.loads((beside(run_dir) / "run.json").read_text())
+    assert run == json.loads((run_dir / "run.json").read_text())
+
+
+def test_a_number_of_processes_that_nobody_joined_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "2")
+    with pytest.raises(ValueError, match=r"expected 2 processes .* sees 1: each would"):
+        resumable_run.train(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_workers_of_ray_that_see_nobody_else_are_refused(tmp_path, monkeypatch):
+    context = types.SimpleNamespace(get_world_size=lambda: 3)
+    ray = types.SimpleNamespace(get_context=lambda: context)
+    monkeypatch.setitem(sys.modules, "ray.train", ray)
+    with pytest.raises(ValueError, match="expected 3 processes"):
+        resumable_run.train(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_backends_cannot_be_joined():
+    with pytest.raises(
+        ValueError, match=r"KERAS_BACKEND=jax alone.*keras/issues/20585"
+    ):
+        training.join_processes(num_processes=2)
+
+
+def test_multi_worker_mirrored_is_refused(tmp_path):
+    model = resumable_run.build_model()
+    kind = tf.distribute.MultiWorkerMirroredStrategy
+    # To make one takes a process of its own; it says nothing that is looked at.
+    model._distribute_strategy = kind.__new__(kind)
+    with pytest.raises(
+        ValueError, match=r"does not work under Keras 3.*join_processes"
+    ):
+        resumable_run.train(tmp_path / "run", model)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("size", "step"), [(15, 0), (48, 2)])
+def test_batches_that_cannot_be_split_are_named(monkeypatch, size, step):
+    monkeypatch.setattr(processes, "_count_devices", lambda: 16)
+    monkeypatch.setattr(resumable_run, "BATCH_SIZE", size)
+    data = resumable_run.Data(num_images=121)
+    with pytest.raises(ValueError, match=f"over 16 devices, and batch {step} of an ep"):
+        processes.check_batches(data)
+
+
+def test_an_error_of_this_process_alone_is_left_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "count_processes", lambda: 2)
+    with pytest.raises(KeyError), processes.explaining(tmp_path):
+        raise KeyError("no")
+    lost = "UNKNOWN: Gloo AllGather failed: Connection reset by peer"
+    with (
+        pytest.raises(RuntimeError, match="lost another one"),
+        processes.explaining(tmp_path),
+    ):
+        raise ValueError(lost)
