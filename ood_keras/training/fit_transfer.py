@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from ood_keras import models
-from ood_keras.training import objectives, run_directory
+from ood_keras.training import objectives, processes, run_directory
 from ood_keras.training.features import FeatureData, FeatureStore, FeatureValidation
 from ood_keras.training.fit import fit
 from ood_keras.types import Images, Json, Path
@@ -45,7 +45,17 @@ def fit_transfer(
 
     Returns:
         The history of the last part, as `training.fit` returns it.
+
+    Raises:
+        ValueError: several processes train together; or as `training.fit`, as are the
+            others.
     """
+    if processes.count_processes() > 1:
+        raise ValueError(
+            "training.fit_transfer keeps the backbone's maps in one folder and trains "
+            f"in one process. Received: {processes.count_processes()} processes. Use "
+            "training.fit, which several can share"
+        )
     recipe = objective.recipe
     run_dir = pathlib.Path(run_dir)
     wrap = wrap or (lambda data: data)

@@ -3,13 +3,15 @@
     KERAS_BACKEND=jax python joined_processes.py RUN_DIR [SAVES]
 
 With SAVES, the process dies by SIGKILL after so many checkpoints. A process alone tries
-first to take part in a job that has fewer processes than it was told.
+first to take part in a job that has fewer processes than it was told; it then trains on
+all its devices.
 """
 
 import os
 import signal
 import sys
 
+import keras
 import resumable_run
 
 from ood_keras import training
@@ -50,6 +52,8 @@ def main(run_dir, saves=None):
         assert distribution.num_model_replicas == 2
     else:
         try_to_join_too_few(os.environ["KERAS_DISTRIBUTION_JOB_ADDRESSES"])
+        if len(keras.distribution.list_devices()) > 1:
+            keras.distribution.set_distribution(keras.distribution.DataParallel())
     resumable_run.train(run_dir, resumable_run.build_model(jit_compile="auto"))
 
 
