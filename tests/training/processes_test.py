@@ -183,6 +183,39 @@ def test_a_killed_process_ends_the_job_and_the_same_command_resumes(
     assert run == json.loads((run_dir / "run.json").read_text())
 
 
+def run_ray(run_dir, way):
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT.with_name("joined_by_ray.py")), str(run_dir), way],
+        env={**os.environ, "RAY_worker_niceness": "0"},
+        capture_output=True,
+        text=True,
+        timeout=10 * MINUTES,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_actors_of_ray_train_as_one_process(runs, tmp_path):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    run_ray(tmp_path / "run", "actors")
+    for a, b in zip(
+        read_weights(runs["one"]), read_weights(tmp_path / "run"), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert (beside(tmp_path / "run") / "model.keras").exists()
+
+
+@pytest.mark.slow
+def test_a_trainer_of_ray_that_trains_two_models_is_refused(jax, tmp_path):
+    pytest.importorskip(
+        "ray.train", reason="ray[train] is not installed", exc_type=ImportError
+    )
+    said = run_ray(tmp_path / "run", "trainer")
+    assert "refused: expected 2 processes" in said
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_number_of_processes_that_nobody_joined_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "2")
     with pytest.raises(ValueError, match=r"expected 2 processes .* sees 1: each would"):
