@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import statistics
 
 from ood_keras.study import markdown
 from ood_keras.types import Json
@@ -17,7 +18,7 @@ def page(folder: pathlib.Path, sheet: pathlib.Path | None = None) -> str:
 
     Args:
         folder: `pathlib.Path` with a folder for each model, as the page should name it
-            from the repository's root.
+            from the repository's root. In it, `seed_*` are the same training again.
         sheet: What `benchmarks/demo_sheet.py` wrote, if it is there.
     """
     results = [_describe(path) for path in sorted(folder.glob("*/renderings.json"))]
@@ -172,6 +173,7 @@ def _compare(models: list[Json]) -> Json:
             ],
         ),
         "letters": _compare_letters(models),
+        "trainings": [found for model in models if (found := _compare_seeds(model))],
         "pictures": [
             markdown.show_result(model["folder"], "renderings.png", _PICTURE)
             for model in models
@@ -236,6 +238,73 @@ def _list_step(row: Json) -> list[str]:
     return [
         markdown.format_percent(row["known"][share])
         for share in ("accepted", "accuracy")
+    ]
+
+
+# The unknown sources that the goals for digits are about, as one set.
+_TOGETHER = ("emnist/letters", "kmnist", "omniglot@area")
+
+
+def _compare_seeds(model: Json) -> Json | None:
+    """The same training with several seeds, and the mean; `None` if there is one."""
+    files = sorted(model["folder"].glob("seed_*/renderings.json"))
+    if not files:
+        return None
+    others = sorted(map(_describe, files), key=lambda one: one["model"]["seed"])
+    rows = [_list_training(one) for one in (model, *others)]
+    names = [str(one["model"]["seed"]) for one in (model, *others)]
+    means = [statistics.fmean(column) for column in zip(*rows, strict=True)]
+    lowest, highest = (
+        [choose(column) for column in zip(*rows, strict=True)] for choose in (min, max)
+    )
+    names += ["mean", "lowest", "highest"]
+    return {
+        "model": model,
+        "together": _TOGETHER,
+        "table": markdown.Table(
+            ["seed", *_TRAINING],
+            [
+                [name, *map(markdown.format_percent, row)]
+                for name, row in zip(
+                    names, (*rows, means, lowest, highest), strict=True
+                )
+            ],
+        ),
+    }
+
+
+_TRAINING = (
+    "known accepted, untouched",
+    "mild",
+    "in the worst",
+    "classified right, untouched",
+    "AUROC, untouched",
+    "all renderings",
+    *(f"{source} that pass" for source in (*_TOGETHER, "glyphs")),
+)
+
+
+def _list_training(model: Json) -> list[float]:
+    summary = model["measured"]["summary"]
+    untouched = model["measured"]["steps"][0]
+    # As many images of each source: the AUROC of all is the mean.
+    auroc = [
+        statistics.fmean(summary["auroc"][source][kind] for source in _TOGETHER)
+        for kind in ("untouched", "full_spectrum")
+    ]
+    passed = [
+        1 - untouched["unknown"][source]["rejected"]
+        for source in (*_TOGETHER, "glyphs")
+    ]
+    known = untouched["known"]
+    accepted = summary["accepted"]
+    return [
+        known["accepted"],
+        accepted["mean"],
+        accepted["worst"],
+        known["accuracy"],
+        *auroc,
+        *passed,
     ]
 
 
