@@ -22,13 +22,14 @@ def page(folder: pathlib.Path, sheet: pathlib.Path | None = None) -> str:
         sheet: What `benchmarks/demo_sheet.py` wrote, if it is there.
     """
     results = [_describe(path) for path in sorted(folder.glob("*/renderings.json"))]
+    drawn = _read_sheet(sheet) if sheet and sheet.is_file() else {}
     known: dict[str, list[Json]] = {}
     for result in results:
         known.setdefault(result["known"]["source"], []).append(result)
     return markdown.render(
         "renderings",
         folder=folder,
-        known={source: _compare(models) for source, models in known.items()},
+        known={source: _compare(models, drawn) for source, models in known.items()},
         num_images=results[0]["known"]["images"],
         seeds=_list_seeds(results),
         like_digits=sorted(LIKE_DIGITS),
@@ -63,6 +64,16 @@ def quote(folder: pathlib.Path) -> str:
         example=_find_example(models),
         seeds=_list_seeds(models),
     )
+
+
+# What `benchmarks/demo_sheet.py` wrote of a training with another seed.
+_SHEET = "demo_sheet.json"
+
+
+def _read_sheet(file: pathlib.Path) -> Json:
+    """`{model: what it made of drawings with the pen of the scan}`."""
+    models = json.loads(file.read_text(encoding="utf-8"))["models"]
+    return {name: model["pens"]["as scanned"] for name, model in models.items()}
 
 
 def _describe_sheet(file: pathlib.Path) -> Json:
@@ -127,7 +138,7 @@ def _describe(path: pathlib.Path) -> Json:
     }
 
 
-def _compare(models: list[Json]) -> Json:
+def _compare(models: list[Json], drawn: Json) -> Json:
     """The tables of all models of one known source, side by side."""
     aurocs = [model["measured"]["summary"]["auroc"] for model in models]
     sources = list(dict.fromkeys(source for auroc in aurocs for source in auroc))
@@ -173,7 +184,9 @@ def _compare(models: list[Json]) -> Json:
             ],
         ),
         "letters": _compare_letters(models),
-        "trainings": [found for model in models if (found := _compare_seeds(model))],
+        "trainings": [
+            found for model in models if (found := _compare_seeds(model, drawn))
+        ],
         "pictures": [
             markdown.show_result(model["folder"], "renderings.png", _PICTURE)
             for model in models
@@ -245,13 +258,17 @@ def _list_step(row: Json) -> list[str]:
 _TOGETHER = ("emnist/letters", "kmnist", "omniglot@area")
 
 
-def _compare_seeds(model: Json) -> Json | None:
+def _compare_seeds(model: Json, drawn: Json) -> Json | None:
     """The same training with several seeds, and the mean; `None` if there is one."""
     files = sorted(model["folder"].glob("seed_*/renderings.json"))
     if not files:
         return None
+    for sheet in model["folder"].glob(f"seed_*/{_SHEET}"):
+        drawn = drawn | _read_sheet(sheet)
     others = sorted(map(_describe, files), key=lambda one: one["model"]["seed"])
-    rows = [_list_training(one) for one in (model, *others)]
+    rows = [
+        _list_training(one, drawn[one["model"]["name"]]) for one in (model, *others)
+    ]
     names = [str(one["model"]["seed"]) for one in (model, *others)]
     means = [statistics.fmean(column) for column in zip(*rows, strict=True)]
     lowest, highest = (
@@ -281,10 +298,18 @@ _TRAINING = (
     "AUROC, untouched",
     "all renderings",
     *(f"{source} that pass" for source in (*_TOGETHER, "glyphs")),
+    "on the sheet: digits accepted",
+    "letters that are no digit by shape rejected",
 )
 
 
-def _list_training(model: Json) -> list[float]:
+def _list_training(model: Json, drawn: Json) -> list[float]:
+    """The numbers of one training.
+
+    Args:
+        model: What `_describe` returned.
+        drawn: What it made of drawings with the pen of the scan.
+    """
     summary = model["measured"]["summary"]
     untouched = model["measured"]["steps"][0]
     # As many images of each source: the AUROC of all is the mean.
@@ -305,6 +330,8 @@ def _list_training(model: Json) -> list[float]:
         known["accuracy"],
         *auroc,
         *passed,
+        drawn["digits"]["accepted"],
+        1 - drawn["letters"]["accepted_other"],
     ]
 
 
