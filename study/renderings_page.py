@@ -63,7 +63,24 @@ def quote(folder: pathlib.Path) -> str:
         table=markdown.Table(header, rows),
         example=_find_example(models),
         seeds=_list_seeds(models),
+        again=[found for model in models if (found := _average_seeds(model))],
     )
+
+
+def _average_seeds(model: Json) -> Json | None:
+    """How many known images a training with several seeds accepts, on average."""
+    others = _read_other_seeds(model)
+    if not others:
+        return None
+    accepted = [one["measured"]["summary"]["accepted"] for one in (model, *others)]
+    return {
+        "model": model,
+        "seeds": _list_seeds([model, *others]),
+        **{
+            share: statistics.fmean(one[share] for one in accepted)
+            for share in ("mean", "worst")
+        },
+    }
 
 
 # What `benchmarks/demo_sheet.py` wrote of a training with another seed.
@@ -260,12 +277,11 @@ _TOGETHER = ("emnist/letters", "kmnist", "omniglot@area")
 
 def _compare_seeds(model: Json, drawn: Json) -> Json | None:
     """The same training with several seeds, and the mean; `None` if there is one."""
-    files = sorted(model["folder"].glob("seed_*/renderings.json"))
-    if not files:
+    others = _read_other_seeds(model)
+    if not others:
         return None
     for sheet in model["folder"].glob(f"seed_*/{_SHEET}"):
         drawn = drawn | _read_sheet(sheet)
-    others = sorted(map(_describe, files), key=lambda one: one["model"]["seed"])
     rows = [
         _list_training(one, drawn[one["model"]["name"]]) for one in (model, *others)
     ]
@@ -288,6 +304,11 @@ def _compare_seeds(model: Json, drawn: Json) -> Json | None:
             ],
         ),
     }
+
+
+def _read_other_seeds(model: Json) -> list[Json]:
+    files = model["folder"].glob("seed_*/renderings.json")
+    return sorted(map(_describe, files), key=lambda one: one["model"]["seed"])
 
 
 _TRAINING = (
