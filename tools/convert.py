@@ -15,6 +15,7 @@ files for onnxruntime-web and LiteRT.js.
 Next: ood-predict --model=OUTPUT/tflite/int8/model.tflite
 """
 
+from ood_keras.inference.file_formats import CHOICES
 from ood_keras.tools import app
 
 _FLAGS = app.Flags()
@@ -39,7 +40,7 @@ _FLAGS.add_data_dir()
 _FLAGS.add_list(
     "formats",
     "Which files to write, with commas; browser is one more.",
-    ["float32", "float16", "dynamic_range", "int8", "onnx"],
+    [*CHOICES],
 )
 _FLAGS.add_float(
     "target_acceptance",
