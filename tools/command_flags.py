@@ -68,7 +68,7 @@ class Flags(flags.FlagValues):
         flags.DEFINE_float(name, None, text, flag_values=self)
 
     def add_integer(
-        self, name: str, text: str, default: int | None = None, **bounds: int
+        self, name: str, text: str, default: int | None = None, **bounds: Any
     ) -> None:
         """Defines a flag of a whole number; see `absl.flags.DEFINE_integer`."""
         flags.DEFINE_integer(name, default, text, flag_values=self, **bounds)
