@@ -125,7 +125,7 @@ def covariance_side():
     from sklearn.covariance import EmpiricalCovariance
 
     network = make_network()
-    features_of = keras.Model(network.inputs, network.layers[-2].output)
+    features_of = keras.Model(network.inputs[0], network.layers[-2].output)
 
     def evaluate(size):
         found = [

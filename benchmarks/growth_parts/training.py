@@ -120,4 +120,9 @@ def draw(found):
         side: {size: {"times_plain": 1.0, **row} for size, row in of_side.items()}
         for side, of_side in found["sides"].items()
     }
-    return sides.draw(rows, titles, "images in a batch")
+    figure = sides.draw(rows, titles, "images in a batch")
+    for axes in figure.axes:
+        axes.set(yscale="linear", ylim=(0, None))
+        axes.set_xticks(BATCH_SIZES, map(str, BATCH_SIZES), minor=False)
+        axes.set_xticks([], minor=True)
+    return figure
