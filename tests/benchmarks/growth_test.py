@@ -127,3 +127,14 @@ def test_the_committed_result_keeps_what_the_guide_says_of_metrics():
     rows = [row for row in found["sketch"].values() if "auroc_inside" in row]
     assert rows and all(row["auroc_inside"] for row in rows)
     assert all(0 <= row["threshold_above_exact"] < 0.004 for row in rows)
+
+
+def test_the_committed_result_keeps_what_the_guide_says_of_fitting():
+    found = read("fitting")
+    held = found["scikit_learn"][str(10**6)]["mebibytes"]
+    for name, rows in found.items():
+        assert list(rows) == [str(10**power) for power in range(3, 7)]
+        if name != "scikit_learn":
+            # Ten times the images take ten times the memory where all are held.
+            last, before = (rows[str(10**power)]["mebibytes"] for power in (6, 5))
+            assert last < max(2.5 * before, 10) and last < held / 3
