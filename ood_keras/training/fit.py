@@ -150,14 +150,14 @@ def fit(
     if hasattr(data, "get_config"):
         run["data"] = data.get_config()
     processes.check_batches(data)
-    own = processes.own_folder(run_dir)
+    own = processes.choose_folder(run_dir)
     with (
-        processes.explaining(own),
+        processes.explain_loss(own),
         run_directory.open_run(own, run) as folder,
         _strategy_of(model),
     ):
         processes.check_alike(run)
-        progress = progress and processes.process_id() == 0
+        progress = progress and processes.find_own_number() == 0
         training = TrainingRun(model, data, folder, epochs, checkpoint_every, progress)
         training.resume()
         while training.epoch < epochs:

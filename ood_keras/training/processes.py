@@ -28,6 +28,10 @@ _LOST = (
     "deadline_exceeded",
     "unavailable",
 )
+_NO_MULTI_WORKER = (
+    "tf.distribute.MultiWorkerMirroredStrategy does not work under Keras 3 "
+    "(https://github.com/keras-team/keras/issues/20585)."
+)
 
 
 def join_processes(
@@ -101,7 +105,7 @@ def count_processes() -> int:
     return jax.process_count()
 
 
-def process_id() -> int:
+def find_own_number() -> int:
     """Which of the processes this is, from 0."""
     if keras.backend.backend() != "jax":
         return 0
@@ -134,10 +138,10 @@ def check(model: keras.Model) -> None:
             )
 
 
-def own_folder(run_dir: Path) -> pathlib.Path:
+def choose_folder(run_dir: Path) -> pathlib.Path:
     """The run directory of this process: with `.process-1` and so on, but the first."""
     folder = pathlib.Path(run_dir)
-    number = process_id()
+    number = find_own_number()
     return folder.with_name(f"{folder.name}.process-{number}") if number else folder
 
 
@@ -171,7 +175,7 @@ def share_newest(folder: pathlib.Path) -> None:
     if places[owner][0] < 0:
         return
     path = checkpoints.path_of(folder, *places[owner].tolist())
-    is_owner = owner == process_id()
+    is_owner = owner == find_own_number()
     content = np.fromfile(path, np.uint8) if is_owner else np.zeros(0, np.uint8)
     length = int(_gather(np.array(len(content), np.int32))[owner])
     content = _broadcast(content if is_owner else np.zeros(length, np.uint8), is_owner)
@@ -180,7 +184,7 @@ def share_newest(folder: pathlib.Path) -> None:
             temporary.write_bytes(content.tobytes())
 
 
-def all_of(flag: bool) -> bool:
+def agree_all(flag: bool) -> bool:
     """Whether it is true in every process."""
     return flag if count_processes() == 1 else bool(_gather(np.array(flag)).all())
 
@@ -205,10 +209,10 @@ def check_batches(data: TrainingData) -> None:
 
 
 @contextlib.contextmanager
-def sharing(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:
+def split_batches(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:
     """Yields what this process reads of a dataset of whole batches."""
     distribution = keras.distribution.distribution()
-    number, count = process_id(), count_processes()
+    number, count = find_own_number(), count_processes()
     if count == 1:
         yield dataset
         return
@@ -226,7 +230,7 @@ def sharing(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:
 
 
 @contextlib.contextmanager
-def alone() -> Iterator[None]:
+def keep_local() -> Iterator[None]:
     """Variables that are made within belong to this process alone."""
     distribution = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
@@ -237,7 +241,7 @@ def alone() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def explaining(folder: pathlib.Path) -> Iterator[None]:
+def explain_loss(folder: pathlib.Path) -> Iterator[None]:
     """Says what to do where another process is gone."""
     try:
         yield
@@ -246,17 +250,11 @@ def explaining(folder: pathlib.Path) -> Iterator[None]:
         if count_processes() == 1 or not any(sign in text.lower() for sign in _LOST):
             raise
         raise RuntimeError(
-            f"process {process_id()} of {count_processes()} lost another one, so this "
-            f"training cannot go on: {text.splitlines()[0][:200]}. Give the same "
+            f"process {find_own_number()} of {count_processes()} lost another one, so "
+            f"this training cannot go on: {text.splitlines()[0][:200]}. Give the same "
             f"command to all of them again; it goes on from the last checkpoint in "
             f"{folder}"
         ) from error
-
-
-_NO_MULTI_WORKER = (
-    "tf.distribute.MultiWorkerMirroredStrategy does not work under Keras 3 "
-    "(https://github.com/keras-team/keras/issues/20585)."
-)
 
 
 def _check_count(expected: int) -> None:

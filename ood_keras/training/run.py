@@ -90,7 +90,7 @@ class TrainingRun:
         if self.restored is not None and self.step and not _builds_before_fit():
             _build_metrics(self.model, dataset)
         callback = _Bookkeeping(self)
-        with processes.sharing(dataset) as share:
+        with processes.split_batches(dataset) as share:
             results = self.model.fit(
                 share,
                 initial_epoch=self.epoch,
@@ -125,7 +125,7 @@ class TrainingRun:
         """Puts the best weights into the model and writes `model.keras`."""
         path = self.folder / "model.keras"
         # All write it or none: with several processes, one alone would wait for ever.
-        was_complete = processes.all_of(self.restored is not None and path.exists())
+        was_complete = processes.agree_all(self.restored is not None and path.exists())
         if self.restored is not None:
             self.restore()
         for variable, array in zip(self.model.weights, self.best_weights, strict=True):

@@ -46,7 +46,7 @@ class Validation:
         self._score = output_scores.get(score)
         # Only counts, which float32 holds up to 16 million.
         exact = "float32" if keras.backend.backend() == "jax" else "float64"
-        with processes.alone():  # It sees all images in each process.
+        with processes.keep_local():  # It sees all images in each process.
             self._accuracy = metrics.KnownAccuracy(num_classes, dtype=exact)
         self._function = None
         for name, part in (("known", self._known), ("unknown", self._unknown)):

@@ -279,11 +279,11 @@ def test_batches_that_cannot_be_split_are_named(monkeypatch, size, step):
 
 def test_an_error_of_this_process_alone_is_left_as_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "count_processes", lambda: 2)
-    with pytest.raises(KeyError), processes.explaining(tmp_path):
+    with pytest.raises(KeyError), processes.explain_loss(tmp_path):
         raise KeyError("no")
     lost = "UNKNOWN: Gloo AllGather failed: Connection reset by peer"
     with (
         pytest.raises(RuntimeError, match="lost another one"),
-        processes.explaining(tmp_path),
+        processes.explain_loss(tmp_path),
     ):
         raise ValueError(lost)
