@@ -138,3 +138,12 @@ def test_the_committed_result_keeps_what_the_guide_says_of_fitting():
             # Ten times the images take ten times the memory where all are held.
             last, before = (rows[str(10**power)]["mebibytes"] for power in (6, 5))
             assert last < max(2.5 * before, 10) and last < held / 3
+
+
+def test_the_committed_result_keeps_what_the_guide_says_of_predicting():
+    found = read("predict")
+    for side, most in (("idx", 1.15), ("png", 1.45)):
+        rows = found[side]
+        assert rows[str(10**5)]["times_the_bare_model"] < most
+        memory = [row["mebibytes"] for row in rows.values()]
+        assert max(memory) - min(memory) < 1
