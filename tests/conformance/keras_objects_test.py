@@ -168,7 +168,9 @@ def test_docstring_says_what_when_and_how(cls):
         assert part in documentation, part
     module = sys.modules[cls.__module__]
     for example in doctest.DocTestFinder().find(cls, cls.__name__, globs=vars(module)):
-        assert doctest.DocTestRunner().run(example).failed == 0
+        said: list[str] = []
+        failed = doctest.DocTestRunner().run(example, out=said.append).failed
+        assert failed == 0, "".join(said)
 
 
 # Layers.
