@@ -24,6 +24,7 @@ from ood_keras.tools import (
     quickstart,
     robustness,
     train,
+    tune,
 )
 from ood_keras.workflows import calibration, thresholds
 from ood_keras.workflows.demo import page
@@ -41,6 +42,7 @@ TOOLS = [
     quickstart,
     robustness,
     train,
+    tune,
     command,
     write_results,
 ]
@@ -114,13 +116,17 @@ def test_sources_are_split_and_none_is_no_source():
             ("run_dir", "model", "known", "compare_with"),
         ),
         (train, workflows.train, ("override",)),
+        (tune, workflows.tune_recipe, ("override", "search")),
     ],
 )
 def test_a_flag_is_called_as_the_argument_that_it_fills(tool, workflow, left_out):
     arguments = tool._FLAGS.read_arguments(*left_out)
     if "per_class" in arguments:
         arguments = thresholds.read_flags(arguments)
-    assert arguments.keys() <= inspect.signature(workflow).parameters.keys()
+    taken = inspect.signature(workflow).parameters
+    if "of_train" in taken:
+        taken = {**inspect.signature(workflows.train).parameters, **taken}
+    assert arguments.keys() <= taken.keys()
 
 
 def read_threshold(*argv):
