@@ -24,6 +24,7 @@ from ood_keras.pipelines.sources import (
     register,
 )
 from ood_keras.pipelines.split import Split
+from ood_keras.pipelines.stored_images import StoredImages
 
 __all__ = [
     "DataNotFoundError",
@@ -32,6 +33,7 @@ __all__ = [
     "Request",
     "Source",
     "Split",
+    "StoredImages",
     "as_split",
     "augment_once",
     "augmentations",

@@ -13,6 +13,8 @@ from typing import Any
 
 from absl import flags
 
+from ood_keras import conventions
+
 
 def new_flags() -> flags.FlagValues:
     """Returns the flags of one command.
@@ -144,6 +146,34 @@ def define_export(flag_values: flags.FlagValues) -> Callable[[], dict[str, Any]]
     }
 
 
+# What a flag says, and the environment variable that takes it to all who read it.
+_VARIABLES = {
+    "cache_dir": conventions.CACHE_VARIABLE,
+    "memory_gb": conventions.MEMORY_VARIABLE,
+}
+
+
+def define_memory(flag_values: flags.FlagValues) -> None:
+    """Defines the flags of commands that read data sets; `run` heeds them."""
+    flags.DEFINE_string(
+        "cache_dir",
+        None,
+        "The folder that keeps the decoded pixels of data sets that are too large for "
+        f"memory. Default: what the environment variable {conventions.CACHE_VARIABLE} "
+        "says, or ~/.cache/ood_keras.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_float(
+        "memory_gb",
+        None,
+        "Gigabytes of pixels, of one part of a data set, to keep in memory; more are "
+        f"read from disk. Default: what {conventions.MEMORY_VARIABLE} says, or "
+        f"{conventions.MOST_GB_IN_MEMORY}.",
+        lower_bound=0,
+        flag_values=flag_values,
+    )
+
+
 def define_shards(flag_values: flags.FlagValues) -> None:
     """Defines the flags `shards`, `workers` and `engine` of work past one machine."""
     flags.DEFINE_integer(
@@ -265,6 +295,9 @@ def run(
         print(f"{name}: {error}\nTry {name} --help", file=sys.stderr)
         sys.exit(2)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for flag, variable in _VARIABLES.items():
+        if flag in flag_values and flag_values[flag].value is not None:
+            os.environ[variable] = str(flag_values[flag].value)
     show_warnings(name)
     try:
         if flag_values["plugin"].value:

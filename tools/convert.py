@@ -48,6 +48,7 @@ _UNKNOWN = flags.DEFINE_string(
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "The folder that holds the data sets.", flag_values=_FLAGS
 )
+app.define_memory(_FLAGS)
 _FORMATS = flags.DEFINE_list(
     "formats",
     ["float32", "float16", "dynamic_range", "int8", "onnx"],

@@ -44,6 +44,7 @@ _OUTPUT = flags.DEFINE_string(
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "The folder that holds the data sets.", flag_values=_FLAGS
 )
+app.define_memory(_FLAGS)
 _RECIPE = flags.DEFINE_string(
     "recipe",
     None,

@@ -67,6 +67,7 @@ _DATA_DIR = flags.DEFINE_string(
     "The folder that holds the data sets; default: the one that ood-train was given.",
     flag_values=_FLAGS,
 )
+app.define_memory(_FLAGS)
 _DETECTORS = flags.DEFINE_list(
     "detectors",
     None,

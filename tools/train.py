@@ -43,6 +43,7 @@ _RUN_DIR = flags.DEFINE_string(
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "The folder that holds the data sets.", flag_values=_FLAGS
 )
+app.define_memory(_FLAGS)
 _IMAGE_SHAPE = flags.DEFINE_list(
     "image_shape",
     None,

@@ -1,6 +1,7 @@
 """What every data source is made of."""
 
 import dataclasses
+import functools
 import pathlib
 import warnings
 import zlib
@@ -12,7 +13,7 @@ import numpy as np
 from ood_keras import resizing
 from ood_keras.conventions import UNKNOWN, check_count
 from ood_keras.image_files import BACKGROUND
-from ood_keras.pipelines import dealing
+from ood_keras.pipelines import dealing, stored_images
 from ood_keras.pipelines.split import ROLES, Role, Split, check_classes
 from ood_keras.types import ImageShape
 
@@ -197,7 +198,9 @@ class Source:
         return self._derive(
             name,
             self.class_names,
-            lambda split: dataclasses.replace(split, images=change(split.images)),
+            lambda split: dataclasses.replace(
+                split, images=stored_images.change(split.images, change)
+            ),
         )
 
     def _derive(
@@ -258,7 +261,10 @@ def from_parts(
                 "no images"
             )
         if request.image_shape is not None:
-            images = resizing.adapt(images, request.image_shape)
+            to_shape = functools.partial(
+                resizing.adapt, image_shape=request.image_shape
+            )
+            images = stored_images.change(images, to_shape)
         files, groups = (*more, None, None)[:2]
         return (images, labels, files or ()), groups
 
@@ -266,7 +272,7 @@ def from_parts(
         return Split(
             source=request.spec,
             role=role,
-            images=images if rows is None else images[rows],
+            images=images if rows is None else stored_images.choose(images, rows),
             labels=labels if rows is None else labels[rows],
             class_names=class_names,
             namespace=namespace,
