@@ -25,15 +25,15 @@ from typing import Any
 import numpy as np
 import PIL
 
-from ood_keras import files
+from ood_keras import files, resizing
 from ood_keras.conventions import (
     CACHE_VARIABLE,
     MEMORY_VARIABLE,
     MOST_GB_IN_MEMORY,
 )
 from ood_keras.pipelines import stored_images
-from ood_keras.pipelines.sources import base
-from ood_keras.types import PixelArray
+from ood_keras.pipelines.data_warning import warn
+from ood_keras.types import ImageShape, PixelArray
 
 _GB = 10**9
 # To be raised where decoding or resizing gives other pixels.
@@ -112,6 +112,22 @@ def finish(pixels: np.ndarray) -> PixelArray:
     if isinstance(pixels, np.memmap):
         return stored_images.StoredImages(pixels)
     return pixels
+
+
+def adapt(images: PixelArray, image_shape: ImageShape) -> PixelArray:
+    """Returns images in a shape, as `resizing.adapt`, on disk where they are too many.
+
+    Args:
+        images: uint8 `(num_images, height, width, channels)`.
+        image_shape: `(height, width, channels)`.
+    """
+    shape = (len(images), *image_shape)
+    if images.shape == shape or fits_memory(shape):
+        return resizing.adapt(images, image_shape)
+    adapted = empty(shape)
+    for rows, some in stored_images.walk(images):
+        adapted[rows] = resizing.adapt(some, image_shape)
+    return finish(adapted)
 
 
 def read(
@@ -196,7 +212,7 @@ def _open(
             return None
         noted = {name: _load(place, f"{name}.npy") for name in note_names}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        base.warn(f"{place} is damaged ({error}); its pictures are decoded again")
+        warn(f"{place} is damaged ({error}); its pictures are decoded again")
         return None
     return stored_images.StoredImages(pixels), noted
 

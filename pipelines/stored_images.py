@@ -1,5 +1,6 @@
 """Images that stay on disk: what a split holds in place of a large array."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -47,6 +48,7 @@ class StoredImages(np.lib.mixins.NDArrayOperatorsMixin):
         if change is not None:
             shape = change(np.zeros((1, *shape), np.uint8)).shape[1:]
         self.shape = (len(self._rows), *shape)
+        self.size = self.nbytes = math.prod(self.shape)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -158,16 +160,13 @@ def join(parts: Sequence[PixelArray]) -> PixelArray:
     return np.concatenate(parts)
 
 
-def walk(
-    images: PixelArray, num_bytes: int = CHUNK_BYTES
-) -> Iterator[tuple[slice, np.ndarray]]:
+def walk(images: PixelArray) -> Iterator[tuple[slice, np.ndarray]]:
     """Yields all images in stretches, as `(rows, array)`.
 
     Args:
         images: uint8 `(num_images, height, width, channels)`.
-        num_bytes: About so much is read at a time.
     """
-    size = max(1, num_bytes // max(1, int(np.prod(images.shape[1:]))))
+    size = max(1, CHUNK_BYTES // max(1, int(np.prod(images.shape[1:]))))
     for start in range(0, len(images), size):
         rows = slice(start, start + size)
         yield rows, images[rows]

@@ -1,19 +1,17 @@
 """What every data source is made of."""
 
 import dataclasses
-import functools
 import pathlib
-import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ood_keras import resizing
 from ood_keras.conventions import UNKNOWN, check_count
 from ood_keras.image_files import BACKGROUND
-from ood_keras.pipelines import dealing, stored_images
+from ood_keras.pipelines import dealing, pixel_cache, stored_images
+from ood_keras.pipelines.data_warning import warn
 from ood_keras.pipelines.split import ROLES, Role, Split, check_classes
 from ood_keras.types import ImageShape
 
@@ -28,19 +26,6 @@ DEFAULT_COUNT = 10_000
 
 class DataNotFoundError(FileNotFoundError):
     """A source is neither on disk nor on a server; says where it was looked for."""
-
-
-class DataWarning(UserWarning):
-    """Data is used as it is, but something about it is probably not meant.
-
-    The commands show each as a line of its own; `warnings.simplefilter("error",
-    pipelines.DataWarning)` makes errors of them.
-    """
-
-
-def warn(message: str) -> None:
-    """Warns of data, once for each message."""
-    warnings.warn(message, DataWarning, stacklevel=3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,10 +246,7 @@ def from_parts(
                 "no images"
             )
         if request.image_shape is not None:
-            to_shape = functools.partial(
-                resizing.adapt, image_shape=request.image_shape
-            )
-            images = stored_images.change(images, to_shape)
+            images = pixel_cache.adapt(images, request.image_shape)
         files, groups = (*more, None, None)[:2]
         return (images, labels, files or ()), groups
 

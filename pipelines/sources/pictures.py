@@ -205,8 +205,8 @@ def stack(
     pictures: Iterable[np.ndarray],
     names: Sequence[Path],
     image_shape: ImageShape | None = None,
-) -> np.ndarray:
-    """Returns pictures as one uint8 `(num_images, height, width, channels)` array.
+) -> PixelArray:
+    """Returns pictures as uint8 images, on disk where they are too many for memory.
 
     Args:
         pictures: Iterable of uint8 `(height, width, channels)`.
@@ -217,16 +217,20 @@ def stack(
     Raises:
         ValueError: without `image_shape`, two pictures have different shapes.
     """
-    images: list[np.ndarray] = []
+    images: np.ndarray | None = None
     waiting: list[np.ndarray] = []
-    shape = image_shape
+    shape, row = image_shape, 0
 
     def flush():
+        nonlocal images, row
         if waiting:
             batch = np.stack(waiting)
             if image_shape is not None:
                 batch = resizing.adapt(batch, image_shape)
-            images.append(batch)
+            if images is None:
+                images = pixel_cache.empty((len(names), *batch.shape[1:]))
+            images[row : row + len(batch)] = batch
+            row += len(batch)
             waiting.clear()
 
     for picture, name in zip(pictures, names, strict=True):
@@ -238,9 +242,9 @@ def stack(
             flush()
         waiting.append(picture)
     flush()
-    if not images:
+    if images is None:
         raise ValueError("there are no pictures to stack")
-    return np.concatenate(images)
+    return pixel_cache.finish(images)
 
 
 def read_all(

@@ -2,20 +2,22 @@
 
 import errno
 import json
+import math
 import multiprocessing
 import os
 import resource
 import shutil
 import signal
 import time
+import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ood_keras import pipelines
-from ood_keras.pipelines import StoredImages, pixel_cache
-from ood_keras.pipelines.sources import pictures
+from ood_keras.pipelines import StoredImages, pixel_cache, stored_images
+from ood_keras.pipelines.sources import base, pictures
 
 RANDOM = np.random.default_rng(0)
 # What is forked must not use TensorFlow, and does not.
@@ -337,6 +339,53 @@ def test_made_pixels_leave_no_file(cache, monkeypatch):
     assert not list(cache.iterdir())
     monkeypatch.delenv("OOD_KERAS_MEMORY_GB")
     assert type(pixel_cache.finish(pixel_cache.empty(SHAPE))) is np.ndarray
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape"),
+    [
+        ("digits", (31, 29, 3)),
+        ("uniform_noise", (31, 29, 3)),
+        ("gaussian_noise@mean_0", (31, 29, 1)),
+    ],
+)
+def test_other_sources_are_those_in_memory(cache, monkeypatch, spec, shape):
+    # So that what is made or resized is so in several stretches.
+    monkeypatch.setattr(stored_images, "CHUNK_BYTES", 5 * math.prod(shape))
+    monkeypatch.setattr(base, "DEFAULT_COUNT", 97)
+
+    def read():
+        source = pipelines.load(spec, image_shape=shape)
+        return [source.split(role) for role in source.roles]
+
+    found = read()
+    assert all(isinstance(split.images, StoredImages) for split in found)
+    assert not list(cache.iterdir())  # What has no name is not kept.
+    monkeypatch.undo()
+    monkeypatch.setattr(base, "DEFAULT_COUNT", 97)
+    assert fingerprints(found) == fingerprints(read())
+
+
+def test_zips_of_pictures_are_those_in_memory(tmp_path, monkeypatch):
+    path = tmp_path / "cifar10" / "train.zip"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(40):
+            shape = (20 + number % 3, 9, 3)
+            pixels = RANDOM.integers(0, 256, shape, np.uint8)
+            with archive.open(f"{number % 10}/{number}.png", "w") as file:
+                Image.fromarray(pixels).save(file, "png")
+
+    def read():
+        source = pipelines.load("cifar10", data_dir=tmp_path, image_shape=(16, 16, 3))
+        return [source.split(role) for role in source.roles]
+
+    found = read()
+    assert isinstance(found[0].images, StoredImages)
+    monkeypatch.delenv("OOD_KERAS_MEMORY_GB")
+    expected = read()
+    assert isinstance(expected[0].images, np.ndarray)
+    assert fingerprints(found) == fingerprints(expected)
 
 
 def test_synthetic_outliers_are_those_in_memory(photos, monkeypatch):
