@@ -54,7 +54,7 @@ def augment_once(
         changed = function(preprocessing.to_float(images), batch_seed)
         return tf.cast(tf.round(tf.clip_by_value(changed, 0.0, 1.0) * 255), tf.uint8)
 
-    images = pixel_cache.empty(split.images.shape)
+    images = pixel_cache.allocate(split.images.shape)
     for number, start in enumerate(range(0, len(split), _BATCH_SIZE)):
         rows = slice(start, start + _BATCH_SIZE)
         images[rows] = change(split.images[rows], [seed, number]).numpy()

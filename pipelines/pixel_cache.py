@@ -57,7 +57,7 @@ class Key:
     files: Iterable[tuple[str, int, int]]
 
 
-def folder() -> pathlib.Path:
+def find_folder() -> pathlib.Path:
     """Returns the folder of the pixels: `OOD_KERAS_CACHE_DIR`, or the user's own."""
     named = os.environ.get(CACHE_VARIABLE)
     if named:
@@ -85,7 +85,7 @@ def fits_memory(shape: tuple[int, ...]) -> bool:
     return math.prod(shape) <= most * _GB
 
 
-def empty(shape: tuple[int, ...]) -> np.ndarray:
+def allocate(shape: tuple[int, ...]) -> np.ndarray:
     """Returns a uint8 array to be filled, of a file where memory is not enough.
 
     The file has no name and is gone when the array is. Give the array to `finish` once
@@ -97,7 +97,7 @@ def empty(shape: tuple[int, ...]) -> np.ndarray:
     if fits_memory(shape):
         return np.empty(shape, np.uint8)
     size = math.prod(shape)
-    place = folder()
+    place = find_folder()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     _check_space(place, size, f"{shape[0]:,} images that are made")
     with tempfile.TemporaryFile(dir=place, prefix=files.TEMPORARY) as file:
@@ -108,7 +108,7 @@ def empty(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def finish(pixels: np.ndarray) -> PixelArray:
-    """Returns what `empty` made, filled, as images for a split."""
+    """Returns what `allocate` made, filled, as images for a split."""
     if isinstance(pixels, np.memmap):
         return stored_images.StoredImages(pixels)
     return pixels
@@ -124,7 +124,7 @@ def adapt(images: PixelArray, image_shape: ImageShape) -> PixelArray:
     shape = (len(images), *image_shape)
     if images.shape == shape or fits_memory(shape):
         return resizing.adapt(images, image_shape)
-    adapted = empty(shape)
+    adapted = allocate(shape)
     for rows, some in stored_images.walk(images):
         adapted[rows] = resizing.adapt(some, image_shape)
     return finish(adapted)
@@ -160,12 +160,14 @@ def read(
             row += len(some)
         return images, notes()
     place = _place(key)
-    folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+    find_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
     place.parent.mkdir(exist_ok=True)
     with _hold(place.parent, key.name):
         found = _open(place, shape, note_names)
         if found is None:
-            _write(key, place, shape, pictures, notes)
+            # Another process was first, where folders cannot be locked.
+            with contextlib.suppress(FileExistsError):
+                _write(key, place, shape, pictures, notes)
             found = _open(place, shape, note_names)
         if found is None:
             raise OSError(f"{place} was changed while it was written; try again")
@@ -180,7 +182,7 @@ def _place(key: Key) -> pathlib.Path:
         line = f"{name}\0{size}\0{changed}\n"
         listing.update(line.encode(errors="surrogateescape"))
     name = re.sub(r"\W+", "_", key.name)[-40:].strip("_")
-    return folder() / f"{name}_{source[:16]}" / listing.hexdigest()[:32]
+    return find_folder() / f"{name}_{source[:16]}" / listing.hexdigest()[:32]
 
 
 @contextlib.contextmanager

@@ -58,7 +58,7 @@ def _fill(
     shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], np.ndarray]
 ) -> PixelArray:
     """Draws images some at a time, with the numbers that one draw of all would give."""
-    images = pixel_cache.empty(shape)
+    images = pixel_cache.allocate(shape)
     # NumPy makes four bytes of one number of the generator, and starts anew with each
     # draw.
     size = 4 * max(1, stored_images.CHUNK_BYTES // (4 * math.prod(shape[1:])))

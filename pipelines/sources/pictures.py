@@ -228,7 +228,7 @@ def stack(
             if image_shape is not None:
                 batch = resizing.adapt(batch, image_shape)
             if images is None:
-                images = pixel_cache.empty((len(names), *batch.shape[1:]))
+                images = pixel_cache.allocate((len(names), *batch.shape[1:]))
             images[row : row + len(batch)] = batch
             row += len(batch)
             waiting.clear()

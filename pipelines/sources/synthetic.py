@@ -77,7 +77,7 @@ def outliers(
         ValueError: there are fewer than two known images.
     """
     known = _Known(images, labels)
-    result = pixel_cache.empty((count, *known.shape))
+    result = pixel_cache.allocate((count, *known.shape))
     chunk = max(1, _CHUNK_BYTES // (4 * int(np.prod(known.shape))))
     start = 0
     for kind, share in zip(KINDS.values(), even_shares(count, len(KINDS)), strict=True):

@@ -294,7 +294,7 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_decoded(monkeypatch
     with pytest.raises(OSError, match=r"40 pictures of 100 x 100 x 3 take 0\.00 GB"):
         read(lambda: pytest.fail("decoded"))
     with pytest.raises(OSError, match="--cache_dir"):
-        pixel_cache.empty(SHAPE)
+        pixel_cache.allocate(SHAPE)
 
 
 def test_a_number_of_pictures_that_is_not_kept_is_an_error(cache, monkeypatch):
@@ -332,13 +332,13 @@ def test_the_limit_decides_between_memory_and_disk(cache, monkeypatch):
 
 
 def test_made_pixels_leave_no_file(cache, monkeypatch):
-    pixels = pixel_cache.empty(SHAPE)
+    pixels = pixel_cache.allocate(SHAPE)
     pixels[3] = 7
     images = pixel_cache.finish(pixels)
     assert type(images) is StoredImages and (images[3] == 7).all()
     assert not list(cache.iterdir())
     monkeypatch.delenv("OOD_KERAS_MEMORY_GB")
-    assert type(pixel_cache.finish(pixel_cache.empty(SHAPE))) is np.ndarray
+    assert type(pixel_cache.finish(pixel_cache.allocate(SHAPE))) is np.ndarray
 
 
 @pytest.mark.parametrize(
