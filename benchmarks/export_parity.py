@@ -372,7 +372,7 @@ def main():
     from provenance import provenance
 
     from ood_keras.files import write_json
-    from ood_keras.tools.app import split_specs
+    from ood_keras.tools.command_flags import split_specs
 
     begun = provenance(
         *("tensorflow", "keras", "numpy", "onnx", "onnxruntime", "tf2onnx"),

@@ -4,10 +4,11 @@ import json
 import pathlib
 
 from ood_keras import calibration
+from ood_keras.inference.file_formats import CHOICES
 from ood_keras.study import markdown
 from ood_keras.types import Json
 
-_FORMATS = ("float32", "float16", "dynamic_range", "int8", "onnx", "browser")
+_FORMATS = (*CHOICES, "browser")
 
 
 def page(path: pathlib.Path) -> str:

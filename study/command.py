@@ -26,92 +26,64 @@ summary.json, all of it in one file for programs.
 
 import pathlib
 
-from absl import flags
-
 from ood_keras.tools import app
 
-_FLAGS = app.new_flags()
-_STUDY = flags.DEFINE_string(
+_FLAGS = app.Flags()
+_FLAGS.add_string(
     "study",
-    None,
     "The study: table1, scanner, or FILE.py, a file of yours that defines STUDY.",
     required=True,
-    flag_values=_FLAGS,
 )
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "The folder that holds the data sets.", flag_values=_FLAGS
-)
-_OUTPUT_DIR = flags.DEFINE_string(
+_FLAGS.add_data_dir()
+_FLAGS.add_string(
     "output_dir",
-    None,
     "The folder of the results: CSV, JSON and other small files.",
     required=True,
-    flag_values=_FLAGS,
 )
-_RUNS_DIR = flags.DEFINE_string(
-    "runs_dir",
-    None,
-    "The folder of weights, checkpoints and logs; default: runs/STUDY.",
-    flag_values=_FLAGS,
+_FLAGS.add_string(
+    "runs_dir", "The folder of weights, checkpoints and logs; default: runs/STUDY."
 )
-_ONLY = flags.DEFINE_string(
+_FLAGS.add_string(
     "only",
-    None,
     "The runs to take, such as mnist/ours or *synthetic*/seed_0; several are separated "
     "by commas.",
-    flag_values=_FLAGS,
 )
-_SEEDS = flags.DEFINE_list(
-    "seeds", None, "The seeds to take; default: all.", flag_values=_FLAGS
+_FLAGS.add_list("seeds", "The seeds to take; default: all.")
+_FLAGS.add_bool("list", "Show all runs and where they stand, and end.")
+_FLAGS.add_bool(
+    "dry_run", "Show what would be run, in this order and with which recipe, and end."
 )
-_LIST = flags.DEFINE_bool(
-    "list", False, "Show all runs and where they stand, and end.", flag_values=_FLAGS
-)
-_DRY_RUN = flags.DEFINE_bool(
-    "dry_run",
-    False,
-    "Show what would be run, in this order and with which recipe, and end.",
-    flag_values=_FLAGS,
-)
-_SUMMARY = flags.DEFINE_bool(
+_FLAGS.add_bool(
     "summary",
-    False,
     "Rewrite the results from the runs, show them (of table1, against the paper), and "
     "end.",
-    flag_values=_FLAGS,
 )
-_ENGINE = flags.DEFINE_enum(
+_FLAGS.add_enum(
     "engine",
-    None,
-    ["local", "ray"],
     "Run side by side: in processes of this machine, or as tasks of Ray, on the "
     "cluster that the environment variable RAY_ADDRESS names. Default: one run after "
     "the other.",
-    flag_values=_FLAGS,
+    ["local", "ray"],
 )
-_WORKERS = flags.DEFINE_integer(
+_FLAGS.add_integer(
     "workers",
-    None,
     "With --engine: how many runs at a time; default: the number of cores, or what the "
     "cluster takes.",
     lower_bound=1,
-    flag_values=_FLAGS,
 )
 
 
-def _study(positional: list[str]) -> None:
-    if positional:
-        raise ValueError(f"ood-study takes flags only; received: {positional}")
+def _study() -> None:
     app.load("workflows.training")
     from ood_keras.study import engine as study_engine
     from ood_keras.study import find
     from ood_keras.study import summary as study_summary
 
-    study, study_file = find.find_study(_STUDY.value)
-    output_dir = _OUTPUT_DIR.value
-    seeds = None if _SEEDS.value is None else [*map(_seed, _SEEDS.value)]
-    if _SUMMARY.value:
-        if _ONLY.value is not None or seeds is not None:
+    study, study_file = find.find_study(_FLAGS.study)
+    output_dir = _FLAGS.output_dir
+    seeds = None if _FLAGS.seeds is None else [*map(_seed, _FLAGS.seeds)]
+    if _FLAGS.summary:
+        if _FLAGS.only is not None or seeds is not None:
             raise ValueError("--summary is of all runs: leave --only and --seeds out")
         if not pathlib.Path(output_dir).is_dir():
             raise FileNotFoundError(
@@ -121,32 +93,32 @@ def _study(positional: list[str]) -> None:
         print(study_summary.format_summary(study_summary.write(study, output_dir)))
         return
     study_engine.check_names(study)
-    if _LIST.value or _DRY_RUN.value:
-        for run in study.runs(_ONLY.value, seeds):
+    if _FLAGS.list or _FLAGS.dry_run:
+        for run in study.runs(_FLAGS.only, seeds):
             status = study_summary.status(run, output_dir)
-            if _LIST.value:
+            if _FLAGS.list:
                 print(f"{status:<9} {run.name}")
             elif status != "finished":
                 job = run.job()
                 print(f"{run.name}\n  unknown: {', '.join(job['unknown']) or 'none'}")
                 print(f"  {run.recipe}")
         return
-    if _DATA_DIR.value is not None and not pathlib.Path(_DATA_DIR.value).is_dir():
+    if _FLAGS.data_dir is not None and not pathlib.Path(_FLAGS.data_dir).is_dir():
         raise FileNotFoundError(
-            f"there is no folder {_DATA_DIR.value}; --data_dir holds the data sets, "
+            f"there is no folder {_FLAGS.data_dir}; --data_dir holds the data sets, "
             "each in a folder of its own"
         )
     failed = study_engine.run_study(
         study,
-        data_dir=_DATA_DIR.value,
+        data_dir=_FLAGS.data_dir,
         output_dir=output_dir,
-        runs_dir=_RUNS_DIR.value or f"runs/{study.name}",
-        only=_ONLY.value,
+        runs_dir=_FLAGS.runs_dir or f"runs/{study.name}",
+        only=_FLAGS.only,
         seeds=seeds,
         plugins=_FLAGS["plugin"].value or (),
         study_file=study_file,
-        engine=_ENGINE.value,
-        num_workers=_WORKERS.value,
+        engine=_FLAGS.engine,
+        num_workers=_FLAGS.workers,
     )
     if failed:
         raise RuntimeError(

@@ -13,7 +13,7 @@ from ood_keras import files, metrics, npz
 from ood_keras.tools import app
 from ood_keras.types import Arrays, Path
 
-_FLAGS = app.new_flags()
+_FLAGS = app.Flags()
 
 
 def measure(scores: Arrays, method: str, unknown: str) -> list[float] | None:
@@ -77,7 +77,7 @@ def _add(positional: list[str]) -> None:
 
 def main() -> None:
     """Runs the command."""
-    app.run("intervals", __doc__, _FLAGS, _add)
+    app.run("intervals", __doc__, _FLAGS, _add, takes_paths=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import statistics
 
 from ood_keras.study import markdown
 from ood_keras.types import Json
@@ -17,17 +18,18 @@ def page(folder: pathlib.Path, sheet: pathlib.Path | None = None) -> str:
 
     Args:
         folder: `pathlib.Path` with a folder for each model, as the page should name it
-            from the repository's root.
+            from the repository's root. In it, `seed_*` are the same training again.
         sheet: What `benchmarks/demo_sheet.py` wrote, if it is there.
     """
     results = [_describe(path) for path in sorted(folder.glob("*/renderings.json"))]
+    drawn = _read_sheet(sheet) if sheet and sheet.is_file() else {}
     known: dict[str, list[Json]] = {}
     for result in results:
         known.setdefault(result["known"]["source"], []).append(result)
     return markdown.render(
         "renderings",
         folder=folder,
-        known={source: _compare(models) for source, models in known.items()},
+        known={source: _compare(models, drawn) for source, models in known.items()},
         num_images=results[0]["known"]["images"],
         seeds=_list_seeds(results),
         like_digits=sorted(LIKE_DIGITS),
@@ -61,7 +63,34 @@ def quote(folder: pathlib.Path) -> str:
         table=markdown.Table(header, rows),
         example=_find_example(models),
         seeds=_list_seeds(models),
+        again=[found for model in models if (found := _average_seeds(model))],
     )
+
+
+def _average_seeds(model: Json) -> Json | None:
+    """How many known images a training with several seeds accepts, on average."""
+    others = _read_other_seeds(model)
+    if not others:
+        return None
+    accepted = [one["measured"]["summary"]["accepted"] for one in (model, *others)]
+    return {
+        "model": model,
+        "seeds": _list_seeds([model, *others]),
+        **{
+            share: statistics.fmean(one[share] for one in accepted)
+            for share in ("mean", "worst")
+        },
+    }
+
+
+# What `benchmarks/demo_sheet.py` wrote of a training with another seed.
+_SHEET = "demo_sheet.json"
+
+
+def _read_sheet(file: pathlib.Path) -> Json:
+    """`{model: what it made of drawings with the pen of the scan}`."""
+    models = json.loads(file.read_text(encoding="utf-8"))["models"]
+    return {name: model["pens"]["as scanned"] for name, model in models.items()}
 
 
 def _describe_sheet(file: pathlib.Path) -> Json:
@@ -126,7 +155,7 @@ def _describe(path: pathlib.Path) -> Json:
     }
 
 
-def _compare(models: list[Json]) -> Json:
+def _compare(models: list[Json], drawn: Json) -> Json:
     """The tables of all models of one known source, side by side."""
     aurocs = [model["measured"]["summary"]["auroc"] for model in models]
     sources = list(dict.fromkeys(source for auroc in aurocs for source in auroc))
@@ -172,6 +201,9 @@ def _compare(models: list[Json]) -> Json:
             ],
         ),
         "letters": _compare_letters(models),
+        "trainings": [
+            found for model in models if (found := _compare_seeds(model, drawn))
+        ],
         "pictures": [
             markdown.show_result(model["folder"], "renderings.png", _PICTURE)
             for model in models
@@ -236,6 +268,91 @@ def _list_step(row: Json) -> list[str]:
     return [
         markdown.format_percent(row["known"][share])
         for share in ("accepted", "accuracy")
+    ]
+
+
+# The unknown sources that the goals for digits are about, as one set.
+_TOGETHER = ("emnist/letters", "kmnist", "omniglot@area")
+
+
+def _compare_seeds(model: Json, drawn: Json) -> Json | None:
+    """The same training with several seeds, and the mean; `None` if there is one."""
+    others = _read_other_seeds(model)
+    if not others:
+        return None
+    for sheet in model["folder"].glob(f"seed_*/{_SHEET}"):
+        drawn = drawn | _read_sheet(sheet)
+    rows = [
+        _list_training(one, drawn[one["model"]["name"]]) for one in (model, *others)
+    ]
+    names = [str(one["model"]["seed"]) for one in (model, *others)]
+    means = [statistics.fmean(column) for column in zip(*rows, strict=True)]
+    lowest, highest = (
+        [choose(column) for column in zip(*rows, strict=True)] for choose in (min, max)
+    )
+    names += ["mean", "lowest", "highest"]
+    return {
+        "model": model,
+        "together": _TOGETHER,
+        "table": markdown.Table(
+            ["seed", *_TRAINING],
+            [
+                [name, *map(markdown.format_percent, row)]
+                for name, row in zip(
+                    names, (*rows, means, lowest, highest), strict=True
+                )
+            ],
+        ),
+    }
+
+
+def _read_other_seeds(model: Json) -> list[Json]:
+    files = model["folder"].glob("seed_*/renderings.json")
+    return sorted(map(_describe, files), key=lambda one: one["model"]["seed"])
+
+
+_TRAINING = (
+    "known accepted, untouched",
+    "mild",
+    "in the worst",
+    "classified right, untouched",
+    "AUROC, untouched",
+    "all renderings",
+    *(f"{source} that pass" for source in (*_TOGETHER, "glyphs")),
+    "on the sheet: digits accepted",
+    "letters that are no digit by shape rejected",
+)
+
+
+def _list_training(model: Json, drawn: Json) -> list[float]:
+    """The numbers of one training.
+
+    Args:
+        model: What `_describe` returned.
+        drawn: What it made of drawings with the pen of the scan.
+    """
+    summary = model["measured"]["summary"]
+    untouched = model["measured"]["steps"][0]
+    # As many images of each source: the AUROC of all is the mean.
+    auroc = [
+        statistics.fmean(summary["auroc"][source][kind] for source in _TOGETHER)
+        for kind in ("untouched", "full_spectrum")
+    ]
+    passed = [
+        1 - untouched["unknown"][source]["rejected"]
+        for source in (*_TOGETHER, "glyphs")
+    ]
+    known = untouched["known"]
+    accepted = summary["accepted"]
+    return [
+        known["accepted"],
+        accepted["mean"],
+        accepted["worst"],
+        known["accuracy"],
+        *auroc,
+        *passed,
+        drawn["digits"]["accepted"],
+        1 - drawn["letters"]["accepted_other"],
     ]
 
 

@@ -15,17 +15,11 @@ benchmarks/results/adopt.json; with --pictures, docs/images/results_*.png too. W
 import pathlib
 import re
 
-from absl import flags
-
 from ood_keras.tools import app
 
-_FLAGS = app.new_flags()
-_CHECK = flags.DEFINE_bool(
-    "check", False, "Only compare; fail on a difference.", flag_values=_FLAGS
-)
-_PICTURES = flags.DEFINE_bool(
-    "pictures", False, "Draw the pictures anew first.", flag_values=_FLAGS
-)
+_FLAGS = app.Flags()
+_FLAGS.add_bool("check", "Only compare; fail on a difference.")
+_FLAGS.add_bool("pictures", "Draw the pictures anew first.")
 _TABLE1 = pathlib.Path("results/table1")
 _ROBUSTNESS = pathlib.Path("results/robustness")
 _RENDERINGS = pathlib.Path("results/renderings")
@@ -113,13 +107,11 @@ def _lines(folder: pathlib.Path) -> str:
     )
 
 
-def _write(positional: list[str]) -> None:
-    if positional:
-        raise ValueError(f"write_results takes flags only; received: {positional}")
+def _write() -> None:
     from ood_keras.files import write_text
     from ood_keras.study import summary
 
-    if _PICTURES.value and summary.is_written(_TABLE1):
+    if _FLAGS.pictures and summary.is_written(_TABLE1):
         from ood_keras.study import table1_pictures
 
         for path in table1_pictures.draw(_TABLE1, _IMAGES):
@@ -129,7 +121,7 @@ def _write(positional: list[str]) -> None:
         for path, text in pages().items()
         if not path.is_file() or path.read_text() != text
     }
-    if _CHECK.value and changed:
+    if _FLAGS.check and changed:
         raise ValueError(
             f"{', '.join(map(str, changed))} does not say what results/ says; run "
             "python -m ood_keras.study.write_results"

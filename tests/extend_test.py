@@ -107,19 +107,19 @@ def test_the_examples_of_the_page(plugin):
 
 
 def test_a_command_takes_a_plugin_by_name(plugin, monkeypatch, capsys):
-    flag_values = app.new_flags()
+    flag_values = app.Flags()
     known = []
     app.run(
         "ood-test",
         "Tests.",
         flag_values,
-        lambda _: known.extend(detectors.names()),
+        lambda: known.extend(detectors.names()),
         ["ood-test", "--plugin=a_plugin_of_the_page"],
     )
     assert "largest_feature" in known
     with pytest.raises(SystemExit):
         app.run(
-            "ood-test", "", app.new_flags(), print, ["ood-test", "--plugin=no_such_one"]
+            "ood-test", "", app.Flags(), print, ["ood-test", "--plugin=no_such_one"]
         )
     assert "no module 'no_such_one'" in capsys.readouterr().err
 

@@ -3,6 +3,7 @@
 import ast
 import configparser
 import functools
+import json
 import pathlib
 import re
 import subprocess
@@ -184,46 +185,72 @@ def test_reading_exported_models_loads_no_tensorflow():
     assert not {"keras", "tensorflow"} & loaded
 
 
-def test_registration_loads_nothing_heavy():
-    # Keras itself loads some packages where they are installed.
-    ours = modules_after("import keras, ood_keras") - modules_after("import keras")
-    assert not {"scipy.stats", "matplotlib.pyplot", "jinja2", "tqdm"} & ours
+REGISTERED = "assert 'ood_keras>OpenSetLoss' in keras.saving.get_custom_objects()"
+ROOMS = sorted(set(FLOORS) - {"tools"})
+# Keras itself loads some packages where they are installed.
+NOTHING_HEAVY = f"""
+import sys, keras
+before = set(sys.modules)
+import ood_keras
+ours = set(sys.modules) - before
+assert not {{"scipy.stats", "matplotlib.pyplot", "jinja2", "tqdm"}} & ours, ours
+{REGISTERED}
+"""
+AFTER_KERAS = {"registration": NOTHING_HEAVY}
+AFTER_KERAS |= {room: f"import ood_keras.{room}" for room in ROOMS}
+FORKS = """
+import json, os, sys, traceback
+import keras
+
+for name, code in json.loads(sys.stdin.read()).items():
+    child = os.fork()
+    if not child:
+        try:
+            exec(code, {})
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    if not os.waitpid(child, 0)[1]:
+        print("passed:", name, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def after_keras():
+    """What each of `AFTER_KERAS` does in a process of its own that has loaded Keras.
+
+    Returns:
+        `(passed, said)`: names, and the errors of the others. The processes are forks
+        of one, since loading TensorFlow takes longest.
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", FORKS],
+        input=json.dumps(AFTER_KERAS),
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    return re.findall("^passed: (.*)$", result.stdout, re.MULTILINE), result.stderr
+
+
+def test_registration_loads_nothing_heavy(after_keras):
+    passed, said = after_keras
+    assert "registration" in passed, said
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_each_room_can_be_the_first_to_be_imported(room, after_keras):
+    passed, said = after_keras
+    assert room in passed, said
 
 
 @pytest.mark.parametrize(
     "imports",
     [
-        "import keras; import ood_keras",
         "import ood_keras; import keras",
         "import ood_keras, importlib.util as u; u.find_spec('keras'); import keras",
     ],
 )
-def test_keras_finds_the_objects_in_either_order(imports):
-    code = "assert 'ood_keras>OpenSetLoss' in keras.saving.get_custom_objects()"
-    modules_after(imports, code)
-
-
-def test_each_room_can_be_the_first_to_be_imported():
-    rooms = sorted(set(FLOORS) - {"tools"})
-    output = run_python(FIRST_IMPORTS.format(rooms=rooms))
-    assert output.split()[-len(rooms) :] == rooms
-
-
-# TensorFlow, which takes longest, is loaded once.
-FIRST_IMPORTS = """
-import importlib, os, traceback
-import keras
-
-for room in {rooms}:
-    child = os.fork()
-    if not child:
-        try:
-            importlib.import_module("ood_keras." + room)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    if os.waitpid(child, 0)[1]:
-        raise SystemExit("ood_keras." + room + " cannot be the first")
-    print(room, flush=True)
-"""
+def test_keras_finds_the_objects_also_if_it_comes_second(imports):
+    modules_after(imports, REGISTERED)

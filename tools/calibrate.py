@@ -18,89 +18,55 @@ The flags on thresholds are those of ood-export; --per_class takes a model that 
 exported with it.
 """
 
-from absl import flags
-
 from ood_keras.tools import app
 
-_FLAGS = app.new_flags()
-_MODEL = flags.DEFINE_string(
-    "model", None, "The version folder of a model.", required=True, flag_values=_FLAGS
-)
-_KNOWN = flags.DEFINE_string(
-    "known",
-    None,
-    "The source whose known validation images are scored.",
-    flag_values=_FLAGS,
-)
-_SCORES = flags.DEFINE_string(
+_FLAGS = app.Flags()
+_FLAGS.add_string("model", "The version folder of a model.", required=True)
+_FLAGS.add_string("known", "The source whose known validation images are scored.")
+_FLAGS.add_string(
     "scores",
-    None,
     "In place of --known: Parquet files of answers on known images, or folders of "
     "them, separated by commas, that ood-predict wrote with this model.",
-    flag_values=_FLAGS,
 )
-_UNKNOWN_SCORES = flags.DEFINE_string(
+_FLAGS.add_string(
     "unknown_scores",
-    None,
     "With --scores, in place of --unknown: the same of unknown images.",
-    flag_values=_FLAGS,
 )
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "The folder that holds the data sets.", flag_values=_FLAGS
-)
-app.define_memory(_FLAGS)
-_UNKNOWN = flags.DEFINE_string(
+_FLAGS.add_data_dir()
+_FLAGS.add_specs(
     "unknown",
-    None,
     "Unknown sources, separated by commas, whose validation images are scored: they "
     "say what each of --operating_points lets in, and --method=lowest_cost needs them.",
-    flag_values=_FLAGS,
 )
-_read_threshold = app.define_threshold(_FLAGS)
+_FLAGS.add_thresholds()
 
 
-def _calibrate(positional: list[str]) -> None:
-    if positional:
-        raise ValueError(f"ood-calibrate takes flags only; received: {positional}")
-    if (_KNOWN.value is None) == (_SCORES.value is None):
+def _calibrate() -> None:
+    if (_FLAGS.known is None) == (_FLAGS.scores is None):
         raise ValueError(
             "give --known, images to score, or --scores, answers that are there already"
         )
-    if _SCORES.value is not None:
-        _calibrate_on_scores()
-        return
-    if _UNKNOWN_SCORES.value is not None:
-        raise ValueError("--unknown_scores goes with --scores; with --known, --unknown")
-    path, threshold = app.load("workflows.calibration").calibrate(
-        model=_MODEL.value,
-        known=_KNOWN.value,
-        data_dir=_DATA_DIR.value,
-        unknown=app.split_specs(_UNKNOWN.value),
-        **_read_threshold(),
-    )
-    print(f"{app.describe_thresholds(path, threshold)}\n\nDone: {path}")
-
-
-def _calibrate_on_scores() -> None:
-    if _UNKNOWN.value is not None:
-        raise ValueError("--unknown goes with --known; with --scores, --unknown_scores")
-    path, threshold, found = app.load("workflows.calibration").calibrate_on_scores(
-        model=_MODEL.value,
-        scores=_split(_SCORES.value),
-        unknown_scores=_split(_UNKNOWN_SCORES.value),
-        **_read_threshold(),
-    )
-    sketch = found.sketch
-    left_out = found.left_out["known"] + found.left_out["unknown"]
-    print(
-        f"Read {sketch.num_known:,} known and {sketch.num_unknown:,} unknown scores; "
-        f"{left_out:,} rows have none.\n"
-        f"{app.describe_thresholds(path, threshold)}\n\nDone: {path}"
-    )
-
-
-def _split(text: str | None) -> list[str]:
-    return [path for path in (text or "").split(",") if path]
+    workflow = app.load("workflows.calibration")
+    read_flags = app.load("workflows.thresholds").read_flags
+    if _FLAGS.scores is None:
+        if _FLAGS.unknown_scores is not None:
+            raise ValueError(
+                "--unknown_scores goes with --scores; with --known, --unknown"
+            )
+        arguments = read_flags(_FLAGS.read_arguments("scores", "unknown_scores"))
+        path, threshold = workflow.calibrate(**arguments)
+    else:
+        if _FLAGS["unknown"].present:
+            raise ValueError(
+                "--unknown goes with --known; with --scores, --unknown_scores"
+            )
+        arguments = read_flags(_FLAGS.read_arguments("known", "unknown", "data_dir"))
+        for name in ("scores", "unknown_scores"):
+            arguments[name] = [p for p in (arguments[name] or "").split(",") if p]
+        path, threshold, found = workflow.calibrate_on_scores(**arguments)
+        print(found)
+    promises = app.load("workflows.promises")
+    print(f"{promises.describe_thresholds(path, threshold)}\n\nDone: {path}")
 
 
 def main() -> None:

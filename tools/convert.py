@@ -15,66 +15,41 @@ files for onnxruntime-web and LiteRT.js.
 Next: ood-predict --model=OUTPUT/tflite/int8/model.tflite
 """
 
-from absl import flags
-
+from ood_keras.inference.file_formats import CHOICES
 from ood_keras.tools import app
 
-_FLAGS = app.new_flags()
-_MODEL = flags.DEFINE_string(
+_FLAGS = app.Flags()
+_FLAGS.add_string(
     "model",
-    None,
     "The version folder of a model, or the name of one that comes with the package.",
     required=True,
-    flag_values=_FLAGS,
 )
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "A new folder for the files.", required=True, flag_values=_FLAGS
-)
-_KNOWN = flags.DEFINE_string(
+_FLAGS.add_string("output", "A new folder for the files.", required=True)
+_FLAGS.add_string(
     "known",
-    None,
     "The source, of the model's classes, whose known validation images are scored: "
     "those that the model's threshold was chosen on. Without it, the one that the "
     "model was trained with.",
-    flag_values=_FLAGS,
 )
-_UNKNOWN = flags.DEFINE_string(
+_FLAGS.add_specs(
     "unknown",
-    None,
     "Unknown sources, with commas, whose validation images the AUROC and FPR95 of the "
     "report are for. Without it and --known, those that the model was trained with.",
-    flag_values=_FLAGS,
 )
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "The folder that holds the data sets.", flag_values=_FLAGS
-)
-app.define_memory(_FLAGS)
-_FORMATS = flags.DEFINE_list(
+_FLAGS.add_data_dir()
+_FLAGS.add_list(
     "formats",
-    ["float32", "float16", "dynamic_range", "int8", "onnx"],
     "Which files to write, with commas; browser is one more.",
-    flag_values=_FLAGS,
+    [*CHOICES],
 )
-_TARGET_ACCEPTANCE = flags.DEFINE_float(
+_FLAGS.add_float(
     "target_acceptance",
-    None,
     "Share of known images to accept, between 0 and 1; without it, the model's own.",
-    flag_values=_FLAGS,
 )
 
 
-def _convert(positional: list[str]) -> None:
-    if positional:
-        raise ValueError(f"ood-convert takes flags only; received: {positional}")
-    path, table = app.load("workflows.conversion").convert(
-        model=_MODEL.value,
-        output=_OUTPUT.value,
-        known=_KNOWN.value,
-        unknown=app.split_specs(_UNKNOWN.value),
-        data_dir=_DATA_DIR.value,
-        formats=_FORMATS.value,
-        target_acceptance=_TARGET_ACCEPTANCE.value,
-    )
+def _convert() -> None:
+    path, table = app.load("workflows.conversion").convert(**_FLAGS.read_arguments())
     print(f"{table}\n\nDone: {path}")
 
 

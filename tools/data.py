@@ -18,75 +18,44 @@ failed, 2 if the command line is wrong.
 
 import sys
 
-from absl import flags
-
 from ood_keras.tools import app
 
-_FLAGS = app.new_flags()
-_KNOWN = flags.DEFINE_string(
-    "known",
-    None,
-    "Sources of known images, separated by commas; the same as without a flag.",
-    flag_values=_FLAGS,
+_FLAGS = app.Flags()
+_FLAGS.add_specs(
+    "known", "Sources of known images, separated by commas; the same as without a flag."
 )
-_UNKNOWN = flags.DEFINE_string(
-    "unknown",
-    None,
-    "Sources of unknown images, separated by commas.",
-    flag_values=_FLAGS,
-)
-_OUTPUT = flags.DEFINE_string(
-    "output",
-    None,
-    "A folder that receives audit.html and audit.json.",
-    flag_values=_FLAGS,
-)
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "The folder that holds the data sets.", flag_values=_FLAGS
-)
-app.define_memory(_FLAGS)
-_RECIPE = flags.DEFINE_string(
+_FLAGS.add_specs("unknown", "Sources of unknown images, separated by commas.")
+_FLAGS.add_string("output", "A folder that receives audit.html and audit.json.")
+_FLAGS.add_data_dir()
+_FLAGS.add_string(
     "recipe",
-    None,
     "A recipe of ood-train, of which a few steps are run to estimate what it costs.",
-    flag_values=_FLAGS,
 )
-_IMAGE_SHAPE = flags.DEFINE_list(
-    "image_shape",
-    None,
-    "HEIGHT,WIDTH,CHANNELS that would be trained with; for --recipe.",
-    flag_values=_FLAGS,
+_FLAGS.add_list(
+    "image_shape", "HEIGHT,WIDTH,CHANNELS that would be trained with; for --recipe."
 )
-_BACKGROUND = flags.DEFINE_string(
+_FLAGS.add_string(
     "background",
-    "white",
     "What transparent pixels are laid on: white, black, or a grey level.",
-    flag_values=_FLAGS,
+    "white",
 )
-_GROUP_BY = flags.DEFINE_multi_string(
+_FLAGS.add_repeated(
     "group_by",
-    ["copies"],
     "What makes pictures of a folder belong together; see ood-train.",
-    flag_values=_FLAGS,
+    ["copies"],
 )
 _SPOILT = 3
 
 
-def _audit(positional: list[str]) -> None:
+def _audit(paths: list[str]) -> None:
     found = app.load("workflows.auditing").audit(
-        known=[*positional, *app.split_specs(_KNOWN.value)],
-        unknown=app.split_specs(_UNKNOWN.value),
-        output=_OUTPUT.value,
-        data_dir=_DATA_DIR.value,
-        background=_BACKGROUND.value,
-        recipe=_RECIPE.value,
-        image_shape=_IMAGE_SHAPE.value,
-        group_by=_GROUP_BY.value,
+        **_FLAGS.read_arguments("known"),
+        known=[*paths, *_FLAGS.known],
         progress=_show_progress if sys.stderr.isatty() else None,
     )
     print(found)
-    if _OUTPUT.value:
-        print(f"\nWith pictures: {_OUTPUT.value}/audit.html")
+    if _FLAGS.output:
+        print(f"\nWith pictures: {_FLAGS.output}/audit.html")
     if found.spoils:
         print("\nWhat is marked !! would spoil the result. Mend it before you train.")
         sys.exit(_SPOILT)
@@ -100,7 +69,7 @@ def _show_progress(done: int, total: int) -> None:
 
 def main() -> None:
     """The command `ood-data`."""
-    app.run("ood-data", __doc__, _FLAGS, _audit)
+    app.run("ood-data", __doc__, _FLAGS, _audit, takes_paths=True)
 
 
 if __name__ == "__main__":

@@ -17,45 +17,29 @@ Other names, and pages of other servers that try to use it, are refused. Images 
 judged one at a time; when too many wait, the page says so.
 """
 
-from absl import flags
-
 from ood_keras.tools import app
 
-_FLAGS = app.new_flags()
-_MODEL = flags.DEFINE_string(
+_FLAGS = app.Flags()
+_FLAGS.add_string(
     "model",
-    None,
     "The version folder of a model, or the name of one that comes with the package.",
     required=True,
-    flag_values=_FLAGS,
 )
-_HOST = flags.DEFINE_string(
+_FLAGS.add_string(
     "host",
-    "127.0.0.1",
     "The address to listen at; 0.0.0.0 lets others on the network use the page, which "
     "asks nobody for a password. After commas, other names that it is reached by; it "
     "answers for no others.",
-    flag_values=_FLAGS,
+    "127.0.0.1",
 )
-_PORT = flags.DEFINE_integer(
-    "port",
-    8080,
-    "The port to listen at.",
-    lower_bound=1,
-    upper_bound=65535,
-    flag_values=_FLAGS,
+_FLAGS.add_integer(
+    "port", "The port to listen at.", 8080, lower_bound=1, upper_bound=65535
 )
-_BROWSER = flags.DEFINE_bool(
-    "browser", True, "Open the page in a browser.", flag_values=_FLAGS
-)
+_FLAGS.add_bool("browser", "Open the page in a browser.", default=True)
 
 
-def _demo(positional: list[str]) -> None:
-    if positional:
-        raise ValueError(f"ood-demo takes flags only; received: {positional}")
-    app.load("workflows.demo.page").serve(
-        _MODEL.value, host=_HOST.value, port=_PORT.value, browser=_BROWSER.value
-    )
+def _demo() -> None:
+    app.load("workflows.demo.page").serve(**_FLAGS.read_arguments())
 
 
 def main() -> None:

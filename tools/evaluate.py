@@ -21,130 +21,75 @@ number of images in constant memory, each metric with the bounds of the exact on
   ood-evaluate --scores=answers/known --unknown_scores=kmnist=answers/kmnist
 """
 
-from absl import flags
-
 from ood_keras.tools import app
 
-_FLAGS = app.new_flags()
-_RUN_DIR = flags.DEFINE_string(
-    "run_dir", None, "A run of ood-train.", flag_values=_FLAGS
-)
-_UNKNOWN = flags.DEFINE_string(
-    "unknown",
-    None,
-    "The sources of unknown test images, separated by commas.",
-    flag_values=_FLAGS,
-)
-_SCORES = flags.DEFINE_list(
+_FLAGS = app.Flags()
+_FLAGS.add_string("run_dir", "A run of ood-train.")
+_FLAGS.add_specs("unknown", "The sources of unknown test images, separated by commas.")
+_FLAGS.add_list(
     "scores",
-    None,
     "In place of --run_dir: Parquet files of answers on known test images, or folders "
     "of them, separated by commas, that ood-predict wrote.",
-    flag_values=_FLAGS,
 )
-_UNKNOWN_SCORES = flags.DEFINE_list(
+_FLAGS.add_list(
     "unknown_scores",
-    None,
     "With --scores: NAME=PATH, the same of unknown images, for each kind of them; "
     "separated by commas. Paths with one name count together.",
-    flag_values=_FLAGS,
 )
-_MODEL = flags.DEFINE_string(
+_FLAGS.add_string(
     "model",
-    None,
     "With --scores: the model that the answers must be of; default: any, but one.",
-    flag_values=_FLAGS,
 )
-_OUTPUT = flags.DEFINE_string(
-    "output",
-    None,
-    "With --scores: a JSON file to write the metrics and bounds to.",
-    flag_values=_FLAGS,
+_FLAGS.add_string(
+    "output", "With --scores: a JSON file to write the metrics and bounds to."
 )
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir",
-    None,
-    "The folder that holds the data sets; default: the one that ood-train was given.",
-    flag_values=_FLAGS,
-)
-app.define_memory(_FLAGS)
-_DETECTORS = flags.DEFINE_list(
+_FLAGS.add_data_dir("the one that ood-train was given")
+_FLAGS.add_list(
     "detectors",
-    None,
     "The detectors to compare; default: unknown_probability where the network has an "
     "unknown class, msp, max_logit, energy, objectosphere.",
-    flag_values=_FLAGS,
 )
-_VALIDATION_UNKNOWN = flags.DEFINE_string(
+_FLAGS.add_specs(
     "validation_unknown",
-    None,
     "The sources whose validation images select and tune, separated by commas; "
     "default: those that the run was trained with.",
-    flag_values=_FLAGS,
 )
-_VALIDATION_AUGMENT = flags.DEFINE_string(
+_FLAGS.add_string(
     "validation_augment",
-    None,
     "The augmentation that renders the validation images which choose detector and "
     "threshold, such as mild_rendering; none leaves them as they are. Default: that of "
     "the run's recipe.",
-    flag_values=_FLAGS,
 )
-_TUNE = flags.DEFINE_bool(
-    "tune",
-    False,
-    "Tune odin and mahalanobis on validation images; takes minutes.",
-    flag_values=_FLAGS,
+_FLAGS.add_bool(
+    "tune", "Tune odin and mahalanobis on validation images; takes minutes."
 )
-_METRICS = flags.DEFINE_list(
+_FLAGS.add_list(
     "metrics",
-    [],
     "Metrics to report beside the built-in ones, separated by commas, by the names "
     "under which modules of your own register them.",
-    flag_values=_FLAGS,
+    [],
 )
-_RENDERINGS = flags.DEFINE_enum(
+_FLAGS.add_enum(
     "renderings",
-    "short",
-    ["none", "short", "full"],
     "Renderings of the test images to measure: none, one mild strength of each sort on "
     "500 images of each source, or every strength on 1,000.",
-    flag_values=_FLAGS,
+    ["none", "short", "full"],
+    "short",
 )
+_OF_SCORES = {"scores", "unknown_scores", "model", "output"}
 
 
-def _evaluate(positional: list[str]) -> None:
-    if positional:
-        raise ValueError(f"ood-evaluate takes flags only; received: {positional}")
-    of_scores = {"scores", "unknown_scores", "model", "output"}
-    given = {name for name in _FLAGS if _FLAGS[name].present} - {"traceback", "plugin"}
-    if given & of_scores:
-        if _SCORES.value is None or given - of_scores:
-            raise ValueError(
-                f"--{', --'.join(sorted(of_scores))} go together, and with none of the "
-                f"others. Received: --{', --'.join(sorted(given))}"
-            )
-        workflow = app.load("workflows.score_evaluation")
-        report = workflow.evaluate_scores(
-            scores=_SCORES.value,
-            unknown_scores=workflow.split_named(_UNKNOWN_SCORES.value or ()),
-            model=_MODEL.value,
-            output=_OUTPUT.value,
-        )
-        print(report)
+def _evaluate() -> None:
+    given = {name for name in _FLAGS.read_arguments() if _FLAGS[name].present}
+    if given & _OF_SCORES:
+        _evaluate_scores(given)
         return
-    if _RUN_DIR.value is None or _UNKNOWN.value is None:
+    if not {"run_dir", "unknown"} <= given:
         raise ValueError("give --run_dir and --unknown, or --scores of answers")
     report = app.load("workflows.evaluation").evaluate(
-        run_dir=_RUN_DIR.value,
-        unknown=app.split_specs(_UNKNOWN.value),
-        data_dir=_DATA_DIR.value,
-        detectors=_DETECTORS.value,
-        validation_unknown=app.split_specs(_VALIDATION_UNKNOWN.value) or None,
-        tune=_TUNE.value,
-        further_metrics=_METRICS.value,
-        renderings=_RENDERINGS.value,
-        validation_augment=_VALIDATION_AUGMENT.value,
+        **_FLAGS.read_arguments("validation_unknown", "metrics", *_OF_SCORES),
+        validation_unknown=_FLAGS.validation_unknown or None,
+        further_metrics=_FLAGS.metrics,
     )
     print(report)
     print("\nTested on:")
@@ -152,10 +97,26 @@ def _evaluate(positional: list[str]) -> None:
         print(f"  {split['images']:,} images of {name.rpartition('/')[0]}")
     print(f"\n{report.verdict}")
     print(
-        f"\nPictures and all detectors: {_RUN_DIR.value}/report.html\nNext:\n"
-        f"  ood-export{app.repeat_plugins(_FLAGS)} --run_dir={_RUN_DIR.value} "
+        f"\nPictures and all detectors: {_FLAGS.run_dir}/report.html\nNext:\n"
+        f"  ood-export{_FLAGS.repeat_plugins()} --run_dir={_FLAGS.run_dir} "
         "--output=saved_models/NAME"
     )
+
+
+def _evaluate_scores(given: set[str]) -> None:
+    if _FLAGS.scores is None or given - _OF_SCORES:
+        raise ValueError(
+            f"--{', --'.join(sorted(_OF_SCORES))} go together, and with none of the "
+            f"others. Received: --{', --'.join(sorted(given))}"
+        )
+    workflow = app.load("workflows.score_evaluation")
+    report = workflow.evaluate_scores(
+        scores=_FLAGS.scores,
+        unknown_scores=workflow.split_named(_FLAGS.unknown_scores or ()),
+        model=_FLAGS.model,
+        output=_FLAGS.output,
+    )
+    print(report)
 
 
 def main() -> None:

@@ -16,48 +16,26 @@ may weigh costs, or be one for each class:
   ood-export ... --per_class --target_acceptance=0.9
 """
 
-from absl import flags
-
 from ood_keras.tools import app
 
-_FLAGS = app.new_flags()
-_RUN_DIR = flags.DEFINE_string(
-    "run_dir",
-    None,
-    "A run of ood-train, after ood-evaluate.",
-    required=True,
-    flag_values=_FLAGS,
+_FLAGS = app.Flags()
+_FLAGS.add_string("run_dir", "A run of ood-train, after ood-evaluate.", required=True)
+_FLAGS.add_string("output", "The folder that receives a version folder.", required=True)
+_FLAGS.add_thresholds()
+_FLAGS.add_string(
+    "detector", "Default: the detector that was selected on validation data."
 )
-_OUTPUT = flags.DEFINE_string(
-    "output",
-    None,
-    "The folder that receives a version folder.",
-    required=True,
-    flag_values=_FLAGS,
-)
-_read_threshold = app.define_threshold(_FLAGS)
-_DETECTOR = flags.DEFINE_string(
-    "detector",
-    None,
-    "Default: the detector that was selected on validation data.",
-    flag_values=_FLAGS,
-)
-_read_export = app.define_export(_FLAGS)
+_FLAGS.add_exported()
 
 
-def _export(positional: list[str]) -> None:
-    if positional:
-        raise ValueError(f"ood-export takes flags only; received: {positional}")
-    path, threshold = app.load("workflows.exporting").export(
-        run_dir=_RUN_DIR.value,
-        output=_OUTPUT.value,
-        **_read_threshold(),
-        detector=_DETECTOR.value,
-        **_read_export(),
-    )
+def _export() -> None:
+    workflow = app.load("workflows.exporting")
+    arguments = app.load("workflows.thresholds").read_flags(_FLAGS.read_arguments())
+    path, threshold = workflow.export(**arguments)
+    promises = app.load("workflows.promises")
     print(
-        f"{app.describe_thresholds(path, threshold)}\n\n"
-        f"{app.describe_verdict(path)}\n\nDone: {path}\n"
+        f"{promises.describe_thresholds(path, threshold)}\n\n"
+        f"{promises.describe_verdict(path)}\n\nDone: {path}\n"
         f"Next:\n  ood-predict --model={path} IMAGE..."
     )
 

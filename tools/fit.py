@@ -17,51 +17,49 @@ Writes OUTPUT/NAME.json and OUTPUT/NAME.npz, which detectors.load reads.
 
 import json
 
-from absl import flags
-
 from ood_keras.tools import app
 
-_FLAGS = app.new_flags()
-_TEXTS = {
-    "model": "A run of ood-train, or a .keras file whose classes are the folders of "
-    "the pictures, in the order of their names.",
-    "detector": "The detector, by its name: mahalanobis, knn, vim, ...",
-    "output": "The folder of the fitted detector and of what was collected.",
-}
-for _name, _text in _TEXTS.items():
-    flags.DEFINE_string(_name, None, _text, required=True, flag_values=_FLAGS)
-flags.DEFINE_string(
+_FLAGS = app.Flags()
+_FLAGS.add_string(
+    "model",
+    "A run of ood-train, or a .keras file whose classes are the folders of the "
+    "pictures, in the order of their names.",
+    required=True,
+)
+_FLAGS.add_string(
+    "detector",
+    "The detector, by its name: mahalanobis, knn, vim, ...",
+    required=True,
+)
+_FLAGS.add_string(
+    "output",
+    "The folder of the fitted detector and of what was collected.",
+    required=True,
+)
+_FLAGS.add_string(
     "arguments",
-    "{}",
     "Other arguments of the detector, as JSON, such as '{\"bank_size\": 50000}'.",
-    flag_values=_FLAGS,
+    "{}",
 )
-flags.DEFINE_string(
-    "validation",
-    None,
-    "A folder like TRAIN/ of other known pictures, which ensembles need.",
-    flag_values=_FLAGS,
+_FLAGS.add_string(
+    "validation", "A folder like TRAIN/ of other known pictures, which ensembles need."
 )
-flags.DEFINE_bool(
-    "skip_bad",
-    False,
-    "Go on without pictures that cannot be read, and count them.",
-    flag_values=_FLAGS,
+_FLAGS.add_bool(
+    "skip_bad", "Go on without pictures that cannot be read, and count them."
 )
-app.define_shards(_FLAGS)
+_FLAGS.add_shards()
 
 
-def _fit(positional: list[str]) -> None:
-    if not positional or _FLAGS["shards"].value is None:
+def _fit(paths: list[str]) -> None:
+    if not paths or _FLAGS.shards is None:
         raise ValueError("give --shards and folders of pictures; see ood-fit --help")
-    names = (*_TEXTS, "validation", "skip_bad", "engine")
     path, counts = app.load("workflows.fitting").fit(
-        **{name: _FLAGS[name].value for name in names},
-        paths=positional,
-        num_shards=_FLAGS["shards"].value,
-        num_workers=_FLAGS["workers"].value,
-        arguments=json.loads(str(_FLAGS["arguments"].value)),
-        plugins=_FLAGS["plugin"].value,
+        **_FLAGS.read_arguments("shards", "workers", "arguments"),
+        paths=paths,
+        num_shards=_FLAGS.shards,
+        num_workers=_FLAGS.workers,
+        arguments=json.loads(_FLAGS.arguments),
+        plugins=_FLAGS.plugin,
         progress=True,
     )
     print(
@@ -72,7 +70,7 @@ def _fit(positional: list[str]) -> None:
 
 def main() -> None:
     """The command `ood-fit`."""
-    app.run("ood-fit", __doc__, _FLAGS, _fit)
+    app.run("ood-fit", __doc__, _FLAGS, _fit, takes_paths=True)
 
 
 if __name__ == "__main__":

@@ -7,29 +7,24 @@ the digits; then it meets letters and noise, which it has never seen, and reject
 Each step prints the command that does the same.
 """
 
-from absl import flags
-
 from ood_keras.tools import app
 
-_FLAGS = app.new_flags()
-_RUN_DIR = flags.DEFINE_string(
-    "run_dir", "runs/demo", "The folder that receives everything.", flag_values=_FLAGS
-)
+_FLAGS = app.Flags()
+_FLAGS.add_string("run_dir", "The folder that receives everything.", "runs/demo")
 _KNOWN, _EXPOSURE, _RECIPE = "digits", "synthetic", "demo"
 _UNKNOWN = ("glyphs", "uniform_noise", "gaussian_noise")
 
 
-def _quickstart(positional: list[str]) -> None:
-    if positional:
-        raise ValueError(f"ood-quickstart takes flags only; received: {positional}")
+def _quickstart() -> None:
     import pathlib
 
     from ood_keras.files import write_text
 
     app.load("workflows.training")
     from ood_keras import workflows
+    from ood_keras.workflows import promises
 
-    run_dir = pathlib.Path(_RUN_DIR.value)
+    run_dir = pathlib.Path(_FLAGS.run_dir)
     _step(
         f"ood-train --known={_KNOWN} --unknown={_EXPOSURE} --recipe={_RECIPE} "
         f"--run_dir={run_dir}"
@@ -39,7 +34,7 @@ def _quickstart(positional: list[str]) -> None:
     print(workflows.evaluate(run_dir=run_dir, unknown=list(_UNKNOWN)))
     _step(f"ood-export --run_dir={run_dir} --output={run_dir}/saved_model")
     path, threshold = workflows.export(run_dir=run_dir, output=run_dir / "saved_model")
-    print(f"{threshold}\n\n{app.describe_verdict(path)}")
+    print(f"{threshold}\n\n{promises.describe_verdict(path)}")
     images = sorted((run_dir / "samples").glob("*_0[0-5]_*.png"))
     picture = run_dir / "predictions.png"
     _step(

@@ -9,39 +9,24 @@ one decision, or a score by more than rounding, differs from the model that is s
 Compare `NEW/mnist/1` with `saved_models/mnist/1`, and put it in its place.
 """
 
-from absl import flags
-
 from ood_keras.tools import app
 
-_FLAGS = app.new_flags()
-_MODEL = flags.DEFINE_string(
-    "model", None, "A shipped model, or DIR/VERSION.", required=True, flag_values=_FLAGS
-)
-_OUTPUT = flags.DEFINE_string(
-    "output",
-    None,
-    "The folder that receives a version folder.",
-    required=True,
-    flag_values=_FLAGS,
-)
-_FITTED = flags.DEFINE_string(
+_FLAGS = app.Flags()
+_FLAGS.add_string("model", "A shipped model, or DIR/VERSION.", required=True)
+_FLAGS.add_string("output", "The folder that receives a version folder.", required=True)
+_FLAGS.add_string(
     "fitted",
-    None,
     "The JSON file of the fitted detector, where it has learnt from features; of a "
     "shipped model it is in saved_models/.",
-    flag_values=_FLAGS,
 )
 
 
-def _reexport(positional):
-    if positional:
-        raise ValueError(f"reexport takes flags only; received: {positional}")
-    workflow = app.load("workflows.reexporting")
-    path = workflow.reexport(_MODEL.value, _OUTPUT.value, _FITTED.value)
+def _reexport() -> None:
+    path = app.load("workflows.reexporting").reexport(**_FLAGS.read_arguments())
     print(f"Done: {path}")
 
 
-def main():
+def main() -> None:
     """The command."""
     app.run("reexport", __doc__, _FLAGS, _reexport)
 

@@ -6,7 +6,9 @@
 
 README.md beside this file says how to make the two environments and what the result
 holds. A side whose interpreter is not given is left out. With --work_dir, what is done
-is kept there: the same command, stopped and given again, goes on where it was.
+is kept there: the same command, stopped and given again, goes on where it was. With
+--detectors, an --output that exists gets these rows beside what it has, if the networks
+are the same.
 """
 
 import argparse
@@ -99,9 +101,48 @@ def main():
         "cores": os.cpu_count(),
         "threads": protocol.NUM_THREADS,
     }
+    if arguments.detectors and arguments.output and arguments.output.exists():
+        earlier = json.loads(arguments.output.read_text())
+        result = add_to(earlier, result, arguments.detectors)
     report(result)
     if arguments.output:
         write_json(arguments.output, result)
+
+
+def add_to(earlier, result, detectors):
+    """The result of an earlier run with rows of `result` that it lacks or that differ.
+
+    What was not measured now stays: other detectors, and sides that did not take part.
+    """
+    for part in ("accuracy", "sizes"):
+        common = result[part].keys() & earlier[part].keys()
+        if any(result[part][key] != earlier[part][key] for key in common):
+            raise SystemExit(
+                f"these are not the networks of the earlier result, whose {part} is "
+                f"{earlier[part]}, and not {result[part]}: give another --output"
+            )
+    for setting, unknowns in result["auroc"].items():
+        for unknown, rows in unknowns.items():
+            cells = earlier["auroc"][setting][unknown]
+            for detector, cell in rows.items():
+                cells[detector] = cells.get(detector, {}) | cell
+        earlier["failures"].setdefault(setting, {}).update(
+            result["failures"].get(setting, {})
+        )
+    earlier["per_second"] |= {
+        name: speeds
+        for name, speeds in result["per_second"].items()
+        if name != "network"
+    }
+    earlier["ratio"] = {
+        name: ratios(speeds) for name, speeds in earlier["per_second"].items()
+    }
+    earlier["ratio_limit"] = ratio_limits(earlier["per_second"])
+    earlier["differences"] = differences(earlier["auroc"])
+    earlier["notes"] = result["notes"]
+    added = {"detectors": detectors, "versions": result["versions"]}
+    earlier["added"] = [*earlier.get("added", []), added]
+    return earlier
 
 
 def parse():

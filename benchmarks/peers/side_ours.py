@@ -49,6 +49,10 @@ DETECTORS = {
     "ash": ("ash", {"percentile": 0.9, "treatment": "scale"}),
     "scale": ("scale", {"percentile": 0.85}),
     "dice": ("dice", {"sparsity": 0.9}),
+    # Its weight has to be named there; 0.01 is one of those that pytorch-ood tries.
+    "nci": ("nci", {"alpha": 0.01}),
+    "lts": ("lts", {"percentile": 0.95}),
+    "vra": ("vra", {"low": 0.05, "high": 0.95}),
 }
 
 

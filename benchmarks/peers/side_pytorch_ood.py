@@ -152,6 +152,14 @@ DETECTORS = {
     "dice": lambda twin: methods.DICE(
         twin.encode, w=twin.head.weight, b=twin.head.bias, p=0.9
     ),
+    "nci": lambda twin: methods.NCI(twin.encode, twin.head, alpha=0.01),
+    "lts": lambda twin: methods.LTS(twin.encode, twin.head, p=0.05),
+    "vra": lambda twin: methods.VRA(
+        twin.feature_maps,
+        twin.classify_maps,
+        lower_percentile=0.05,
+        upper_percentile=0.95,
+    ),
 }
 # These take gradients; the others run without, which is faster.
 _WITH_GRADIENTS = {"odin", "mahalanobis_perturbed"}

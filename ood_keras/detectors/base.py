@@ -16,6 +16,7 @@ from ood_keras.detectors.collected import Collected, Statistics, check_shard
 from ood_keras.detectors.compiled import compile_function, over_batches
 from ood_keras.detectors.memory import Memory, class_names_of
 from ood_keras.detectors.network import Network, check_model, image_shape
+from ood_keras.inference.file_formats import FILE_FORMATS
 from ood_keras.types import Arrays, Images, Json, Outputs, Tensor
 
 # One for all detectors, which can then be copied; it is held for an instant.
@@ -69,7 +70,10 @@ class Detector:
     needs_labels: bool = False
     least_classes: Literal[1, 2] = 1
     changes_input: bool = False
-    exports: tuple[str, ...] = ("saved_model", "tflite", "onnx")
+    exports: tuple[str, ...] = (
+        "saved_model",
+        *(each.name for each in FILE_FORMATS),
+    )
 
     # Until `fit`, the first three are None.
     network: Network

@@ -155,6 +155,10 @@ class _VariableReads(keras.StatelessScope):
 
 
 def _nan_where_not_finite(images: np.ndarray, outputs: Any) -> Any:
+    pixels = images.reshape(-1)
+    # A finite sum has finite parts, and this one is read off in one quick pass.
+    if np.isfinite(np.dot(pixels, pixels)):
+        return outputs
     strange = ~np.isfinite(images).all(axis=(1, 2, 3))
     if not strange.any():
         return outputs

@@ -31,9 +31,11 @@ class Gram(Detector):
     class of which none is, it is over all that are predicted so; for a class that is
     never predicted, over all classes. A new image is held against the range of its
     predicted class. The score adds up by how much an image's statistics leave that
-    range, relative to it; each layer's sum is divided by its mean over known images
-    that the range was not taken from: `validation` where `fit` is given some, else
-    every tenth image of `data`. Higher is more unknown.
+    range, relative to it and to a hundredth of what is usual in the layer, so that
+    channels which known images leave silent do not outweigh all others; each layer's
+    sum is divided by its mean over known images that the range was not taken from:
+    `validation` where `fit` is given some, else every tenth image of `data`. Higher is
+    more unknown.
 
     The authors take the smallest and the largest value (`quantile=0`) and powers up to
     10. With many training images nearly all known ones then score exactly 0.
@@ -141,6 +143,7 @@ class Gram(Detector):
                 rows[str(index)][used], classes[used], self.num_classes, self.quantile
             )
             self.arrays[f"low_{index}"], self.arrays[f"high_{index}"] = limits
+            self.arrays[f"smallest_{index}"] = self._smallest_ranges(limits[1])
         self.arrays["scale"] = self._usual_deviations(statistics["held_out"].rows())
 
     def _usual_deviations(self, rows):
@@ -166,6 +169,17 @@ class Gram(Detector):
             deviations = np.where(deviations > rounding, deviations, 0.0)
             sums = sums + deviations.sum(axis=0, dtype=np.float64)
         return np.where(sums > 0, sums / count, 1.0).astype(np.float32)
+
+    def _smallest_ranges(self, high):
+        """What is added to the ranges that deviations are divided by, `(size,)`.
+
+        What a nearly silent channel says is what rounding left of larger numbers. By
+        its own range alone, it would decide the score.
+        """
+        of_powers = np.abs(high).reshape(len(high), self.num_powers, -1)
+        usual = of_powers.mean(axis=(0, 2), dtype=np.float64)
+        smallest = _SMALLEST_RANGE + _SMALLEST_SHARE * usual
+        return np.repeat(smallest, of_powers.shape[2]).astype(np.float32)
 
     def _read(self, outputs):
         """Each layer's statistics `(batch, num_powers * channels)`; the prediction."""
@@ -199,8 +213,14 @@ class Gram(Detector):
         for index, values in enumerate(map(ops.convert_to_tensor, statistics)):
             low = ops.matmul(predicted, self.get_tensor(f"low_{index}"))
             high = ops.matmul(predicted, self.get_tensor(f"high_{index}"))
-            below = ops.relu(low - values) / (ops.abs(low) + _SMALLEST_RANGE)
-            above = ops.relu(values - high) / (ops.abs(high) + _SMALLEST_RANGE)
+            # Detectors that were saved before have the authors' number.
+            smallest = (
+                self.get_tensor(f"smallest_{index}")
+                if f"smallest_{index}" in self.arrays
+                else _SMALLEST_RANGE
+            )
+            below = ops.relu(low - values) / (ops.abs(low) + smallest)
+            above = ops.relu(values - high) / (ops.abs(high) + smallest)
             deviations.append(ops.sum(below + above, axis=-1))
         return ops.stack(deviations, axis=-1)
 
@@ -208,7 +228,9 @@ class Gram(Detector):
 _NUM_HELD_OUT = 1000
 _NUM_AT_ONCE = 256
 _SAMPLE_BYTES = 2**28
+# The authors' number, and a share of what is usual in the layer.
 _SMALLEST_RANGE = 1e-6
+_SMALLEST_SHARE = 1e-2
 
 
 def _rows(outputs):

@@ -35,6 +35,13 @@ class ScoreFiles:
     accepted: dict[str, int]
     models: frozenset[str]
 
+    def __str__(self) -> str:
+        left_out = sum(self.left_out.values())
+        return (
+            f"Read {self.sketch.num_known:,} known and {self.sketch.num_unknown:,} "
+            f"unknown scores; {left_out:,} rows have none."
+        )
+
 
 def read(known: Iterable[Path], unknown: Iterable[Path] = ()) -> ScoreFiles:
     """Reads answers of exported models, a part at a time.

@@ -19,9 +19,8 @@ from ood_keras.types import Images, Json
 
 if TYPE_CHECKING:
     from ood_keras.detectors import Detector
-    from ood_keras.inference.onnx_predictor import ONNXPredictor
+    from ood_keras.inference.edge_predictor import EdgePredictor
     from ood_keras.inference.predictor import Predictor
-    from ood_keras.inference.tflite_predictor import TFLitePredictor
 
 Extent = Literal["none", "short", "full"]
 
@@ -267,7 +266,7 @@ def measure(
 
 
 def measure_exported(
-    predictor: "Predictor | TFLitePredictor | ONNXPredictor",
+    predictor: "Predictor | EdgePredictor",
     *,
     known: tuple[str, Images],
     unknown: Mapping[str, Images],

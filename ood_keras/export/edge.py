@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -37,7 +37,7 @@ class ConversionSource:
 
     Args:
         path: `DIR/VERSION`, or the name of a model that comes with the package.
-        target: "tflite" or "onnx", the format to convert to.
+        target: The name of the format to convert to, "tflite" or another.
         known_images, unknown_images: Image data; `unknown_images` may be `None`.
         target_acceptance: Fraction of the known images to accept; `None` keeps the
             model's threshold as it is.
@@ -60,7 +60,7 @@ class ConversionSource:
     def __init__(
         self,
         path: Path,
-        target: Literal["tflite", "onnx"],
+        target: str,
         known_images: Images,
         unknown_images: Images | None,
         target_acceptance: float | None,

@@ -1,6 +1,7 @@
 """Runs an exported model far from the code that made it, and says what it saw.
 
-Run by path, never imported: `python -P fresh_process.py FOLDER EXPECTED REPORT`. This
+Run by path, never imported: `python -P fresh_process.py`. Once it has loaded
+TensorFlow, it reads `[FOLDER, EXPECTED, REPORT]` from its standard input, as JSON. This
 process has neither `ood_keras` nor Keras, and opens the SavedModel as strangers will:
 through a Session, as TensorFlow Serving does, and through `tf.saved_model.load`.
 EXPECTED is an `.npz` of `images`, the `threshold` of each, and the live model's
@@ -244,4 +245,4 @@ def main(folder: str, expected_path: str, report_path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*json.load(sys.stdin))

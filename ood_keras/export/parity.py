@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import tensorflow as tf
@@ -28,7 +28,51 @@ class ParityError(RuntimeError):
     """What was exported does not behave as the live model does; nothing was written."""
 
 
+class FreshProcess:
+    """A process that is to open what is exported; a context, which ends it.
+
+    It loads TensorFlow, which takes seconds, while this one goes on.
+    """
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(_SCRIPT)],
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        with self._process:
+            self._process.kill()
+
+    def compare(self, folder: Path, expected: str, report: str) -> None:
+        """Compares a SavedModel with what is expected of it, and writes the report.
+
+        Args:
+            folder: The SavedModel.
+            expected: An `.npz`, see `fresh_process.py`.
+            report: Where to write JSON.
+
+        Raises:
+            ParityError: there is no report.
+        """
+        work = json.dumps([str(folder), expected, report])
+        said = self._process.communicate(work.encode())[1].decode(errors="replace")
+        if os.path.exists(report):
+            return
+        raise ParityError(
+            "the exported model could not be tried in a fresh process, which ended "
+            f"with code {self._process.returncode} and said:\n{said[-2000:]}"
+        )
+
+
 def check(
+    process: FreshProcess,
     folder: Path,
     detector: LiveModel,
     threshold: "AnyThreshold",
@@ -44,6 +88,7 @@ def check(
     broken files. Both sides run on the CPU.
 
     Args:
+        process: It can be used once.
         folder: The SavedModel.
         detector: The fitted detector that it was made from.
         threshold: The `calibration.Threshold` that it was made with, or the
@@ -70,19 +115,7 @@ def check(
         report = os.path.join(temporary, "report.json")
         live = _live(detector, threshold, class_names, images)
         files.write_arrays(expected, live | extra)
-        process = subprocess.run(
-            [sys.executable, "-P", str(_SCRIPT), str(folder), expected, report],
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-        if not os.path.exists(report):
-            raise ParityError(
-                "the exported model could not be tried in a fresh process, which ended "
-                f"with code {process.returncode} and said:\n{process.stderr[-2000:]}"
-            )
+        process.compare(folder, expected, report)
         with open(report, encoding="utf-8") as file:
             report = json.load(file)
     if report["failures"]:

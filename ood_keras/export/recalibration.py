@@ -84,12 +84,14 @@ def recalibrate(
     live = _Live(model)
     tried = promise.to_try(live, threshold, sample_images)
     new = path.parent / str(next_version(path.parent))
-    with files.atomic_directory(new) as folder:
+    with parity.FreshProcess() as process, files.atomic_directory(new) as folder:
         for name in model.manifest["files"]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path / name, folder / name)
         _set_threshold(folder, any_threshold.numbers(threshold))
-        report = parity.check(folder, live, threshold, model.class_names, images, tried)
+        report = parity.check(
+            process, folder, live, threshold, model.class_names, images, tried
+        )
         files.write_json(folder / "parity.json", report)
         earlier = {
             name: model.manifest[name] for name in ("threshold", "created", "versions")

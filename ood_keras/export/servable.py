@@ -149,7 +149,7 @@ def saved_model(
     images = parity.images(image_shape, sample_images)
     _check_known_examples(known_examples, image_shape, len(class_names))
     tried = promise.to_try(detector, threshold, sample_images)
-    with files.atomic_directory(path) as folder:
+    with parity.FreshProcess() as process, files.atomic_directory(path) as folder:
         serving.save(
             folder,
             detector,
@@ -160,7 +160,9 @@ def saved_model(
             exif_orientation,
             explain,
         )
-        report = parity.check(folder, detector, threshold, class_names, images, tried)
+        report = parity.check(
+            process, folder, detector, threshold, class_names, images, tried
+        )
         files.write_json(folder / "parity.json", report)
         serving_kit.write(folder, path, image_shape)
         if known_examples is not None:

@@ -23,9 +23,8 @@ from ood_keras.inference import answers, inputs
 from ood_keras.types import Answer, Json, Path
 
 if TYPE_CHECKING:
-    from ood_keras.inference.onnx_predictor import ONNXPredictor
+    from ood_keras.inference.edge_predictor import EdgePredictor
     from ood_keras.inference.predictor import Predictor
-    from ood_keras.inference.tflite_predictor import TFLitePredictor
 
 FORMATS = (".csv", ".jsonl", ".parquet")
 COLUMNS = (
@@ -51,7 +50,7 @@ _ROW_GROUP = 2**16
 
 
 def score(
-    predictor: "Predictor | TFLitePredictor | ONNXPredictor",
+    predictor: "Predictor | EdgePredictor",
     paths: Iterable[Path],
     *,
     threshold: float | str | None = None,
@@ -107,7 +106,7 @@ def score(
 
 
 def score_to_file(
-    predictor: "Predictor | TFLitePredictor | ONNXPredictor",
+    predictor: "Predictor | EdgePredictor",
     paths: Iterable[Path],
     output: Path,
     *,
@@ -245,7 +244,7 @@ def outcome(row: Json) -> str:
 
 
 def check_first(
-    predictor: "Predictor | TFLitePredictor | ONNXPredictor",
+    predictor: "Predictor | EdgePredictor",
     paths: list[str],
     threshold: float | str | None,
     options: Json,
@@ -263,7 +262,7 @@ def check_first(
 
 
 def score_batches(
-    predictor: "Predictor | TFLitePredictor | ONNXPredictor",
+    predictor: "Predictor | EdgePredictor",
     listing: pathlib.Path,
     position: tuple[int, int],
     threshold: float | str | None,
@@ -296,7 +295,7 @@ def score_batches(
 
 
 def _prepare(
-    predictor: "Predictor | TFLitePredictor | ONNXPredictor", batch: list[inputs.Item]
+    predictor: "Predictor | EdgePredictor", batch: list[inputs.Item]
 ) -> np.ndarray | list:
     """What the model is given for a batch: images, or a list of files to decode."""
     contents: list[Any] = [item.content for item in batch if item.error is None]
@@ -334,9 +333,7 @@ def _rows(answer: Answer) -> Iterator[Json]:
         }
 
 
-def _row_of_error(
-    item: inputs.Item, predictor: "Predictor | TFLitePredictor | ONNXPredictor"
-) -> Json:
+def _row_of_error(item: inputs.Item, predictor: "Predictor | EdgePredictor") -> Json:
     return {
         "path": item.path,
         "index": item.index,

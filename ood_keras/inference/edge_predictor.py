@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ood_keras.inference import answers, manifest, pillow_decoder
-from ood_keras.types import Answer, ImageShape, Json, Path
+from ood_keras.types import Answer, Images, ImageShape, Json, Path
 
 
 class EdgePredictor:
@@ -57,6 +57,10 @@ class EdgePredictor:
         self.exif_orientation = manifest.exif_orientation(self.manifest)
         return file.read_bytes()
 
+    def predict(self, images: Images, threshold: float | str | None = None) -> Answer:
+        """Decides for each image; a subclass says how."""
+        raise NotImplementedError
+
     def predict_bytes(
         self, contents: Sequence[bytes], threshold: float | str | None = None
     ) -> Answer:
@@ -74,7 +78,7 @@ class EdgePredictor:
             TypeError: `contents` is not a list of bytes.
             ValueError: the model takes images that no image file holds.
         """
-        return self.predict(self.decode(contents), threshold)  # type: ignore[attr-defined]
+        return self.predict(self.decode(contents), threshold)
 
     def decode(self, contents: Sequence[bytes]) -> np.ndarray:
         """The image files as images for `predict`: NaN what cannot be decoded."""

@@ -1,17 +1,18 @@
 """Opens an exported model of any kind."""
 
 import pathlib
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from ood_keras.inference import shipped_models
+from ood_keras.inference.file_formats import FILE_FORMATS
 from ood_keras.types import Path
 
 if TYPE_CHECKING:
-    from ood_keras.inference.onnx_predictor import ONNXPredictor
+    from ood_keras.inference.edge_predictor import EdgePredictor
     from ood_keras.inference.predictor import Predictor
-    from ood_keras.inference.tflite_predictor import TFLitePredictor
 
 
-def load(path: Path) -> "Predictor | TFLitePredictor | ONNXPredictor":
+def load(path: Path) -> "Predictor | EdgePredictor":
     """Opens an exported model after checking that it is whole.
 
     Args:
@@ -21,7 +22,8 @@ def load(path: Path) -> "Predictor | TFLitePredictor | ONNXPredictor":
             the package, see `shipped`.
 
     Returns:
-        A `Predictor`, `TFLitePredictor` or `ONNXPredictor`.
+        A `Predictor`; or of a file the `EdgePredictor` of its format, a
+        `TFLitePredictor` or `ONNXPredictor`.
 
     Raises:
         FileNotFoundError: `path` is not an exported model.
@@ -34,23 +36,19 @@ def load(path: Path) -> "Predictor | TFLitePredictor | ONNXPredictor":
     >>> predictor.predict(images)["label"]
     array(['7', '__unknown__', '2'], dtype=object)
     """
+    from ood_keras import inference
+
     kind = kind_of(path)
-    if kind == "tflite":
-        from ood_keras.inference.tflite_predictor import TFLitePredictor as Made
-    elif kind == "onnx":
-        from ood_keras.inference.onnx_predictor import ONNXPredictor as Made  # type: ignore[assignment]
-    else:
-        from ood_keras.inference.predictor import Predictor as Made  # type: ignore[assignment]
-        from ood_keras.inference.shipped_models import locate
-
-        path = locate(path)
-    return Made(path)
+    for each in FILE_FORMATS:
+        if each.name == kind:
+            return getattr(inference, each.predictor)(path)
+    return inference.Predictor(shipped_models.locate(path))
 
 
-def kind_of(path: Path) -> Literal["saved_model", "tflite", "onnx"]:
-    """What `path` leads to: "tflite", "onnx", or else "saved_model"."""
+def kind_of(path: Path) -> str:
+    """What `path` leads to: the name of a file format, or else "saved_model"."""
     path = pathlib.Path(path)
-    for kind in ("tflite", "onnx"):
-        if path.suffix == f".{kind}" or (path / f"model.{kind}").is_file():
-            return kind
+    for each in FILE_FORMATS:
+        if path.suffix == f".{each.name}" or (path / each.file).is_file():
+            return each.name
     return "saved_model"

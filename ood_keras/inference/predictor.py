@@ -8,6 +8,7 @@ import numpy as np
 from ood_keras import batches
 from ood_keras.conventions import MOST_EXPLAINED, UNKNOWN_LABEL, check_count
 from ood_keras.inference import answers, known_examples, manifest
+from ood_keras.inference.file_formats import FILE_FORMATS
 from ood_keras.types import Answer, Images, ImageShape, Json, Path
 
 # `tf.string` in a graph, before TensorFlow is loaded.
@@ -39,8 +40,8 @@ class Predictor:
         if "converted_to" in self.manifest:
             raise ValueError(
                 f"{path} holds no SavedModel but a copy converted to "
-                f"{self.manifest['converted_to']}; open it with export.TFLitePredictor "
-                "or export.ONNXPredictor"
+                f"{self.manifest['converted_to']}; open it with export.load or export."
+                + " or export.".join(each.predictor for each in FILE_FORMATS)
             )
         self.class_names: tuple[str, ...] = tuple(self.manifest["class_names"])
         self.threshold = answers.own_threshold(self.manifest)

@@ -24,9 +24,8 @@ from ood_keras.inference import batch_scoring, inputs, loading
 from ood_keras.types import Json, Path
 
 if TYPE_CHECKING:
-    from ood_keras.inference.onnx_predictor import ONNXPredictor
+    from ood_keras.inference.edge_predictor import EdgePredictor
     from ood_keras.inference.predictor import Predictor
-    from ood_keras.inference.tflite_predictor import TFLitePredictor
 
 MANIFEST = "MANIFEST.json"
 PARTS, SHARDS = "parts", "shards"
@@ -161,7 +160,7 @@ def begin(output: Path, settings: Json) -> list[str]:
 
 def score_shard(
     shard: Shard,
-    predictor: "Predictor | TFLitePredictor | ONNXPredictor | None" = None,
+    predictor: "Predictor | EdgePredictor | None" = None,
 ) -> Json:
     """Scores a shard and writes its part, whole or not at all.
 
@@ -334,7 +333,7 @@ def run_all(
 
 
 @functools.lru_cache(maxsize=1)
-def _open(model: str) -> "Predictor | TFLitePredictor | ONNXPredictor":
+def _open(model: str) -> "Predictor | EdgePredictor":
     return loading.load(model)
 
 

@@ -11,10 +11,11 @@ from ood_keras import batches, machine
 from ood_keras.conventions import REJECTED_SCORE, UNKNOWN, UNKNOWN_LABEL
 from ood_keras.inference import answers, manifest
 from ood_keras.inference.edge_predictor import EdgePredictor
+from ood_keras.inference.file_formats import TFLITE
 from ood_keras.types import Answer, Images, Json, Path
 
-FILE = "model.tflite"
-FORMATS = ("float32", "float16", "dynamic_range", "int8")
+FILE = TFLITE.file
+FORMATS = TFLITE.roundings
 _SIGNATURE = "serving_default"
 
 

@@ -10,14 +10,14 @@ from typing import Any
 from ood_keras import conventions, export, pipelines
 from ood_keras.files import atomic_directory
 from ood_keras.inference import manifest
+from ood_keras.inference.file_formats import CHOICES, FILE_FORMATS, FileFormat
 from ood_keras.inference.shipped_models import locate
 from ood_keras.types import Dataset, Json, Path
 from ood_keras.workflows.run_data import load_as_recorded
 from ood_keras.workflows.same_classes import check_same_classes
 
-TFLITE_FORMATS = ("float32", "float16", "dynamic_range", "int8")
-FORMATS = (*TFLITE_FORMATS, "onnx", "browser")
-DEFAULT_FORMATS = (*TFLITE_FORMATS, "onnx")
+BROWSER = "browser"
+FORMATS = (*CHOICES, BROWSER)
 # Enough to see a difference of a tenth of a percent; more would only cost time.
 _MAX_UNKNOWN = 5000
 
@@ -29,7 +29,7 @@ def convert(
     known: str | None = None,
     unknown: Sequence[str] | None = (),
     data_dir: Path | None = None,
-    formats: Sequence[str] = DEFAULT_FORMATS,
+    formats: Sequence[str] = CHOICES,
     target_acceptance: float | None = None,
 ) -> tuple[pathlib.Path, str]:
     """Converts an exported model to TFLite and ONNX files, thresholds recalibrated.
@@ -70,19 +70,41 @@ def convert(
     if unknown:
         images["unknown_images"] = _validation(unknown, data_dir, path, known)
     images["target_acceptance"] = target_acceptance
-    tflite = [name for name in formats if name in TFLITE_FORMATS]
     with atomic_directory(output) as folder:
-        if tflite:
-            export.tflite(path, folder / "tflite", formats=tflite, **images)
-        if "onnx" in formats:
-            export.onnx(path, folder / "onnx", **images)
+        for kind in FILE_FORMATS:
+            chosen = [name for name in formats if name in kind.choices]
+            if chosen:
+                write(kind, path, folder, chosen, images)
         with tempfile.TemporaryDirectory() as spare:
             made: list[pathlib.Path] = []
-            if "browser" in formats:
+            if BROWSER in formats:
                 made = write_page(path, folder, pathlib.Path(spare), images)
             found = [*sorted(folder.glob("*/parity.json")), *made]
             reports = [json.loads(report.read_text()) for report in found]
     return pathlib.Path(output), table(reports)
+
+
+def write(
+    kind: FileFormat,
+    path: Path,
+    folder: pathlib.Path,
+    choices: Sequence[str],
+    images: Json,
+) -> pathlib.Path:
+    """Writes an exported model in a format, by its function of `export`.
+
+    Args:
+        kind: The format.
+        path: The exported model.
+        folder: Receives a folder of the format's name.
+        choices: Some of `kind.choices`.
+        images: The images that `export.tflite` and `export.onnx` take.
+
+    Returns:
+        That folder.
+    """
+    options = {"formats": choices} if kind.roundings else {}
+    return getattr(export, kind.name)(path, folder / kind.name, **options, **images)
 
 
 def write_page(

@@ -9,7 +9,7 @@ import numpy as np
 
 from ood_keras import export
 from ood_keras.files import atomic_file
-from ood_keras.inference import batch_scoring, ground, inputs
+from ood_keras.inference import batch_scoring, ground, inputs, shards
 from ood_keras.names import printable, shorten
 from ood_keras.types import ImageShape, Json, Path
 from ood_keras.workflows import explanation
@@ -87,6 +87,47 @@ def table(
             f"Explained: {count} of {num_rejected} rejected images (at most "
             f"{explanation.MOST_EXPLAINED}), in {printable(str(explain))}"
         )
+
+
+def predict_to_file(
+    *,
+    model: Path,
+    paths: Iterable[Path],
+    output: Path,
+    num_shards: int | None = None,
+    num_workers: int | None = None,
+    engine: str = "local",
+    **options: Any,
+) -> str:
+    """Writes a row for every image to a file, or to a folder of parts.
+
+    Args:
+        model: What `export.load` opens.
+        paths: Files, folders and globs, see `export.score`.
+        output: The file, see `export.score_to_file`; with `num_shards` the folder.
+        num_shards: Into how many shards to cut the images, or `None` for one file.
+        num_workers, engine: As for `inference.shards.score_shards`.
+        options: Passed on to `export.score_to_file` or `score_shards`.
+
+    Returns:
+        What was counted, and where it is, lines to print.
+    """
+    if num_shards is None:
+        predictor = export.load(model)
+        counts = export.score_to_file(predictor, paths, output, **options)
+        written = str(output)
+    else:
+        counts = shards.score_shards(
+            model,
+            paths,
+            output,
+            num_shards=num_shards,
+            num_workers=num_workers,
+            engine=engine,
+            **options,
+        )
+        written = f"{output}/{shards.MANIFEST}"
+    return f"{batch_scoring.summary(counts)}\nDone: {printable(written)}"
 
 
 def _describe_negative(predictor, rows, options):

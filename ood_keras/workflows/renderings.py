@@ -115,6 +115,21 @@ def measure_renderings(
     return result
 
 
+def describe(result: Json) -> str:
+    """Says in lines what `measure_renderings` returned, of each detector and source."""
+    lines = []
+    for name, measured in result["detectors"].items():
+        lines += [
+            f"{name}: {sentence}" for sentence in under_renderings.describe(measured)
+        ]
+        lines += [
+            f"{source}: AUROC {row['untouched']:.4f} untouched, {row['mild']:.4f} "
+            f"over mild renderings, {row['full_spectrum']:.4f} over all"
+            for source, row in measured["summary"]["auroc"].items()
+        ]
+    return "\n".join(lines)
+
+
 def _measure_classes(predictor, known, tests):
     """What becomes of each class of the unknown sources that have classes."""
     measured, known_scores = {}, None

@@ -208,6 +208,24 @@ def measure_robustness(
     return result
 
 
+def describe(result: Json) -> str:
+    """Says in lines what `measure_robustness` returned, of each run and detector."""
+    lines = []
+    for title, network in result["networks"].items():
+        for name, measured in network["detectors"].items():
+            worst = robustness.find_most_accepted_wrong(measured)
+            lines.append(
+                f"{title}, {name}: at most {100 * worst:.2f} % accepted and misread"
+            )
+        rendered = network.get("renderings", {"detectors": {}})["detectors"]
+        for name, measured in rendered.items():
+            lines += [
+                f"{title}, {name}: {sentence}"
+                for sentence in under_renderings.describe(measured)
+            ]
+    return "\n".join(lines)
+
+
 def _endings(run_dirs: Sequence[Path]) -> dict[str, str]:
     """`{run_dir: the end of its path}`, as short as they still differ."""
     paths = [pathlib.Path(run_dir).resolve() for run_dir in run_dirs]

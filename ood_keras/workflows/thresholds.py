@@ -11,6 +11,7 @@ from ood_keras import calibration
 from ood_keras.calibration.any_threshold import AnyThreshold
 from ood_keras.conventions import check_fraction, check_number
 from ood_keras.metrics import ScoreSketch
+from ood_keras.types import Json
 
 # What a threshold method may ask for, beside the scores of known images, and what to do
 # where there is none.
@@ -20,6 +21,7 @@ _DATA = {
     "which this run did not keep: evaluate it again with ood-evaluate",
     "num_classes": "the number of classes",
 }
+_PER_CLASS = "conformal_per_class"
 _SETTINGS = ("prior_unknown", "cost_false_accept", "cost_false_reject")
 
 
@@ -189,3 +191,50 @@ class ThresholdRequest:
     def _parameters(self) -> Mapping[str, inspect.Parameter]:
         method = calibration.get(self.method or "conformal")
         return inspect.signature(method).parameters
+
+
+def read_flags(values: Json) -> Json:
+    """Makes arguments of a workflow of the flags of a command on thresholds.
+
+    Args:
+        values: Flags by name; among them `method`, `per_class`, short for the method
+            "conformal_per_class", and `operating_points`, "strict=0.9,lenient=0.99".
+
+    Returns:
+        The same without `per_class`, and with `operating_points` as a dict.
+
+    Raises:
+        ValueError: `per_class` is given with another method, or `operating_points`
+            does not give a number to each name.
+    """
+    arguments = {name: value for name, value in values.items() if name != "per_class"}
+    if values["per_class"]:
+        if values["method"] not in (None, _PER_CLASS):
+            raise ValueError(
+                f"--per_class is --method={_PER_CLASS}. Received with it: "
+                f"--method={values['method']}; give one of them"
+            )
+        arguments["method"] = _PER_CLASS
+    arguments["operating_points"] = _split_points(values["operating_points"])
+    return arguments
+
+
+def _split_points(text: str | None) -> dict[str, float]:
+    """Reads "strict=0.9,lenient=0.99"."""
+    points: dict[str, float] = {}
+    for part in () if text is None else text.split(","):
+        name, _, target = part.rpartition("=")
+        name = name.strip()
+        try:
+            number = float(target)
+        except ValueError:
+            number = None
+        if not name or number is None:
+            raise ValueError(
+                "--operating_points takes names and shares of known images to accept, "
+                f"such as strict=0.9,lenient=0.99. Received: {text!r}"
+            )
+        if name in points:
+            raise ValueError(f"--operating_points names {name!r} twice: {text!r}")
+        points[name] = number
+    return points

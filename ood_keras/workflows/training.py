@@ -5,7 +5,7 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from ood_keras.pipelines import grouping
 from ood_keras.training import recipes, run_directory
 from ood_keras.training.run import find_best
 from ood_keras.types import Dataset, ImageShape, Json, Path
+from ood_keras.workflows.class_weight import index_classes, read_class_weight
 from ood_keras.workflows.data_check import check_data, count_left_out
 from ood_keras.workflows.run_data import (
     FORMATS,
@@ -52,7 +53,7 @@ def train(
     backbone: str | None = None,
     backbone_weights: Path | None = None,
     mixed_precision: str | None = None,
-    class_weight: Mapping[str, float] | Literal["balanced"] | None = None,
+    class_weight: Mapping[str, float] | str | None = None,
     seed: int = 0,
     skip_bad: bool = False,
     group_by: str | Sequence[str] | None = None,
@@ -80,9 +81,9 @@ def train(
             "none" for random ones; `None` is what the recipe says.
         mixed_precision: "bfloat16" or "float16", which the network computes in, or
             "none"; `None` is that of the run that is resumed, or what the recipe says.
-        class_weight: Weights of known classes in the loss, by name; "balanced" weighs
-            all classes alike, however many images they have. Those that are not named
-            weigh 1, as unknown images do.
+        class_weight: Weights of known classes in the loss, by name, as a dict or as the
+            text "rose=2,tulip=0.5"; "balanced" weighs all classes alike, however many
+            images they have. Those that are not named weigh 1, as unknown images do.
         seed: Decides everything.
         skip_bad: Whether to leave out files that would spoil the result, see
             `data_check.check_data`, and to list them in `run.json` and in the report,
@@ -98,6 +99,7 @@ def train(
     Raises:
         ValueError: nothing to train with, leaking splits, an unknown recipe or field.
     """
+    weights = read_class_weight(class_weight)
     changes = parse_overrides(overrides)
     for field, value in (
         ("backbone", backbone),
@@ -202,7 +204,7 @@ def train(
         seed=seed,
         unknown_per_epoch=recipe.unknown_per_epoch if unknown_train else None,
         augment=recipe.augment,
-        class_weight=_index_classes(class_weight, known_source.class_names),
+        class_weight=index_classes(weights, known_source.class_names),
     )
     judging = render_validation(recipe, known_validation, unknown_validation)
     model = objective.build_model(known_source.image_shape, num_classes)
@@ -250,6 +252,14 @@ def train(
     if judged is not None:
         write_json(pathlib.Path(run_dir) / VERDICT, judged.to_json())
     return history
+
+
+def describe_verdict(run_dir: Path) -> str:
+    """The verdict of `judge` that a run holds, lines to print; or nothing."""
+    path = pathlib.Path(run_dir) / VERDICT
+    if not path.is_file():
+        return ""
+    return verdict.format_json(json.loads(path.read_text(encoding="utf-8")))
 
 
 def judge(
@@ -348,27 +358,6 @@ def _read_recorded_outliers(run_dir: Path, num_outliers: int) -> int:
     return (
         num_outliers if settings is None else settings.get(NUM_OUTLIERS, MOST_OUTLIERS)
     )
-
-
-def _index_classes(
-    class_weight: Mapping[str, float] | Literal["balanced"] | None,
-    class_names: Sequence[str],
-) -> dict[int, float] | Literal["balanced"] | None:
-    """Returns weights by label for weights by the name of the class."""
-    if class_weight is None or class_weight == "balanced":
-        return class_weight
-    if not isinstance(class_weight, Mapping):
-        raise TypeError(
-            '`class_weight` must be "balanced" or a dict {class name: weight}. '
-            f"Received: {class_weight!r}"
-        )
-    strangers = sorted(set(class_weight) - set(class_names))
-    if strangers:
-        raise ValueError(
-            f"there is no known class {strangers} to weigh; the classes are: "
-            f"{', '.join(class_names)}"
-        )
-    return {class_names.index(name): weight for name, weight in class_weight.items()}
 
 
 def _digest(weights: Iterable[np.ndarray]) -> str:

@@ -111,6 +111,58 @@ def test_gram_sets_its_scale_on_validation_images(trained, data):
         gram.fit(trained[3], (data.train[0][:9], data.train[1][:9]))
 
 
+def silent_channel(firing):
+    """A network with features `(1, 0)`, and `(1, 1)` where the image is bright."""
+    inputs = keras.Input((4, 4, 1))
+    mean = layers.GlobalAveragePooling2D()(inputs)
+    dense = layers.Dense(2, activation="relu", name="hidden")
+    logits = layers.Dense(3)
+    model = keras.Model(inputs, logits(dense(mean)))
+    # The second unit is silent up to a mean of 0.75.
+    dense.set_weights([np.array([[0.0, firing]]), np.array([1.0, -0.75 * firing])])
+    logits.set_weights([np.array([[1.0, 0, 0], [0, 0, 0]]), np.zeros(3)])
+    return model
+
+
+def test_a_channel_that_known_images_leave_silent_does_not_decide_alone_in_gram():
+    images = np.random.default_rng(0).uniform(0, 0.7, (40, 4, 4, 1)).astype(np.float32)
+    bright = np.ones((1, 4, 4, 1), np.float32)
+    scores = []
+    for firing in (1e-3, 1.0):
+        gram = detectors.get("gram", num_powers=1, num_classes=3)
+        gram.fit(silent_channel(firing), images)
+        assert np.all(gram.score(images) == 0)
+        scores += list(gram.score(bright))
+    # The authors' 1e-6 alone would make it 250 beside a layer whose usual value is 1.
+    assert 0 < scores[0] < 0.1
+    # A clear answer of a silent unit still counts.
+    assert scores[1] > 10
+
+
+def test_gram_as_it_was_saved_before_keeps_its_numbers(trained, data):
+    gram = detectors.get("gram").fit(trained[3], data.train)
+    arrays = gram.get_arrays()
+    earlier = {
+        name: values
+        for name, values in arrays.items()
+        if not name.startswith("smallest")
+    }
+    assert len(earlier) == len(arrays) - 2
+    outputs = gram.network(ops.convert_to_tensor(data.known), gram.layers)
+    read = gram._read(outputs)
+    expected = np.zeros(len(data.known))
+    for index, values in enumerate(map(ops.convert_to_numpy, read["statistics"])):
+        low, high = (
+            np.array(read["predicted"]) @ arrays[f"{end}_{index}"]
+            for end in ("low", "high")
+        )
+        below = np.maximum(low - values, 0) / (np.abs(low) + 1e-6)
+        above = np.maximum(values - high, 0) / (np.abs(high) + 1e-6)
+        expected += (below + above).sum(axis=1) / arrays["scale"][index]
+    restored = detectors.get("gram").restore(trained[3], earlier, num_classes=3)
+    np.testing.assert_allclose(restored.score(data.known), expected, rtol=1e-4)
+
+
 def test_data_without_labels_serves_where_labels_are_not_needed(trained, data):
     images, _ = data.train
     knn = detectors.get("knn", num_classes=3).fit(trained[3], images)

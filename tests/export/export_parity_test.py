@@ -98,14 +98,25 @@ def test_a_crash_of_the_fresh_process_is_reported(exported, tmp_path, monkeypatc
     script = tmp_path / "crash.py"
     script.write_text("import sys; sys.exit('out of luck')")
     monkeypatch.setattr(parity, "_SCRIPT", script)
-    with pytest.raises(export.ParityError, match=r"code 1 and said:\nout of luck"):
+    with (
+        parity.FreshProcess() as process,
+        pytest.raises(export.ParityError, match=r"code 1 and said:\nout of luck"),
+    ):
         parity.check(
+            process,
             exported.path,
             exported.detector,
             exported.threshold,
             exported.class_names,
             exported.images,
         )
+
+
+def test_the_fresh_process_ends_with_an_export_that_fails():
+    with pytest.raises(KeyError), parity.FreshProcess() as process:
+        assert process._process.poll() is None
+        raise KeyError
+    assert process._process.returncode is not None
 
 
 def test_a_model_that_has_diverged_is_not_exported(exported, tmp_path):
@@ -118,6 +129,7 @@ def test_a_model_that_has_diverged_is_not_exported(exported, tmp_path):
 
     with pytest.raises(ValueError, match="diverged"):
         parity.check(
+            None,
             exported.path,
             Diverged(),
             calibration.quantile([0.0], 0.5),

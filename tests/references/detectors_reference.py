@@ -233,8 +233,18 @@ def gram(train, validation, test, num_powers, quantile):
     per_layer = []
     for layer in range(num_layers):
         seen = gram_statistics(train[0][layer], num_powers)
+        highs = [
+            np.quantile(seen[train[1] == label], 1 - quantile, axis=0)
+            for label in np.unique(train[1])
+        ]
+        num_channels = seen.shape[1] // num_powers
+        smallest = []
+        for power in range(num_powers):
+            of_power = slice(power * num_channels, (power + 1) * num_channels)
+            usual = np.mean([np.abs(high[of_power]) for high in highs])
+            smallest += [1e-6 + 0.01 * usual] * num_channels
 
-        def deviation(data, layer=layer, seen=seen):
+        def deviation(data, layer=layer, seen=seen, smallest=smallest):
             sums = []
             statistics = gram_statistics(data[0][layer], num_powers)
             for row, predicted in zip(statistics, data[1], strict=True):
@@ -242,11 +252,11 @@ def gram(train, validation, test, num_powers, quantile):
                 low = np.quantile(group, quantile, axis=0)
                 high = np.quantile(group, 1 - quantile, axis=0)
                 total = 0.0
-                for value, a, b in zip(row, low, high, strict=True):
+                for value, a, b, least in zip(row, low, high, smallest, strict=True):
                     if value < a:
-                        total += (a - value) / (abs(a) + 1e-6)
+                        total += (a - value) / (abs(a) + least)
                     elif value > b:
-                        total += (value - b) / (abs(b) + 1e-6)
+                        total += (value - b) / (abs(b) + least)
                 sums.append(total)
             return np.array(sums)
 

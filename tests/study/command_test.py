@@ -447,7 +447,7 @@ def command(*arguments, study="table1"):
     for name in study_tool._FLAGS:
         study_tool._FLAGS[name].unparse()
     study_tool._FLAGS(["ood-study", f"--study={study}", *arguments])
-    study_tool._study([])
+    study_tool._study()
 
 
 def test_the_command_lists_and_plans(tmp_path, capsys):

@@ -53,3 +53,30 @@ def test_unknown_images_that_pass(folder):
     )
     assert rows["glyphs"][2:] == ["-", "-"]
     assert "-" not in rows["kmnist"]
+
+
+def test_the_same_training_with_other_seeds():
+    sheet = RESULTS.parents[1] / "benchmarks" / "results" / "demo_sheet.json"
+    page = renderings_page.page(RESULTS, sheet)
+    section = page.partition("trained again, with other seeds")[2]
+    rows = {
+        cells[0]: cells[1:]
+        for line in section.partition("\n### ")[0].splitlines()
+        if line.startswith("| ")
+        for cells in [[cell.strip() for cell in line.strip("|").split("|")]]
+    }
+    assert [name for name in rows if name.isdigit()] == ["0", "1", "2"]
+    mild = []
+    for path in (".", "seed_1", "seed_2"):
+        file = RESULTS / "mnist_robust_mild" / path / "renderings.json"
+        result = json.loads(file.read_text("utf-8"))
+        (measured,) = result["detectors"].values()
+        mild.append(100 * measured["summary"]["accepted"]["mean"])
+        seed = str(result["model"]["seed"])
+        assert float(rows[seed][1]) == pytest.approx(mild[-1], abs=0.006)
+    for name, choose in (("mean", np.mean), ("lowest", min), ("highest", max)):
+        assert float(rows[name][1]) == pytest.approx(choose(mild), abs=0.006)
+    drawn = json.loads(sheet.read_text("utf-8"))["models"]["saved_models/mnist/3"]
+    letters = drawn["pens"]["as scanned"]["letters"]
+    expected = 100 * (1 - letters["accepted_other"])
+    assert float(rows["0"][-1]) == pytest.approx(expected, abs=0.006)

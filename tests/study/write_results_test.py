@@ -75,7 +75,7 @@ def findings_of(folder, summary):
 def run(*arguments):
     write_results._FLAGS.unparse_flags()
     write_results._FLAGS(["write_results", *arguments])
-    write_results._write([])
+    write_results._write()
 
 
 def test_the_committed_pages_say_what_the_committed_results_say(monkeypatch):

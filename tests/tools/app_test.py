@@ -1,18 +1,22 @@
 """Flags and errors of the commands."""
 
+import inspect
+import os
 import subprocess
 import sys
 import warnings
 
 import pytest
-from absl import flags
 
+from ood_keras import workflows
 from ood_keras.study import command, write_results
 from ood_keras.tools import (
     adopt,
     app,
     calibrate,
+    command_flags,
     convert,
+    data,
     demo,
     evaluate,
     export,
@@ -22,11 +26,14 @@ from ood_keras.tools import (
     robustness,
     train,
 )
+from ood_keras.workflows import calibration, thresholds
+from ood_keras.workflows.demo import page
 
 TOOLS = [
     adopt,
     calibrate,
     convert,
+    data,
     demo,
     evaluate,
     export,
@@ -51,7 +58,7 @@ TOOLS = [
     ],
 )
 def test_split_specs(text, specs):
-    assert app.split_specs(text) == specs
+    assert command_flags.split_specs(text) == specs
 
 
 def test_a_flag_given_twice_is_not_half_dropped(capsys):
@@ -66,17 +73,78 @@ def test_a_flag_given_twice_is_not_half_dropped(capsys):
 
 
 def test_a_flag_that_may_be_repeated_is(capsys):
-    values = app.new_flags()
-    several = flags.DEFINE_multi_string("override", [], "", flag_values=values)
+    values = app.Flags()
+    values.add_repeated("override", "", [])
     app.run("x", "", values, print, ["x", "--override=a=1", "--override=b=2"])
-    assert several.value == ["a=1", "b=2"]
+    assert values.override == ["a=1", "b=2"]
+
+
+def test_sources_are_split_and_none_is_no_source():
+    values = app.Flags()
+    values.add_specs("unknown", "")
+    values(["x"])
+    assert values.unknown == []
+    values(["x", "--unknown=mnist[0,1],kmnist"])
+    assert values.read_arguments() == {"unknown": ["mnist[0,1]", "kmnist"]}
+    assert values.read_arguments("unknown") == {}
+
+
+@pytest.mark.parametrize(
+    ("tool", "workflow", "left_out"),
+    [
+        (adopt, workflows.adopt, ()),
+        (calibrate, workflows.calibrate, ("scores", "unknown_scores")),
+        (
+            calibrate,
+            calibration.calibrate_on_scores,
+            ("known", "unknown", "data_dir"),
+        ),
+        (convert, workflows.convert, ()),
+        (data, workflows.audit, ()),
+        (demo, page.serve, ()),
+        (
+            evaluate,
+            workflows.evaluate,
+            ("scores", "unknown_scores", "model", "output", "metrics"),
+        ),
+        (export, workflows.export, ()),
+        (fit, workflows.fit, ("shards", "workers")),
+        (
+            robustness,
+            workflows.measure_robustness,
+            ("run_dir", "model", "known", "compare_with"),
+        ),
+        (train, workflows.train, ("override",)),
+    ],
+)
+def test_a_flag_is_called_as_the_argument_that_it_fills(tool, workflow, left_out):
+    arguments = tool._FLAGS.read_arguments(*left_out)
+    if "per_class" in arguments:
+        arguments = thresholds.read_flags(arguments)
+    assert arguments.keys() <= inspect.signature(workflow).parameters.keys()
+
+
+def test_what_is_kept_in_memory_is_said_to_all_that_a_command_starts(monkeypatch):
+    names = ("OOD_KERAS_CACHE_DIR", "OOD_KERAS_MEMORY_GB")
+    for name in names:
+        monkeypatch.setenv(name, "before")
+    flags = app.Flags()
+    flags.add_data_dir()
+
+    def run(*argv):
+        app.run("ood-test", "Text.", flags, lambda: None, ["ood-test", *argv])
+        return [os.environ[name] for name in names]
+
+    assert run("--data_dir=data") == ["before", "before"]
+    assert run("--cache_dir=a b", "--memory_gb=0") == ["a b", "0.0"]
+    assert flags.read_arguments() == {"data_dir": "data"}
 
 
 def read_threshold(*argv):
-    values = app.new_flags()
-    read = app.define_threshold(values)
+    values = app.Flags()
+    values.add_thresholds()
     values(["command", *argv])
-    return read()
+    return thresholds.read_flags(values.read_arguments())
 
 
 def test_threshold_flags_become_the_arguments_of_a_workflow():
@@ -129,22 +197,22 @@ def test_help_names_every_flag_and_loads_nothing_heavy(tool):
 
 
 def run(main, *arguments):
-    values = app.new_flags()
-    flags.DEFINE_integer("count", 1, "How many.", flag_values=values)
+    values = app.Flags()
+    values.add_integer("count", "How many.", 1)
     with pytest.raises(SystemExit) as stop:
         app.run("ood-test", "Text.", values, main, ["ood-test", *arguments])
     return stop.value.code
 
 
 def test_wrong_flag_names_it_and_points_to_help(capsys):
-    assert run(lambda _: None, "--cuont=1") == 2
+    assert run(lambda: None, "--cuont=1") == 2
     error = capsys.readouterr().err
     assert "cuont" in error
     assert "ood-test --help" in error
 
 
 def test_error_is_one_line_without_traceback(capsys):
-    def fail(_):
+    def fail():
         raise ValueError("expected this, received that, do so")
 
     assert run(fail) == 1
@@ -157,9 +225,16 @@ def test_error_is_one_line_without_traceback(capsys):
 
 def test_positional_arguments_reach_the_command():
     received = []
-    values = app.new_flags()
-    app.run("ood-test", "Text.", values, received.extend, ["ood-test", "a", "b"])
+    arguments = ("ood-test", "Text.", app.Flags(), received.extend)
+    app.run(*arguments, ["ood-test", "a", "b"], takes_paths=True)
     assert received == ["a", "b"]
+
+
+def test_what_is_no_flag_is_an_error_where_none_is_taken(capsys):
+    assert run(lambda: None, "a.png") == 1
+    assert capsys.readouterr().err == (
+        "ood-test: error: ood-test takes flags only; received: ['a.png']\n"
+    )
 
 
 def test_warnings_about_data_are_lines_of_the_command(capsys, monkeypatch):
@@ -167,7 +242,7 @@ def test_warnings_about_data_are_lines_of_the_command(capsys, monkeypatch):
 
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
 
-    def main(positional):
+    def main():
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             app.show_warnings("ood-test")

@@ -7,6 +7,7 @@ import pytest
 
 from ood_keras import workflows
 from ood_keras.tools import quickstart
+from ood_keras.workflows import promises
 
 
 class Asked:
@@ -36,7 +37,7 @@ def demo(monkeypatch, tmp_path, capsys):
     stand_in = Asked()
     for verb in ("train", "evaluate", "export", "predict"):
         monkeypatch.setattr(workflows, verb, getattr(stand_in, verb))
-    monkeypatch.setattr(quickstart.app, "describe_verdict", "the verdict on {}".format)
+    monkeypatch.setattr(promises, "describe_verdict", "the verdict on {}".format)
     monkeypatch.setattr("sys.argv", ["ood-quickstart", f"--run_dir={tmp_path}"])
     quickstart.main()
     return stand_in.asked, capsys.readouterr().out

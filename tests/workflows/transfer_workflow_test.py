@@ -9,9 +9,9 @@ import small_backbone
 from PIL import Image
 
 from ood_keras import export, pipelines, workflows
-from ood_keras.tools import train as train_command
 from ood_keras.training import recipes
 from ood_keras.workflows import run_data
+from ood_keras.workflows.class_weight import read_class_weight
 
 pytestmark = pytest.mark.usefixtures("compared_in_this_process")
 
@@ -130,12 +130,12 @@ def test_runs_of_earlier_versions_keep_their_outliers(tmp_path):
     ],
 )
 def test_class_weights_are_read(text, weights):
-    assert train_command._read_class_weight(text) == weights
+    assert read_class_weight(text) == weights
 
 
 def test_class_weights_that_are_none(pictures, tmp_path):
     with pytest.raises(ValueError, match=r"rose=2,tulip=0\.5.*'even'"):
-        train_command._read_class_weight("even")
+        read_class_weight("even")
     with pytest.raises(ValueError, match=r"no known class \['x'\].*b, g, r"):
         workflows.train(
             known=f"folder:{pictures}",

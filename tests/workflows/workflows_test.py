@@ -14,11 +14,10 @@ from ood_keras import calibration, files, pipelines, training, workflows
 from ood_keras import export as exporting
 from ood_keras.evaluation import under_renderings, verdict
 from ood_keras.pipelines.sources import base
-from ood_keras.tools import app
 from ood_keras.tools import evaluate as evaluate_command
 from ood_keras.tools import train as train_command
 from ood_keras.training import recipes, run_directory
-from ood_keras.workflows import conversion, run_data, samples
+from ood_keras.workflows import conversion, promises, run_data, samples
 from ood_keras.workflows import evaluation as measuring
 from ood_keras.workflows import exporting as export_workflow
 from ood_keras.workflows import training as training_workflow
@@ -208,7 +207,7 @@ def test_the_verdict_is_in_the_report_the_manifest_and_the_card(
     known = manifest["at_threshold"]["known"]
     assert f"({known['accepted']:.1%}) of the known test" in own["facts"][0]
     assert f"## Verdict: {own['said']}" in (path / "MODEL_CARD.md").read_text()
-    assert app.describe_verdict(path) == verdict.format_json(own)
+    assert promises.describe_verdict(path) == verdict.format_json(own)
 
 
 def test_a_training_is_judged_by_its_validation_images(run_dir, monkeypatch, capsys):

@@ -8,19 +8,10 @@ from collections.abc import Callable, Sequence
 
 from ood_keras import export
 from ood_keras.files import write_json
+from ood_keras.inference.file_formats import FILE_FORMATS, ONNX, TFLITE
 from ood_keras.types import Images, Json
 from ood_keras.workflows import conversion
-from ood_keras.workflows.conversion import FORMATS, TFLITE_FORMATS
-
-# What has to be installed for a format, and the extra that brings it.
-_NEEDS = {
-    "tflite": (("ai_edge_litert",), "tflite"),
-    "onnx": (("tf2onnx", "onnx", "onnxruntime"), "onnx"),
-    "browser": (
-        ("ai_edge_litert", "tf2onnx", "onnx", "onnxruntime"),
-        "tflite,onnx",
-    ),
-}
+from ood_keras.workflows.conversion import BROWSER, FORMATS
 
 
 def choose(formats: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
@@ -44,7 +35,11 @@ def choose(formats: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
         )
     chosen, skipped = [], {}
     for name in asked:
-        needed, extra = _NEEDS[name if name in _NEEDS else "tflite"]
+        kinds = [kind for kind in FILE_FORMATS if name in kind.choices]
+        if name == BROWSER:
+            kinds = [TFLITE, ONNX]
+        extra = ",".join(kind.name for kind in kinds)
+        needed = [package for kind in kinds for package in kind.packages]
         missing = [one for one in needed if importlib.util.find_spec(one) is None]
         if missing:
             skipped[name] = (
@@ -83,45 +78,36 @@ def write(
     files: dict[str, pathlib.Path] = {}
     skipped: dict[str, str] = {}
     reports: list[Json] = []
-    groups = {
-        "tflite": [name for name in TFLITE_FORMATS if name in formats],
-        "onnx": ["onnx"] if "onnx" in formats else [],
-    }
-    for kind, names in groups.items():
-        if names and kind not in exports:
-            skipped |= dict.fromkeys(names, f"the detector has no form in {kind}")
+    for kind in FILE_FORMATS:
+        names = [name for name in kind.choices if name in formats]
+        if not names:
             continue
-        target = folder / kind
+        if kind.name not in exports:
+            skipped |= dict.fromkeys(names, f"the detector has no form in {kind.name}")
+            continue
         # Those that are rounded more may fail where others do not; and float32 alone
         # must equal the SavedModel, which a detector that magnifies rounding may miss.
         others = [names[:1], names[1:]] if len(names) > 1 else []
         for some in (names, *others):
             say(f"Converting to {', '.join(some)}")
             try:
-                if kind == "tflite":
-                    export.tflite(saved_model, target, formats=some, **images)
-                else:
-                    export.onnx(saved_model, target, **images)
+                made = conversion.write(kind, saved_model, folder, some, images)
             except Exception as error:  # A converter may fail in any way.
                 reason = " ".join(str(error).split())[:400] or repr(error)
                 skipped |= dict.fromkeys(some, reason)
                 continue
             for name in some:
                 skipped.pop(name, None)
-                files[name] = (
-                    target / name / "model.tflite"
-                    if kind == "tflite"
-                    else target / "model.onnx"
-                )
-            reports.append(json.loads((target / "parity.json").read_text()))
+                files[name] = folder / kind.locate(name)
+            reports.append(json.loads((made / "parity.json").read_text()))
             break
-    if "browser" in formats:
+    if BROWSER in formats:
         say("Making a page for the browser")
         try:
             _write_page(saved_model, folder, files, skipped, images)
-            files["browser"] = folder / "browser/index.html"
+            files[BROWSER] = folder / "browser/index.html"
         except Exception as error:  # As above.
-            skipped["browser"] = " ".join(str(error).split())[:400] or repr(error)
+            skipped[BROWSER] = " ".join(str(error).split())[:400] or repr(error)
     write_json(folder / "formats.json", {"written": list(files), "left_out": skipped})
     return files, skipped, reports
 

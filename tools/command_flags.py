@@ -1,0 +1,230 @@
+"""The flags of a command: defined in a line each, read as arguments of a workflow."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from ood_keras import conventions
+
+# What a flag says, and the environment variable that takes it to all who read it.
+_VARIABLES = {
+    "cache_dir": conventions.CACHE_VARIABLE,
+    "memory_gb": conventions.MEMORY_VARIABLE,
+}
+_OF_EVERY_COMMAND = ("help", "traceback", "plugin")
+
+
+def split_specs(text: str | None) -> list[str]:
+    """Splits "mnist[0,1],kmnist" at the commas outside brackets."""
+    specs, depth = [""], 0
+    for character in text or "":
+        depth += {"[": 1, "]": -1}.get(character, 0)
+        if character == "," and depth == 0:
+            specs.append("")
+        else:
+            specs[-1] += character
+    return [spec.strip() for spec in specs if spec.strip()]
+
+
+class _SpecsParser(flags.ArgumentParser):
+    """Reads names of data sources with commas between them."""
+
+    def parse(self, argument: str | list[str]) -> list[str]:
+        return argument if isinstance(argument, list) else split_specs(argument)
+
+
+class Flags(flags.FlagValues):
+    """The flags of one command.
+
+    They are the command's own, so that several commands can be imported together. A
+    flag is called as the argument of the workflow that it fills, and its value is read
+    as an attribute: after `flags.add_string("run_dir", "A run of ood-train.")` and
+    parsing it is `flags.run_dir`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_bool("help", "Show this help.")
+        self.add_bool("traceback", "On an error, show where it arose.")
+        self.add_list(
+            "plugin",
+            "Python modules of your own, by name, that register detectors, metrics, "
+            "data sources, augmentations, renderings, training methods or threshold "
+            "methods; see docs/guides/extend.md.",
+            [],
+        )
+
+    def add_string(
+        self,
+        name: str,
+        text: str,
+        default: str | None = None,
+        *,
+        required: bool = False,
+    ) -> None:
+        """Defines a flag whose value is a text; `text` is what `--help` says of it."""
+        flags.DEFINE_string(name, default, text, flag_values=self, required=required)
+
+    def add_bool(self, name: str, text: str, default: bool = False) -> None:
+        """Defines a flag that is given, as `--name` or `--noname`, or not."""
+        flags.DEFINE_bool(name, default, text, flag_values=self)
+
+    def add_float(self, name: str, text: str) -> None:
+        """Defines a flag whose value is a number; `None` if it is not given."""
+        flags.DEFINE_float(name, None, text, flag_values=self)
+
+    def add_integer(
+        self, name: str, text: str, default: int | None = None, **bounds: Any
+    ) -> None:
+        """Defines a flag of a whole number; see `absl.flags.DEFINE_integer`."""
+        flags.DEFINE_integer(name, default, text, flag_values=self, **bounds)
+
+    def add_enum(
+        self, name: str, text: str, values: Sequence[str], default: str | None = None
+    ) -> None:
+        """Defines a flag whose value is one of `values`."""
+        flags.DEFINE_enum(name, default, [*values], text, flag_values=self)
+
+    def add_list(self, name: str, text: str, default: list[str] | None = None) -> None:
+        """Defines a flag of several texts with commas between them."""
+        flags.DEFINE_list(name, default, text, flag_values=self)
+
+    def add_repeated(
+        self, name: str, text: str, default: list[str] | None = None
+    ) -> None:
+        """Defines a flag that may be given several times, for a text each."""
+        flags.DEFINE_multi_string(name, default, text, flag_values=self)
+
+    def add_specs(self, name: str, text: str, *, required: bool = False) -> None:
+        """Defines a flag of data sources with commas between them; a list of them."""
+        flags.DEFINE(
+            _SpecsParser(),
+            name,
+            None if required else [],
+            text,
+            flag_values=self,
+            required=required,
+        )
+
+    def add_data_dir(self, default: str = "") -> None:
+        """Defines `data_dir`, and what is kept of data sets in memory and on disk.
+
+        Args:
+            default: What the help says is taken without `data_dir`.
+        """
+        ending = f"; default: {default}." if default else "."
+        self.add_string("data_dir", f"The folder that holds the data sets{ending}")
+        self.add_string(
+            "cache_dir",
+            "The folder that keeps the decoded pixels of data sets that are too large "
+            "for memory. Default: what the environment variable "
+            f"{conventions.CACHE_VARIABLE} says, or ~/.cache/ood_keras.",
+        )
+        self.add_float(
+            "memory_gb",
+            "Gigabytes of pixels, of one part of a data set, to keep in memory; more "
+            f"are read from disk. Default: what {conventions.MEMORY_VARIABLE} says, or "
+            f"{conventions.MOST_GB_IN_MEMORY}.",
+        )
+
+    def add_thresholds(self) -> None:
+        """Defines which threshold to choose, or which several.
+
+        `workflows.thresholds.read_flags` makes arguments of a workflow of them.
+        """
+        self.add_float(
+            "target_acceptance",
+            "Share of known images to accept, between 0 and 1. Default: 0.95.",
+        )
+        self.add_string(
+            "method",
+            "How the threshold is chosen: conformal, which promises something of new "
+            "images; quantile; conformal_per_class, see --per_class; lowest_cost, see "
+            "--prior_unknown; or a method that a module of your own registers. "
+            "Default: conformal, or quantile where there are too few images for it.",
+        )
+        self.add_bool(
+            "per_class",
+            "Short for --method=conformal_per_class: a threshold for each predicted "
+            "class, so that each class by itself keeps --target_acceptance. "
+            "SavedModels decide by such; TFLite and ONNX do not.",
+        )
+        self.add_string(
+            "operating_points",
+            "Other thresholds to offer, each by a name of yours and its share of known "
+            "images to accept: strict=0.9,lenient=0.99. Ask for one with ood-predict "
+            "--operating_point=strict.",
+        )
+        self.add_float(
+            "prior_unknown",
+            "For --method=lowest_cost: share of the images to come that are unknown, "
+            "between 0 and 1.",
+        )
+        self.add_float(
+            "cost_false_accept",
+            "For --method=lowest_cost: what accepting an unknown image costs, in any "
+            "unit. Default: 1.",
+        )
+        self.add_float(
+            "cost_false_reject",
+            "For --method=lowest_cost: what rejecting a known image costs, in the same "
+            "unit. Default: 1.",
+        )
+
+    def add_exported(self) -> None:
+        """Defines what travels with an exported model."""
+        self.add_bool(
+            "known_examples",
+            "Some hundred known validation images travel with the model, for ood-demo; "
+            "--noknown_examples keeps private ones at home.",
+            default=True,
+        )
+        self.add_bool(
+            "explain",
+            "The SavedModel gets the signature explain: a heat map of what in an image "
+            "is strange, which takes two hundred runs of the network.",
+        )
+
+    def add_shards(self) -> None:
+        """Defines `shards`, `workers` and `engine` of work past one machine."""
+        self.add_integer(
+            "shards",
+            "Cut the images into so many shards. What is made of each is a file that "
+            "is made once, so that a run that was killed goes on where it was.",
+            lower_bound=1,
+        )
+        self.add_integer(
+            "workers",
+            "How many shards at a time; default: the number of cores, or what the "
+            "cluster takes.",
+            lower_bound=1,
+        )
+        self.add_enum(
+            "engine",
+            "Who does the shards: processes of this machine, or tasks of Ray, on the "
+            "cluster that the environment variable RAY_ADDRESS names.",
+            ["local", "ray"],
+            "local",
+        )
+
+    def read_arguments(self, *left_out: str) -> dict[str, Any]:
+        """Returns the values by name, without those that every command has.
+
+        Args:
+            left_out: Names of flags to leave out too.
+        """
+        left = {*_OF_EVERY_COMMAND, *_VARIABLES, *left_out}
+        return {name: self[name].value for name in self if name not in left}
+
+    def set_environment(self) -> None:
+        """Sets the environment variables that flags of `add_data_dir` stand for."""
+        for name, variable in _VARIABLES.items():
+            if name in self and self[name].value is not None:
+                os.environ[variable] = str(self[name].value)
+
+    def repeat_plugins(self) -> str:
+        """Returns ` --plugin=NAMES` as given, for a next command; else nothing."""
+        names = self["plugin"].value
+        return f" --plugin={','.join(names)}" if names else ""
