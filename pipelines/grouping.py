@@ -144,7 +144,7 @@ class Looks:
 
     def __init__(self, count: int) -> None:
         self._row = 0
-        self._arrays = {
+        self._arrays: dict[str, np.ndarray] = {
             "codes": np.zeros((count, likeness.CODE_WORDS), np.uint64),
             "vectors": np.zeros((count, likeness.NUM_FEATURES), np.float16),
             "says_much": np.zeros(count, bool),
@@ -179,7 +179,8 @@ def find_copies(looks: Mapping[str, np.ndarray]) -> list[list[int]]:
     codes, hashes = np.asarray(looks["codes"]), np.asarray(looks["hashes"])
     if not len(codes):
         return []
-    near = copies.near_groups(codes, looks["vectors"], looks["says_much"])
+    says_much = looks["says_much"].tolist()
+    near = copies.near_groups(codes, looks["vectors"], says_much)
     equal = copies.equal_groups(map(bytes, hashes))
     return copies.merge(near + equal, len(codes))
 

@@ -251,7 +251,7 @@ def _write(
             np.lib.format.write_array_header_1_0(file, header)
             # Written and not mapped: a full disk is then an error.
             for some in _check_counts(key, shape, pictures()):
-                file.write(np.ascontiguousarray(some))
+                file.write(np.ascontiguousarray(some).data)
                 tell(len(some))
         noted = notes()
         for name, array in noted.items():
