@@ -52,7 +52,8 @@ def adapt(images: np.ndarray, image_shape: ImageShape) -> np.ndarray:
     return result
 
 
-@functools.lru_cache(maxsize=256)
+# Few, since those of large photographs take megabytes each.
+@functools.lru_cache(maxsize=16)
 def _weights(size: int, new_size: int) -> np.ndarray | None:
     """Returns the `(new_size, size)` matrix that resizes one axis; `None` if equal."""
     if new_size == size:
