@@ -97,8 +97,7 @@ def allocate(shape: tuple[int, ...]) -> np.ndarray:
     if fits_memory(shape):
         return np.empty(shape, np.uint8)
     size = math.prod(shape)
-    place = find_folder()
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    place = _make_folder()
     _check_space(place, size, f"{shape[0]:,} images that are made")
     with tempfile.TemporaryFile(dir=place, prefix=files.TEMPORARY) as file:
         # So that a full disk is an error now, and does not end the process later.
@@ -159,8 +158,8 @@ def read(
             images[row : row + len(some)] = some
             row += len(some)
         return images, notes()
+    _make_folder()
     place = _place(key)
-    find_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
     place.parent.mkdir(exist_ok=True)
     with _hold(place.parent, key.name):
         found = _open(place, shape, note_names)
@@ -172,6 +171,24 @@ def read(
         if found is None:
             raise OSError(f"{place} was changed while it was written; try again")
         return found
+
+
+def _make_folder() -> pathlib.Path:
+    """Returns the folder of the pixels, made if it is not there, for its user alone."""
+    place = find_folder()
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot write into {place} ({error.strerror}), which would keep pixels "
+            "that are too many for memory. Name another folder, as --cache_dir or "
+            f"{CACHE_VARIABLE}, or keep more in memory (--memory_gb or "
+            f"{MEMORY_VARIABLE})",
+        ) from error
+    return place
 
 
 def _place(key: Key) -> pathlib.Path:

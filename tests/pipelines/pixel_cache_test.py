@@ -297,6 +297,13 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_decoded(monkeypatch
         pixel_cache.allocate(SHAPE)
 
 
+def test_a_folder_that_cannot_be_is_an_error_with_the_cure(cache):
+    cache.write_text("a file")
+    for function in (read, lambda: pixel_cache.allocate(SHAPE)):
+        with pytest.raises(OSError, match=r"cannot write into .* --cache_dir"):
+            function()
+
+
 def test_a_number_of_pictures_that_is_not_kept_is_an_error(cache, monkeypatch):
     for limit in ("0", "1"):
         monkeypatch.setenv("OOD_KERAS_MEMORY_GB", limit)
