@@ -1,10 +1,18 @@
 """The flags of a command: defined in a line each, read as arguments of a workflow."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
+from ood_keras import conventions
+
+# What a flag says, and the environment variable that takes it to all who read it.
+_VARIABLES = {
+    "cache_dir": conventions.CACHE_VARIABLE,
+    "memory_gb": conventions.MEMORY_VARIABLE,
+}
 _OF_EVERY_COMMAND = ("help", "traceback", "plugin")
 
 
@@ -101,9 +109,107 @@ class Flags(flags.FlagValues):
         )
 
     def add_data_dir(self, default: str = "") -> None:
-        """Defines `data_dir`; `default` is what the help says is taken without it."""
+        """Defines `data_dir`, and what is kept of data sets in memory and on disk.
+
+        Args:
+            default: What the help says is taken without `data_dir`.
+        """
         ending = f"; default: {default}." if default else "."
         self.add_string("data_dir", f"The folder that holds the data sets{ending}")
+        self.add_string(
+            "cache_dir",
+            "The folder that keeps the decoded pixels of data sets that are too large "
+            "for memory. Default: what the environment variable "
+            f"{conventions.CACHE_VARIABLE} says, or ~/.cache/ood_keras.",
+        )
+        self.add_float(
+            "memory_gb",
+            "Gigabytes of pixels, of one part of a data set, to keep in memory; more "
+            f"are read from disk. Default: what {conventions.MEMORY_VARIABLE} says, or "
+            f"{conventions.MOST_GB_IN_MEMORY}.",
+        )
+
+    def add_training(self) -> None:
+        """Defines what is trained, on what: the arguments of `workflows.train`."""
+        self.add_string("known", "The source of the known classes.", required=True)
+        self.add_specs(
+            "unknown",
+            "The sources of unknown images to train with, separated by commas; none "
+            "for a recipe whose loss learns from known images alone.",
+        )
+        self.add_data_dir()
+        self.add_list(
+            "image_shape",
+            "HEIGHT,WIDTH,CHANNELS to convert all images to, with 1 or 3 channels, "
+            "such as 32,32,3; default: those of the known images, which then must have "
+            "one size.",
+        )
+        self.add_string(
+            "background",
+            "What transparent pixels of picture files are laid on: white, black, or a "
+            "grey level from 0 to 255; kept with the run and the exported model.",
+            "white",
+        )
+        self.add_string(
+            "recipe",
+            "robust (drawings and characters) or robust_wide (things), which learn "
+            "from images in random renderings: more blurred, thicker, turned, in other "
+            "contrast; fast and wide, the same without renderings, in less time, for "
+            "benchmarks whose test images are scanned alike; paper (section 3.6: 150 "
+            "epochs); demo (seconds). For photographs: photos, on features of a "
+            "--backbone, and photos_scratch, a small residual network from random "
+            "weights. Default: photos with a --backbone, else robust or robust_wide, "
+            "by what the known images look like.",
+        )
+        self.add_repeated(
+            "override",
+            "A field of the recipe to change, such as epochs=2, filters=[16,32] or "
+            "augment=none.",
+            [],
+        )
+        self.add_string(
+            "backbone",
+            "A network of keras.applications to begin with, such as MobileNetV2, "
+            "EfficientNetV2B0 or MobileNetV2:alpha=0.35. It is frozen and what is on "
+            "top of it trains on its features, which are computed once; "
+            "--override=fine_tune_epochs=5 then trains all of it in the last epochs.",
+        )
+        self.add_string(
+            "backbone_weights",
+            "Weights of the backbone: imagenet, which are downloaded once (the "
+            "default); a .weights.h5, .h5 or .keras file; or none for random ones.",
+        )
+        self.add_enum(
+            "mixed_precision",
+            "What the network computes in while it trains: faster on GPUs made for it. "
+            "Weights and losses stay float32, and so does all that is measured and "
+            "exported. Kept with the run.",
+            ["bfloat16", "float16", "none"],
+        )
+        self.add_string(
+            "class_weight",
+            "balanced, so that classes of few images count as much as others; or "
+            "weights of classes in the loss by name, as in rose=2,tulip=0.5, the "
+            "others being 1.",
+        )
+        self.add_bool(
+            "skip_bad",
+            "Of folders of pictures, leave out files that would spoil the result, and "
+            "count them in run.json and the report: those that cannot be read, and "
+            "copies of one picture under several labels, in several splits, or known "
+            "and unknown. Without it, training stops at them and names them all. See "
+            "ood-data.",
+        )
+        self.add_repeated(
+            "group_by",
+            "What makes pictures of a folder belong together, so that all of them are "
+            "in one split: copies, equal or nearly equal pictures (the default); "
+            "folder, folders of one name within the class folders; or a regular "
+            "expression with one group, such as 'patient(\\d+)_', whose text their "
+            "names share. May be given several times. none deals pictures out one by "
+            "one. Ignored for folders that have train, validation and test.",
+        )
+        self.add_integer("seed", "Decides everything.", 0)
 
     def add_thresholds(self) -> None:
         """Defines which threshold to choose, or which several.
@@ -191,8 +297,14 @@ class Flags(flags.FlagValues):
         Args:
             left_out: Names of flags to leave out too.
         """
-        left = {*_OF_EVERY_COMMAND, *left_out}
+        left = {*_OF_EVERY_COMMAND, *_VARIABLES, *left_out}
         return {name: self[name].value for name in self if name not in left}
+
+    def set_environment(self) -> None:
+        """Sets the environment variables that flags of `add_data_dir` stand for."""
+        for name, variable in _VARIABLES.items():
+            if name in self and self[name].value is not None:
+                os.environ[variable] = str(self[name].value)
 
     def repeat_plugins(self) -> str:
         """Returns ` --plugin=NAMES` as given, for a next command; else nothing."""
