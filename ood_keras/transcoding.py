@@ -11,16 +11,24 @@ sends such files to a served model itself converts them before.
 import functools
 import importlib.util
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ood_keras import file_content, image_files
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # What was read before there was a choice; runs that say nothing else keep to it.
 FIRST_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 _GREY = ("1", "L", "LA")
 _MODES = (*_GREY, "P", "PA", "RGB", "RGBA")
 _DEEP = ("I;16", "I;16B", "I;16L")
+_TILE_TAGS = (322, 323)  # TileWidth and TileLength.
+# Tiles are unpacked whole, however little of them the picture covers: so many times as
+# large they may be, and small ones in any case.
+_TILE_RATIO, _SMALL_TILE = 4, 2**20
 _CURES = {
     "HEIC": "pip install pillow-heif reads it",
     "AVIF": "Pillow 11.3 or newer reads it",
@@ -111,6 +119,7 @@ def _read_other(content: bytes, exif_orientation: bool) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(content), formats=chosen) as picture:
             image_files.check_size(*picture.size)
+            _check_tiles(picture)
             if picture.mode in _DEEP:
                 # As of a PNG of 16 bits.
                 pixels = np.asarray(picture).astype(np.uint16) >> 8
@@ -140,3 +149,20 @@ def _read_other(content: bytes, exif_orientation: bool) -> np.ndarray:
             f"{', '.join(formats())} ({type(error).__name__}: {error}). Fetch or save "
             "it again, or remove it"
         ) from error
+
+
+def _check_tiles(picture: "Image.Image") -> None:
+    """Raises `Refused` if a TIFF file has tiles far larger than its picture.
+
+    They would be a way to declare few pixels and have very many unpacked.
+    """
+    if picture.format != "TIFF":
+        return
+    tags = picture.tag_v2  # type: ignore[attr-defined]
+    width, height = (int(tags.get(tag, 0)) for tag in _TILE_TAGS)
+    most = max(_TILE_RATIO * picture.width * picture.height, _SMALL_TILE)
+    if width * height > most:
+        raise image_files.Refused(
+            f"is a TIFF picture of {picture.width}x{picture.height} pixels in tiles of "
+            f"{width}x{height}; tiles of at most {most} pixels are read. Save it again"
+        )

@@ -1,6 +1,8 @@
 """Pictures of every format become PNG files of the pixels that Pillow finds in them."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -167,3 +169,25 @@ def test_the_camera_s_heic_is_read(real_data_dir):
     found = pictures.decode(content, "x")
     assert sorted(found.shape) == [3, 2566, 3313]
     assert found.std() > 20
+
+
+def tiled_tiff(picture_side, tile_side):
+    """A grey TIFF file of one deflated tile, of which only a corner is shown."""
+    tile = zlib.compress(bytes(tile_side**2), 9)
+    tags = {
+        **{256: picture_side, 257: picture_side, 258: 8, 259: 8, 262: 1, 277: 1},
+        **{322: tile_side, 323: tile_side, 324: None, 325: len(tile)},
+    }
+    start = 8 + 2 + 12 * len(tags) + 4
+    tags[324] = start
+    entries = (struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    return head + b"".join(entries) + bytes(4) + tile
+
+
+def test_a_tile_is_not_far_larger_than_its_picture():
+    assert transcoding.as_read(tiled_tiff(16, 1024))
+    bomb = tiled_tiff(16, 4096)
+    assert len(bomb) < 20_000
+    with pytest.raises(image_files.Refused, match="16x16 pixels in tiles of 4096x4096"):
+        transcoding.as_read(bomb)
