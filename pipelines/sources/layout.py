@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ood_keras import file_content
 from ood_keras.conventions import UNKNOWN_LABEL
+from ood_keras.names import fold
 from ood_keras.pipelines import grouping
 from ood_keras.pipelines.sources import base, pictures
 from ood_keras.pipelines.split import ROLES
@@ -310,15 +311,19 @@ def _but(left_out: dict[pathlib.Path, str]) -> str:
 def _check_case(
     root: pathlib.Path, class_names: list[str], complain: Callable[[str], None]
 ) -> None:
-    """Complains if two classes are told apart by upper and lower case alone."""
+    """Complains if the names of two classes look the same, or but for their case."""
     same = collections.defaultdict(list)
     for name in class_names:
-        same[name.strip().casefold()].append(name)
-    for names in same.values():
-        if len(names) > 1:
+        same[fold(name)].append(name)
+    for alike in same.values():
+        if len(alike) > 1:
+            # What looks the same is told apart by its characters.
+            write = ascii if len(set(map(str.casefold, alike))) > 1 else repr
+            shown = " and ".join(map(write, alike))
             complain(
-                f"{root} has the class folders {' and '.join(map(repr, names))}, which "
-                "differ in case or spaces alone. Put them together, or rename one"
+                f"{root} has the class folders {shown}, which differ in case or "
+                "spaces alone, or in how Unicode writes the same letters. Put them "
+                "together, or rename one"
             )
 
 

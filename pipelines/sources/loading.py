@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from ood_keras import plugins
 from ood_keras.image_files import BACKGROUND, check_background
+from ood_keras.names import fold
 from ood_keras.pipelines import grouping
 from ood_keras.pipelines.sources import forms as general_forms
 from ood_keras.pipelines.sources import registry
@@ -217,7 +218,7 @@ def _unknown_spec(spec: str, base_spec: str) -> plugins.UnknownNameError:
 
 def parse_classes(spec, text, class_names):
     """Returns class indices from `"0-4"`, `"0,2,5"` or `"cat,dog"`."""
-    folded = [name.casefold() for name in class_names]
+    folded = list(map(fold, class_names))
     # Of `A` and `a`, each is meant by its own spelling only.
     count = collections.Counter(folded)
     by_name = {name: index for index, name in enumerate(folded) if count[name] == 1}
@@ -236,7 +237,7 @@ def parse_classes(spec, text, class_names):
     classes = []
     for token in (part.strip() for part in text.split(",")):
         bounds = re.fullmatch(r"(\d+)(?:-(\d+))?", token)
-        named = by_name.get(token, by_name.get(token.casefold()))
+        named = by_name.get(token, by_name.get(fold(token)))
         if named is not None and (named_by_number or not bounds):
             classes.append(named)
         elif not bounds:
