@@ -18,6 +18,8 @@ from ood_keras.pipelines.split import ROLES
 _FILLERS = ("set", "data", "dataset", "split", "images", "imgs", "pictures", "folder")
 # May be validation or test.
 _AMBIGUOUS = ("eval", "evaluation", "holdout")
+# What names are made of: "seg_train", "segTrain" and "seg train" have two words each.
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W_a-zA-Z]+")
 _NO_FILE = "links to nothing and the like"
 
 
@@ -167,8 +169,8 @@ def _parts(
     found = collections.defaultdict(list)
     for folder in folders:
         found[base.role_of(folder.name)].append(folder)
-    doubtful = [folder.name for folder in found[None] if _like_a_split(folder.name)]
-    classes = [folder.name for folder in found.pop(None)]
+    classes = [folder.name for folder in found.pop(None, ())]
+    doubtful = [name for name in classes if _like_a_split(name)] or _pairs(classes)
     if doubtful:
         raise ValueError(
             f"{root} has folders that seem to hold splits ({', '.join(doubtful[:5])}). "
@@ -208,6 +210,27 @@ def _like_a_split(name: str) -> bool:
     return bool(roles) and len(roles) + sum(word in _FILLERS for word in words) == len(
         words
     )
+
+
+def _pairs(names: list[str]) -> list[str]:
+    """The names that differ in the split alone, as "seg_train" and "seg_test" do."""
+    same = collections.defaultdict(list)
+    for name in names:
+        words = [part for word in _WORD.findall(name) for part in _split_word(word)]
+        roles = [base.role_of(word) for word in words]
+        if sum(role is not None for role in roles) == 1:
+            rest = tuple(
+                word.casefold()
+                for word, role in zip(words, roles, strict=True)
+                if role is None
+            )
+            same[rest].append((name, next(filter(None, roles))))
+    return [
+        name
+        for alike in same.values()
+        if len({role for _, role in alike}) > 1
+        for name, _ in alike
+    ]
 
 
 def _split_word(word: str) -> list[str]:

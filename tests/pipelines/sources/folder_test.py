@@ -235,6 +235,10 @@ def test_folders_of_splits_have_many_names(
         ("cat", "dog", "test_images"),
         ("train", "test", "eval"),
         ("train", "holdout"),
+        ("seg_train", "seg_test", "seg_pred"),
+        ("AlphabetTrain", "AlphabetTest"),
+        ("cat_train", "cat_test", "dog_train", "dog_test"),
+        ("photos 1 (dev)", "photos 1 (testing)"),
     ],
 )
 def test_what_seems_to_be_a_split_is_no_class(tmp_path, write_pictures, names):
@@ -244,7 +248,10 @@ def test_what_seems_to_be_a_split_is_no_class(tmp_path, write_pictures, names):
         pipelines.load(f"folder:{tmp_path}")
 
 
-@pytest.mark.parametrize("name", ["trains", "test tube", "valley", "device", "dataset"])
+@pytest.mark.parametrize(
+    "name",
+    ["trains", "test tube", "valley", "device", "dataset", "toy train", "cat_test"],
+)
 def test_names_that_only_begin_like_a_split_are_classes(tmp_path, write_pictures, name):
     for folder in (name, "cat"):
         write_pictures(tmp_path / folder, 5)
