@@ -461,6 +461,8 @@ def _kind_to_read(path, skipped):
     kind = _kind(path)
     if kind == "idx" and _holds_labels(path):
         kind, reason = None, "IDX labels"
+    elif kind is None and os.path.isdir(path):
+        reason = "link to a folder"
     elif kind is None:
         reason = file_content.picture_format(_head(path)) or "no picture"
     if kind is None:
