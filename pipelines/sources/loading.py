@@ -13,11 +13,15 @@ from ood_keras.image_files import BACKGROUND, check_background
 from ood_keras.names import fold
 from ood_keras.pipelines import grouping
 from ood_keras.pipelines.sources import forms as general_forms
-from ood_keras.pipelines.sources import registry
+from ood_keras.pipelines.sources import orientation, registry
 from ood_keras.pipelines.sources.base import Request, Source
 from ood_keras.pipelines.sources.spec import Spec, parse
 from ood_keras.pipelines.split import Split
 from ood_keras.types import ImageShape, Path
+
+# Sources that may hold EMNIST, by the name of the path, and do not turn it upright.
+_READ_AS_THEY_STAND = ("folder", "npz")
+_EMNIST = "emnist"
 
 
 def load(
@@ -131,6 +135,15 @@ def load(
             f"what opens the data source {registered.name!r} must return a "
             "`pipelines.Source`, as `pipelines.from_parts` and `from_generator` do. "
             f"Received: {source!r}"
+        )
+    is_emnist = _EMNIST in os.path.abspath(argument).casefold()
+    if (
+        registered.name in _READ_AS_THEY_STAND
+        and is_emnist
+        and orientation.TRANSPOSED not in parsed.forms
+    ):
+        source = source.change_images(
+            functools.partial(orientation.warn_if_transposed, parsed.base), source.name
         )
     if parsed.forms:
         source = source.change_images(

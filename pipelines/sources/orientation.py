@@ -84,6 +84,28 @@ def upright(images: np.ndarray, expected: Expected) -> np.ndarray:
     return np.ascontiguousarray(images.transpose(0, 2, 1, 3))
 
 
+def warn_if_transposed(spec: str, images: np.ndarray) -> np.ndarray:
+    """Returns the images as they are, of a source that turns none.
+
+    Args:
+        spec: The source.
+        images: uint8 `(num_images, height, width, channels)`, of handwritten characters
+            as far as the name of their place tells.
+
+    Warns:
+        DataWarning: they look transposed.
+    """
+    if images.shape[-1] in (1, 3):
+        dark_on_bright = np.median(images) > 127
+        if judge(255 - images if dark_on_bright else images) == TRANSPOSED:
+            base.warn(
+                f"{spec}: these images look transposed, rows for columns, as EMNIST's "
+                "publisher ships letters and digits. They are used as they are; if "
+                f"they lie on their side, give {spec}@{TRANSPOSED}"
+            )
+    return images
+
+
 def judge(images: np.ndarray) -> str | None:
     """Returns `UPRIGHT` or `TRANSPOSED` if images of characters tell, else `None`."""
     if not len(images) or images.shape[1] != images.shape[2]:
