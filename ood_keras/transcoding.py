@@ -25,6 +25,7 @@ FIRST_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 _GREY = ("1", "L", "LA")
 _MODES = (*_GREY, "P", "PA", "RGB", "RGBA")
 _DEEP = ("I;16", "I;16B", "I;16L")
+_BITS_TAG, _PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 258, 262, 0
 _TILE_TAGS = (322, 323)  # TileWidth and TileLength.
 # Tiles are unpacked whole, however little of them the picture covers: so many times as
 # large they may be, and small ones in any case.
@@ -121,9 +122,7 @@ def _read_other(content: bytes, exif_orientation: bool) -> np.ndarray:
             image_files.check_size(*picture.size)
             _check_tiles(picture)
             if picture.mode in _DEEP:
-                # As of a PNG of 16 bits.
-                pixels = np.asarray(picture).astype(np.uint16) >> 8
-                return pixels.astype(np.uint8)[..., np.newaxis]
+                return _read_deep(picture)
             if picture.mode not in _MODES:
                 raise image_files.Refused(
                     f"has mode {picture.mode}; expected 8 bits per channel, grey or "
@@ -149,6 +148,17 @@ def _read_other(content: bytes, exif_orientation: bool) -> np.ndarray:
             f"{', '.join(formats())} ({type(error).__name__}: {error}). Fetch or save "
             "it again, or remove it"
         ) from error
+
+
+def _read_deep(picture: "Image.Image") -> np.ndarray:
+    """The upper 8 bits of a grey picture of more, as of a PNG of 16 bits."""
+    tags = getattr(picture, "tag_v2", {})
+    # What Pillow does with TIFF files of 8 bits, and not with these.
+    bits = 12 if tags.get(_BITS_TAG) == (12,) else 16
+    pixels = (np.asarray(picture).astype(np.uint16) >> (bits - 8)).astype(np.uint8)
+    if tags.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
+        pixels = 255 - pixels
+    return pixels[..., np.newaxis]
 
 
 def _check_tiles(picture: "Image.Image") -> None:
