@@ -87,6 +87,18 @@ def as_read(content: bytes, exif_orientation: bool = True) -> bytes:
     return _as_png(_read_other(content, exif_orientation))
 
 
+def holds_several(content: bytes) -> bool:
+    """Whether `as_read` leaves out pictures: frames of an animation, or pages.
+
+    Args:
+        content: The bytes of a picture file that is read.
+    """
+    if is_direct(content) or content.startswith(image_files.JPEG):
+        return False
+    with _open(content) as picture:
+        return bool(getattr(picture, "is_animated", False))
+
+
 def _as_png(pixels: np.ndarray) -> bytes:
     from PIL import Image
 
@@ -97,9 +109,9 @@ def _as_png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _read_other(content: bytes, exif_orientation: bool) -> np.ndarray:
-    """uint8 `(height, width, channels)`, alpha the last of 2 or 4 channels."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+def _open(content: bytes) -> "Image.Image":
+    """The file as Pillow opens it, one of the formats that are read here."""
+    from PIL import Image
 
     found = file_content.picture_format(content[: file_content.HEAD_BYTES])
     name = (found or "").upper()
@@ -117,8 +129,15 @@ def _read_other(content: bytes, exif_orientation: bool) -> np.ndarray:
     # Pillow knows what another package reads only once that was asked to, as above.
     chosen = [one for one in formats()[2:] if one != "HEIC"]
     chosen += ["HEIF"] if name == "HEIC" else []
+    return Image.open(io.BytesIO(content), formats=chosen)
+
+
+def _read_other(content: bytes, exif_orientation: bool) -> np.ndarray:
+    """uint8 `(height, width, channels)`, alpha the last of 2 or 4 channels."""
+    from PIL import ImageOps, UnidentifiedImageError
+
     try:
-        with Image.open(io.BytesIO(content), formats=chosen) as picture:
+        with _open(content) as picture:
             image_files.check_size(*picture.size)
             _check_tiles(picture)
             if picture.mode in _DEEP:

@@ -266,13 +266,20 @@ def read_all(
 
     Raises:
         ValueError: some cannot be read; it names them all, up to a hundred.
+
+    Warns:
+        DataWarning: some hold more pictures than the one that is read.
     """
     problems: list[str] = []
+    several: list[pathlib.Path] = []
 
     def decoded():
         for file in files:
             try:
-                pixels = decode(file.read_bytes(), file, background, exif_orientation)
+                content = file.read_bytes()
+                pixels = decode(content, file, background, exif_orientation)
+                if transcoding.holds_several(content):
+                    several.append(file)
             except ValueError as error:
                 problems.append(str(error))
                 yield None
@@ -286,6 +293,12 @@ def read_all(
     except ValueError:
         if not problems:
             raise
+    if several:
+        base.warn(
+            f"only the first of several frames or pages is used of {several[0]}"
+            + (f" and {len(several) - 1:,} others" if len(several) > 1 else "")
+            + ". If the others count too, save each as a file of its own"
+        )
     if not problems:
         return images
     if len(problems) == 1:

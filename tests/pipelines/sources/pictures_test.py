@@ -1,5 +1,6 @@
 import io
 import struct
+import warnings
 import zipfile
 import zlib
 
@@ -323,3 +324,19 @@ def test_pictures_of_another_split_in_a_zip_are_refused(tmp_path, png):
     write_zip(path, {"cifar/Training/3/0.png": png(pixels(4, 4, 3))})
     with pytest.raises(ValueError, match=r"Training/3/0.png in .* is for train.*test"):
         pipelines.load("cifar10", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("format", ["GIF", "TIFF", "WEBP"])
+def test_pages_and_frames_that_are_left_out_are_named(tmp_path, format):
+    first, *others = (
+        Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (9, 99, 199)
+    )
+    paths = [tmp_path / name for name in ("one", "many")]
+    first.save(paths[0], format, lossless=True)
+    first.save(paths[1], format, save_all=True, append_images=others, lossless=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pipelines.DataWarning)
+        alone = pictures.read_all(paths[:1])
+    with pytest.warns(pipelines.DataWarning, match=r"is used of .*many\. If"):
+        both = pictures.read_all(paths)
+    np.testing.assert_array_equal(both, np.concatenate([alone, alone]))
