@@ -257,7 +257,7 @@ def from_parts(
                 f"{request.spec}: its part for {' and '.join(roles_of[part])} has "
                 "no images"
             )
-        _check_axes(request.spec, images.shape)
+        check_axes(request.spec, images.shape)
         if request.image_shape is not None:
             images = resizing.adapt(images, request.image_shape)
         files, groups = (*more, None, None)[:2]
@@ -314,7 +314,7 @@ def from_parts(
     )
 
 
-def _check_axes(spec: str, shape: tuple[int, ...]) -> None:
+def check_axes(spec: str, shape: tuple[int, ...]) -> None:
     """Raises or warns if images seem to have other axes than they are read with.
 
     Args:
