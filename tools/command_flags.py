@@ -105,6 +105,88 @@ class Flags(flags.FlagValues):
         ending = f"; default: {default}." if default else "."
         self.add_string("data_dir", f"The folder that holds the data sets{ending}")
 
+    def add_training(self) -> None:
+        """Defines what is trained, on what: the arguments of `workflows.train`."""
+        self.add_string("known", "The source of the known classes.", required=True)
+        self.add_specs(
+            "unknown",
+            "The sources of unknown images to train with, separated by commas; none "
+            "for a recipe whose loss learns from known images alone.",
+        )
+        self.add_data_dir()
+        self.add_list(
+            "image_shape",
+            "HEIGHT,WIDTH,CHANNELS to convert all images to, with 1 or 3 channels, "
+            "such as 32,32,3; default: those of the known images, which then must have "
+            "one size.",
+        )
+        self.add_string(
+            "background",
+            "What transparent pixels of picture files are laid on: white, black, or a "
+            "grey level from 0 to 255; kept with the run and the exported model.",
+            "white",
+        )
+        self.add_string(
+            "recipe",
+            "robust (drawings and characters) or robust_wide (things), which learn "
+            "from images in random renderings: more blurred, thicker, turned, in other "
+            "contrast; fast and wide, the same without renderings, in less time, for "
+            "benchmarks whose test images are scanned alike; paper (section 3.6: 150 "
+            "epochs); demo (seconds). For photographs: photos, on features of a "
+            "--backbone, and photos_scratch, a small residual network from random "
+            "weights. Default: photos with a --backbone, else robust or robust_wide, "
+            "by what the known images look like.",
+        )
+        self.add_repeated(
+            "override",
+            "A field of the recipe to change, such as epochs=2, filters=[16,32] or "
+            "augment=none.",
+            [],
+        )
+        self.add_string(
+            "backbone",
+            "A network of keras.applications to begin with, such as MobileNetV2, "
+            "EfficientNetV2B0 or MobileNetV2:alpha=0.35. It is frozen and what is on "
+            "top of it trains on its features, which are computed once; "
+            "--override=fine_tune_epochs=5 then trains all of it in the last epochs.",
+        )
+        self.add_string(
+            "backbone_weights",
+            "Weights of the backbone: imagenet, which are downloaded once (the "
+            "default); a .weights.h5, .h5 or .keras file; or none for random ones.",
+        )
+        self.add_enum(
+            "mixed_precision",
+            "What the network computes in while it trains: faster on GPUs made for it. "
+            "Weights and losses stay float32, and so does all that is measured and "
+            "exported. Kept with the run.",
+            ["bfloat16", "float16", "none"],
+        )
+        self.add_string(
+            "class_weight",
+            "balanced, so that classes of few images count as much as others; or "
+            "weights of classes in the loss by name, as in rose=2,tulip=0.5, the "
+            "others being 1.",
+        )
+        self.add_bool(
+            "skip_bad",
+            "Of folders of pictures, leave out files that would spoil the result, and "
+            "count them in run.json and the report: those that cannot be read, and "
+            "copies of one picture under several labels, in several splits, or known "
+            "and unknown. Without it, training stops at them and names them all. See "
+            "ood-data.",
+        )
+        self.add_repeated(
+            "group_by",
+            "What makes pictures of a folder belong together, so that all of them are "
+            "in one split: copies, equal or nearly equal pictures (the default); "
+            "folder, folders of one name within the class folders; or a regular "
+            "expression with one group, such as 'patient(\\d+)_', whose text their "
+            "names share. May be given several times. none deals pictures out one by "
+            "one. Ignored for folders that have train, validation and test.",
+        )
+        self.add_integer("seed", "Decides everything.", 0)
+
     def add_thresholds(self) -> None:
         """Defines which threshold to choose, or which several.
 

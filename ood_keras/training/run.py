@@ -304,6 +304,10 @@ def _tells_unknown(row: dict[str, float]) -> bool:
     return all(f"val_{name}" in row for name in _SELECTING)
 
 
+class DivergedError(ValueError):
+    """The loss is NaN or infinite; another learning rate may help."""
+
+
 def _check_measured(row: dict[str, float]) -> None:
     names = _SELECTING if _tells_unknown(row) else ("known_loss",)
     if not all(math.isfinite(row.get(f"val_{name}", math.nan)) for name in names):
@@ -317,7 +321,7 @@ def _check_measured(row: dict[str, float]) -> None:
 
 def _check_loss(loss: float, epoch: int) -> None:
     if not math.isfinite(loss):
-        raise ValueError(
+        raise DivergedError(
             f"training diverged: the loss is {loss} in epoch {epoch + 1}. Start again "
             "in a new run_dir with a lower learning rate"
         )

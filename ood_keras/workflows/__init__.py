@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from ood_keras.workflows.exporting import export
     from ood_keras.workflows.fitting import fit
     from ood_keras.workflows.prediction import predict
+    from ood_keras.workflows.recipe_tuning import Range, Trial, tune_recipe
     from ood_keras.workflows.robustness import measure_robustness
     from ood_keras.workflows.score_evaluation import ScoreReport, evaluate_scores
     from ood_keras.workflows.training import train
 
 __all__ = [
     "Adopted",
+    "Range",
     "ScoreReport",
+    "Trial",
     "adopt",
     "audit",
     "calibrate",
@@ -32,11 +35,14 @@ __all__ = [
     "measure_robustness",
     "predict",
     "train",
+    "tune_recipe",
 ]
 
 _HOMES = {
     "Adopted": "adoption.adopted",
+    "Range": "recipe_tuning",
     "ScoreReport": "score_evaluation",
+    "Trial": "recipe_tuning",
     "adopt": "adoption.adopt",
     "audit": "auditing",
     "calibrate": "calibration",
@@ -48,6 +54,7 @@ _HOMES = {
     "measure_robustness": "robustness",
     "predict": "prediction",
     "train": "training",
+    "tune_recipe": "recipe_tuning",
 }
 # Type checkers would take it for leave to any name.
 if not TYPE_CHECKING:

@@ -121,7 +121,7 @@ def train(
         recipe = _read_recorded_recipe(run_dir)
         is_chosen_by_data = recipe is None
         if is_chosen_by_data and changes.get("backbone"):
-            recipe, is_chosen_by_data = _WITH_BACKBONE, False
+            recipe, is_chosen_by_data = WITH_BACKBONE, False
         recipe = recipe or _FOR_DRAWINGS
     if not isinstance(recipe, recipes.Recipe):
         recipe = recipes.get(recipe, **changes)
@@ -165,13 +165,13 @@ def train(
     )
     _check_classes(known_source, objective)
     if is_chosen_by_data:
-        kind = renderings.kind_of(known_source.train.images[:1000])
-        if kind == renderings.PHOTO:
-            recipe = recipes.get(_FOR_PHOTOS, **changes)
+        name, kind = choose_recipe(known_source)
+        if name != recipe.name:
+            recipe = recipes.get(name, **changes)
             objective = recipe.objective
         print(
-            f"Recipe: {recipe.name}, since {known} looks like {kind}s; --recipe "
-            "chooses another.",
+            f"Recipe: {name}, since {known} looks like {kind}s; --recipe chooses "
+            "another.",
             flush=True,
         )
     num_outliers = _read_recorded_outliers(
@@ -254,6 +254,19 @@ def train(
     return history
 
 
+def choose_recipe(known: pipelines.Source) -> tuple[str, str]:
+    """The recipe for known images by their look, and what they look like.
+
+    Args:
+        known: The source of the known classes.
+
+    Returns:
+        The name of a recipe, and one of `evaluation.renderings`' kinds of images.
+    """
+    kind = renderings.kind_of(known.train.images[:1000])
+    return _FOR_PHOTOS if kind == renderings.PHOTO else _FOR_DRAWINGS, kind
+
+
 def describe_verdict(run_dir: Path) -> str:
     """The verdict of `judge` that a run holds, lines to print; or nothing."""
     path = pathlib.Path(run_dir) / VERDICT
@@ -306,7 +319,7 @@ def judge(
     )
 
 
-_FOR_DRAWINGS, _FOR_PHOTOS, _WITH_BACKBONE = "robust", "robust_wide", "photos"
+_FOR_DRAWINGS, _FOR_PHOTOS, WITH_BACKBONE = "robust", "robust_wide", "photos"
 
 
 def _check_classes(

@@ -1,0 +1,193 @@
+"""Searching for the numbers of a recipe; training itself is played, but once."""
+
+import json
+
+import pytest
+
+from ood_keras.training.run import DivergedError
+from ood_keras.workflows import Range, recipe_tuning, training, tune_recipe
+
+pytest.importorskip("keras_tuner")
+SEARCH = {"learning_rate": Range(0.005, 0.2, log=True), "dropout": [0.0, 0.25, 0.3]}
+ARGUMENTS = {"known": "digits", "unknown": ["synthetic"], "recipe": "demo"}
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """Plays `training.train`; the best learning rate is 0.1. Lists what was trained."""
+    made = []
+
+    def train(*, run_dir, overrides, **_):
+        made.append((run_dir.name, overrides))
+        changes = training.parse_overrides(overrides)
+        rate = changes.get("learning_rate", 0.02)
+        if rate > 0.15:
+            raise DivergedError("training diverged")
+        passing = abs(rate - 0.1)
+        rows = [{"val_fpr95_known_positive": p} for p in (1.0, passing, 0.9)]
+        others = {"val_detection_error": 0.1, "val_auroc": 0.9}
+        return [
+            {"epoch": 1, "val_known_accuracy": 0.5, **others, **row} for row in rows
+        ]
+
+    monkeypatch.setattr(training, "train", train)
+    return made
+
+
+def test_the_first_trial_is_the_recipe_and_the_best_comes_first(trainings, tmp_path):
+    found = tune_recipe(**ARGUMENTS, search=SEARCH, trials=12, output=tmp_path)
+    assert trainings[0] == ("001", [])
+    by_number = sorted(found, key=lambda trial: trial.number)
+    assert [trial.number for trial in by_number] == [*range(1, 13)]
+    assert by_number[0].values == {"learning_rate": 0.02, "dropout": 0.3}
+    # At its best epoch, and not at the last.
+    assert by_number[0].passing == pytest.approx(0.08)
+    passing = [trial.passing for trial in found]
+    assert passing == sorted(passing) and passing[0] < 0.08
+    for trial in found:
+        assert 0.005 <= trial.values["learning_rate"] <= 0.2
+        assert trial.values["dropout"] in SEARCH["dropout"]
+    assert (tmp_path / "tuning.png").read_bytes().startswith(b"\x89PNG")
+    assert f"trial {found[0].number}: " in recipe_tuning.describe_best(found)
+
+
+def test_what_diverges_is_the_worst_and_named(trainings, tmp_path, capsys):
+    search = {"learning_rate": Range(0.16, 0.2)}
+    found = tune_recipe(**ARGUMENTS, search=search, trials=3, output=tmp_path)
+    assert [trial.number for trial in found] == [1, 2, 3]
+    assert [trial.passing for trial in found[1:]] == [1.0, 1.0]
+    assert capsys.readouterr().out.count("training diverged") == 2
+
+
+def test_a_search_that_was_stopped_ends_as_an_unbroken_one(
+    trainings, tmp_path, monkeypatch
+):
+    def values(found):
+        return [(trial.number, trial.values, trial.metrics) for trial in found]
+
+    options = {**ARGUMENTS, "search": SEARCH, "trials": 8}
+    unbroken = tune_recipe(**options, output=tmp_path / "unbroken")
+    # Two fields have six random trials, so by the seventh the process is Gaussian.
+    for stop in (3, 7):
+        output, play = tmp_path / str(stop), training.train
+        with monkeypatch.context() as patch:
+
+            def train(*, run_dir, stop=stop, play=play, **options):
+                if run_dir.name == f"{stop:03}":
+                    raise KeyboardInterrupt
+                return play(run_dir=run_dir, **options)
+
+            patch.setattr(training, "train", train)
+            with pytest.raises(KeyboardInterrupt):
+                tune_recipe(**options, output=output)
+        trainings.clear()
+        assert values(tune_recipe(**options, output=output)) == values(unbroken)
+        assert len(trainings) == 9 - stop
+
+
+def test_more_trials_go_further_and_other_arguments_are_refused(trainings, tmp_path):
+    options = {**ARGUMENTS, "search": SEARCH, "output": tmp_path}
+    tune_recipe(**options, trials=2)
+    assert len(tune_recipe(**options, trials=4)) == len(trainings) == 4
+    for other in ({"seed": 1}, {"search": {"dropout": [0.1]}}, {"skip_bad": True}):
+        with pytest.raises(ValueError, match="holds a search with another"):
+            tune_recipe(**{**options, **other}, trials=4)
+    assert len(trainings) == 4
+
+
+def test_errors_of_a_training_come_out_as_they_are(tmp_path, monkeypatch):
+    def train(**_):
+        raise FileNotFoundError("no such data")
+
+    monkeypatch.setattr(training, "train", train)
+    with pytest.raises(FileNotFoundError, match="no such data"):
+        tune_recipe(**ARGUMENTS, search=SEARCH, trials=5, output=tmp_path)
+    assert not (tmp_path / "tuning.json").exists()
+
+
+def test_the_default_leaves_overridden_fields_alone(trainings, tmp_path):
+    found = tune_recipe(
+        known="digits",
+        unknown=["synthetic"],
+        recipe="fast",
+        overrides=["dropout=0.1"],
+        trials=2,
+        output=tmp_path,
+    )
+    fields = {"learning_rate", "weight_decay", "objectosphere_weight"}
+    assert all(trial.values.keys() == fields for trial in found)
+    assert trainings[0] == ("001", ["dropout=0.1"])
+    (override,) = (o for o in trainings[1][1] if o.startswith("weight_decay="))
+    assert 0.003 / 4 <= float(override.partition("=")[2]) <= 0.003 * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"unknown": []}, "unknown validation images"),
+        ({"search": {"colour": [1]}}, "no field 'colour'"),
+        ({"search": {"dropout": [1.5]}}, "dropout"),
+        ({"search": {"dropout": []}}, "nothing to try"),
+        ({"search": {"epochs": [2]}, "overrides": ["epochs=3"]}, "both searched"),
+        ({"trials": 0}, "trials"),
+    ],
+)
+def test_bad_arguments_are_refused_before_any_training(
+    trainings, tmp_path, options, message
+):
+    with pytest.raises(ValueError, match=message):
+        tune_recipe(**{**ARGUMENTS, "output": tmp_path, **options})
+    assert not trainings
+
+
+def test_texts_that_say_what_to_search():
+    found = recipe_tuning.parse_search(
+        ["learning_rate=0.005:0.2:log", "epochs=2:5", "filters=[8,16]|[16]"]
+    )
+    assert found == {
+        "learning_rate": Range(0.005, 0.2, log=True),
+        "epochs": Range(2, 5),
+        "filters": [[8, 16], [16]],
+    }
+    assert found["epochs"].is_whole and not found["learning_rate"].is_whole
+    for text in (
+        "dropout",
+        "dropout=0.1",
+        "dropout=0.5:0.1",
+        "dropout=0:1:log",
+        "=1:2",
+    ):
+        with pytest.raises(ValueError, match="FIELD=LOW:HIGH"):
+            recipe_tuning.parse_search([text])
+    with pytest.raises(ValueError, match="once for each"):
+        recipe_tuning.parse_search(["dropout=0:1", "dropout=0|1"])
+
+
+def test_the_command_trains_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    from ood_keras.tools import tune
+
+    arguments = [
+        "ood-tune",
+        "--known=digits[0-2]",
+        "--unknown=synthetic",
+        "--recipe=demo",
+        "--override=epochs=1",
+        "--override=filters=[4,4]",
+        "--override=block=none",
+        "--override=synthetic_images=50",
+        "--search=dropout=0:0.5",
+        "--trials=2",
+        f"--output={tmp_path}",
+    ]
+    monkeypatch.setattr("sys.argv", arguments)
+    tune.main()
+    said = capsys.readouterr().out
+    recorded = json.loads((tmp_path / "tuning.json").read_text())
+    best = min(
+        recorded["trials"], key=lambda one: one["metrics"]["val_fpr95_known_positive"]
+    )
+    assert f"ood-evaluate --run_dir={best['run_dir']}" in said
+    assert "Trial 2 of 2: dropout=0." in said
+    run = json.loads((tmp_path / "trials" / "002" / "run.json").read_text())
+    dropout = recorded["trials"][1]["values"]["dropout"]
+    assert run["settings"]["recipe"]["dropout"] == dropout
