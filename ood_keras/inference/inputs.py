@@ -304,7 +304,8 @@ def _count_items(path: str, kind: str) -> int:
     # It is damaged: look where.
     with contextlib.suppress(*_UNREADABLE), _open(path) as file:
         size = math.prod(idx_header.read(file, path)[1:])
-        while len(file.read(size)) == size:
+        # Images of that many bytes are none that a model takes.
+        while size <= MAX_BYTES and len(file.read(size)) == size:
             count += 1
     return count + 1
 
