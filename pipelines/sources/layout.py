@@ -217,7 +217,10 @@ def _pairs(names: list[str]) -> list[str]:
     same = collections.defaultdict(list)
     for name in names:
         words = [part for word in _WORD.findall(name) for part in _split_word(word)]
-        roles = [base.role_of(word) for word in words]
+        roles = [
+            base.role_of(word) or (word.casefold() in _AMBIGUOUS and word) or None
+            for word in words
+        ]
         if sum(role is not None for role in roles) == 1:
             rest = tuple(
                 word.casefold()

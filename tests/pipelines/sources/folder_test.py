@@ -237,6 +237,7 @@ def test_folders_of_splits_have_many_names(
         ("train", "holdout"),
         ("seg_train", "seg_test", "seg_pred"),
         ("AlphabetTrain", "AlphabetTest"),
+        ("leaves_train", "leaves_holdout"),
         ("cat_train", "cat_test", "dog_train", "dog_test"),
         ("photos 1 (dev)", "photos 1 (testing)"),
     ],
