@@ -33,13 +33,13 @@ class Detector:
 
     The score is `ood_score`: float32, one per image, higher means more likely unknown.
     The model is only read, never changed. Any number of threads may score with one
-    detector at the same time; none may fit it meanwhile, and only one at a time. A
-    subclass sets `name`,
-    implements `score_outputs`, and, if it learns something, sets `learns` and
-    overrides `fit_arrays`, which iterates over `self.known_batches` once and leaves
-    NumPy arrays in `self.arrays`; those travel into graphs and files. In place of
-    `fit_arrays` it may override `collect_statistics` and `learn_arrays`; then it learns
-    from parts of the data too, see `collect`.
+    detector at the same time; none may fit it meanwhile, and only one at a time.
+
+    A subclass sets `name`, implements `score_outputs`, and, if it learns something,
+    sets `learns` and overrides `fit_arrays`, which iterates over `self.known_batches`
+    once and leaves NumPy arrays in `self.arrays`; those travel into graphs and files.
+    In place of `fit_arrays` it may override `collect_statistics` and `learn_arrays`;
+    then it learns from parts of the data too, see `collect`.
 
     Args:
         num_classes: N, the number of known classes; `None` infers it from the labels
