@@ -28,6 +28,15 @@ RANGE_TOLERANCE = 1e-3
 # hundred runs of its network.
 MOST_EXPLAINED = 64
 
+# Gigabytes of pixels, of one part of a data source, that are kept in memory, where the
+# environment does not say otherwise; more are read from disk. Copies that are made on
+# the way take a few times as much.
+MOST_GB_IN_MEMORY = 0.5
+#: The environment variables that change it, and that name the folder of the pixels. No
+#: bit of a result depends on them, so they hold for a command and all that it starts.
+MEMORY_VARIABLE = "OOD_KERAS_MEMORY_GB"
+CACHE_VARIABLE = "OOD_KERAS_CACHE_DIR"
+
 
 def accepts(scores: "Scores", threshold: "Tensor") -> "np.ndarray":
     """Which `ood_score`s a threshold accepts, decided in float32 as every graph does.

@@ -1,5 +1,7 @@
 """Brings images of any size and colour to one shape, without TensorFlow."""
 
+import functools
+
 import numpy as np
 
 from ood_keras.types import ImageShape
@@ -50,6 +52,8 @@ def adapt(images: np.ndarray, image_shape: ImageShape) -> np.ndarray:
     return result
 
 
+# Few, since those of large photographs take megabytes each.
+@functools.lru_cache(maxsize=16)
 def _weights(size: int, new_size: int) -> np.ndarray | None:
     """Returns the `(new_size, size)` matrix that resizes one axis; `None` if equal."""
     if new_size == size:

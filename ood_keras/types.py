@@ -36,6 +36,10 @@ Dataset: TypeAlias = Any
 #: `None` where the data has none.
 Batches: TypeAlias = Iterable[tuple[np.ndarray, np.ndarray | None]]
 
+#: uint8 `(num_images, height, width, channels)`: an array, or, where it would take too
+#: much memory, `pipelines.StoredImages`, of which indices give arrays.
+PixelArray: TypeAlias = Any
+
 #: `(height, width, channels)`.
 ImageShape: TypeAlias = tuple[int, int, int]
 

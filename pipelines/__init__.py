@@ -8,12 +8,12 @@ from ood_keras.pipelines import augmentations, mixing, preprocessing, rendering
 from ood_keras.pipelines.as_split import as_split
 from ood_keras.pipelines.augment_once import augment_once
 from ood_keras.pipelines.class_weight import weigh_classes
+from ood_keras.pipelines.data_warning import DataWarning
 from ood_keras.pipelines.dealing import deal_out
 from ood_keras.pipelines.interleave import Interleave, interleave
 from ood_keras.pipelines.roles import check_known, check_roles
 from ood_keras.pipelines.sources import (
     DataNotFoundError,
-    DataWarning,
     Request,
     Source,
     forms,
@@ -24,6 +24,7 @@ from ood_keras.pipelines.sources import (
     register,
 )
 from ood_keras.pipelines.split import Split
+from ood_keras.pipelines.stored_images import StoredImages
 
 __all__ = [
     "DataNotFoundError",
@@ -32,6 +33,7 @@ __all__ = [
     "Request",
     "Source",
     "Split",
+    "StoredImages",
     "as_split",
     "augment_once",
     "augmentations",

@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from ood_keras.conventions import UNKNOWN
-from ood_keras.pipelines import contents
+from ood_keras.pipelines import contents, pixel_cache
+from ood_keras.pipelines.data_warning import warn
 from ood_keras.pipelines.sources import base
 from ood_keras.pipelines.split import Role, Split
 
@@ -25,6 +26,10 @@ def as_split(data: Any, name: str, role: Role = "train") -> Split:
     Pixels are bytes in a split. Integers are taken as 0 to 255; floats as 0 to 1 if
     none is above 1, and else as 0 to 255, which `image_dataset_from_directory` gives;
     true as white. They are rounded to bytes.
+
+    All of it is in memory from then on, as the dataset gives it while it is read; a
+    warning says so where that is much. Folders and data sets of TFDS are better opened
+    with `pipelines.load`, which reads large ones from disk.
 
     A dataset may hand out its images in any order: it is read once, to the end, and
     sorted by what the images show, so that the same images make the same split. What is
@@ -47,6 +52,9 @@ def as_split(data: Any, name: str, role: Role = "train") -> Split:
         ValueError: the dataset has no end, the images differ in size, the pixels are in
             no range that is known, or there is not one integer label per image.
 
+    Warns:
+        DataWarning: a dataset takes more memory than sources are allowed to.
+
     Example:
 
     ```python
@@ -58,7 +66,17 @@ def as_split(data: Any, name: str, role: Role = "train") -> Split:
     if isinstance(data, Split):
         return data
     is_array = hasattr(data, "shape") or isinstance(data, tuple)
-    parts = [_pair(part, name) for part in _batches(data, name)]
+    parts, size, is_large = [], 0, False
+    for part in _batches(data, name):
+        parts.append(_pair(part, name))
+        size += parts[-1][0].nbytes
+        if not (is_array or is_large or pixel_cache.fits_memory((size,))):
+            is_large = True
+            warn(
+                f"{name} takes more than {size / 1e9:.1f} GB in memory and is still "
+                "being read. Pictures in folders, as folder:PATH, and data sets of "
+                "TFDS, as tfds:NAME, are read from disk: pipelines.load(spec).train"
+            )
     if not parts:
         raise ValueError(f"{name} has no images")
     shapes = sorted({part[0].shape[1:] for part in parts})

@@ -3,10 +3,9 @@
 import dataclasses
 from collections.abc import Callable
 
-import numpy as np
 import tensorflow as tf
 
-from ood_keras.pipelines import augmentations, preprocessing
+from ood_keras.pipelines import augmentations, pixel_cache, preprocessing
 from ood_keras.pipelines.split import Split
 from ood_keras.types import Tensor
 
@@ -55,8 +54,8 @@ def augment_once(
         changed = function(preprocessing.to_float(images), batch_seed)
         return tf.cast(tf.round(tf.clip_by_value(changed, 0.0, 1.0) * 255), tf.uint8)
 
-    images = np.empty_like(split.images)
+    images = pixel_cache.allocate(split.images.shape)
     for number, start in enumerate(range(0, len(split), _BATCH_SIZE)):
         rows = slice(start, start + _BATCH_SIZE)
         images[rows] = change(split.images[rows], [seed, number]).numpy()
-    return dataclasses.replace(split, images=images)
+    return dataclasses.replace(split, images=pixel_cache.finish(images))

@@ -6,14 +6,14 @@ import tensorflow as tf
 
 from ood_keras import machine
 from ood_keras.conventions import check_count
-from ood_keras.pipelines import preprocessing
-from ood_keras.types import Tensor
+from ood_keras.pipelines import preprocessing, stored_images
+from ood_keras.types import PixelArray, Tensor
 
 _MAX_PARALLEL_CALLS = 8
 
 
 def batches(
-    images: Tensor,
+    images: PixelArray,
     labels: Tensor,
     order: Tensor,
     batch_size: int,
@@ -24,13 +24,15 @@ def batches(
 ) -> tf.data.Dataset:
     """Returns the batches of `images[order]`, `labels[order]`, in that order.
 
-    Whole batches are gathered by index from one uint8 tensor: no Python and no
-    per-image op runs while training, nothing is shuffled in a buffer (the order is the
-    shuffle, so it can start at any step), and four times fewer bytes move than with
-    float images. Scaling to [0, 1] is the last step but the augmentation.
+    Whole batches are gathered by index from one uint8 tensor, or, of images on disk,
+    from their file: no per-image op runs while training and of Python at most one call
+    per batch, nothing is shuffled in a buffer (the order is the shuffle, so it can
+    start at any step), and four times fewer bytes move than with float images. Scaling
+    to [0, 1] is the last step but the augmentation.
 
     Args:
-        images: uint8 `(num_images, height, width, channels)`, array or tensor.
+        images: uint8 `(num_images, height, width, channels)`, array, tensor or images
+            on disk.
         labels: int32 `(num_images,)`, array or tensor.
         order: Integers `(num_rows,)`, indices into the two.
         batch_size: Rows per batch; the last batch may be smaller.
@@ -50,8 +52,9 @@ def batches(
     batch_size = check_count("batch_size", batch_size)
     # In main memory also where there is a GPU: batches are gathered on the CPU.
     with tf.device("CPU:0"):
-        images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
-        order = tf.convert_to_tensor(order)
+        if not stored_images.is_on_disk(images):
+            images = tf.convert_to_tensor(images)
+        labels, order = tf.convert_to_tensor(labels), tf.convert_to_tensor(order)
     num_steps = -(-int(order.shape[0]) // batch_size)
     dataset = tf.data.Dataset.range(start_step, num_steps)
     batch = gather(images, labels, order, batch_size, augment, weights_of)
@@ -59,7 +62,7 @@ def batches(
 
 
 def gather(
-    images: Tensor,
+    images: PixelArray,
     labels: Tensor,
     order: Tensor,
     batch_size: int,
@@ -71,7 +74,7 @@ def gather(
     def batch(step):
         start = step * batch_size
         rows = order[start : start + batch_size]
-        floats = preprocessing.to_float(tf.gather(images, rows))
+        floats = preprocessing.to_float(_take(images, rows))
         if augment is not None:
             floats = augment(floats, step)
         floats = tf.ensure_shape(floats, [None, *images.shape[1:]])
@@ -81,6 +84,14 @@ def gather(
         return floats, chosen, weights_of(chosen)
 
     return batch
+
+
+def _take(images: PixelArray, rows: Tensor) -> Tensor:
+    if not stored_images.is_on_disk(images):
+        return tf.gather(images, rows)
+    # Not stateful: several batches may be read at once.
+    some = tf.numpy_function(images.__getitem__, [rows], tf.uint8, stateful=False)
+    return tf.ensure_shape(some, [None, *images.shape[1:]])
 
 
 def pipeline(

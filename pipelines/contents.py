@@ -10,15 +10,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from ood_keras.conventions import UNKNOWN
+from ood_keras.pipelines import stored_images
 from ood_keras.pipelines.sources import base
 from ood_keras.pipelines.split import Split
+from ood_keras.types import PixelArray
 
 # Pictures whose pixels differ by no more levels, of 255, show nothing to the eye.
 NEARLY = 8
 # So few pictures may be equal by chance.
 _MIN_IMAGES = 4
 _REFUSED_SHARE, _DOUBTED_SHARE = 0.9, 0.5
-_CHUNK_BYTES = 2**22
 _NUM_SHOWN = 5
 
 
@@ -88,7 +89,7 @@ def copies_across_classes(hashes: np.ndarray, labels: np.ndarray) -> list[np.nda
     return [group for group in groups if len(np.unique(labels[group])) > 1]
 
 
-def image_hashes(images: np.ndarray) -> np.ndarray:
+def image_hashes(images: PixelArray) -> np.ndarray:
     """Returns a 64-bit hash of each image's pixels.
 
     A sum of the bytes, each times a random number, modulo 2**64: two different images
@@ -97,7 +98,7 @@ def image_hashes(images: np.ndarray) -> np.ndarray:
     return _sum_pixels(images, _draw_weights(images.shape[1:]))
 
 
-def hashes_in_any_form(images: np.ndarray) -> np.ndarray:
+def hashes_in_any_form(images: PixelArray) -> np.ndarray:
     """Returns a hash of each image that its negative and its transpose share.
 
     The least of the four `image_hashes`. Since these are sums, no image is changed: the
@@ -126,11 +127,9 @@ def _draw_weights(image_shape: tuple[int, ...]) -> np.ndarray:
     return random.integers(2**64, size=int(np.prod(image_shape)), dtype=np.uint64)
 
 
-def _sum_pixels(images: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    rows = images.reshape(len(images), -1)
-    chunk = max(1, _CHUNK_BYTES // max(1, rows.shape[1]))
+def _sum_pixels(images: PixelArray, weights: np.ndarray) -> np.ndarray:
     parts = [
-        rows[start : start + chunk] @ weights for start in range(0, len(rows), chunk)
+        some.reshape(len(some), -1) @ weights for _, some in stored_images.walk(images)
     ]
     return np.concatenate(parts) if parts else np.array([], np.uint64)
 
@@ -146,7 +145,7 @@ def _groups(split: Split) -> Iterator[tuple[str, np.ndarray]]:
         yield "all images", np.arange(len(split))
 
 
-def measure_spread(images: np.ndarray) -> np.ndarray:
+def measure_spread(images: PixelArray) -> np.ndarray:
     """Returns how many levels the pixels of each image span, in its liveliest channel.
 
     Args:
@@ -155,18 +154,17 @@ def measure_spread(images: np.ndarray) -> np.ndarray:
     Returns:
         uint8 `(num_images,)`; 0 is one colour.
     """
-    chunk = max(1, _CHUNK_BYTES // max(1, images[0].size))
     spreads = []
-    for start in range(0, len(images), chunk):
+    for _, some in stored_images.walk(images):
         # Channels first: the rest is then reduced along one run of memory.
-        pixels = np.moveaxis(images[start : start + chunk], 3, 1)
+        pixels = np.moveaxis(some, 3, 1)
         pixels = np.ascontiguousarray(pixels).reshape(*pixels.shape[:2], -1)
         spreads.append((pixels.max(2) - pixels.min(2)).max(1))
     return np.concatenate(spreads)
 
 
 def _finding(
-    images: np.ndarray, rows: np.ndarray, spread: np.ndarray, hashes: np.ndarray
+    images: PixelArray, rows: np.ndarray, spread: np.ndarray, hashes: np.ndarray
 ) -> tuple[str | None, float]:
     """Returns what is wrong with some images, and of which share, or `(None, 0)`.
 
@@ -186,11 +184,18 @@ def _finding(
         finding = f"{nearly} of {count} images are of nearly one colour each"
         return finding, _DOUBTED_SHARE
     # Most classes end here, after two images.
-    if (np.ptp(images[rows[:2]].astype(np.int16), axis=0) <= NEARLY).all():
-        group = images[rows]
-        if (group.max(0) - group.min(0) <= NEARLY).all():
-            return f"all {count} images are nearly the same picture", _DOUBTED_SHARE
+    if all(
+        _are_nearly_one(stored_images.choose(images, some)) for some in (rows[:2], rows)
+    ):
+        return f"all {count} images are nearly the same picture", _DOUBTED_SHARE
     return None, 0.0
+
+
+def _are_nearly_one(images: PixelArray) -> bool:
+    low = high = images[0]
+    for _, some in stored_images.walk(images):
+        low, high = np.minimum(low, some.min(0)), np.maximum(high, some.max(0))
+    return bool((high - low <= NEARLY).all())
 
 
 def _warn_of_copies(split: Split, hashes: np.ndarray) -> None:

@@ -6,7 +6,8 @@ trained on and others tested on, the test is too easy.
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -133,32 +134,55 @@ def same_keys(keys: Sequence[tuple[str, ...]]) -> list[list[int]]:
 
 
 class Looks:
-    """Notes what pictures look like while they are read, to find copies among them."""
+    """Notes what pictures look like while they are read, to find copies among them.
 
-    def __init__(self) -> None:
-        self._codes: list[np.ndarray] = []
-        self._vectors: list[np.ndarray] = []
-        self._says_much: list[bool] = []
-        self._pixels: list[bytes] = []
+    Args:
+        count: How many pictures there will be.
+    """
 
-    def add(self, image: np.ndarray) -> None:
-        """Notes the next picture, uint8 `(height, width, channels)`."""
+    NAMES = ("codes", "vectors", "says_much", "hashes")
+
+    def __init__(self, count: int) -> None:
+        self._row = 0
+        self._arrays: dict[str, np.ndarray] = {
+            "codes": np.zeros((count, likeness.CODE_WORDS), np.uint64),
+            "vectors": np.zeros((count, likeness.NUM_FEATURES), np.float16),
+            "says_much": np.zeros(count, bool),
+            "hashes": np.zeros((count, likeness.HASH_BYTES), np.uint8),
+        }
+
+    @staticmethod
+    def measure(image: np.ndarray) -> tuple[Any, ...]:
+        """Returns what to note of a picture, uint8 `(height, width, channels)`."""
         code, vector = likeness.measure(image)
-        self._codes.append(code)
-        self._vectors.append(vector)
         spread = int(contents.measure_spread(image[np.newaxis])[0])
-        self._says_much.append(copies.says_much(image.shape, spread))
-        self._pixels.append(likeness.hash_pixels(image))
+        pixels = np.frombuffer(likeness.hash_pixels(image), np.uint8)
+        return code, vector, copies.says_much(image.shape, spread), pixels
 
-    def groups(self) -> list[list[int]]:
-        """Groups of rows: pictures that are equal, or nearly so."""
-        if not self._codes:
-            return []
-        near = copies.near_groups(
-            np.stack(self._codes), np.stack(self._vectors), self._says_much
-        )
-        equal = copies.equal_groups(self._pixels)
-        return copies.merge(near + equal, len(self._codes))
+    def add(self, measured: tuple[Any, ...]) -> None:
+        """Notes what `measure` returned of the next picture."""
+        for name, value in zip(self.NAMES, measured, strict=True):
+            self._arrays[name][self._row] = value
+        self._row += 1
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What was noted, one row for each picture."""
+        return self._arrays
+
+
+def find_copies(looks: Mapping[str, np.ndarray]) -> list[list[int]]:
+    """Returns groups of rows: pictures that are equal, or nearly so.
+
+    Args:
+        looks: What `Looks.arrays` returned.
+    """
+    codes, hashes = np.asarray(looks["codes"]), np.asarray(looks["hashes"])
+    if not len(codes):
+        return []
+    says_much = looks["says_much"].tolist()
+    near = copies.near_groups(codes, looks["vectors"], says_much)
+    equal = copies.equal_groups(map(bytes, hashes))
+    return copies.merge(near + equal, len(codes))
 
 
 def number(groups: Iterable[Sequence[int]], count: int) -> np.ndarray:

@@ -14,7 +14,13 @@ from ood_keras.conventions import (
     check_num_classes,
     is_integer,
 )
-from ood_keras.pipelines import augmentations, batching, contents, roles
+from ood_keras.pipelines import (
+    augmentations,
+    batching,
+    contents,
+    roles,
+    stored_images,
+)
 from ood_keras.pipelines import class_weight as class_weights
 from ood_keras.pipelines.as_split import as_split
 from ood_keras.pipelines.split import Split, even_shares
@@ -153,11 +159,13 @@ class Interleave:
         self._augment = (
             augmentations.get(augment) if isinstance(augment, str) else augment
         )
-        images = np.concatenate([split.images for split in [known, *unknown]])
+        self._images = stored_images.join([split.images for split in [known, *unknown]])
         labels = np.concatenate([known.labels, np.full(sum(sizes), UNKNOWN, np.int32)])
         # In main memory also where there is a GPU: batches are gathered on the CPU.
         with tf.device("CPU:0"):
-            self._images, self._labels = tf.constant(images), tf.constant(labels)
+            self._labels = tf.constant(labels)
+            if not stored_images.is_on_disk(self._images):
+                self._images = tf.constant(self._images)
 
     @property
     def num_images(self) -> int:

@@ -12,6 +12,8 @@ SHAPE = (64, 64, 3)
 CODE_BITS = 256
 CODE_WORDS = CODE_BITS // 64
 
+HASH_BYTES = 16
+
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _CELLS, _ANGLES = 4, 8
 _THUMBNAIL = 8
@@ -32,7 +34,7 @@ def measure(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def hash_pixels(image: np.ndarray) -> bytes:
     """Returns a hash of the shape and the pixels of a picture."""
     content = repr(image.shape).encode() + image.tobytes()
-    return hashlib.blake2b(content, digest_size=16).digest()
+    return hashlib.blake2b(content, digest_size=HASH_BYTES).digest()
 
 
 def code(image: np.ndarray) -> np.ndarray:

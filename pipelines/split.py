@@ -10,7 +10,8 @@ import numpy as np
 
 from ood_keras.conventions import UNKNOWN
 from ood_keras.names import fold
-from ood_keras.types import Dataset, ImageShape
+from ood_keras.pipelines import stored_images
+from ood_keras.types import Dataset, ImageShape, PixelArray
 
 # What images may be used for.
 Role: TypeAlias = Literal["train", "validation", "test"]
@@ -28,7 +29,8 @@ class Split:
     Args:
         source: Name of the source, for messages and reports.
         role: `"train"`, `"validation"` or `"test"`.
-        images: uint8 `(num_images, height, width, channels)`.
+        images: uint8 `(num_images, height, width, channels)`, an array or
+            `StoredImages`, of which indices and slices give arrays.
         labels: Integers `(num_images,)` or `(num_images, 1)`, kept as int32
             `(num_images,)`: `0..len(class_names)-1`, or -1 for unknown.
         class_names: One name per class. Kept when the labels are made unknown, so
@@ -52,7 +54,7 @@ class Split:
 
     source: str
     role: Role
-    images: np.ndarray
+    images: PixelArray
     labels: np.ndarray
     class_names: tuple[str, ...] = ()
     namespace: str | None = None
@@ -63,7 +65,9 @@ class Split:
             raise ValueError(
                 f"`role` must be one of {', '.join(ROLES)}. Received: {self.role!r}"
             )
-        images, labels = np.asarray(self.images), np.asarray(self.labels)
+        images, labels = self.images, np.asarray(self.labels)
+        if not stored_images.is_on_disk(images):
+            images = np.asarray(images)
         if images.dtype != np.uint8:
             raise TypeError(
                 f"{self.source}: images must be uint8, 0 to 255 (for floats in [0, 1]: "
@@ -180,7 +184,7 @@ class Split:
         rows = np.flatnonzero(np.isin(self.labels, classes))
         return dataclasses.replace(
             self,
-            images=self.images[rows],
+            images=stored_images.choose(self.images, rows),
             labels=relabelled[self.labels[rows]],
             files=self._files(rows),
             class_names=tuple(self.class_names[index] for index in classes),
@@ -217,7 +221,8 @@ class Split:
     def pixel_fingerprint(self) -> str:
         """SHA-256, as hex, of the shape and the pixels, whatever the labels say."""
         digest = hashlib.sha256(repr(self.images.shape).encode())
-        digest.update(np.ascontiguousarray(self.images))  # type: ignore[arg-type]
+        for _, images in stored_images.walk(self.images):
+            digest.update(np.ascontiguousarray(images))  # type: ignore[arg-type]
         return digest.hexdigest()
 
     def rows(self, rows: np.ndarray) -> "Split":
@@ -225,7 +230,7 @@ class Split:
         rows = np.arange(len(self))[rows]
         return dataclasses.replace(
             self,
-            images=self.images[rows],
+            images=stored_images.choose(self.images, rows),
             labels=self.labels[rows],
             files=self._files(rows),
         )

@@ -49,6 +49,7 @@ def run(
         print(f"{name}: {error}\nTry {name} --help", file=sys.stderr)
         sys.exit(2)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    flag_values.set_environment()
     show_warnings(name)
     try:
         if flag_values["plugin"].value:

@@ -1,10 +1,18 @@
 """The flags of a command: defined in a line each, read as arguments of a workflow."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
+from ood_keras import conventions
+
+# What a flag says, and the environment variable that takes it to all who read it.
+_VARIABLES = {
+    "cache_dir": conventions.CACHE_VARIABLE,
+    "memory_gb": conventions.MEMORY_VARIABLE,
+}
 _OF_EVERY_COMMAND = ("help", "traceback", "plugin")
 
 
@@ -101,9 +109,25 @@ class Flags(flags.FlagValues):
         )
 
     def add_data_dir(self, default: str = "") -> None:
-        """Defines `data_dir`; `default` is what the help says is taken without it."""
+        """Defines `data_dir`, and what is kept of data sets in memory and on disk.
+
+        Args:
+            default: What the help says is taken without `data_dir`.
+        """
         ending = f"; default: {default}." if default else "."
         self.add_string("data_dir", f"The folder that holds the data sets{ending}")
+        self.add_string(
+            "cache_dir",
+            "The folder that keeps the decoded pixels of data sets that are too large "
+            "for memory. Default: what the environment variable "
+            f"{conventions.CACHE_VARIABLE} says, or ~/.cache/ood_keras.",
+        )
+        self.add_float(
+            "memory_gb",
+            "Gigabytes of pixels, of one part of a data set, to keep in memory; more "
+            f"are read from disk. Default: what {conventions.MEMORY_VARIABLE} says, or "
+            f"{conventions.MOST_GB_IN_MEMORY}.",
+        )
 
     def add_training(self) -> None:
         """Defines what is trained, on what: the arguments of `workflows.train`."""
@@ -273,8 +297,14 @@ class Flags(flags.FlagValues):
         Args:
             left_out: Names of flags to leave out too.
         """
-        left = {*_OF_EVERY_COMMAND, *left_out}
+        left = {*_OF_EVERY_COMMAND, *_VARIABLES, *left_out}
         return {name: self[name].value for name in self if name not in left}
+
+    def set_environment(self) -> None:
+        """Sets the environment variables that flags of `add_data_dir` stand for."""
+        for name, variable in _VARIABLES.items():
+            if name in self and self[name].value is not None:
+                os.environ[variable] = str(self[name].value)
 
     def repeat_plugins(self) -> str:
         """Returns ` --plugin=NAMES` as given, for a next command; else nothing."""

@@ -261,7 +261,8 @@ def _check_search(search, recipe: recipes.Recipe, set_already: Json) -> Json:
         for value in ends:
             # Raises where the recipe has no such field, or the field no such value.
             training.parse_overrides([f"{field}={json.dumps(value)}"])
-            dataclasses.replace(recipe, **{field: value})
+            changed: dict[str, Any] = {field: value}
+            dataclasses.replace(recipe, **changed)
     return {
         field: dataclasses.asdict(values) if isinstance(values, Range) else [*values]
         for field, values in search.items()

@@ -15,7 +15,6 @@ from ood_keras.pipelines.sources import (
 )
 from ood_keras.pipelines.sources.base import (
     DataNotFoundError,
-    DataWarning,
     Request,
     Source,
     from_generator,
@@ -26,7 +25,6 @@ from ood_keras.pipelines.sources.registry import names, register
 
 __all__ = [
     "DataNotFoundError",
-    "DataWarning",
     "Request",
     "Source",
     "cifar10",

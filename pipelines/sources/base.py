@@ -2,17 +2,16 @@
 
 import dataclasses
 import pathlib
-import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ood_keras import resizing
 from ood_keras.conventions import UNKNOWN, check_count
 from ood_keras.image_files import BACKGROUND
-from ood_keras.pipelines import dealing
+from ood_keras.pipelines import dealing, pixel_cache, stored_images
+from ood_keras.pipelines.data_warning import warn
 from ood_keras.pipelines.split import ROLES, Role, Split, check_classes
 from ood_keras.types import ImageShape
 
@@ -27,19 +26,6 @@ DEFAULT_COUNT = 10_000
 
 class DataNotFoundError(FileNotFoundError):
     """A source is neither on disk nor on a server; says where it was looked for."""
-
-
-class DataWarning(UserWarning):
-    """Data is used as it is, but something about it is probably not meant.
-
-    The commands show each as a line of its own; `warnings.simplefilter("error",
-    pipelines.DataWarning)` makes errors of them.
-    """
-
-
-def warn(message: str) -> None:
-    """Warns of data, once for each message."""
-    warnings.warn(message, DataWarning, stacklevel=3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,8 +183,23 @@ class Source:
         return self._derive(
             name,
             self.class_names,
-            lambda split: dataclasses.replace(split, images=change(split.images)),
+            lambda split: dataclasses.replace(
+                split, images=stored_images.change(split.images, change)
+            ),
         )
+
+    def look_at(self, look: Callable[[Split], None]) -> "Source":
+        """Returns the source; each split is shown to a function when it is read.
+
+        Args:
+            look: Called with the `Split`.
+        """
+
+        def show(split):
+            look(split)
+            return split
+
+        return self._derive(self.name, self.class_names, show)
 
     def _derive(
         self, name: str, class_names: Iterable[str], change: Callable[[Split], Split]
@@ -259,7 +260,7 @@ def from_parts(
             )
         check_axes(request.spec, images.shape)
         if request.image_shape is not None:
-            images = resizing.adapt(images, request.image_shape)
+            images = pixel_cache.adapt(images, request.image_shape)
         files, groups = (*more, None, None)[:2]
         return (images, labels, files or ()), groups
 
@@ -267,7 +268,7 @@ def from_parts(
         return Split(
             source=request.spec,
             role=role,
-            images=images if rows is None else images[rows],
+            images=images if rows is None else stored_images.choose(images, rows),
             labels=labels if rows is None else labels[rows],
             class_names=class_names,
             namespace=namespace,

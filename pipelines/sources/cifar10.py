@@ -1,5 +1,7 @@
 """CIFAR-10: 32x32 colour photographs of animals and vehicles."""
 
+import itertools
+
 import numpy as np
 
 from ood_keras.pipelines.sources import base, pictures, tfds
@@ -37,13 +39,14 @@ def open_zips(request: base.Request) -> base.Source:
     def reader(zips):
         def read():
             labels = [_label(zip, name) for zip in zips for name in zip.names]
-            images = [
-                pictures.stack(
-                    zip.read(request.background), zip.names, request.image_shape
-                )
-                for zip in zips
-            ]
-            return np.concatenate(images), np.array(labels, np.int32)
+            images = pictures.stack(
+                itertools.chain.from_iterable(
+                    zip.read(request.background) for zip in zips
+                ),
+                [name for zip in zips for name in zip.names],
+                request.image_shape,
+            )
+            return images, np.array(labels, np.int32)
 
         return read
 

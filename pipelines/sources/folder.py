@@ -3,10 +3,9 @@
 import pathlib
 
 import numpy as np
-import threadpoolctl
 
 from ood_keras.conventions import UNKNOWN
-from ood_keras.pipelines import grouping
+from ood_keras.pipelines import grouping, pixel_cache
 from ood_keras.pipelines.sources import base, layout, pictures
 from ood_keras.pipelines.sources.registry import register
 
@@ -59,28 +58,47 @@ def open_path(request: base.Request) -> base.Source:
                 if found.name(file) not in request.leave_out
             ]
             files, labels = [file for file, _ in kept], [label for _, label in kept]
-            looks = grouping.Looks()
             find_copies = group_by is not None and group_by.copies
-            # So small as what is compared, threads would wait for each other.
-            with threadpoolctl.threadpool_limits(1 if find_copies else None):
-                images = pictures.read_all(
-                    files,
-                    request.background,
-                    request.image_shape,
-                    exif_orientation=request.exif_orientation,
-                    each=looks.add if find_copies else None,
-                )
+            images, looks = pictures.read_all(
+                files,
+                _key(request, found, part, files),
+                request.background,
+                request.image_shape,
+                exif_orientation=request.exif_orientation,
+                find_looks=find_copies,
+            )
             names = [f"{file.parent.name}/{file.name}" for file in files]
             groups = None
             if group_by is not None:
-                by_name = grouping.same_keys([keys[file] for file in files])
-                groups = grouping.number([*looks.groups(), *by_name], len(files))
+                alike = grouping.same_keys([keys[file] for file in files])
+                if find_copies:
+                    alike = [*grouping.find_copies(looks), *alike]
+                groups = grouping.number(alike, len(files))
             return images, np.array(labels, np.int32), names, groups
 
         return read
 
     readers = {part: reader(part) for part in found.pictures}
     return base.from_parts(request, found.class_names, readers)
+
+
+def _key(
+    request: base.Request, found: layout.Layout, part: str, paths: list[pathlib.Path]
+) -> pixel_cache.Key:
+    """What the pixel cache knows the pictures of a part by."""
+
+    def describe(path):
+        about = path.stat()
+        return found.name(path), about.st_size, about.st_mtime_ns
+
+    making = {
+        "folder": str(found.root.resolve()),
+        "part": part,
+        "image_shape": request.image_shape,
+        "background": request.background,
+        "exif_orientation": request.exif_orientation,
+    }
+    return pixel_cache.Key(request.spec, making, map(describe, paths))
 
 
 def find(request: base.Request) -> pathlib.Path:

@@ -142,8 +142,8 @@ def load(
         and is_emnist
         and orientation.TRANSPOSED not in parsed.forms
     ):
-        source = source.change_images(
-            functools.partial(orientation.warn_if_transposed, parsed.base), source.name
+        source = source.look_at(
+            functools.partial(orientation.warn_if_transposed, parsed.base)
         )
     if parsed.forms:
         source = source.change_images(

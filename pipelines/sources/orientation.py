@@ -17,6 +17,7 @@ import numpy as np
 
 from ood_keras import resizing
 from ood_keras.pipelines.sources import base
+from ood_keras.pipelines.split import Split
 
 # A file of this name beside the images, holding one of these words, decides.
 MARKER = "orientation.txt"
@@ -84,18 +85,20 @@ def upright(images: np.ndarray, expected: Expected) -> np.ndarray:
     return np.ascontiguousarray(images.transpose(0, 2, 1, 3))
 
 
-def warn_if_transposed(spec: str, images: np.ndarray) -> np.ndarray:
-    """Returns the images as they are, of a source that turns none.
+def warn_if_transposed(spec: str, split: Split) -> None:
+    """Says so if the images of a source that turns none lie on their side.
 
     Args:
         spec: The source.
-        images: uint8 `(num_images, height, width, channels)`, of handwritten characters
-            as far as the name of their place tells.
+        split: Images of handwritten characters, as far as the name of their place
+            tells.
 
     Warns:
         DataWarning: they look transposed.
     """
-    if images.shape[-1] in (1, 3):
+    if len(split) and split.image_shape[-1] in (1, 3):
+        rows = np.linspace(0, len(split) - 1, min(len(split), _MAX_IMAGES)).astype(int)
+        images = np.asarray(split.images[np.unique(rows)])
         dark_on_bright = np.median(images) > 127
         if judge(255 - images if dark_on_bright else images) == TRANSPOSED:
             base.warn(
@@ -103,7 +106,6 @@ def warn_if_transposed(spec: str, images: np.ndarray) -> np.ndarray:
                 "publisher ships letters and digits. They are used as they are; if "
                 f"they lie on their side, give {spec}@{TRANSPOSED}"
             )
-    return images
 
 
 def judge(images: np.ndarray) -> str | None:

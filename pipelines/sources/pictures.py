@@ -1,16 +1,19 @@
 """Reads pictures of all formats that can be read here, never trusting what they say."""
 
 import collections
+import concurrent.futures
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 
-from ood_keras import file_content, image_files, resizing, transcoding
+from ood_keras import file_content, image_files, machine, resizing, transcoding
+from ood_keras.pipelines import grouping, pixel_cache
 from ood_keras.pipelines.sources import archives, base
-from ood_keras.types import ImageShape, Path
+from ood_keras.types import ImageShape, Path, PixelArray
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 
@@ -199,14 +202,14 @@ def _head(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 
 
 def stack(
-    pictures: Iterable[np.ndarray | None],
+    pictures: Iterable[np.ndarray],
     names: Sequence[Path],
     image_shape: ImageShape | None = None,
-) -> np.ndarray:
-    """Returns pictures as one uint8 `(num_images, height, width, channels)` array.
+) -> PixelArray:
+    """Returns pictures as uint8 images, on disk where they are too many for memory.
 
     Args:
-        pictures: Iterable of uint8 `(height, width, channels)`; `None` is passed over.
+        pictures: Iterable of uint8 `(height, width, channels)`.
         names: One name per picture, for messages.
         image_shape: Shape to bring each picture to, or `None` to keep the one they
             share.
@@ -214,98 +217,157 @@ def stack(
     Raises:
         ValueError: without `image_shape`, two pictures have different shapes.
     """
-    images: list[np.ndarray] = []
+    images: np.ndarray | None = None
     waiting: list[np.ndarray] = []
-    shape = image_shape
+    shape, row = image_shape, 0
 
     def flush():
+        nonlocal images, row
         if waiting:
             batch = np.stack(waiting)
             if image_shape is not None:
                 batch = resizing.adapt(batch, image_shape)
-            images.append(batch)
+            if images is None:
+                images = pixel_cache.allocate((len(names), *batch.shape[1:]))
+            images[row : row + len(batch)] = batch
+            row += len(batch)
             waiting.clear()
 
     for picture, name in zip(pictures, names, strict=True):
-        if picture is None:
-            continue
         shape = shape or picture.shape
         if image_shape is None and picture.shape != shape:
-            raise ValueError(
-                "pictures must have one size and either all be grey or all RGB. "
-                f"Received: {names[0]} {shape}, {name} {picture.shape}. Give "
-                "image_shape=(height, width, channels), --image_shape=H,W,C of "
-                "ood-train, to convert them all"
-            )
+            raise _shape_error(names[0], shape, name, picture.shape)
         # Neighbours of one size are resized together.
         if waiting and (waiting[0].shape != picture.shape or len(waiting) == 256):
             flush()
         waiting.append(picture)
     flush()
-    if not images:
+    if images is None:
         raise ValueError("there are no pictures to stack")
-    return np.concatenate(images)
+    return pixel_cache.finish(images)
 
 
 def read_all(
-    files: Sequence[pathlib.Path],
+    paths: Sequence[pathlib.Path],
+    key: pixel_cache.Key,
     background: int | None = image_files.BACKGROUND,
     image_shape: ImageShape | None = None,
     *,
     exif_orientation: bool = True,
-    each: Callable[[np.ndarray], None] | None = None,
-) -> np.ndarray:
-    """Reads files of pictures into one array, as `decode` and `stack` do.
+    find_looks: bool = False,
+) -> tuple[PixelArray, Mapping[str, np.ndarray]]:
+    """Reads files of pictures, on all cores, into memory or into the pixel cache.
 
     Args:
-        files: The files.
+        paths: The files.
+        key: What the pixel cache knows them by.
         background: As for `decode`.
-        image_shape: As for `stack`.
+        image_shape: Shape to bring each picture to, or `None` to keep the one they
+            share.
         exif_orientation: As for `decode`.
-        each: Called with each decoded picture, before it is brought to a shape.
+        find_looks: Whether to note what the pictures look like.
+
+    Returns:
+        `(images, looks)`: the pictures, and what `grouping.Looks.arrays` returns of
+        them as they were before they were brought to a shape, or nothing.
 
     Raises:
-        ValueError: some cannot be read; it names them all, up to a hundred.
+        ValueError: some cannot be read, and it names them all, up to a hundred; or,
+            without `image_shape`, two have different shapes.
 
     Warns:
         DataWarning: some hold more pictures than the one that is read.
     """
-    problems: list[str] = []
-    several: list[pathlib.Path] = []
+    looks = grouping.Looks(len(paths)) if find_looks else None
+    several: set[pathlib.Path] = set()
 
-    def decoded():
-        for file in files:
-            try:
-                content = file.read_bytes()
-                pixels = decode(content, file, background, exif_orientation)
-                if transcoding.holds_several(content):
-                    several.append(file)
-            except ValueError as error:
-                problems.append(str(error))
-                yield None
+    def read_one(path):
+        try:
+            content = path.read_bytes()
+            pixels = decode(content, path, background, exif_orientation)
+            if transcoding.holds_several(content):
+                several.add(path)
+        except ValueError as error:
+            return None, str(error)
+        look = looks.measure(pixels) if looks is not None else None
+        if image_shape is not None:
+            pixels = resizing.adapt(pixels[np.newaxis], image_shape)[0]
+        return pixels, look
+
+    def read_each():
+        problems, first = [], None
+        for path, (pixels, look) in zip(paths, _map(read_one, paths), strict=True):
+            if pixels is None:
+                problems.append(look)
                 continue
-            if each is not None:
-                each(pixels)
-            yield pixels
+            first = first or (path, pixels.shape)
+            if pixels.shape != first[1]:
+                raise _shape_error(*first, path, pixels.shape)
+            if looks is not None:
+                looks.add(look)
+            if not problems:
+                yield pixels
+        if problems:
+            raise _problems_error(problems)
+        if several:
+            base.warn(
+                f"only the first of several frames or pages is used of {min(several)}"
+                + (f" and {len(several) - 1:,} others" if len(several) > 1 else "")
+                + ". If the others count too, save each as a file of its own"
+            )
 
-    try:
-        images = stack(decoded(), files, image_shape)
-    except ValueError:
-        if not problems:
-            raise
-    if several:
-        base.warn(
-            f"only the first of several frames or pages is used of {several[0]}"
-            + (f" and {len(several) - 1:,} others" if len(several) > 1 else "")
-            + ". If the others count too, save each as a file of its own"
-        )
-    if not problems:
-        return images
+    shape = image_shape
+    if shape is None:
+        # The first that can be read; where none can, all are named below.
+        read = (read_one(path)[0] for path in paths)
+        shape = next((some.shape for some in read if some is not None), (1, 1, 1))
+    return pixel_cache.read(
+        key,
+        (len(paths), *shape),
+        read_each,
+        looks.arrays if looks is not None else dict,
+        grouping.Looks.NAMES if looks is not None else (),
+    )
+
+
+def _map(
+    function: Callable[[Any], Any], items: Sequence[Any]
+) -> Iterator[tuple[Any, Any]]:
+    """Yields what a function returns of each item, in order, by all cores."""
+    num_cores = machine.num_cores()
+    waiting: collections.deque[concurrent.futures.Future] = collections.deque()
+    # What a picture is compared and resized by is small: threads of the linear algebra
+    # would only be in the way of each other. Decoding leaves Python free.
+    one_thread_each = threadpoolctl.threadpool_limits(1)
+    with (
+        one_thread_each,
+        concurrent.futures.ThreadPoolExecutor(num_cores) as pool,
+    ):
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            # Decoded pictures may be large, so that only a few wait.
+            if len(waiting) > 4 * num_cores:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _shape_error(
+    first: Path, shape: tuple[int, ...], other: Path, other_shape: tuple[int, ...]
+) -> ValueError:
+    return ValueError(
+        "pictures must have one size and either all be grey or all RGB. Received: "
+        f"{first} {shape}, {other} {other_shape}. Give image_shape=(height, width, "
+        "channels), --image_shape=H,W,C of ood-train, to convert them all"
+    )
+
+
+def _problems_error(problems: Sequence[str]) -> ValueError:
     if len(problems) == 1:
-        raise ValueError(problems[0])
+        return ValueError(problems[0])
     more = len(problems) - _NUM_PROBLEMS
-    lines = problems[:_NUM_PROBLEMS] + ([f"and {more:,} more"] if more > 0 else [])
-    raise ValueError(
+    lines = [*problems[:_NUM_PROBLEMS], *([f"and {more:,} more"] if more > 0 else [])]
+    return ValueError(
         f"{len(problems):,} pictures cannot be read:\n  " + "\n  ".join(lines)
     )
 

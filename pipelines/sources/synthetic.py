@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ood_keras.pipelines import pixel_cache, stored_images
 from ood_keras.pipelines.sources import base
 from ood_keras.pipelines.sources.registry import register
 from ood_keras.pipelines.split import Split, even_shares
+from ood_keras.types import PixelArray
 
 _CHUNK_BYTES = 32 * 2**20
 
@@ -58,8 +60,8 @@ def open_synthetic(request: base.Request) -> base.Source:
 
 
 def outliers(
-    random: np.random.Generator, count: int, images: np.ndarray, labels: np.ndarray
-) -> np.ndarray:
+    random: np.random.Generator, count: int, images: PixelArray, labels: np.ndarray
+) -> PixelArray:
     """Returns `count` outliers, equal shares of each kind, in random order.
 
     Args:
@@ -69,13 +71,13 @@ def outliers(
         labels: Their classes, integers `(num_images,)`.
 
     Returns:
-        uint8 `(count, height, width, channels)`.
+        uint8 `(count, height, width, channels)`, on disk where they are too many.
 
     Raises:
         ValueError: there are fewer than two known images.
     """
     known = _Known(images, labels)
-    result = np.empty((count, *known.shape), np.uint8)
+    result = pixel_cache.allocate((count, *known.shape))
     chunk = max(1, _CHUNK_BYTES // (4 * int(np.prod(known.shape))))
     start = 0
     for kind, share in zip(KINDS.values(), even_shares(count, len(KINDS)), strict=True):
@@ -84,13 +86,14 @@ def outliers(
                 made = kind(random, size, known)
                 result[start : start + size] = np.rint(made.clip(0, 1) * 255)
                 start += size
-    return random.permutation(result)
+    order = random.permutation(count)
+    return stored_images.choose(pixel_cache.finish(result), order)
 
 
 class _Known:
     """Draws known images, float32 in [0, 1]."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+    def __init__(self, images: PixelArray, labels: np.ndarray) -> None:
         if len(images) < 2:
             raise ValueError(
                 "synthetic outliers need at least two known images. Received: "

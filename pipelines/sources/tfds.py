@@ -1,6 +1,7 @@
 """TensorFlow Datasets, without ever waiting minutes for a network that is not there."""
 
 import dataclasses
+import importlib.metadata
 import pathlib
 import string
 import threading
@@ -13,6 +14,7 @@ import numpy as np
 
 from ood_keras import resizing
 from ood_keras.conventions import UNKNOWN
+from ood_keras.pipelines import pixel_cache
 from ood_keras.pipelines.sources import base, pictures
 from ood_keras.pipelines.sources.registry import register
 from ood_keras.pipelines.split import ROLES
@@ -215,8 +217,8 @@ def _read(builder, part, keys, quirk, request):
     one_size = None not in builder.info.features[image_key].shape
     if one_size:
         dataset = dataset.batch(_BATCH_SIZE)
-    images, labels, first_shape = [], [], None
-    for row in tfds.as_numpy(dataset):
+
+    def prepare(row):
         batch = row[image_key] if one_size else row[image_key][None]
         if batch.dtype != np.uint8:
             raise ValueError(
@@ -234,19 +236,54 @@ def _read(builder, part, keys, quirk, request):
             batch = np.stack(list(reduced))
         if request.image_shape is not None:
             batch = resizing.adapt(batch, request.image_shape)
-        first_shape = first_shape or batch.shape[1:]
-        if batch.shape[1:] != first_shape:
-            raise ValueError(
-                f"{request.spec}: images have different sizes, for example "
-                f"{first_shape} and {batch.shape[1:]}. Give image_shape=(height, "
-                "width, channels), --image_shape=H,W,C of ood-train, to convert them "
-                "all"
-            )
-        images.append(batch)
-        if label_key is None:
-            labels.append(np.full(len(batch), UNKNOWN))
-        else:
-            labels.append(np.atleast_1d(row[label_key]) - quirk.first_label)
-    if not images:
+        return batch
+
+    labels = []
+
+    def read_batches():
+        for row in tfds.as_numpy(dataset):
+            batch = prepare(row)
+            if batch.shape[1:] != shape:
+                raise ValueError(
+                    f"{request.spec}: images have different sizes, for example "
+                    f"{shape} and {batch.shape[1:]}. Give image_shape=(height, width, "
+                    "channels), --image_shape=H,W,C of ood-train, to convert them all"
+                )
+            if label_key is None:
+                labels.append(np.full(len(batch), UNKNOWN))
+            else:
+                labels.append(np.atleast_1d(row[label_key]) - quirk.first_label)
+            yield batch
+
+    first = next(iter(tfds.as_numpy(dataset.take(1))), None)
+    if first is None:
         raise ValueError(f"{request.spec}: the {part} split is empty")
-    return np.concatenate(images), np.concatenate(labels)
+    shape = prepare(first).shape[1:]
+    images, notes = pixel_cache.read(
+        _key(builder, part, quirk, request),
+        (builder.info.splits[part].num_examples, *shape),
+        read_batches,
+        lambda: {"labels": np.concatenate(labels)},
+        ("labels",),
+    )
+    return images, notes["labels"]
+
+
+def _key(builder, part, quirk, request):
+    """What the pixel cache knows a part by: the files of the data set as they are."""
+    folder = pathlib.Path(builder.data_dir)
+
+    def describe():
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            about = path.stat()
+            yield path.name, about.st_size, about.st_mtime_ns
+
+    making = {
+        "tfds": builder.info.full_name,
+        "folder": str(folder),
+        "part": part,
+        "image_shape": request.image_shape,
+        "quirk": dataclasses.asdict(quirk),
+        "tensorflow": importlib.metadata.version("tensorflow"),
+    }
+    return pixel_cache.Key(request.spec, making, describe())

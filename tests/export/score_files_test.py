@@ -175,6 +175,7 @@ def test_answers_of_two_models_are_not_compared(tmp_path):
         )
 
 
+@pytest.mark.usefixtures("compared_in_this_process")
 def test_a_model_is_calibrated_on_its_own_answers(exported, tmp_path):
     path = shutil.copytree(exported.path, tmp_path / "model" / "1")
     predictor = export.load(path)

@@ -1,5 +1,7 @@
 """Images of every container that Keras takes become the same split."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -197,3 +199,12 @@ def test_a_pydataset_without_end_is_refused():
 
     with pytest.raises(ValueError, match="PyDataset without end"):
         pipelines.as_split(Endless(), "my images")
+
+
+def test_a_dataset_that_takes_much_memory_is_said_to(monkeypatch):
+    monkeypatch.setenv("OOD_KERAS_MEMORY_GB", "0")
+    with pytest.warns(pipelines.DataWarning, match=r"mine takes more than .* folder:"):
+        pipelines.as_split(Batches(IMAGES, LABELS), "mine")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipelines.as_split((IMAGES, LABELS), "mine")  # It is in memory already.

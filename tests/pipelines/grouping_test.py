@@ -106,13 +106,13 @@ def test_copies_stay_together_and_the_audit_deals_alike(tmp_path):
 
 
 def test_small_and_blank_copies_are_found_by_their_pixels():
-    looks = grouping.Looks()
+    looks = grouping.Looks(5)
     tiny = RANDOM.integers(0, 256, (8, 8, 3), np.uint8)
     black = np.zeros((64, 64, 3), np.uint8)
     for image in (tiny, black, tiny.copy(), black + 1, black.copy()):
-        looks.add(image)
-    assert looks.groups() == [[0, 2], [1, 4]]
-    assert grouping.Looks().groups() == []
+        looks.add(looks.measure(image))
+    assert grouping.find_copies(looks.arrays()) == [[0, 2], [1, 4]]
+    assert grouping.find_copies(grouping.Looks(0).arrays()) == []
 
 
 def test_a_class_that_lacks_groups_is_named(tmp_path):

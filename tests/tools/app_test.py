@@ -1,6 +1,7 @@
 """Flags and errors of the commands."""
 
 import inspect
+import os
 import subprocess
 import sys
 import warnings
@@ -24,6 +25,7 @@ from ood_keras.tools import (
     quickstart,
     robustness,
     train,
+    tune,
 )
 from ood_keras.workflows import calibration, thresholds
 from ood_keras.workflows.demo import page
@@ -41,6 +43,7 @@ TOOLS = [
     quickstart,
     robustness,
     train,
+    tune,
     command,
     write_results,
 ]
@@ -114,13 +117,33 @@ def test_sources_are_split_and_none_is_no_source():
             ("run_dir", "model", "known", "compare_with"),
         ),
         (train, workflows.train, ("override",)),
+        (tune, workflows.tune_recipe, ("override", "search")),
     ],
 )
 def test_a_flag_is_called_as_the_argument_that_it_fills(tool, workflow, left_out):
     arguments = tool._FLAGS.read_arguments(*left_out)
     if "per_class" in arguments:
         arguments = thresholds.read_flags(arguments)
-    assert arguments.keys() <= inspect.signature(workflow).parameters.keys()
+    taken = inspect.signature(workflow).parameters
+    if "of_train" in taken:
+        taken = {**inspect.signature(workflows.train).parameters, **taken}
+    assert arguments.keys() <= taken.keys()
+
+
+def test_what_is_kept_in_memory_is_said_to_all_that_a_command_starts(monkeypatch):
+    names = ("OOD_KERAS_CACHE_DIR", "OOD_KERAS_MEMORY_GB")
+    for name in names:
+        monkeypatch.setenv(name, "before")
+    flags = app.Flags()
+    flags.add_data_dir()
+
+    def run(*argv):
+        app.run("ood-test", "Text.", flags, lambda: None, ["ood-test", *argv])
+        return [os.environ[name] for name in names]
+
+    assert run("--data_dir=data") == ["before", "before"]
+    assert run("--cache_dir=a b", "--memory_gb=0") == ["a b", "0.0"]
+    assert flags.read_arguments() == {"data_dir": "data"}
 
 
 def read_threshold(*argv):

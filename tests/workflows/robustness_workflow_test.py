@@ -68,6 +68,9 @@ def test_files_hold_what_is_returned(measured):
         "renderings.png",
         "rendering_curves.png",
     }
+    said = robustness_workflow.describe(result)
+    assert said.count(" % accepted and misread") == 4
+    assert said.count("mild renderings, ") == 4
     for network in result["networks"].values():
         rendered = network["renderings"]
         assert rendered["kind"] == "drawing" and rendered["known"]["images"] == 20

@@ -331,12 +331,12 @@ def test_pages_and_frames_that_are_left_out_are_named(tmp_path, format):
     first, *others = (
         Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (9, 99, 199)
     )
-    paths = [tmp_path / name for name in ("one", "many")]
-    first.save(paths[0], format, lossless=True)
-    first.save(paths[1], format, save_all=True, append_images=others, lossless=True)
+    first.save(tmp_path / "one", format, lossless=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pipelines.DataWarning)
-        alone = pictures.read_all(paths[:1])
+        alone = pipelines.load(f"folder:{tmp_path}").whole_test().images
+    options = {"save_all": True, "append_images": others, "lossless": True}
+    first.save(tmp_path / "many", format, **options)
     with pytest.warns(pipelines.DataWarning, match=r"is used of .*many\. If"):
-        both = pictures.read_all(paths)
+        both = pipelines.load(f"folder:{tmp_path}").whole_test().images
     np.testing.assert_array_equal(both, np.concatenate([alone, alone]))

@@ -76,6 +76,24 @@ def test_a_prepared_data_set_is_read(prepared, library, offline):
     assert again.train.fingerprint() == source.train.fingerprint()
 
 
+def test_a_large_data_set_is_read_from_disk(prepared, library, monkeypatch, tmp_path):
+    def read():
+        source = pipelines.load(
+            "tfds:tiny_pictures", data_dir=prepared, image_shape=(5, 4, 3)
+        )
+        return [source.split(role) for role in source.roles]
+
+    expected = read()
+    monkeypatch.setenv("OOD_KERAS_MEMORY_GB", "0")
+    monkeypatch.setenv("OOD_KERAS_CACHE_DIR", str(tmp_path / "cache"))
+    for _ in range(2):
+        found = read()
+        assert all(isinstance(one.images, pipelines.StoredImages) for one in found)
+        for one, other in zip(found, expected, strict=True):
+            assert one.fingerprint() == other.fingerprint()
+    assert len(list((tmp_path / "cache").glob("*/[!.]*"))) == 2
+
+
 @pytest.mark.parametrize("version", ["", ":1.0.0", ":1.*.*"])
 def test_differences_of_tfds_are_put_right(version, prepared, library, monkeypatch):
     quirk = tfds._Quirk(
