@@ -71,11 +71,11 @@ def read(known: Iterable[Path], unknown: Iterable[Path] = ()) -> ScoreFiles:
     """
     sketch, models = ScoreSketch(), set()
     left_out, accepted = {"known": 0, "unknown": 0}, {"known": 0, "unknown": 0}
-    seen: dict[str, str] = {}
     for role, paths in (("known", known), ("unknown", unknown)):
+        seen: set[str] = set()
         for path in paths:
             for part, num_rows in _find_parts(path):
-                _check_once(part, role, seen)
+                _check_once(part, seen)
                 model, columns = _open(part, num_rows)
                 models.add(model)
                 for scores, usable, taken in columns:
@@ -85,15 +85,15 @@ def read(known: Iterable[Path], unknown: Iterable[Path] = ()) -> ScoreFiles:
     return ScoreFiles(sketch, left_out, accepted, frozenset(models))
 
 
-def _check_once(part: Path, role: str, seen: dict[str, str]) -> None:
+def _check_once(part: Path, seen: set[str]) -> None:
     """Raises if a file was read before, and notes that it is read now."""
     place = str(part) if storage.is_url(part) else os.path.realpath(part)
     if place in seen:
         raise ValueError(
-            f"{part} is given twice, as answers on {seen[place]} and on {role} images. "
-            "Each image counts once; give each file, or its folder, once"
+            f"{part} is given twice, and each image counts once. Give each file, or "
+            "its folder, once"
         )
-    seen[place] = role
+    seen.add(place)
 
 
 def _find_parts(path: Path) -> list[tuple[Path, int | None]]:

@@ -54,14 +54,14 @@ def test_files_and_parts_count_every_score_once(answers):
     [
         (["known.parquet", "known.parquet"], ["unknown"]),
         (["known.parquet", "link.parquet"], ["unknown"]),
-        (["known.parquet"], ["unknown", "known.parquet"]),
+        (["known.parquet"], ["unknown", "unknown"]),
         (["unknown", "unknown/parts/shard-00001.parquet"], []),
     ],
 )
 def test_a_file_that_is_given_twice_is_refused(answers, known, unknown):
     folder, _ = answers
     (folder / "link.parquet").symlink_to("known.parquet")
-    with pytest.raises(ValueError, match="is given twice, as answers on"):
+    with pytest.raises(ValueError, match="is given twice, and each"):
         score_files.read(
             [folder / name for name in known], [folder / name for name in unknown]
         )
