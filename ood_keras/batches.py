@@ -1,12 +1,17 @@
 """One way to walk over images, whatever container the user brings."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from ood_keras.conventions import check_count
-from ood_keras.types import Images
+from ood_keras.types import Images, ImageShape
+
+# So many files are answered at a time, and fewer if their images have more bytes.
+_MOST_FILES = 256
+_SLICE_BYTES = 2**24
 
 
 def iterate(
@@ -34,6 +39,18 @@ def iterate(
     for images, labels in _walk(data, batch_size):
         images = _images(images)
         yield images, None if labels is None else _labels(labels, len(images))
+
+
+def files_at_once(image_shape: ImageShape) -> int:
+    """How many image files are answered at a time: fewer where images are large.
+
+    A request of many small files, or empty ones, would else take the memory of as many
+    images at once.
+
+    Args:
+        image_shape: `(height, width, channels)` that they become.
+    """
+    return max(1, min(_MOST_FILES, _SLICE_BYTES // (4 * math.prod(image_shape))))
 
 
 def iterate_images(

@@ -15,6 +15,7 @@ HEAD_BYTES = 32
 CLUTTER = ("__macosx", "desktop.ini", "thumbs.db")
 
 _CHUNK_BYTES = 2**16
+_BEHIND_ALL = 2**62
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _MAGIC = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -93,9 +94,12 @@ def unpack(
 
 
 def pass_over(stream: "Stream", num_bytes: int) -> None:
-    """Moves a stream forward, by reading where it cannot be moved otherwise."""
+    """Moves a stream forward, by reading where it cannot be moved otherwise.
+
+    A header may say any number: behind the end of any file there is nothing.
+    """
     if stream.seekable():
-        stream.seek(num_bytes, 1)
+        stream.seek(min(num_bytes, _BEHIND_ALL), 1)
         return
     while num_bytes > 0:
         piece = stream.read(min(num_bytes, _CHUNK_BYTES))

@@ -11,7 +11,37 @@ _INVISIBLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff"
     "\ud800-\udfff]"
 )
+# Without and with a join between two letters, which many languages tell words by; and
+# what makes flags of a flag.
+_JOINERS = {"\u200c", "\u200d", *map(chr, range(0xE0020, 0xE0080))}
 _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def fold(name: str) -> str:
+    """What two names have in common that look the same or differ in case alone.
+
+    Example:
+
+    >>> fold("Caf\\u00e9 au  Lait ") == fold("cafe\\u0301 au lait")
+    True
+    """
+    # Folding the case may take marks apart again.
+    return look(unicodedata.normalize("NFD", name).casefold())
+
+
+def look(name: str) -> str:
+    """What two names have in common that look the same.
+
+    Letters with marks, which Unicode writes as one character or as several, are the
+    same; white space counts once, and not at the ends; what cannot be seen does not
+    count, but for what joins letters. Empty if there is nothing to be seen.
+    """
+    seen = (
+        one
+        for one in unicodedata.normalize("NFC", name)
+        if one in _JOINERS or unicodedata.category(one) != "Cf"
+    )
+    return " ".join("".join(seen).split())
 
 
 def printable(text: str) -> str:

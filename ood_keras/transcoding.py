@@ -11,16 +11,25 @@ sends such files to a served model itself converts them before.
 import functools
 import importlib.util
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ood_keras import file_content, image_files
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # What was read before there was a choice; runs that say nothing else keep to it.
 FIRST_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 _GREY = ("1", "L", "LA")
 _MODES = (*_GREY, "P", "PA", "RGB", "RGBA")
 _DEEP = ("I;16", "I;16B", "I;16L")
+_BITS_TAG, _PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 258, 262, 0
+_TILE_TAGS = (322, 323)  # TileWidth and TileLength.
+# Tiles are unpacked whole, however little of them the picture covers: so many times as
+# large they may be, and small ones in any case.
+_TILE_RATIO, _SMALL_TILE = 4, 2**20
 _CURES = {
     "HEIC": "pip install pillow-heif reads it",
     "AVIF": "Pillow 11.3 or newer reads it",
@@ -78,6 +87,18 @@ def as_read(content: bytes, exif_orientation: bool = True) -> bytes:
     return _as_png(_read_other(content, exif_orientation))
 
 
+def holds_several(content: bytes) -> bool:
+    """Whether `as_read` leaves out pictures: frames of an animation, or pages.
+
+    Args:
+        content: The bytes of a picture file that is read.
+    """
+    if is_direct(content) or content.startswith(image_files.JPEG):
+        return False
+    with _open(content) as picture:
+        return bool(getattr(picture, "is_animated", False))
+
+
 def _as_png(pixels: np.ndarray) -> bytes:
     from PIL import Image
 
@@ -88,9 +109,9 @@ def _as_png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _read_other(content: bytes, exif_orientation: bool) -> np.ndarray:
-    """uint8 `(height, width, channels)`, alpha the last of 2 or 4 channels."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+def _open(content: bytes) -> "Image.Image":
+    """The file as Pillow opens it, one of the formats that are read here."""
+    from PIL import Image
 
     found = file_content.picture_format(content[: file_content.HEAD_BYTES])
     name = (found or "").upper()
@@ -108,13 +129,19 @@ def _read_other(content: bytes, exif_orientation: bool) -> np.ndarray:
     # Pillow knows what another package reads only once that was asked to, as above.
     chosen = [one for one in formats()[2:] if one != "HEIC"]
     chosen += ["HEIF"] if name == "HEIC" else []
+    return Image.open(io.BytesIO(content), formats=chosen)
+
+
+def _read_other(content: bytes, exif_orientation: bool) -> np.ndarray:
+    """uint8 `(height, width, channels)`, alpha the last of 2 or 4 channels."""
+    from PIL import ImageOps, UnidentifiedImageError
+
     try:
-        with Image.open(io.BytesIO(content), formats=chosen) as picture:
+        with _open(content) as picture:
             image_files.check_size(*picture.size)
+            _check_tiles(picture)
             if picture.mode in _DEEP:
-                # As of a PNG of 16 bits.
-                pixels = np.asarray(picture).astype(np.uint16) >> 8
-                return pixels.astype(np.uint8)[..., np.newaxis]
+                return _read_deep(picture)
             if picture.mode not in _MODES:
                 raise image_files.Refused(
                     f"has mode {picture.mode}; expected 8 bits per channel, grey or "
@@ -140,3 +167,31 @@ def _read_other(content: bytes, exif_orientation: bool) -> np.ndarray:
             f"{', '.join(formats())} ({type(error).__name__}: {error}). Fetch or save "
             "it again, or remove it"
         ) from error
+
+
+def _read_deep(picture: "Image.Image") -> np.ndarray:
+    """The upper 8 bits of a grey picture of more, as of a PNG of 16 bits."""
+    tags = getattr(picture, "tag_v2", {})
+    # What Pillow does with TIFF files of 8 bits, and not with these.
+    bits = 12 if tags.get(_BITS_TAG) == (12,) else 16
+    pixels = (np.asarray(picture).astype(np.uint16) >> (bits - 8)).astype(np.uint8)
+    if tags.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
+        pixels = 255 - pixels
+    return pixels[..., np.newaxis]
+
+
+def _check_tiles(picture: "Image.Image") -> None:
+    """Raises `Refused` if a TIFF file has tiles far larger than its picture.
+
+    They would be a way to declare few pixels and have very many unpacked.
+    """
+    if picture.format != "TIFF":
+        return
+    tags = picture.tag_v2  # type: ignore[attr-defined]
+    width, height = (int(tags.get(tag, 0)) for tag in _TILE_TAGS)
+    most = max(_TILE_RATIO * picture.width * picture.height, _SMALL_TILE)
+    if width * height > most:
+        raise image_files.Refused(
+            f"is a TIFF picture of {picture.width}x{picture.height} pixels in tiles of "
+            f"{width}x{height}; tiles of at most {most} pixels are read. Save it again"
+        )

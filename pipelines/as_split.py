@@ -10,6 +10,7 @@ import tensorflow as tf
 from ood_keras.conventions import UNKNOWN
 from ood_keras.pipelines import contents, pixel_cache
 from ood_keras.pipelines.data_warning import warn
+from ood_keras.pipelines.sources import base
 from ood_keras.pipelines.split import Role, Split
 
 _short = reprlib.Repr()
@@ -23,8 +24,8 @@ def as_split(data: Any, name: str, role: Role = "train") -> Split:
     `augment_once`.
 
     Pixels are bytes in a split. Integers are taken as 0 to 255; floats as 0 to 1 if
-    none is above 1, and else as 0 to 255, which `image_dataset_from_directory` gives.
-    They are rounded to bytes.
+    none is above 1, and else as 0 to 255, which `image_dataset_from_directory` gives;
+    true as white. They are rounded to bytes.
 
     All of it is in memory from then on, as the dataset gives it while it is read; a
     warning says so where that is much. Folders and data sets of TFDS are better opened
@@ -86,6 +87,7 @@ def as_split(data: Any, name: str, role: Role = "train") -> Split:
             "(96, 96)), label))` or `image_size` of `image_dataset_from_directory`"
         )
     images = _to_bytes([part[0] for part in parts], name)
+    base.check_axes(name, images.shape)
     labels = _to_integers([part[1] for part in parts], [len(x) for x, _ in parts], name)
     if not is_array:
         order = np.lexsort((labels, contents.image_hashes(images)))
@@ -154,6 +156,11 @@ def _to_bytes(parts: list[np.ndarray], name: str) -> np.ndarray:
     """All images as uint8."""
     if all(part.dtype == np.uint8 for part in parts):
         return np.concatenate(parts)
+    # NumPy takes bfloat16 for no kind of number; of a mask, true is white.
+    parts = [
+        part.astype(np.float32) if part.dtype.name in ("bfloat16", "bool") else part
+        for part in parts
+    ]
     lowest = float(np.min([part.min(initial=0) for part in parts]))
     highest = float(np.max([part.max(initial=0) for part in parts]))
     if not (lowest >= 0 and highest <= 255):  # False for NaN, too.
@@ -164,6 +171,13 @@ def _to_bytes(parts: list[np.ndarray], name: str) -> np.ndarray:
             "a Rescaling layer at its start"
         )
     kinds = {part.dtype.kind for part in parts}
+    if "f" in kinds and 1 < highest <= contents.NEARLY:
+        raise ValueError(
+            f"{name}: pixels are floats up to {highest:.4g}, too large for 0 to 1 and "
+            "nearly black for 0 to 255. Where resizing or an augmentation brought them "
+            "above 1, clip them, as tf.clip_by_value(images, 0, 1) does; else bring "
+            "them into one of the two ranges"
+        )
     scale = 255.0 if "f" in kinds and highest <= 1 else 1.0
     return np.concatenate([np.rint(part * scale).astype(np.uint8) for part in parts])
 
@@ -189,8 +203,10 @@ def _to_integers(
                 f"{name}: expected one integer label per image. Received: labels of "
                 f"shape {labels.shape} for {count} images{hint}"
             )
-        whole = labels.astype(np.int32)
-        if labels.dtype.kind not in "biuf" or np.any(whole != labels):
+        is_number = labels.dtype.kind in "biuf"
+        with np.errstate(invalid="ignore"):  # Of NaN, which then differs.
+            whole = labels.astype(np.int32) if is_number else labels
+        if not is_number or np.any(whole != labels):
             raise ValueError(
                 f"{name}: labels must be integers. Received: {labels[:3].tolist()}, ..."
             )

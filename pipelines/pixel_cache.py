@@ -37,7 +37,7 @@ from ood_keras.types import ImageShape, PixelArray
 
 _GB = 10**9
 # To be raised where decoding or resizing gives other pixels.
-_DECODING = 1
+_DECODING = 2
 _PIXELS, _ABOUT = "pixels.npy", "about.json"
 _READ_BYTES = 2**24
 

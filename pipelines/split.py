@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from ood_keras.conventions import UNKNOWN
+from ood_keras.names import fold
 from ood_keras.pipelines import stored_images
 from ood_keras.types import Dataset, ImageShape, PixelArray
 
@@ -120,11 +121,12 @@ class Split:
     def class_identities(self) -> tuple[str, ...]:
         """One string per class, equal for equal classes of different sources.
 
-        Names are compared without case. A number says nothing by itself, so it counts
-        within the namespace only: `"3"` in mnist and digits, but not in kmnist.
+        Names are compared as `names.fold` makes them, without case. A number says
+        nothing by itself, so it counts within the namespace only: `"3"` in mnist and
+        digits, but not in kmnist.
         """
         return tuple(
-            f"{self.namespace}/{name}" if name.isdigit() else name.casefold()
+            f"{self.namespace}/{name}" if name.isdigit() else fold(name)
             for name in self.class_names
         )
 

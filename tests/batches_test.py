@@ -104,3 +104,9 @@ def test_there_are_no_batches_of_such_a_size(size):
 def test_what_cannot_be_read_is_explained(data, error, message):
     with pytest.raises(error, match=message):
         walk(data)
+
+
+def test_large_images_are_answered_fewer_at_a_time():
+    assert batches.files_at_once((28, 28, 1)) == 256
+    assert 1 < batches.files_at_once((224, 224, 3)) < 64
+    assert batches.files_at_once((4096, 4096, 3)) == 1

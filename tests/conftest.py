@@ -89,7 +89,10 @@ def compared_in_this_process():
     finally:
         sys.modules.update(modules)
 
-    here = contextlib.nullcontext(types.SimpleNamespace(compare=script.main))
+    def compare(folder, expected, report):
+        script.main(str(folder), expected, report)  # As the process gets it.
+
+    here = contextlib.nullcontext(types.SimpleNamespace(compare=compare))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parity, "FreshProcess", lambda: here)
         yield

@@ -1,6 +1,8 @@
 """Pictures of every format become PNG files of the pixels that Pillow finds in them."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -167,3 +169,44 @@ def test_the_camera_s_heic_is_read(real_data_dir):
     found = pictures.decode(content, "x")
     assert sorted(found.shape) == [3, 2566, 3313]
     assert found.std() > 20
+
+
+def tiff(content, tags):
+    """A grey TIFF file; of the tags, `None` is where the content begins."""
+    start = 8 + 2 + 12 * len(tags) + 4
+    entries = (
+        struct.pack("<HHII", tag, 4, 1, start if value is None else value)
+        for tag, value in sorted(tags.items())
+    )
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    return head + b"".join(entries) + bytes(4) + content
+
+
+def tiled_tiff(picture_side, tile_side):
+    """One deflated tile, of which only a corner is shown."""
+    tile = zlib.compress(bytes(tile_side**2), 9)
+    tags = {256: picture_side, 257: picture_side, 258: 8, 259: 8, 262: 1, 277: 1}
+    tile_tags = {322: tile_side, 323: tile_side, 324: None, 325: len(tile)}
+    return tiff(tile, tags | tile_tags)
+
+
+@pytest.mark.parametrize("white_is_zero", [False, True])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_grey_of_any_depth_goes_from_black_to_white(bits, white_is_zero):
+    content = {8: b"\0\xff", 12: b"\0\x0f\xff", 16: b"\0\0\xff\xff"}[bits]
+    tags = {256: 2, 257: 1, 258: bits, 259: 1, 262: 0 if white_is_zero else 1}
+    strip = {273: None, 277: 1, 278: 1, 279: len(content)}
+    if bits == 12 and white_is_zero:
+        with pytest.raises(image_files.Refused, match="no readable picture"):
+            transcoding.as_read(tiff(content, tags | strip))
+        return
+    found = image_files.read(transcoding.as_read(tiff(content, tags | strip)))
+    assert found.ravel().tolist() == ([255, 0] if white_is_zero else [0, 255])
+
+
+def test_a_tile_is_not_far_larger_than_its_picture():
+    assert transcoding.as_read(tiled_tiff(16, 1024))
+    bomb = tiled_tiff(16, 4096)
+    assert len(bomb) < 20_000
+    with pytest.raises(image_files.Refused, match="16x16 pixels in tiles of 4096x4096"):
+        transcoding.as_read(bomb)

@@ -1,7 +1,9 @@
 """The contract of all detectors."""
 
+import contextlib
 import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal, Self
 
@@ -21,6 +23,9 @@ from ood_keras.types import Arrays, Images, Json, Outputs, Tensor
 
 # One for all detectors, which can then be copied; it is held for an instant.
 _compiling = threading.Lock()
+# The detectors that are being fitted, and a lock on that.
+_fitted_now: "weakref.WeakSet[Detector]" = weakref.WeakSet()
+_looking = threading.Lock()
 
 
 class Detector:
@@ -28,12 +33,13 @@ class Detector:
 
     The score is `ood_score`: float32, one per image, higher means more likely unknown.
     The model is only read, never changed. Any number of threads may score with one
-    detector at the same time; none may fit it meanwhile. A subclass sets `name`,
-    implements `score_outputs`, and, if it learns something, sets `learns` and
-    overrides `fit_arrays`, which iterates over `self.known_batches` once and leaves
-    NumPy arrays in `self.arrays`; those travel into graphs and files. In place of
-    `fit_arrays` it may override `collect_statistics` and `learn_arrays`; then it learns
-    from parts of the data too, see `collect`.
+    detector at the same time; none may fit it meanwhile, and only one at a time.
+
+    A subclass sets `name`, implements `score_outputs`, and, if it learns something,
+    sets `learns` and overrides `fit_arrays`, which iterates over `self.known_batches`
+    once and leaves NumPy arrays in `self.arrays`; those travel into graphs and files.
+    In place of `fit_arrays` it may override `collect_statistics` and `learn_arrays`;
+    then it learns from parts of the data too, see `collect`.
 
     Args:
         num_classes: N, the number of known classes; `None` infers it from the labels
@@ -131,12 +137,13 @@ class Detector:
                 finite, or the network gives NaN for it, or the model is not made for
                 this detector.
             RuntimeError: the detector perturbs its input, and Keras runs on a backend
-                that takes no gradients.
+                that takes no gradients; or it is being fitted already.
         """
-        self._forget()
-        network = self._open(model, data, validation)
-        self._fit_network(network, data, validation)
-        self.class_names = class_names_of(data)
+        with self._alone():
+            self._forget()
+            network = self._open(model, data, validation)
+            self._fit_network(network, data, validation)
+            self.class_names = class_names_of(data)
         return self
 
     def collect(
@@ -216,22 +223,41 @@ class Detector:
 
         Raises:
             ValueError: it is of another detector; or as for `fit`.
+            RuntimeError: as for `fit`.
         """
-        self._forget()
         own = (self.name, self._config_to_learn())
         if own != (collected.detector, collected.config):
             raise ValueError(
                 f"expected what {own[0]!r} with {own[1]} collected. Received: what "
                 f"{collected.detector!r} with {collected.config} did"
             )
-        network = self._open(model, validation, None, learns=False)
-        # `collect` had it, and the arguments are the same.
-        num_classes: Any = self._given_num_classes
-        self._prepare_inner(network, num_classes)
-        self._prepare(network, num_classes)
-        self._learn_all(network, collected.statistics, validation)
-        self._begin(network)
+        with self._alone():
+            self._forget()
+            network = self._open(model, validation, None, learns=False)
+            # `collect` had it, and the arguments are the same.
+            num_classes: Any = self._given_num_classes
+            self._prepare_inner(network, num_classes)
+            self._prepare(network, num_classes)
+            self._learn_all(network, collected.statistics, validation)
+            self._begin(network)
         return self
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Raises if this detector is being fitted; two fits at once would mix."""
+        with _looking:
+            if self in _fitted_now:
+                raise RuntimeError(
+                    f"this {type(self).__name__} is being fitted already, by another "
+                    "thread or by what reads its data. Fit one detector for each "
+                    "thread, detectors.get(...)"
+                )
+            _fitted_now.add(self)
+        try:
+            yield
+        finally:
+            with _looking:
+                _fitted_now.discard(self)
 
     def _open(self, model, data, validation, learns=None):
         """The network around the model, after a look at the data."""

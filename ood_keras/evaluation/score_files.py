@@ -59,8 +59,9 @@ def read(known: Iterable[Path], unknown: Iterable[Path] = ()) -> ScoreFiles:
         FileNotFoundError: there is no such file, or no part in a folder, or a folder
             of shards is not finished or lacks a part.
         ImportError: `pyarrow` is not installed.
-        ValueError: a file holds no answers, does not say which model made them, has NaN
-            for a score, or is not the part that the folder's manifest counts.
+        ValueError: a file is given twice, holds no answers, does not say which model
+            made them, has NaN for a score, or is not the part that the folder's
+            manifest counts.
 
     Example:
 
@@ -71,8 +72,10 @@ def read(known: Iterable[Path], unknown: Iterable[Path] = ()) -> ScoreFiles:
     sketch, models = ScoreSketch(), set()
     left_out, accepted = {"known": 0, "unknown": 0}, {"known": 0, "unknown": 0}
     for role, paths in (("known", known), ("unknown", unknown)):
+        seen: set[str] = set()
         for path in paths:
             for part, num_rows in _find_parts(path):
+                _check_once(part, seen)
                 model, columns = _open(part, num_rows)
                 models.add(model)
                 for scores, usable, taken in columns:
@@ -80,6 +83,17 @@ def read(known: Iterable[Path], unknown: Iterable[Path] = ()) -> ScoreFiles:
                     accepted[role] += int(np.sum(taken))
                     sketch.update(**{f"{role}_scores": scores[usable]})
     return ScoreFiles(sketch, left_out, accepted, frozenset(models))
+
+
+def _check_once(part: Path, seen: set[str]) -> None:
+    """Raises if a file was read before, and notes that it is read now."""
+    place = str(part) if storage.is_url(part) else os.path.realpath(part)
+    if place in seen:
+        raise ValueError(
+            f"{part} is given twice, and each image counts once. Give each file, or "
+            "its folder, once"
+        )
+    seen.add(place)
 
 
 def _find_parts(path: Path) -> list[tuple[Path, int | None]]:

@@ -1,5 +1,6 @@
 """From a trained model to a folder that can be served."""
 
+import collections
 import json
 import pathlib
 import warnings
@@ -373,6 +374,15 @@ def _check_class_names(class_names, num_classes):
     if len(set(class_names)) != num_classes:
         twice = sorted({name for name in class_names if class_names.count(name) > 1})
         raise ValueError(f"class names must differ. Received more than once: {twice}")
+    alike = collections.defaultdict(list)
+    for name in class_names:
+        alike[names.look(name)].append(ascii(name))
+    for same in alike.values():
+        if len(same) > 1:
+            raise ValueError(
+                f"the class names {' and '.join(same)} look the same, so that nobody "
+                "can tell the answers apart. Rename one"
+            )
     if UNKNOWN_LABEL in class_names:
         raise ValueError(
             f"the class name {UNKNOWN_LABEL!r} is reserved for rejected images; rename "

@@ -1,10 +1,10 @@
 """The graph that is served: checks, network, detector and threshold in one."""
 
-import math
 from collections.abc import Sequence
 
 import tensorflow as tf
 
+from ood_keras import batches
 from ood_keras.conventions import (
     MOST_EXPLAINED,
     RANGE_TOLERANCE,
@@ -16,9 +16,6 @@ from ood_keras.export import graph_heat_map, image_bytes
 from ood_keras.image_files import BACKGROUND
 from ood_keras.types import ImageShape, LiveModel, Path
 
-# So many files are answered at a time, and fewer if their images have more bytes.
-_MOST_FILES = 256
-_SLICE_BYTES = 2**24
 # A pixel that no image has.
 _OUT_OF_RANGE = 2.0
 
@@ -85,7 +82,7 @@ def save(
         return _answer_files(serving_default, *images)
 
     def predict_bytes(image_bytes):
-        return _in_slices(answer_files, image_bytes, _files_at_once(image_shape))
+        return _in_slices(answer_files, image_bytes, batches.files_at_once(image_shape))
 
     def features(image):
         seen = look(image)
@@ -131,11 +128,6 @@ def save(
 def takes_files(image_shape: ImageShape) -> bool:
     """Whether image files can be converted to this shape."""
     return image_shape[-1] in (1, 3)
-
-
-def _files_at_once(image_shape: ImageShape) -> int:
-    """How many files are answered at a time: a batch of small images, fewer large."""
-    return max(1, min(_MOST_FILES, _SLICE_BYTES // (4 * math.prod(image_shape))))
 
 
 def _in_slices(answer, contents, size):

@@ -66,9 +66,14 @@ def threshold_value(threshold: float | str, points: Mapping[str, float]) -> floa
                 "name operating_points when you export or recalibrate"
             )
         return points[threshold]
+    # `float` alone takes an array of one number too, bytes that say one, and true.
+    is_one = np.ndim(threshold) == 0 and not isinstance(
+        threshold, (bytes, bool, np.bool_)
+    )
     try:
-        # `float` alone takes an array of one number too.
-        value = float(threshold) if np.ndim(threshold) == 0 else None
+        value = float(threshold) if is_one else None
+    except OverflowError:  # Of a whole number; as large a float is infinite.
+        value = float("inf" if threshold > 0 else "-inf")
     except TypeError:
         value = None
     if value is None:

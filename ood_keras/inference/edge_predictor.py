@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ood_keras import batches
 from ood_keras.inference import answers, manifest, pillow_decoder
 from ood_keras.types import Answer, Images, ImageShape, Json, Path
 
@@ -78,7 +79,13 @@ class EdgePredictor:
             TypeError: `contents` is not a list of bytes.
             ValueError: the model takes images that no image file holds.
         """
-        return self.predict(self.decode(contents), threshold)
+        answers.check_contents(contents, self.image_shape)
+        size = batches.files_at_once(self.image_shape)
+        parts = [
+            self.predict(self.decode(contents[start : start + size]), threshold)
+            for start in range(0, max(1, len(contents)), size)
+        ]
+        return answers.join(parts)
 
     def decode(self, contents: Sequence[bytes]) -> np.ndarray:
         """The image files as images for `predict`: NaN what cannot be decoded."""

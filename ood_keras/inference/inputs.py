@@ -304,7 +304,8 @@ def _count_items(path: str, kind: str) -> int:
     # It is damaged: look where.
     with contextlib.suppress(*_UNREADABLE), _open(path) as file:
         size = math.prod(idx_header.read(file, path)[1:])
-        while len(file.read(size)) == size:
+        # Images of that many bytes are none that a model takes.
+        while size <= MAX_BYTES and len(file.read(size)) == size:
             count += 1
     return count + 1
 
@@ -461,6 +462,8 @@ def _kind_to_read(path, skipped):
     kind = _kind(path)
     if kind == "idx" and _holds_labels(path):
         kind, reason = None, "IDX labels"
+    elif kind is None and os.path.isdir(path):
+        reason = "link to a folder"
     elif kind is None:
         reason = file_content.picture_format(_head(path)) or "no picture"
     if kind is None:

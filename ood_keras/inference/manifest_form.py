@@ -12,15 +12,26 @@ from ood_keras.conventions import UNKNOWN_LABEL
 def parse(content: bytes) -> Any:
     """The value of a JSON text, `bytes`; NaN and infinity are refused.
 
+    So are two entries of one name, of which each reader would believe another.
+
     Raises:
         ValueError, RecursionError: it is no JSON, or nested beyond reason.
     """
-    return json.loads(content, parse_constant=_refuse, parse_float=_finite)
+    return json.loads(
+        content,
+        parse_constant=_refuse,
+        parse_float=_finite,
+        object_pairs_hook=_once_each,
+    )
 
 
 def problems(content: Any) -> list[str]:
     """What is wrong with the content of a manifest, a list of sentences."""
     return list(_MANIFEST(content, "the manifest"))
+
+
+# Whole numbers may have any number of digits in JSON; no larger float is finite.
+_LARGEST = int(np.finfo(np.float64).max)
 
 
 # A check takes a value and where it stands, and yields what is wrong with it.
@@ -40,8 +51,10 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
-    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+def _is_number(value: Any) -> bool:
+    if _is_whole(value):
+        return abs(value) <= _LARGEST
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _at_least(least):
@@ -125,6 +138,13 @@ def _is_interval(value):
 
 def _refuse(name):
     raise ValueError(f"{name} is no number in JSON")
+
+
+def _once_each(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(entries)
+    if len(found) < len(entries):
+        raise ValueError("an object has two entries of one name")
+    return found
 
 
 def _finite(text: str) -> float:

@@ -68,13 +68,16 @@ def check(folder: Path, predictor: Any) -> None:
 def _pixels(row, predictor, options):
     """The image of a row as the model sees it, float32, or `None` if it is gone."""
     shape = predictor.image_shape
+    upright = getattr(predictor, "exif_orientation", True)
     try:
-        content = inputs.read_again(row["path"], row["index"], shape, **options)
+        content = inputs.read_again(
+            row["path"], row["index"], shape, exif_orientation=upright, **options
+        )
     except OSError:
         return None
     if isinstance(content, bytes):
         background = getattr(predictor, "background", None)
-        content = pillow_decoder.decode(content, shape, background)
+        content = pillow_decoder.decode(content, shape, background, upright)
     if content is None:
         return None
     return content.reshape(shape) / np.float32(255)

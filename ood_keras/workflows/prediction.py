@@ -1,13 +1,12 @@
 """Classifies images with an exported model; it can do without TensorFlow."""
 
-import io
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from ood_keras import export
+from ood_keras import export, image_files
 from ood_keras.files import atomic_file
 from ood_keras.inference import batch_scoring, ground, inputs, shards
 from ood_keras.names import printable, shorten
@@ -140,7 +139,8 @@ def _describe_negative(predictor, rows, options):
         small = [
             _image(row, predictor.image_shape, options) for row in rejected[:_MAX_DRAWN]
         ]
-    except OSError:  # It is gone since it was scored; the answers stand all the same.
+    except (OSError, ValueError):
+        # It is gone, or changed, since it was scored; the answers stand all the same.
         return None
     return ground.describe_negative(examples.images, np.stack(small))
 
@@ -189,9 +189,9 @@ def _read(row, image_shape, options):
     content: Any = inputs.read_again(
         row["path"], row["index"], image_shape, **_to_read(options)
     )
-    if isinstance(content, np.ndarray):
-        return Image.fromarray(content.squeeze())
-    return Image.open(io.BytesIO(content))
+    if isinstance(content, bytes):  # By the rules that it was scored by.
+        content = image_files.read(content)
+    return Image.fromarray(content.squeeze())
 
 
 def _to_read(options: Json) -> Json:

@@ -4,6 +4,8 @@ import collections
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ood_keras.names import fold
+
 if TYPE_CHECKING:
     from ood_keras.pipelines import Source
 
@@ -40,8 +42,6 @@ def check_same_classes(source: "Source", class_names: Sequence[str]) -> None:
 
 
 def _by_folded_name(names: Sequence[str]) -> dict[str, str]:
-    """`{name: name}`, the key without its case where no other name differs by that."""
-    count = collections.Counter(name.casefold() for name in names)
-    return {
-        name.casefold() if count[name.casefold()] == 1 else name: name for name in names
-    }
+    """`{name: name}`, the key as `fold` makes it where no other becomes the same."""
+    count = collections.Counter(map(fold, names))
+    return {fold(name) if count[fold(name)] == 1 else name: name for name in names}

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from ood_keras.names import fold
 from ood_keras.pipelines import contents, copies
 from ood_keras.pipelines.audit import suspects
 from ood_keras.pipelines.audit.collection import Collection, Picture
@@ -111,7 +112,7 @@ def _both_known_and_unknown(collection: Collection) -> Iterator[Finding]:
     for source in collection.sources:
         for name in source.class_names:
             if not name.isdigit():
-                names[source.kind].setdefault(name.casefold(), f"{source.spec}: {name}")
+                names[source.kind].setdefault(fold(name), f"{source.spec}: {name}")
     both = sorted(names["known"].keys() & names["unknown"].keys())
     if both:
         yield Finding(

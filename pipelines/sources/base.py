@@ -188,6 +188,19 @@ class Source:
             ),
         )
 
+    def look_at(self, look: Callable[[Split], None]) -> "Source":
+        """Returns the source; each split is shown to a function when it is read.
+
+        Args:
+            look: Called with the `Split`.
+        """
+
+        def show(split):
+            look(split)
+            return split
+
+        return self._derive(self.name, self.class_names, show)
+
     def _derive(
         self, name: str, class_names: Iterable[str], change: Callable[[Split], Split]
     ) -> "Source":
@@ -245,6 +258,7 @@ def from_parts(
                 f"{request.spec}: its part for {' and '.join(roles_of[part])} has "
                 "no images"
             )
+        check_axes(request.spec, images.shape)
         if request.image_shape is not None:
             images = pixel_cache.adapt(images, request.image_shape)
         files, groups = (*more, None, None)[:2]
@@ -298,6 +312,35 @@ def from_parts(
         load_whole if "all" in readers else None,
         background=request.background,
         exif_orientation=request.exif_orientation,
+    )
+
+
+def check_axes(spec: str, shape: tuple[int, ...]) -> None:
+    """Raises or warns if images seem to have other axes than they are read with.
+
+    Args:
+        spec: The source, for messages.
+        shape: `(num_images, height, width, channels)`.
+
+    Raises:
+        ValueError: the channels seem to come first, as PyTorch has them.
+
+    Warns:
+        DataWarning: there are other channels than those of grey or of RGB.
+    """
+    _, height, _, channels = shape
+    if channels in (1, 3):
+        return
+    if height in (1, 3):
+        raise ValueError(
+            f"{spec}: images must have the axes (number, height, width, channels). "
+            f"Received: shape {shape}, whose channels seem to come first; turn them "
+            "with `images.transpose(0, 2, 3, 1)`"
+        )
+    warn(
+        f"{spec}: images have {channels} channels, which are all taken as they are. No "
+        "picture file has so many, so an exported model will take arrays alone. If one "
+        "of them is transparency, lay the others on a background first"
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ood_keras import file_content
 from ood_keras.conventions import UNKNOWN_LABEL
+from ood_keras.names import fold
 from ood_keras.pipelines import grouping
 from ood_keras.pipelines.sources import base, pictures
 from ood_keras.pipelines.split import ROLES
@@ -17,6 +18,8 @@ from ood_keras.pipelines.split import ROLES
 _FILLERS = ("set", "data", "dataset", "split", "images", "imgs", "pictures", "folder")
 # May be validation or test.
 _AMBIGUOUS = ("eval", "evaluation", "holdout")
+# What names are made of: "seg_train", "segTrain" and "seg train" have two words each.
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W_a-zA-Z]+")
 _NO_FILE = "links to nothing and the like"
 
 
@@ -166,8 +169,8 @@ def _parts(
     found = collections.defaultdict(list)
     for folder in folders:
         found[base.role_of(folder.name)].append(folder)
-    doubtful = [folder.name for folder in found[None] if _like_a_split(folder.name)]
-    classes = [folder.name for folder in found.pop(None)]
+    classes = [folder.name for folder in found.pop(None, ())]
+    doubtful = [name for name in classes if _like_a_split(name)] or _pairs(classes)
     if doubtful:
         raise ValueError(
             f"{root} has folders that seem to hold splits ({', '.join(doubtful[:5])}). "
@@ -207,6 +210,30 @@ def _like_a_split(name: str) -> bool:
     return bool(roles) and len(roles) + sum(word in _FILLERS for word in words) == len(
         words
     )
+
+
+def _pairs(names: list[str]) -> list[str]:
+    """The names that differ in the split alone, as "seg_train" and "seg_test" do."""
+    same = collections.defaultdict(list)
+    for name in names:
+        words = [part for word in _WORD.findall(name) for part in _split_word(word)]
+        roles = [
+            base.role_of(word) or (word.casefold() in _AMBIGUOUS and word) or None
+            for word in words
+        ]
+        if sum(role is not None for role in roles) == 1:
+            rest = tuple(
+                word.casefold()
+                for word, role in zip(words, roles, strict=True)
+                if role is None
+            )
+            same[rest].append((name, next(filter(None, roles))))
+    return [
+        name
+        for alike in same.values()
+        if len({role for _, role in alike}) > 1
+        for name, _ in alike
+    ]
 
 
 def _split_word(word: str) -> list[str]:
@@ -310,15 +337,19 @@ def _but(left_out: dict[pathlib.Path, str]) -> str:
 def _check_case(
     root: pathlib.Path, class_names: list[str], complain: Callable[[str], None]
 ) -> None:
-    """Complains if two classes are told apart by upper and lower case alone."""
+    """Complains if the names of two classes look the same, or but for their case."""
     same = collections.defaultdict(list)
     for name in class_names:
-        same[name.strip().casefold()].append(name)
-    for names in same.values():
-        if len(names) > 1:
+        same[fold(name)].append(name)
+    for alike in same.values():
+        if len(alike) > 1:
+            # What looks the same is told apart by its characters.
+            write = ascii if len(set(map(str.casefold, alike))) > 1 else repr
+            shown = " and ".join(map(write, alike))
             complain(
-                f"{root} has the class folders {' and '.join(map(repr, names))}, which "
-                "differ in case or spaces alone. Put them together, or rename one"
+                f"{root} has the class folders {shown}, which differ in case or "
+                "spaces alone, or in how Unicode writes the same letters. Put them "
+                "together, or rename one"
             )
 
 

@@ -10,13 +10,18 @@ from collections.abc import Iterable
 
 from ood_keras import plugins
 from ood_keras.image_files import BACKGROUND, check_background
+from ood_keras.names import fold
 from ood_keras.pipelines import grouping
 from ood_keras.pipelines.sources import forms as general_forms
-from ood_keras.pipelines.sources import registry
+from ood_keras.pipelines.sources import orientation, registry
 from ood_keras.pipelines.sources.base import Request, Source
 from ood_keras.pipelines.sources.spec import Spec, parse
 from ood_keras.pipelines.split import Split
 from ood_keras.types import ImageShape, Path
+
+# Sources that may hold EMNIST, by the name of the path, and do not turn it upright.
+_READ_AS_THEY_STAND = ("folder", "npz")
+_EMNIST = "emnist"
 
 
 def load(
@@ -131,6 +136,15 @@ def load(
             "`pipelines.Source`, as `pipelines.from_parts` and `from_generator` do. "
             f"Received: {source!r}"
         )
+    is_emnist = _EMNIST in os.path.abspath(argument).casefold()
+    if (
+        registered.name in _READ_AS_THEY_STAND
+        and is_emnist
+        and orientation.TRANSPOSED not in parsed.forms
+    ):
+        source = source.look_at(
+            functools.partial(orientation.warn_if_transposed, parsed.base)
+        )
     if parsed.forms:
         source = source.change_images(
             functools.partial(general_forms.apply, general),
@@ -217,7 +231,7 @@ def _unknown_spec(spec: str, base_spec: str) -> plugins.UnknownNameError:
 
 def parse_classes(spec, text, class_names):
     """Returns class indices from `"0-4"`, `"0,2,5"` or `"cat,dog"`."""
-    folded = [name.casefold() for name in class_names]
+    folded = list(map(fold, class_names))
     # Of `A` and `a`, each is meant by its own spelling only.
     count = collections.Counter(folded)
     by_name = {name: index for index, name in enumerate(folded) if count[name] == 1}
@@ -236,7 +250,7 @@ def parse_classes(spec, text, class_names):
     classes = []
     for token in (part.strip() for part in text.split(",")):
         bounds = re.fullmatch(r"(\d+)(?:-(\d+))?", token)
-        named = by_name.get(token, by_name.get(token.casefold()))
+        named = by_name.get(token, by_name.get(fold(token)))
         if named is not None and (named_by_number or not bounds):
             classes.append(named)
         elif not bounds:

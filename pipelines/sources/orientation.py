@@ -17,6 +17,7 @@ import numpy as np
 
 from ood_keras import resizing
 from ood_keras.pipelines.sources import base
+from ood_keras.pipelines.split import Split
 
 # A file of this name beside the images, holding one of these words, decides.
 MARKER = "orientation.txt"
@@ -82,6 +83,29 @@ def upright(images: np.ndarray, expected: Expected) -> np.ndarray:
     if says == UPRIGHT:
         return images
     return np.ascontiguousarray(images.transpose(0, 2, 1, 3))
+
+
+def warn_if_transposed(spec: str, split: Split) -> None:
+    """Says so if the images of a source that turns none lie on their side.
+
+    Args:
+        spec: The source.
+        split: Images of handwritten characters, as far as the name of their place
+            tells.
+
+    Warns:
+        DataWarning: they look transposed.
+    """
+    if len(split) and split.image_shape[-1] in (1, 3):
+        rows = np.linspace(0, len(split) - 1, min(len(split), _MAX_IMAGES)).astype(int)
+        images = np.asarray(split.images[np.unique(rows)])
+        dark_on_bright = np.median(images) > 127
+        if judge(255 - images if dark_on_bright else images) == TRANSPOSED:
+            base.warn(
+                f"{spec}: these images look transposed, rows for columns, as EMNIST's "
+                "publisher ships letters and digits. They are used as they are; if "
+                f"they lie on their side, give {spec}@{TRANSPOSED}"
+            )
 
 
 def judge(images: np.ndarray) -> str | None:

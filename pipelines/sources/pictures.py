@@ -274,12 +274,19 @@ def read_all(
     Raises:
         ValueError: some cannot be read, and it names them all, up to a hundred; or,
             without `image_shape`, two have different shapes.
+
+    Warns:
+        DataWarning: some hold more pictures than the one that is read.
     """
     looks = grouping.Looks(len(paths)) if find_looks else None
+    several: set[pathlib.Path] = set()
 
     def read_one(path):
         try:
-            pixels = decode(path.read_bytes(), path, background, exif_orientation)
+            content = path.read_bytes()
+            pixels = decode(content, path, background, exif_orientation)
+            if transcoding.holds_several(content):
+                several.add(path)
         except ValueError as error:
             return None, str(error)
         look = looks.measure(pixels) if looks is not None else None
@@ -302,6 +309,12 @@ def read_all(
                 yield pixels
         if problems:
             raise _problems_error(problems)
+        if several:
+            base.warn(
+                f"only the first of several frames or pages is used of {min(several)}"
+                + (f" and {len(several) - 1:,} others" if len(several) > 1 else "")
+                + ". If the others count too, save each as a file of its own"
+            )
 
     shape = image_shape
     if shape is None:

@@ -156,6 +156,43 @@ def test_fitting_meanwhile_is_an_error_and_spoils_nothing(trained, data):
     assert detector.memory.of_all().num_images == len(data.known)
 
 
+@pytest.mark.parametrize("end", [True, False])
+def test_two_fits_at_once_are_an_error_and_mix_nothing(trained, data, end):
+    images, labels = data.train
+    detector = detectors.get("knn", num_classes=3)
+    halfway, refused = threading.Event(), threading.Event()
+
+    class Slow(list):
+        """Batches, of which the last comes when another fit has ended."""
+
+        def __iter__(self):
+            yield images[::2], labels[::2]
+            halfway.set()
+            assert refused.wait(60)
+            if not end:
+                raise OSError("the data broke off")
+            yield images[1::2], labels[1::2]
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        first = pool.submit(detector.fit, trained[3], Slow())
+        assert halfway.wait(60)
+        try:
+            with pytest.raises(RuntimeError, match="is being fitted already"):
+                detector.fit(trained[3], (images[:30], labels[:30]))
+        finally:
+            refused.set()
+        if end:
+            first.result()
+        else:
+            with pytest.raises(OSError, match="broke off"):
+                first.result()
+            detector.fit(trained[3], data.train)
+    right = detectors.get("knn", num_classes=3).fit(trained[3], data.train)
+    np.testing.assert_allclose(
+        detector.score(data.known), right.score(data.known), rtol=1e-5
+    )
+
+
 def test_scores_while_another_thread_fits_are_of_one_fit(trained, data):
     images, labels = data.train
     halves = (images[::2], labels[::2]), (images[1::2], labels[1::2])

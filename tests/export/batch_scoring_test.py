@@ -431,6 +431,11 @@ def test_globs_leave_out_what_folders_do_and_name_nothing_twice(tmp_path, monkey
     found = ["b/2.PNG", "b/4.png", "b/b/1.png"]
     inputs.write_listing("listing", ["b"])
     assert listed("listing") == found
+    assert inputs.read_left_out("listing") == {
+        ".txt (no picture)": 1,
+        "without extension (IDX labels)": 1,
+        "without extension (link to a folder)": 1,
+    }
     pathlib.Path("b/3.png").symlink_to("b", target_is_directory=True)
     for pattern in ("b/*", "**/b/**/*.[pP]*"):
         inputs.write_listing("listing", [pattern])

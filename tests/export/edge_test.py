@@ -536,6 +536,24 @@ def test_image_files_are_read_without_tensorflow(predictor, known_and_unknown):
         predictor.predict_bytes(contents[0])
 
 
+def test_many_files_do_not_take_the_memory_of_all_their_images(
+    onnx, tflite, monkeypatch
+):
+    for folder in (onnx, tflite / "float32"):
+        predictor = export.load(folder)
+        decode, counts = predictor.decode, []
+
+        def counted(contents, decode=decode, counts=counts):
+            counts.append(len(contents))
+            return decode(contents)
+
+        monkeypatch.setattr(predictor, "decode", counted)
+        answer = predictor.predict_bytes([b""] * 600)
+        assert counts == [256, 256, 88]
+        assert len(answer["valid"]) == 600 and not answer["valid"].any()
+        assert len(predictor.predict_bytes([])["valid"]) == 0
+
+
 def test_transparent_files_are_read_as_by_the_savedmodel(
     predictor, saved, known_and_unknown
 ):

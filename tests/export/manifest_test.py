@@ -24,6 +24,8 @@ VALUES = (
     -1,
     2.5,
     1e30,
+    10**400,
+    -(10**400),
     "",
     "text",
     [],
@@ -161,6 +163,14 @@ def test_numbers_that_are_none_are_refused(folder, number):
     content["threshold"]["value"] = "HERE"
     text = json.dumps(content).replace('"HERE"', number)
     (folder / "manifest.json").write_text(text)
+    with pytest.raises(ValueError, match="cannot be read"):
+        export.load(folder)
+
+
+def test_two_entries_of_one_name_are_refused(folder):
+    text = (folder / "manifest.json").read_text()
+    assert text.startswith("{")
+    (folder / "manifest.json").write_text('{"class_names": ["x", "y"], ' + text[1:])
     with pytest.raises(ValueError, match="cannot be read"):
         export.load(folder)
 

@@ -129,9 +129,12 @@ def test_wrong_arguments_are_explained(predictor, exported):
                 ValueError, match="`batch_size` must be an integer >= 1"
             ):
                 ask(given, batch_size=size)
-    for threshold in ([0.5], np.zeros(1), exported.threshold):
+    for threshold in ([0.5], np.zeros(1), True, np.True_, b"1", exported.threshold):
         with pytest.raises(TypeError, match="expected one number, or the name of an"):
             predictor.predict(exported.images, threshold=threshold)
+    for threshold, accepted in ((10**400, True), (-(10**400), False)):
+        answer = predictor.predict(exported.images, threshold=threshold)
+        assert (answer["accepted"] == accepted).all()
     for wrong in (b"one file", "a.png", ["a.png"]):
         with pytest.raises(TypeError, match="list of bytes"):
             predictor.predict_bytes(wrong)

@@ -302,6 +302,11 @@ def test_an_existing_version_is_never_overwritten(exported, tmp_path):
         (["a", "b", "a"], r"more than once: \['a'\]"),
         (["a", "__unknown__", "c"], "reserved"),
         (["a", "", "c"], "non-empty"),
+        (
+            ["caf\u00e9", "cafe\u0301", "c"],
+            r"'caf\\xe9' and 'cafe\\u0301' look the same",
+        ),
+        (["a ", "a", "c"], "'a ' and 'a' look the same"),
         ([0, 1, 2], "non-empty strings"),
     ],
 )

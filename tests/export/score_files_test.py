@@ -49,6 +49,24 @@ def test_files_and_parts_count_every_score_once(answers):
     assert low - 0.01 <= exact <= high + 0.01
 
 
+@pytest.mark.parametrize(
+    ("known", "unknown"),
+    [
+        (["known.parquet", "known.parquet"], ["unknown"]),
+        (["known.parquet", "link.parquet"], ["unknown"]),
+        (["known.parquet"], ["unknown", "unknown"]),
+        (["unknown", "unknown/parts/shard-00001.parquet"], []),
+    ],
+)
+def test_a_file_that_is_given_twice_is_refused(answers, known, unknown):
+    folder, _ = answers
+    (folder / "link.parquet").symlink_to("known.parquet")
+    with pytest.raises(ValueError, match="is given twice, and each"):
+        score_files.read(
+            [folder / name for name in known], [folder / name for name in unknown]
+        )
+
+
 def write(path, scores, valid, about):
     table = pyarrow.table(
         {

@@ -260,9 +260,3 @@ def test_the_network_sees_few_of_many_broken_files():
     # In their places, so that a broken file changes no rounding of the others.
     assert seen([good, b"", good, b""]) == {4}
     assert seen([good] * 3) == {3}
-
-
-def test_large_images_are_answered_fewer_at_a_time():
-    assert serving._files_at_once((28, 28, 1)) == 256
-    assert 1 < serving._files_at_once((224, 224, 3)) < 64
-    assert serving._files_at_once((4096, 4096, 3)) == 1

@@ -85,7 +85,10 @@ def test_parts_of_a_listing_are_the_whole(pictures, tmp_path, num_parts):
 
 @pytest.mark.parametrize(
     "damage",
-    ["truncated", "longer", "no_header", "packed_truncated", "records", "length"],
+    [
+        *("truncated", "longer", "no_header", "packed_truncated", "records", "length"),
+        *("huge", "packed_huge"),
+    ],
 )
 def test_a_damaged_file_makes_the_same_rows_in_parts(pictures, tmp_path, damage):
     many, packed = pictures / "many.idx", pictures / "packed.idx.gz"
@@ -98,6 +101,11 @@ def test_a_damaged_file_makes_the_same_rows_in_parts(pictures, tmp_path, damage)
         many.write_bytes(many.read_bytes()[:9])
     elif damage == "packed_truncated":
         packed.write_bytes(packed.read_bytes()[:-20])
+    elif damage == "huge":  # By its header, more bytes than there are addresses.
+        many.write_bytes(b"\0\0\x08\x04" + b"\xff" * 16 + many.read_bytes())
+    elif damage == "packed_huge":
+        content = gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12 + bytes(99))
+        packed.write_bytes(content)
     elif damage == "records":
         records.write_bytes(records.read_bytes()[:-30])
     else:

@@ -138,6 +138,15 @@ def test_interleave_takes_all_of_them():
         ),
         (FLOATS * np.nan, ValueError, "from nan to nan"),
         (300 * FLOATS, ValueError, "to 300"),
+        (FLOATS * 1.02 / FLOATS.max(), ValueError, r"up to 1\.02.*clip them"),
+        (
+            IMAGES.transpose(0, 3, 1, 2),
+            ValueError,
+            r"come first.*transpose\(0, 2, 3, 1",
+        ),
+        ((IMAGES, LABELS.astype(str)), ValueError, "integers.*'"),
+        ((IMAGES, np.full(12, "cat")), ValueError, "integers.*'cat'"),
+        ((IMAGES, np.full(12, np.nan)), ValueError, "integers.*nan"),
         (IMAGES[0], ValueError, r"\(batch, height, width, channels\)"),
         ((IMAGES, np.eye(12)), ValueError, "one-hot labels"),
         ((IMAGES, LABELS[:5]), ValueError, r"shape \(5,\) for 12 images"),
@@ -164,6 +173,21 @@ def test_interleave_takes_all_of_them():
 def test_what_is_no_data_is_explained(data, error, message):
     with pytest.raises(error, match=f"my images.*{message}"):
         pipelines.as_split(data, "my images")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+def test_floats_of_any_precision_are_the_same_pixels(dtype):
+    floats = tf.cast(IMAGES // 16 * 16, tf.float32) / 255
+    split = pipelines.as_split(tf.cast(floats, dtype), "my images")
+    # That has eight bits for all numbers up to 1, and none to spare.
+    room = 1 if dtype == "bfloat16" else 0
+    assert np.abs(split.images.astype(int) - IMAGES // 16 * 16).max() <= room
+
+
+def test_true_is_white():
+    masks = IMAGES > 100
+    split = pipelines.as_split(masks, "my masks")
+    np.testing.assert_array_equal(split.images, np.where(masks, 255, 0))
 
 
 def test_a_pydataset_without_end_is_refused():

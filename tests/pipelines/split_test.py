@@ -3,7 +3,7 @@ import collections
 import numpy as np
 import pytest
 
-from ood_keras.pipelines import Split
+from ood_keras.pipelines import Split, roles
 
 IMAGES = np.arange(6 * 4, dtype=np.uint8).reshape(6, 2, 2, 1)
 LABELS = np.array([2, 0, 1, 0, 0, 2])
@@ -124,6 +124,17 @@ def test_numbers_are_the_same_class_only_within_a_namespace():
         for source in ("one", "two")
     ]
     assert shared[0].class_identities == shared[1].class_identities
+
+
+@pytest.mark.parametrize("alike", ["CAFE\u0301  noir", " caf\u00e9\u00a0noir\ufeff"])
+def test_names_that_look_the_same_are_the_same_class(alike):
+    first, second = (
+        Split(source, "train", IMAGES, LABELS % 1, (name,))
+        for source, name in (("one", "caf\u00e9 noir"), ("two", alike))
+    )
+    assert first.class_identities == second.class_identities
+    with pytest.raises(ValueError, match="both known and unknown"):
+        roles.check_classes([first], [second])
 
 
 def test_taking_from_an_empty_split_says_why_it_is_empty():

@@ -1,9 +1,12 @@
 """The command `ood-predict`, as it is typed."""
 
 import csv
+import io
 import os
+import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -73,6 +76,34 @@ def test_it_prints_a_line_per_image_and_a_summary(
         "1 unreadable; "
     )
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_scored_is_drawn_whatever_else_the_file_holds(
+    exported, monkeypatch, capsys, tmp_path
+):
+    """Chunks that the rules ignore, and that Pillow alone would refuse to open."""
+    long = b"a\0\0" + zlib.compress(bytes(2**24))
+    for name, kind, data in (("wrong", b"tEXt", b"a\0b"), ("long", b"zTXt", long)):
+        file = io.BytesIO()
+        Image.fromarray(exported.pixels[0, ..., 0]).save(file, "PNG")
+        content = file.getvalue()
+        checksum = zlib.crc32(kind + data) ^ (name == "wrong")
+        chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+        path = tmp_path / "pictures" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content[:33] + chunk + content[33:])
+        with pytest.raises((OSError, ValueError)):
+            Image.open(path).load()
+    picture = tmp_path / "answers.png"
+    status, out, error = run(
+        monkeypatch,
+        capsys,
+        f"--model={exported.path}",
+        f"--picture={picture}",
+        tmp_path / "pictures",
+    )
+    assert status == 0, error
+    assert " 0 unreadable" in out and picture.is_file()
 
 
 def test_it_explains_what_it_rejects(exported, folder, monkeypatch, capsys, tmp_path):

@@ -608,6 +608,33 @@ def test_a_huge_file_is_refused_by_the_server(server):
     asyncio.run(main())
 
 
+def test_headers_without_end_are_refused(server):
+    line = b"x-more: " + b"y" * 60_000 + b"\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 30_000_000:
+                connection.sendall(line)
+                sent += len(line)
+    # The rest is in the buffers of the system.
+    assert sent < 30_000_000
+    assert server.request("GET", "/favicon.ico")[0] == 200
+
+
+@pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nx: "])
+def test_a_head_that_never_ends_is_not_waited_for(server, head):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(head)
+        begun = time.monotonic()
+        while time.monotonic() - begun < PATIENCE - 2:
+            if head:
+                connection.sendall(b"y")
+            time.sleep(0.5)
+        assert connection.recv(100) == b""
+    assert PATIENCE - 1 < time.monotonic() - begun < PATIENCE + 20
+
+
 def test_many_files_at_once_are_one_question(server):
     """What comes while one waits replaces it; all are answered, none piles up."""
 

@@ -13,6 +13,7 @@ import demo_model
 
 from ood_keras import export
 from ood_keras.workflows.demo import answers as demo_answers
+from ood_keras.workflows.demo import connections
 from ood_keras.workflows.demo import page as demo_page
 from ood_keras.workflows.demo import turns as demo_turns
 
@@ -39,6 +40,7 @@ def main():
     demo_turns.Turns = functools.partial(
         demo_turns.Turns, int(most_waiting), float(patience)
     )
+    connections.HEAD_SECONDS = float(patience)
     demo_page.serve("a model", host=host, port=int(port), browser=False)
 
 

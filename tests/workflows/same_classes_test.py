@@ -8,6 +8,7 @@ from ood_keras.workflows.same_classes import check_same_classes
     ("name", "source_names", "model_names", "fits"),
     [
         ("folder:place", ("Cat", "dog"), ("dog", "cat"), True),
+        ("folder:place", ("caf\u00e9", "dog"), ("dog", "cafe\u0301"), True),
         ("mnist[0-4]", "01234", "01234", True),
         ("mnist", "0123456789", "01234", False),
         ("mnist[5-9]", "56789", "01234", False),

@@ -58,6 +58,8 @@ def serve(
             "the page is served by NiceGUI, which is not installed. Run "
             "pip install nicegui"
         ) from error
+    from ood_keras.workflows.demo.connections import Connection
+
     _check_free(hosts[0], port)
     demo, turns = demo_answers.Demo(model), demo_turns.Turns()
     visitors: dict[str, _Visitor] = {}
@@ -105,6 +107,7 @@ def serve(
         ws_max_size=demo_guard.MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         limit_concurrency=_MAX_CONNECTIONS,
+        http=Connection,
     )
 
 

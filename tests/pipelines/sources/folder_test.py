@@ -235,6 +235,11 @@ def test_folders_of_splits_have_many_names(
         ("cat", "dog", "test_images"),
         ("train", "test", "eval"),
         ("train", "holdout"),
+        ("seg_train", "seg_test", "seg_pred"),
+        ("AlphabetTrain", "AlphabetTest"),
+        ("leaves_train", "leaves_holdout"),
+        ("cat_train", "cat_test", "dog_train", "dog_test"),
+        ("photos 1 (dev)", "photos 1 (testing)"),
     ],
 )
 def test_what_seems_to_be_a_split_is_no_class(tmp_path, write_pictures, names):
@@ -244,7 +249,10 @@ def test_what_seems_to_be_a_split_is_no_class(tmp_path, write_pictures, names):
         pipelines.load(f"folder:{tmp_path}")
 
 
-@pytest.mark.parametrize("name", ["trains", "test tube", "valley", "device", "dataset"])
+@pytest.mark.parametrize(
+    "name",
+    ["trains", "test tube", "valley", "device", "dataset", "toy train", "cat_test"],
+)
 def test_names_that_only_begin_like_a_split_are_classes(tmp_path, write_pictures, name):
     for folder in (name, "cat"):
         write_pictures(tmp_path / folder, 5)
@@ -259,6 +267,9 @@ def test_names_that_only_begin_like_a_split_are_classes(tmp_path, write_pictures
         (("Test", "cat", "dog"), r"splits \(Test\) and other ones \(cat, dog\)"),
         (("Cat", "cat"), "'Cat' and 'cat', which differ in case"),
         (("cat", "cat "), "which differ in case or spaces"),
+        (("caf\u00e9", "Cafe\u0301"), r"Cafe\\u0301' and 'caf\\xe9', .*same letters"),
+        (("cat", "c\u200bat"), r"c\\u200bat' and 'cat'|'cat' and 'c\\u200bat'"),
+        (("hot dog", "hot\u00a0dog"), r"'hot dog' and 'hot\\xa0dog'"),
         (("train/Cat", "test/cat"), "'Cat' and 'cat', which differ in case"),
         (("cat/train", "dog/train"), r"Folders of splits come first.*train/cat"),
         (("all/cat", "all/dog"), r"give .*all"),

@@ -77,6 +77,27 @@ def test_wrong_arrays_are_explained(tmp_path, arrays, message):
         _ = load(tmp_path / "data.npz", **arrays).train
 
 
+@pytest.mark.parametrize("image_shape", [None, (8, 8, 3)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_that_come_first_are_named(tmp_path, channels, image_shape):
+    first = np.stack([IMAGES] * channels, axis=1)
+    np.savez(tmp_path / "data.npz", images=first, labels=LABELS)
+    with pytest.raises(ValueError, match=r"come first; turn .*transpose\(0, 2, 3, 1\)"):
+        _ = pipelines.load(
+            f"npz:{tmp_path / 'data.npz'}", image_shape=image_shape
+        ).train
+    turned = load(tmp_path / "data.npz", images=first.transpose(0, 2, 3, 1))
+    assert turned.image_shape == (5, 4, channels)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_channels_that_may_be_transparency_are_named(tmp_path, channels):
+    path = tmp_path / "data.npz"
+    with pytest.warns(pipelines.DataWarning, match=f"{channels} channels.*background"):
+        source = load(path, images=np.stack([IMAGES] * channels, axis=-1))
+        assert source.image_shape == (5, 4, channels)
+
+
 @pytest.mark.parametrize(
     "damage",
     [

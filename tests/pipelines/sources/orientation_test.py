@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ood_keras import pipelines
 from ood_keras.pipelines.sources import idx_sets, orientation
@@ -168,3 +169,28 @@ def test_every_part_of_emnist_has_a_source():
     }
     merged = set(string.ascii_letters) - set(classes["balanced"])
     assert merged == set("cijklmopsuvwxyz")
+
+
+@pytest.mark.parametrize("kind", ["npz", "folder", "dark"])
+def test_where_nothing_is_turned_the_user_is_told(kind, tmp_path):
+    def spec(images):
+        place = tmp_path / f"EMNIST_{kind}_{len(list(tmp_path.iterdir()))}"
+        if kind == "npz":
+            np.savez(f"{place}.npz", images=images)
+            return f"npz:{place}.npz"
+        place.mkdir()
+        for number, image in enumerate(images):
+            pixels = 255 - image if kind == "dark" else image
+            Image.fromarray(pixels[..., 0]).save(place / f"{number:04d}.png")
+        return f"folder:{place}"
+
+    turned = spec(TURNED)
+    with pytest.warns(pipelines.DataWarning, match="look transposed.*@transposed"):
+        assert len(pipelines.load(turned).train)
+    # No warning is an error.
+    upright = pipelines.load(spec(UPRIGHT))
+    found = pipelines.load(f"{turned}@transposed")
+    for role in upright.roles:
+        np.testing.assert_array_equal(
+            found.split(role).images, upright.split(role).images
+        )

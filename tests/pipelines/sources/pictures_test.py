@@ -1,5 +1,6 @@
 import io
 import struct
+import warnings
 import zipfile
 import zlib
 
@@ -323,3 +324,19 @@ def test_pictures_of_another_split_in_a_zip_are_refused(tmp_path, png):
     write_zip(path, {"cifar/Training/3/0.png": png(pixels(4, 4, 3))})
     with pytest.raises(ValueError, match=r"Training/3/0.png in .* is for train.*test"):
         pipelines.load("cifar10", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("format", ["GIF", "TIFF", "WEBP"])
+def test_pages_and_frames_that_are_left_out_are_named(tmp_path, format):
+    first, *others = (
+        Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (9, 99, 199)
+    )
+    first.save(tmp_path / "one", format, lossless=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pipelines.DataWarning)
+        alone = pipelines.load(f"folder:{tmp_path}").whole_test().images
+    options = {"save_all": True, "append_images": others, "lossless": True}
+    first.save(tmp_path / "many", format, **options)
+    with pytest.warns(pipelines.DataWarning, match=r"is used of .*many\. If"):
+        both = pipelines.load(f"folder:{tmp_path}").whole_test().images
+    np.testing.assert_array_equal(both, np.concatenate([alone, alone]))
