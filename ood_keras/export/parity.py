@@ -99,9 +99,10 @@ def check(
 
     Returns:
         The report, a dict for JSON. For each loader it lists the images whose decision
-        hangs on less than 1e-6 (relative to values beyond 1): `near_threshold`, and
-        `best_classes_alike` by their logits. Only these may be decided otherwise, by
-        rounding. What became of `known` is under `promise`.
+        hangs on less than 1e-6 (relative to values beyond 1), or on what rounding does
+        to the live model there: `near_threshold`, and `best_classes_alike` by their
+        logits. Only these may be decided otherwise. What became of `known` is under
+        `promise`.
 
     Raises:
         ParityError: with what differs; a `PromiseError` if known images are rejected.
@@ -198,6 +199,24 @@ def _best(detector: LiveModel, outputs: Answer) -> np.ndarray:
     return outputs["logits"][:, : detector.num_classes].argmax(axis=-1)
 
 
+def _measure_rounding(
+    detector: LiveModel, images: np.ndarray, live: Answer
+) -> np.ndarray:
+    """What the last bit of the pixels does to the live model's numbers, for each image.
+
+    Of a sound network it is next to nothing. Far from all that it was trained on, such
+    as on noise, some amplify rounding until no two batch sizes agree.
+    """
+    moved = _outputs(detector, images * np.float32(1 - 2**-23))
+    largest = np.zeros(len(images))
+    for name, values in live.items():
+        values = values.reshape(len(images), -1)
+        difference = np.abs(moved[name].reshape(values.shape) - values)
+        relative = difference / np.maximum(1, np.abs(values))
+        largest = np.maximum(largest, relative.max(axis=1))
+    return largest
+
+
 def _live(
     detector: LiveModel,
     threshold: "AnyThreshold",
@@ -220,6 +239,7 @@ def _live(
     return {
         **live,
         "images": images,
+        "rounding": _measure_rounding(detector, images, live),
         "threshold": limits.astype(np.float64),
         "accepted": accepted,
         "class_id": np.where(accepted, best, UNKNOWN),

@@ -138,6 +138,61 @@ def test_a_model_that_has_diverged_is_not_exported(exported, tmp_path):
         )
 
 
+class _Amplifies:
+    """A live model that amplifies rounding on some images, as random networks do."""
+
+    num_classes = 3
+
+    def __init__(self, detector, images):
+        self._detector, self._images = detector, images
+
+    def call(self, images):
+        outputs = self._detector.call(images)
+        there = (images.numpy()[:, None] == self._images).all(axis=(2, 3, 4)).any(1)
+        near = (np.abs(images.numpy()[:, None] - self._images) < 1e-6).all((2, 3, 4))
+        noise = np.where(there, 0.05, -0.05) * near.any(1)
+        return {**outputs, "ood_score": outputs["ood_score"] + noise.astype("float32")}
+
+
+def test_where_rounding_decides_for_the_live_model_it_may_for_the_exported(exported):
+    images = parity.images(exported.images.shape[1:], exported.images)
+    # Of zeros there is no last bit to change.
+    live = _Amplifies(exported.detector, images[len(exported.images) + 1 :])
+    with parity.FreshProcess() as process:
+        report = parity.check(
+            process,
+            exported.path,
+            live,
+            exported.threshold,
+            exported.class_names,
+            images,
+        )
+    for loader in report["loaders"].values():
+        assert loader["largest_difference"]["ood_score"] > 1e-2
+        assert loader["largest_difference"]["logits"] < 1e-5
+
+    # What does not hang on rounding is not excused by it.
+    class Moved:
+        num_classes = 3
+
+        def call(self, images):
+            outputs = exported.detector.call(images)
+            return {**outputs, "ood_score": outputs["ood_score"] + 2e-3}
+
+    with (
+        pytest.raises(export.ParityError, match=r"ood_score differs by up to 0\.00"),
+        parity.FreshProcess() as process,
+    ):
+        parity.check(
+            process,
+            exported.path,
+            Moved(),
+            exported.threshold,
+            exported.class_names,
+            exported.images,
+        )
+
+
 def test_probes_are_varied_images_and_always_the_same():
     images = parity.probes((9, 7, 3))
     assert images.shape == (32, 9, 7, 3) and images.dtype == np.float32
