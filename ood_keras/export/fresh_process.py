@@ -5,7 +5,7 @@ TensorFlow, it reads `[FOLDER, EXPECTED, REPORT]` from its standard input, as JS
 process has neither `ood_keras` nor Keras, and opens the SavedModel as strangers will:
 through a Session, as TensorFlow Serving does, and through `tf.saved_model.load`.
 EXPECTED is an `.npz` of `images`, the `threshold` of each, its `rounding`, which is
-what the last bit of its pixels does to the live model, and the live model's
+what the last bits of its pixels do to the live model, and the live model's
 `ood_score`, `logits`, `features`, `accepted`, `class_id` and `label`; and, where there
 are known images to try the promise of the threshold on, these as `known_images` and, in
 8 bits, as `known_pixels`. REPORT is where to write JSON.
@@ -28,9 +28,9 @@ BATCH_SIZE = 7
 TOLERANCE = 1e-4
 # A decision may differ only where it hangs on less than this, and is then listed.
 NEAR = 1e-6
-# Where the last bit of an image's pixels moves the live model by more, so many times of
+# Where the last bits of an image's pixels move the live model by more, so many times of
 # that: sums of another order round more than one bit.
-ROUNDINGS = 10
+ROUNDINGS = 30
 
 
 class InSession:

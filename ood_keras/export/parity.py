@@ -202,18 +202,19 @@ def _best(detector: LiveModel, outputs: Answer) -> np.ndarray:
 def _measure_rounding(
     detector: LiveModel, images: np.ndarray, live: Answer
 ) -> np.ndarray:
-    """What the last bit of the pixels does to the live model's numbers, for each image.
+    """What the last bits of the pixels do to the live model's numbers, for each image.
 
     Of a sound network it is next to nothing. Far from all that it was trained on, such
     as on noise, some amplify rounding until no two batch sizes agree.
     """
-    moved = _outputs(detector, images * np.float32(1 - 2**-23))
     largest = np.zeros(len(images))
-    for name, values in live.items():
-        values = values.reshape(len(images), -1)
-        difference = np.abs(moved[name].reshape(values.shape) - values)
-        relative = difference / np.maximum(1, np.abs(values))
-        largest = np.maximum(largest, relative.max(axis=1))
+    for bits in (1, 3):
+        moved = _outputs(detector, images * np.float32(1 - bits * 2**-23))
+        for name, values in live.items():
+            values = values.reshape(len(images), -1)
+            difference = np.abs(moved[name].reshape(values.shape) - values)
+            relative = difference / np.maximum(1, np.abs(values))
+            largest = np.maximum(largest, relative.max(axis=1))
     return largest
 
 
