@@ -4,7 +4,7 @@ import functools
 import json
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ood_keras import conventions, export, pipelines
@@ -179,8 +179,25 @@ def table(reports: Sequence[Json]) -> str:
             "validation images. equal: decided as by the SavedModel, before and after "
             "the threshold was calibrated anew; accepted: of the known images; FPR95: "
             "known positive; ms: one image on one thread of this machine.",
+            *_warn_of(entries),
         ]
     )
+
+
+# Of images whose decision a file should share with the SavedModel.
+_USUAL_SHARE = 0.95
+
+
+def _warn_of(entries: Mapping[str, Json]) -> list[str]:
+    """A line for each file that decides many images otherwise than the SavedModel."""
+    return [
+        f"Look before you ship {name}: it decides only "
+        f"{conventions.percent(entry['equal_decisions_after'])} of these "
+        "images as the SavedModel does. Its rounding is too coarse for this network; "
+        "take another format."
+        for name, entry in entries.items()
+        if entry.get("equal_decisions_after", 1.0) < _USUAL_SHARE
+    ]
 
 
 def _validation(

@@ -125,3 +125,24 @@ def test_what_cannot_be_done_is_said_and_leaves_nothing(model, tmp_path):
     output.mkdir()
     with pytest.raises(FileExistsError, match="never overwritten"):
         conversion.convert(model=model, output=output)
+
+
+def test_a_file_that_decides_many_images_otherwise_is_named():
+    def entry(equal):
+        return {
+            "bytes": 1024,
+            "equal_decisions_before": 1.0,
+            "equal_decisions_after": equal,
+            "accepted_known": 0.95,
+            "latency_ms": 1.0,
+        }
+
+    report = {
+        "num_known": 100,
+        "num_unknown": 0,
+        "saved_model": {},
+        "files": {"float16": entry(0.99), "int8": entry(0.175)},
+    }
+    said = conversion.table([report])
+    assert "Look before you ship int8: it decides only 17.5 % of these" in said
+    assert "ship float16" not in said
