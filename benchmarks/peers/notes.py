@@ -143,4 +143,11 @@ NOTES = {
     },
     "ash": {"pytorch_ood": _LIMITED},
     "scale": {"pytorch_ood": _LIMITED},
+    "vra": {
+        "pytorch_ood": (
+            "What is below the lower quantile becomes that quantile there, and 0 here, "
+            "as in the paper. Its quantiles are over all training images, ours over a "
+            "sample of 10,000."
+        ),
+    },
 }
