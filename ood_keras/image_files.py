@@ -46,6 +46,8 @@ JPEG:
 * a camera's note on which side is up (EXIF's orientation, `orientation_of`) is heeded:
   that of the first APP1 segment before the first scan that begins with "Exif"; one
   that makes no sense says nothing. A PNG's is ignored, since cameras write no PNG;
+* no APP0 and no APP14 (JFIF's and Adobe's segment, which say how colours are stored)
+  behind the first scan, where some decoders heed them and others have decided;
 * four components are C, M, Y and K (or are converted to them from YCCK), which Adobe's
   segment says are stored as 255 - ink; red is `(255 - C) (255 - K) // 255` of the inks,
   green and blue likewise of M and Y.
@@ -121,6 +123,8 @@ TURNS = (
     (True, True, True),
     (True, True, False),
 )
+# JFIF's and Adobe's, which say how colours are stored.
+JPEG_COLOURS = (0xE0, 0xEE)
 # DHT, DQT, DNL, DRI, COM and APP0 to APP15.
 JPEG_SEGMENTS = (0xC4, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0))
 
@@ -606,6 +610,8 @@ def _check_segment(kind: int, frame: tuple[int, bytes] | None, scans: list) -> N
     elif kind == 0xDA:
         if not frame:
             raise _damage_error("its pixels come before its size")
+    elif kind in JPEG_COLOURS and scans:
+        raise _damage_error("how its colours are stored stands behind its pixels")
     elif kind not in JPEG_SEGMENTS:
         raise Refused(
             f"has the marker 0xFF{kind:02X}: it is damaged, or no baseline or "

@@ -6,6 +6,7 @@ import tensorflow as tf
 from ood_keras.export import graph_checks
 from ood_keras.image_files import (
     EXIF,
+    JPEG_COLOURS,
     JPEG_FRAMES,
     JPEG_PIXELS_A_BYTE,
     JPEG_SEGMENTS,
@@ -53,11 +54,13 @@ def check_file(content: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     seen = tf.gather(kinds, visited)
     frames = tf.boolean_mask(visited, _is_one_of(seen, JPEG_FRAMES))
     scans = tf.boolean_mask(visited, seen == 0xDA)
+    colours = tf.boolean_mask(visited, _is_one_of(seen, JPEG_COLOURS))
     with graph_checks.check(
         kinds[last] == 0xD9,
         tf.size(frames) == 1,
         (tf.size(scans) >= 1) & (tf.size(scans) <= MAX_JPEG_SCANS),
         tf.reduce_all(frames < tf.reduce_min(scans)),
+        tf.reduce_all(colours < tf.reduce_min(scans)),
     ):
         frame = frames[0]
         start, end = starts[frame] + 4, ends[frame]

@@ -67,6 +67,23 @@ def test_the_three_paths_heed_the_same_notes_on_which_side_is_up():
     assert len(different) == 8
 
 
+def test_how_colours_are_stored_must_stand_before_the_pixels():
+    """Behind them, TensorFlow's decoder still inverted what Pillow's had not."""
+    generator = np.random.default_rng(0)
+    paths = file_agreement._paths(255)
+    for mode, progressive in (("RGB", False), ("CMYK", False), ("CMYK", True)):
+        image = generator.integers(0, 256, (17, 13, len(mode))).astype(np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(image, mode).save(file, "JPEG", progressive=progressive)
+        segments = jpeg_variants.parse(file.getvalue())
+        moved = jpeg_variants._colours_behind_the_scan(generator, segments)
+        content = jpeg_variants.join(moved)
+        for path in (paths.training, paths.edge, paths.graph):
+            assert path([content], (17, 13, 3)) == [None]
+        with pytest.raises(image_files.Refused, match="colours are stored"):
+            image_files.read(content)
+
+
 def test_other_formats_and_large_photographs_are_read_alike(monkeypatch):
     """Training reads the file; the others what `ood-predict` gives them."""
     generator = np.random.default_rng(0)

@@ -265,6 +265,15 @@ def _height_behind_the_scan(generator, segments):
     return segments
 
 
+def _colours_behind_the_scan(generator, segments):
+    """How colours are stored, by JFIF or Adobe, behind the first or the last scan."""
+    for place in reversed(_places(segments, 0xE0, 0xEE)):
+        one = segments.pop(place)
+        scan = _places(segments, 0xDA)[int(generator.choice([0, -1]))]
+        segments.insert(scan + 1, one)
+    return segments
+
+
 def _arithmetic_tables(generator, segments):
     segments.insert(_between(generator, segments), [0xCC, b"\0\x10", b""])
     return segments
@@ -446,6 +455,7 @@ _CHANGES = (
         _garbage,
     ),
     *(_restart_outside, _marker, _height_behind_the_scan, _arithmetic_tables),
+    _colours_behind_the_scan,
     *(_frame_kind, _frame_field, _frame_length, _other_size, _twice, _dropped, _moved),
     *(_many_scans, _many_segments, _scan_field, _segment_length, _segment_cut),
     *(_restart_interval, _no_end, _scan_cut, _scan_longer, _marker_in_a_scan),
