@@ -57,12 +57,7 @@ class Flags(flags.FlagValues):
         )
 
     def add_string(
-        self,
-        name: str,
-        text: str,
-        default: str | None = None,
-        *,
-        required: bool = False,
+        self, name: str, text: str, default: str | None = None, required: bool = False
     ) -> None:
         """Defines a flag whose value is a text; `text` is what `--help` says of it."""
         flags.DEFINE_string(name, default, text, flag_values=self, required=required)
@@ -99,13 +94,9 @@ class Flags(flags.FlagValues):
 
     def add_specs(self, name: str, text: str, *, required: bool = False) -> None:
         """Defines a flag of data sources with commas between them; a list of them."""
+        default = None if required else []
         flags.DEFINE(
-            _SpecsParser(),
-            name,
-            None if required else [],
-            text,
-            flag_values=self,
-            required=required,
+            _SpecsParser(), name, default, text, flag_values=self, required=required
         )
 
     def add_data_dir(self, default: str = "") -> None:
