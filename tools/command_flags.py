@@ -94,7 +94,7 @@ class Flags(flags.FlagValues):
 
     def add_specs(self, name: str, text: str, *, required: bool = False) -> None:
         """Defines a flag of data sources with commas between them; a list of them."""
-        default = None if required else []
+        default: list[str] | None = None if required else []
         flags.DEFINE(
             _SpecsParser(), name, default, text, flag_values=self, required=required
         )
