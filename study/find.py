@@ -3,18 +3,20 @@
 import pathlib
 
 from ood_keras import plugins
-from ood_keras.study import scanner, table1
+from ood_keras.study import readings, scanner, table1
 from ood_keras.study.grid import Study
 
-_BUILT_IN = {study.name: study for study in (table1.TABLE1, scanner.SCANNER)}
+_BUILT_IN = {
+    study.name: study for study in (table1.TABLE1, scanner.SCANNER, readings.READINGS)
+}
 
 
 def find_study(name: str) -> tuple[Study, pathlib.Path | None]:
     """Returns a study and the file that it comes from, `None` of a built-in one.
 
     Args:
-        name: "table1", "scanner", or the path of a Python file that defines `STUDY`;
-            the file is run.
+        name: "table1", "scanner", "readings", or the path of a Python file that
+            defines `STUDY`; the file is run.
 
     Raises:
         ValueError: there is no such study, or the file defines none.

@@ -4,7 +4,7 @@ import dataclasses
 import fnmatch
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ood_keras import plugins
@@ -42,7 +42,8 @@ class Training:
         exposure: What it is shown as unknown: "real" for the known set's exposure
             source, or a spec such as "synthetic".
         changes: Fields of the recipe that differ from the known set's.
-        recipe: Name of a recipe to start from in place of the known set's.
+        recipe: Name of a recipe to start from in place of the known set's, or one for
+            each known set, `{spec: name}`.
         times_epochs: How many times the epochs of that recipe.
         group: "main", "ablation", "longer", "other families" or "paper",
             which decide the place of it on the pages of Table 1; free elsewhere.
@@ -53,7 +54,7 @@ class Training:
     methods: tuple[Method, ...]
     exposure: tuple[str, ...] = ("real",)
     changes: Json = dataclasses.field(default_factory=dict)
-    recipe: str | None = None
+    recipe: str | Mapping[str, str] | None = None
     times_epochs: int = 1
     group: str = "main"
     description: str = ""
@@ -101,9 +102,15 @@ class Run:
 
     @property
     def recipe(self) -> recipes.Recipe:
-        base = self.known.recipe
-        if self.training.recipe is not None:
-            base = recipes.get(self.training.recipe)
+        name = self.training.recipe
+        if isinstance(name, Mapping):
+            if self.known.spec not in name:
+                raise ValueError(
+                    f"the training {self.training.name!r} has no recipe for the known "
+                    f"set {self.known.spec!r}; it has one for {', '.join(name)}"
+                )
+            name = name[self.known.spec]
+        base = self.known.recipe if name is None else recipes.get(name)
         changes = {
             "epochs": base.epochs * self.training.times_epochs,
             **self.training.changes,

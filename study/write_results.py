@@ -7,6 +7,7 @@ between <!-- results: FOLDER --> and <!-- end --> of README.md, docs/results.md,
 docs/published_table.md and docs/reading_results.md from results/table1, and
 docs/robustness.md from results/robustness, docs/renderings.md from
 results/renderings, docs/what_table1_measures.md from results/scanner,
+docs/two_readings.md from results/readings,
 docs/test_sets.md from benchmarks/results/test_set_forms.json, and docs/adopted.md from
 benchmarks/results/adopt.json; with --pictures, docs/images/results_*.png too. With
 --check, it only fails if a page says something else than the results.
@@ -25,6 +26,7 @@ _ROBUSTNESS = pathlib.Path("results/robustness")
 _RENDERINGS = pathlib.Path("results/renderings")
 _DEMO_SHEET = pathlib.Path("benchmarks/results/demo_sheet.json")
 _SCANNER = pathlib.Path("results/scanner")
+_READINGS = pathlib.Path("results/readings")
 _TEST_SETS = pathlib.Path("benchmarks/results/test_set_forms.json")
 _ADOPTED = pathlib.Path("benchmarks/results/adopt.json")
 _IMAGES = pathlib.Path("docs/images")
@@ -38,6 +40,7 @@ def pages() -> dict[pathlib.Path, str]:
     """
     from ood_keras.study import (
         adoption_page,
+        readings_page,
         renderings_page,
         robustness_page,
         scanner_page,
@@ -64,6 +67,9 @@ def pages() -> dict[pathlib.Path, str]:
     if scanner_page.is_written(_SCANNER):
         text = scanner_page.page(_SCANNER)
         written[pathlib.Path("docs/what_table1_measures.md")] = text
+    if readings_page.is_written(_READINGS):
+        text = readings_page.page(_READINGS)
+        written[pathlib.Path("docs/two_readings.md")] = text
     if _TEST_SETS.is_file():
         written[pathlib.Path("docs/test_sets.md")] = test_sets_page.page(_TEST_SETS)
     if _ADOPTED.is_file():

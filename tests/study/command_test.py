@@ -571,7 +571,7 @@ def test_a_study_that_cannot_be_run_is_explained(tmp_path, change, error, match)
 def test_a_study_is_found_by_name_or_file(tmp_path):
     assert find.find_study("table1") == (TABLE1, None)
     assert find.find_study("scanner")[0].renderings == "full"
-    with pytest.raises(ValueError, match=r"scanner, or a file FILE\.py.*'table2'"):
+    with pytest.raises(ValueError, match=r"readings, or a file FILE\.py.*'table2'"):
         find.find_study("table2")
     with pytest.raises(FileNotFoundError, match=r"there is no file .*nowhere\.py"):
         find.find_study(str(tmp_path / "nowhere.py"))
