@@ -6,6 +6,7 @@ from ood_keras.detectors.base import Detector
 from ood_keras.detectors.collected import Collected, merge
 from ood_keras.detectors.collected_files import read_collected, write_collected
 from ood_keras.detectors.combood import CombOOD
+from ood_keras.detectors.core import CORE
 from ood_keras.detectors.dice import DICE
 from ood_keras.detectors.differential_entropy import DifferentialEntropy
 from ood_keras.detectors.energy import Energy
@@ -46,6 +47,7 @@ from ood_keras.detectors.weiper import WeiPer
 
 __all__ = [
     "ASH",
+    "CORE",
     "DICE",
     "FDBD",
     "GEN",

@@ -22,6 +22,7 @@ VARIANTS = [
     ("mahalanobis", {"normalize": True, "projection": 6}),
     ("relative_mahalanobis", {"normalize": True}),
     ("knn", {"normalize": False, "projection": 5}),
+    ("core", {"orthogonal_to": "all"}),
     ("odin", {"epsilon": 0.0, "detector": {"name": "mahalanobis"}}),
     ("react", {"detector": {"name": "msp", "temperature": 2.0}}),
     ("ash", {"treatment": "prune", "percentile": 0.5}),

@@ -238,7 +238,9 @@ def test_openmax_tells_small_distances_of_large_logits(trained, data):
 
 
 @pytest.mark.kernels
-@pytest.mark.parametrize("name", ["she", "knn", "vim", "openmax", "nnguide", "fdbd"])
+@pytest.mark.parametrize(
+    "name", ["she", "knn", "vim", "openmax", "nnguide", "fdbd", "core"]
+)
 def test_one_image_per_class_is_enough_for_the_others(trained, data, name):
     first = np.unique(data.train[1], return_index=True)[1]
     few = tuple(part[first] for part in data.train)

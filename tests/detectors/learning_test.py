@@ -206,7 +206,7 @@ def test_one_strange_known_image_does_not_hide_the_outputs(trained, data):
 
 
 @pytest.mark.parametrize(
-    "name", ["mahalanobis", "relative_mahalanobis", "she", "openmax"]
+    "name", ["mahalanobis", "relative_mahalanobis", "she", "openmax", "core"]
 )
 def test_an_empty_class_is_named(trained, data, name):
     images, labels = data.train
@@ -216,7 +216,8 @@ def test_an_empty_class_is_named(trained, data, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["vim", "fdbd", "react", "ash", "scale", "dice", "nci", "vra", "weiper"]
+    "name",
+    ["vim", "fdbd", "react", "ash", "scale", "dice", "nci", "vra", "weiper", "core"],
 )
 def test_detectors_of_the_head_say_that_they_need_one(trained, data, name):
     detector = detectors.get(name, features="functional_convolution")
@@ -323,6 +324,7 @@ def test_bad_arguments_fail_at_construction():
         ("react", {"detector": "knn"}, "wraps detectors"),
         ("ash", {"treatment": "other"}, "treatment"),
         ("nci", {"alpha": -1.0}, "alpha"),
+        ("core", {"orthogonal_to": "none"}, "'predicted' or 'all'"),
         ("lts", {"percentile": 1.0}, "percentile"),
         ("lts", {"detector": "knn"}, "wraps detectors"),
         ("vra", {"low": 0.9, "high": 0.8}, "above `low`"),

@@ -376,6 +376,14 @@ def test_nci(check, world, alpha):
     check("nci", expected, alpha=alpha)
 
 
+@pytest.mark.parametrize("orthogonal_to", ["predicted", "all"])
+def test_core(check, world, orthogonal_to):
+    expected = reference.core(
+        world.train, world.labels, world.test, world.kernel[:, :3], 3, orthogonal_to
+    )
+    check("core", expected, orthogonal_to=orthogonal_to)
+
+
 @pytest.mark.parametrize("percentile", PERCENTILES)
 @pytest.mark.parametrize("name", ["energy", "max_logit"])
 def test_lts(check, world, name, percentile):

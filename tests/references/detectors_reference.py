@@ -427,6 +427,46 @@ def nci(train_features, train_logits, features, logits, kernel, num_classes, alp
     return -(proximity + alpha * size)
 
 
+def core(train, labels, test, kernel, num_classes, orthogonal_to):
+    """`train`, `test`: dicts of features and logits; `kernel` `(D, N)`, known ones."""
+
+    def residual_of(row, number):
+        row = row.astype(np.float64)
+        columns = kernel if orthogonal_to == "all" else kernel[:, [number]]
+        # What no combination of the columns can fit.
+        fit = np.linalg.lstsq(columns.astype(np.float64), row, rcond=None)[0]
+        return row - columns @ fit
+
+    predicted = [int(np.argmax(row[:num_classes])) for row in train["logits"]]
+    directions = []
+    for number in range(num_classes):
+        rows = [
+            residual_of(row, number)
+            for row, label, guess in zip(
+                train["features"], labels, predicted, strict=True
+            )
+            if label == guess == number
+        ]
+        directions.append(np.mean(rows, axis=0))
+
+    def terms(outputs):
+        confidences, cosines = [], []
+        for row, logits in zip(outputs["features"], outputs["logits"], strict=True):
+            number = int(np.argmax(logits[:num_classes]))
+            rest, direction = residual_of(row, number), directions[number]
+            norms = math.sqrt(np.dot(rest, rest) * np.dot(direction, direction))
+            cosines.append(np.dot(rest, direction) / norms)
+            confidences.append(
+                math.log(sum(math.exp(value) for value in logits[:num_classes]))
+            )
+        return np.array(confidences), np.array(cosines)
+
+    score = 0.0
+    for usual, values in zip(terms(train), terms(test), strict=True):
+        score = score - (values - np.mean(usual)) / np.std(usual)
+    return score
+
+
 def lts(features, logits, percentile):
     """The scaled logits."""
     rows = []
