@@ -61,8 +61,9 @@ _FLAGS.add_string(
 _FLAGS.add_string(
     "explain",
     "A new folder for pictures of what is strange about the rejected images, the first "
-    "100: each as the model saw it, and with the parts in red by covering which its "
-    "score falls. Takes about two hundred runs of the model for each.",
+    "100: each as the model saw it, with the parts in red by covering which its score "
+    "falls, and the nearest of the known images that travel with a SavedModel. Takes "
+    "about two hundred runs of the model for each.",
 )
 
 

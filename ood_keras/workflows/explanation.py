@@ -9,6 +9,7 @@ import numpy as np
 
 from ood_keras.files import atomic_directory
 from ood_keras.inference import heat_map, inputs, pillow_decoder
+from ood_keras.inference.nearest_known import NearestKnown
 from ood_keras.types import Json, Path
 
 # Each takes about two hundred runs of the model.
@@ -20,8 +21,9 @@ _SIDE = 224
 def write(folder: Path, predictor: Any, rows: Sequence[Json], **options: Any) -> int:
     """Draws the heat maps of images into a new folder, one PNG file each.
 
-    A file shows the image as the model saw it, and beside it the same with what is
-    strange in red; see `inference.heat_maps`.
+    A file shows the image as the model saw it, beside it the same with what is strange
+    in red, see `inference.heat_maps`, and, where known images travel with the model,
+    the nearest of them.
 
     Args:
         folder: Where to; it is there in the end with all files, or not at all.
@@ -37,7 +39,7 @@ def write(folder: Path, predictor: Any, rows: Sequence[Json], **options: Any) ->
         ValueError: the model takes images that no picture shows.
     """
     check(folder, predictor)
-    count = 0
+    count, near = 0, _nearest_known(predictor)
     with atomic_directory(folder) as temporary:
         for row in rows:
             image = _pixels(row, predictor, options)
@@ -47,7 +49,10 @@ def write(folder: Path, predictor: Any, rows: Sequence[Json], **options: Any) ->
             (heat,) = heat_map.heat_maps(
                 lambda images: predictor.predict(images)["ood_score"], image[None]
             )
-            sides = image + np.zeros(3), heat_map.overlay(image, heat)
+            sides = [image + np.zeros(3), heat_map.overlay(image, heat)]
+            if near is not None:
+                known = predictor.known_examples.images[near.find(image)[0]]
+                sides.append(known / np.float32(255) + np.zeros(3))
             _save(temporary / f"{count:03d}_{_name(row)}.png", np.hstack(sides))
     return count
 
@@ -63,6 +68,16 @@ def check(folder: Path, predictor: Any) -> None:
             "pictures have 1 or 3 channels. This model takes images of "
             f"{predictor.image_shape[-1]}, whose heat maps inference.heat_maps gives"
         )
+
+
+def _nearest_known(predictor: Any) -> NearestKnown | None:
+    """Of a SavedModel that has known examples; other files give no features."""
+    examples = getattr(predictor, "known_examples", None)
+    if examples is None or not len(examples.images):
+        return None
+    return NearestKnown(
+        lambda images: predictor.features(images)["features"], examples.images
+    )
 
 
 def _pixels(row, predictor, options):

@@ -8,6 +8,7 @@ import numpy as np
 
 from ood_keras import pipelines
 from ood_keras.inference import heat_map
+from ood_keras.inference.nearest_known import NearestKnown
 from ood_keras.names import shorten
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def explain(
     if known.images.shape[-1] not in (1, 3) or not len(known):
         return {}
     near = known.take(min(len(known), _MOST_KNOWN))
-    bank = _scale(_features(detector, near.images))
+    nearest_known = NearestKnown(
+        lambda batch: _run(detector, batch)["features"], near.images, _BATCH_SIZE
+    )
     budget = max(1, sum(map(len, tests.values())) // _RUNS)
     selected = report.metrics["selected_detector"]
     found = {"known": report.known, **report.unknown}
@@ -78,8 +81,7 @@ def explain(
                 )
                 images.append(heat_map.overlay(image, heat))
                 captions.append("what is strange")
-            features = _scale(_features(detector, tests[name].images[row][None]))
-            nearest = int((bank @ features[0]).argmax())
+            nearest, _ = nearest_known.find(image)
             images.append(near.images[nearest] / np.float32(255))
             captions.append(_caption(near, nearest, report.class_names))
         title = f"{titles[name]}: {len(rejected):,} of {len(scores):,} rejected"
@@ -93,17 +95,6 @@ def _caption(split: pipelines.Split, row: int, class_names: Any) -> str:
     return f"nearest known:\n{name}"
 
 
-def _features(detector: "detectors.Detector", images: np.ndarray) -> np.ndarray:
-    return np.concatenate(
-        [
-            _run(detector, images[start : start + _BATCH_SIZE] / np.float32(255))[
-                "features"
-            ]
-            for start in range(0, len(images), _BATCH_SIZE)
-        ]
-    )
-
-
 def _run(detector: "detectors.Detector", images: np.ndarray) -> dict[str, np.ndarray]:
     # Not `score`, which remembers what it was given for the export.
     outputs = detector.call(keras.ops.convert_to_tensor(images, "float32"))
@@ -111,12 +102,6 @@ def _run(detector: "detectors.Detector", images: np.ndarray) -> dict[str, np.nda
         name: keras.ops.convert_to_numpy(outputs[name])
         for name in ("ood_score", "features")
     }
-
-
-def _scale(features: np.ndarray) -> np.ndarray:
-    """Of length 1, or 0."""
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.where(lengths > 0, lengths, 1)
 
 
 def _in_colour(image: np.ndarray) -> np.ndarray:

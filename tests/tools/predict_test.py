@@ -132,6 +132,42 @@ def test_it_explains_what_it_rejects(exported, folder, monkeypatch, capsys, tmp_
     assert status == 1 and "name a new folder" in error
 
 
+def test_it_draws_the_nearest_known_image(
+    exported, folder, monkeypatch, capsys, tmp_path
+):
+    """The image itself, turned dark, is among the known ones."""
+    known = exported.pixels[:10] // 2
+    path = export.saved_model(
+        exported.model,
+        exported.detector,
+        exported.threshold,
+        tmp_path / "1",
+        known_examples=export.KnownExamples(known, np.arange(10) % 3, [0.0]),
+    )
+    scores = export.load(path).predict(exported.images[:10])["ood_score"]
+    explained = tmp_path / "explained"
+    status, _, error = run(
+        monkeypatch,
+        capsys,
+        f"--model={path}",
+        f"--explain={explained}",
+        f"--threshold={np.sort(scores)[-2]}",
+        folder,
+    )
+    assert status == 0, error
+    features = export.load(path).features
+    seen = features(exported.images[[scores.argmax()]])["features"][0]
+    others = features(known / np.float32(255))["features"]
+    nearest = (others @ seen / np.linalg.norm(others, axis=1)).argmax()
+    (drawn,) = explained.iterdir()
+    with Image.open(drawn) as picture:
+        height, width, _ = exported.images.shape[1:]
+        assert picture.width / picture.height == 3 * width / height
+        pixels = np.split(np.asarray(picture.convert("L")).astype(int), 3, axis=1)[2]
+    factor = len(pixels) // height
+    np.testing.assert_array_equal(pixels[::factor, ::factor], known[nearest, ..., 0])
+
+
 def test_it_writes_a_file_at_an_operating_point(
     exported, folder, monkeypatch, capsys, tmp_path
 ):

@@ -11,6 +11,7 @@ from ood_keras import export as exporting
 from ood_keras import image_files, transcoding
 from ood_keras.calibration import Threshold
 from ood_keras.inference import ground, heat_map, pillow_decoder
+from ood_keras.inference.nearest_known import NearestKnown
 from ood_keras.pipelines import drawing
 from ood_keras.types import Path
 
@@ -109,10 +110,13 @@ class Demo:
         }
         self.examples = self.model.known_examples
         self.dark_ink = False
-        self._directions = None
+        self._near = None
         if self.examples is not None and len(self.examples.images):
             known = self.examples.images / np.float32(255)
-            self._directions = _directions(self.model.features(known)["features"])
+            self._near = NearestKnown(
+                lambda images: self.model.features(images)["features"],
+                self.examples.images,
+            )
             edge = np.ones(known.shape[1:3], bool)
             edge[1:-1, 1:-1] = False
             self.dark_ink = bool(np.median(known[:, edge]) > 0.5)
@@ -188,14 +192,10 @@ class Demo:
         )
         if image is not None and answer.valid and not answer.accepted:
             answer = dataclasses.replace(answer, strange=self._explain(image))
-        if image is None or self._directions is None:
+        if image is None or self._near is None:
             return answer
-        (direction,) = _directions(self.model.features(image[None])["features"])
-        cosines = self._directions @ direction
-        nearest = int(cosines.argmax())
-        return dataclasses.replace(
-            answer, nearest=nearest, similarity=float(cosines[nearest])
-        )
+        nearest, similarity = self._near.find(image)
+        return dataclasses.replace(answer, nearest=nearest, similarity=similarity)
 
     def _explain(self, image):
         """The image with what is strange in red, or `None`."""
@@ -244,9 +244,3 @@ def _refusal(received: str) -> RefusedError:
         f"A drawing is a PNG file of {SHEET_SIDE} x {SHEET_SIDE} pixels and of at most "
         f"{MAX_DRAWING_BYTES:,} bytes. Received: {received}"
     )
-
-
-def _directions(features: np.ndarray) -> np.ndarray:
-    """Features of length 1; of no length if they are all 0."""
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.where(lengths > 0, lengths, 1)
