@@ -46,12 +46,16 @@ def find(
             # Sigmoids, too, may sum to 1.
             if activation == "sigmoid" and _equal(made, output, output.dtype):
                 return layer, number
+            before = made
             if activation == "softmax":
-                made = _before_activation(layer, inputs)
+                before = _before_activation(layer, inputs)
             # The logarithm of a softmax gives itself again.
-            if normalise is ops.log_softmax and _equal(made, output, output.dtype):
+            if normalise is ops.log_softmax and _equal(before, output, output.dtype):
                 continue
-            made = normalise(_float32(made))
+            # Of large logits in half precision the softmax cannot be computed again.
+            if activation == "softmax" and _equal(made, output, output.dtype):
+                return layer, number
+            made = normalise(_float32(before))
         if _equal(made, output, output.dtype) or (
             normalise is None
             and _equal(ops.sigmoid(_float32(made)), output, output.dtype)

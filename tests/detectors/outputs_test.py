@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from ood_keras import detectors, export
 from ood_keras.detectors.network import Network
@@ -201,3 +202,26 @@ def test_splits_take_labels_with_an_axis_of_one():
 def test_names_of_layers_are_text(argument, name):
     with pytest.raises(TypeError, match=f"`{argument}` must be the name of a layer"):
         detectors.get("energy", **{argument: name})
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_large_logits_round_in_half_precision(policy):
+    """By more than their softmax says, if it is computed again in float32."""
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 3)),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(3, activation="softmax", dtype=policy),
+        ]
+    )
+    kernel = np.full((3, 3), 100.0, np.float32) + 20 * np.eye(3, dtype=np.float32)
+    model.set_weights([kernel, np.zeros(3, np.float32)])
+    images = np.random.default_rng(0).uniform(size=(8, 4, 4, 3)).astype(np.float32)
+    network = Network(model)
+    outputs = network(images)
+    assert network.activation == "softmax"
+    expected = images.mean(axis=(1, 2)) @ kernel
+    # Of half-precision features, but not rounded themselves.
+    np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-2)
+    features = ops.convert_to_numpy(outputs["features"])
+    np.testing.assert_allclose(outputs["logits"], features @ kernel, rtol=1e-5)
