@@ -1,5 +1,6 @@
 """Every detector of the library, inside the served graph."""
 
+import keras
 import numpy as np
 import pytest
 from small_export import IMAGE_SHAPE, NUM_CLASSES, Session, classifier
@@ -51,3 +52,12 @@ def test_it_scores_in_the_graph_as_it_does_outside(exported, model, name, tmp_pa
         mixed["ood_score"][good], answers[0]["ood_score"][good]
     )
     assert len(run("serving_default", image=images[:0])["class_id"]) == 0
+    # As a layer of a Keras model.
+    served = keras.layers.TFSMLayer(str(tmp_path), call_endpoint="serving_default")
+    pixels = keras.Input(IMAGE_SHAPE)
+    within = keras.Model(pixels, served(pixels)).predict(images, verbose=0)
+    for key in ("accepted", "class_id", "label"):
+        np.testing.assert_array_equal(within[key], answer[key])
+    np.testing.assert_allclose(
+        within["ood_score"], answer["ood_score"], rtol=1e-4, atol=1e-5 * scale
+    )
