@@ -30,8 +30,9 @@ from ood_keras.tools import app
 _FLAGS = app.Flags()
 _FLAGS.add_string(
     "model",
-    "The network: a .keras or .h5 file, a SavedModel folder, or a folder that "
-    "save_to_preset of KerasHub wrote. A file that would run code on loading (a Lambda "
+    "The network: a .keras or .h5 file, a SavedModel folder, a folder that "
+    "save_to_preset of KerasHub wrote, or an unpacked .keras file, as Keras keeps "
+    "networks on the Hugging Face Hub. A file that would run code on loading (a Lambda "
     "layer) is refused.",
     required=True,
 )
@@ -64,6 +65,11 @@ _FLAGS.add_string(
 )
 _FLAGS.add_string(
     "logits", "The output that classifies, by name, where the network has several."
+)
+_FLAGS.add_list(
+    "other_inputs",
+    "NAME=NUMBER for each input other than the picture, where the network has several, "
+    "such as age=0.5: what it is given with every picture.",
 )
 _FLAGS.add_list(
     "class_names",

@@ -25,6 +25,7 @@ _VALUES = {
     "loss": keras.saving.serialize_keras_object(
         ood_keras.losses.OpenSetLoss(_NUM_CLASSES, beta=0.7)
     ),
+    "shape": [2, 3],
     "smoothing": 0.2,
     "temperature": 0.5,
     "beta": 0.7,
@@ -46,6 +47,7 @@ _VALUES = {
     "scale": 255.0,
     "score": "msp",
     "unknown_weight": 0.7,
+    "value": [[1.5], [-2.0]],
     "weight": 0.25,
 }
 
@@ -59,7 +61,12 @@ def _registered(base):
 
 
 _LAYERS = _registered(keras.layers.Layer)
-_WITHOUT_WEIGHTS = ("LogitsOfProbabilities", "PixelScaling", "TrainTimeNorm")
+_WITHOUT_WEIGHTS = (
+    "ConstantInput",
+    "LogitsOfProbabilities",
+    "PixelScaling",
+    "TrainTimeNorm",
+)
 _LAYERS_WITH_WEIGHTS = [c for c in _LAYERS if c.__name__ not in _WITHOUT_WEIGHTS]
 _LOSSES = _registered(keras.losses.Loss)
 _METRICS = _registered(keras.metrics.Metric)

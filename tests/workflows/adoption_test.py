@@ -179,6 +179,15 @@ def keras_file(folder):
     return str(folder / "tutorial.keras")
 
 
+def unpacked_file(folder):
+    """As it lies in the cache of the Hugging Face Hub."""
+    path = keras_file(folder)
+    shutil.unpack_archive(path, folder / "snapshot", "zip")
+    (folder / "snapshot" / "README.md").write_text("A network for colours.")
+    (folder / "snapshot" / ".gitattributes").write_text("*.h5 filter=lfs")
+    return folder / "snapshot"
+
+
 def h5_file(folder):
     minus_one_to_one().save(folder / "network.h5")
     return folder / "network.h5"
@@ -280,16 +289,18 @@ KINDS = {
     "int8": (quantised, "0,255", {}),
     "SavedModel": (saved_model, "0,255", {"input_range": "0,255"}),
     ".keras": (keras_file, "0,255", {}),
+    "unpacked .keras": (unpacked_file, "0,255", {}),
     "H5": (h5_file, "-1,1", {}),
     "KerasHub": (hub_task, "preprocessor", {}),
     "MobileNetV2": (mobilenet, "0,255", {}),
 }
-QUICK = ("one sigmoid",)
+QUICK = ("one sigmoid", "unpacked .keras")
 
 
 def make(kind, folder):
     build = KINDS[kind][0]
-    return build(folder) if build in (saved_model, keras_file, h5_file) else build()
+    on_disk = (saved_model, keras_file, unpacked_file, h5_file)
+    return build(folder) if build in on_disk else build()
 
 
 def adopt(model, pictures, output, known="known", **options):
@@ -578,6 +589,26 @@ def lambda_file(folder):
     return folder / "lambda.keras"
 
 
+def unpacked_lambda(folder):
+    path = lambda_file(folder)
+    shutil.unpack_archive(path, folder / "snapshot", "zip")
+    return folder / "snapshot"
+
+
+def lambda_h5_file(folder):
+    images = keras.Input((SIDE, SIDE, 3))
+    seen = layers.Lambda(lambda x: x / 255)(images)
+    keras.Model(images, stack(body(seen))).save(folder / "lambda.h5")
+    return folder / "lambda.h5"
+
+
+def backbone_folder(folder):
+    config = {"module": "keras_hub.src.models", "class_name": "ResNetBackbone"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.weights.h5").write_bytes(b"")
+    return folder
+
+
 def two_inputs(folder):
     images = keras.Input((SIDE, SIDE, 3), name="picture")
     age = keras.Input((1,), name="age")
@@ -633,7 +664,10 @@ def damaged_file(folder):
     ("build", "message"),
     [
         (lambda_file, "would run code of its own.*refused"),
-        (two_inputs, r"2 inputs \(picture, age\)"),
+        (lambda_h5_file, "would run code of its own.*refused"),
+        (unpacked_lambda, "would run code of its own.*refused"),
+        (backbone_folder, "backbone without a classifying head"),
+        (two_inputs, r"2 inputs \(picture, age\).*--other_inputs=NAME=NUMBER"),
         (two_heads, r"2 outputs, kind \(2, 3\), side \(2, 2\).*--logits=NAME"),
         (feature_map, r"no classifier of images.*\(2, 24, 24, 3\)"),
         (text_network, r"input of shape \(batch, 12\).*height, width"),
@@ -684,6 +718,81 @@ def test_nothing_is_overwritten_and_nothing_half_done_is_left(
         adopt(tutorial(), pictures, output)
     assert not output.exists()
     assert isinstance(pictures, pathlib.Path)
+
+
+def two_inputs_by_name():
+    """How bright the picture is shown, beside it; and two outputs, in a list."""
+    inputs = {
+        "photo": keras.Input((SIDE, SIDE, 3), name="picture"),
+        "gain": keras.Input((1,), name="gain", dtype="int32"),
+    }
+    gain = layers.Reshape((1, 1, 1))(ops.cast(inputs["gain"], "float32"))
+    seen = layers.Multiply()([layers.Rescaling(1 / 255)(inputs["photo"]), gain])
+    scores = stack(body(seen), activation=None)
+    return keras.Model(inputs, [layers.Dense(2, name="side")(scores), scores])
+
+
+def test_other_inputs_are_constants(pictures, tmp_path):
+    options = {"logits": "scores"}
+    model = two_inputs_by_name()
+    with pytest.raises(ValueError, match=r"2 inputs .*--other_inputs=NAME=NUMBER"):
+        adopt(model, pictures, tmp_path / "none", **options)
+    adopted = adopt(
+        model, pictures, tmp_path / "out", other_inputs=["gain=2"], **options
+    )
+    drawn = np.stack([draw(np.random.default_rng(9), name) for name in CLASSES])
+    _, scores = model({"photo": drawn, "gain": np.full((3, 1), 2)})
+    expected = keras.ops.softmax(scores)
+    for answer in (
+        adopted.as_keras_model().predict(drawn, verbose=0),
+        export.load(adopted.saved_model).predict(drawn / np.float32(255)),
+    ):
+        np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-3)
+    # The run is opened again with its constants.
+    report = workflows.evaluate(
+        run_dir=adopted.run_dir,
+        unknown=[f"folder:{pictures / 'other'}"],
+        detectors=["energy"],
+        renderings="none",
+    )
+    np.testing.assert_allclose(
+        report.validation["known"]["energy"],
+        adopted.report.validation["known"]["energy"],
+        rtol=1e-5,
+    )
+
+
+def test_one_input_in_a_dict_is_an_image_input(pictures):
+    images = keras.Input((SIDE, SIDE, 3), name="pixels")
+    answer = stack(body(layers.Rescaling(1 / 255)(images)))
+    found = find(keras.Model({"pixels": images}, answer), pictures)
+    assert found.pixels.name == "0,255"
+
+
+@pytest.mark.parametrize(
+    ("constants", "message"),
+    [
+        ({"age": 1}, r"2 inputs, gain \(None, 1\), picture .* Received: age"),
+        ({"gain": 1, "picture": 0}, "but the picture's"),
+        (["gain"], "NAME=NUMBER .* Received: 'gain'"),
+        (["gain=many"], "NAME=NUMBER"),
+        (["=1"], "NAME=NUMBER"),
+        (["gain=nan"], "NAME=NUMBER"),
+        ({"gain": [1, 2]}, r"shape \(1,\). Received: value of shape \(2,\)"),
+        ({"gain": np.inf}, "must be finite"),
+        ({"gain": 0}, "does not know these pictures"),
+    ],
+)
+def test_constants_that_do_not_fit_are_refused(constants, message, pictures):
+    with pytest.raises(ValueError, match=message):
+        find(two_inputs_by_name(), pictures, output="scores", constants=constants)
+
+
+def test_constants_need_names_to_go_by(pictures, tmp_path):
+    with pytest.raises(ValueError, match="no inputs with names"):
+        find(subclassed(), pictures, output="colours", constants={"age": 1})
+    with pytest.raises(ValueError, match="is a SavedModel, whose other inputs"):
+        find(saved_model(tmp_path), pictures, constants={"age": 1})
 
 
 class Unsaved(keras.Model):

@@ -5,7 +5,8 @@ import os
 import pathlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 
@@ -44,6 +45,7 @@ def adopt(
     background: int | str | None = BACKGROUND,
     input_range: str | None = None,
     logits: str | None = None,
+    other_inputs: Mapping[str, Any] | Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
     unknown_class: bool = False,
     detectors: Sequence[str] | None = None,
@@ -72,8 +74,9 @@ def adopt(
 
     Args:
         model: A `keras.Model`; or a `.keras` or `.h5` file, a SavedModel, a folder of
-            KerasHub's `save_to_preset`. Of a KerasHub task, its preprocessor says which
-            pixels it takes.
+            KerasHub's `save_to_preset`, an unpacked `.keras` file as it comes from the
+            Hugging Face Hub. Of a KerasHub task, its preprocessor says which pixels it
+            takes.
         known: Spec of the known source, as for `pipelines.load`, or a folder with a
             sub-folder of pictures for each class.
         unknown: Specs or folders of unknown pictures, whose validation parts select the
@@ -86,6 +89,8 @@ def adopt(
         input_range: What black and white are for the network: "0,1", "0,255", "-1,1",
             any "LOW,HIGH", "imagenet_torch" or "imagenet_caffe". `None` finds it.
         logits: Name of the output that classifies, where there are several.
+        other_inputs: Of a network of several inputs, a number for each but that of the
+            picture, or an array of its shape, by name; or texts such as "age=0.5".
         class_names: The classes of `known` in the order of the network's outputs;
             `None` is the order of the folders.
         unknown_class: Whether the last output is of an unknown class.
@@ -127,7 +132,7 @@ def adopt(
     output = pathlib.Path(output)
     _check_empty(output)
     say(f"Opening {getattr(model, 'name', model)}")
-    network = GivenNetwork.open(model, input_range, logits, image_shape)
+    network = GivenNetwork.open(model, input_range, logits, image_shape, other_inputs)
     source = _open_known(_as_spec(known), data_dir, network, background, class_names)
     _check_enough(source, request)
     unknown = [_as_spec(one) for one in _as_list(unknown)] or [SYNTHETIC]

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import keras
@@ -12,7 +12,12 @@ from ood_keras.detectors.network import check_model
 from ood_keras.files import atomic_file
 from ood_keras.types import ImageShape, Path
 from ood_keras.workflows import run_record
-from ood_keras.workflows.adoption import network_file, pixel_ranges, wrapping
+from ood_keras.workflows.adoption import (
+    network_file,
+    other_inputs,
+    pixel_ranges,
+    wrapping,
+)
 
 
 @dataclasses.dataclass
@@ -42,8 +47,9 @@ class GivenNetwork:
         input_range: str | None = None,
         output: str | None = None,
         image_shape: Sequence[int] | None = None,
+        constants: Mapping[str, Any] | Sequence[str] | None = None,
     ) -> Self:
-        """Opens a network; arguments as of `adopt`.
+        """Opens a network; arguments as of `adopt`, `constants` its `other_inputs`.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -57,7 +63,13 @@ class GivenNetwork:
         opened: Any = model
         if isinstance(model, (str, pathlib.PurePath)):
             opened = network_file.load(model)
+        values = other_inputs.parse(constants)
         if isinstance(opened, pathlib.PurePath):
+            if values:
+                raise ValueError(
+                    f"{opened} is a SavedModel, whose other inputs cannot be set. Give "
+                    "the .keras file, or export a model of one image input"
+                )
             shape = shape or wrapping.shape_of_saved_model(opened)
             return cls(None, pathlib.Path(opened), output, shape, declared, by)
         check_model(opened)
@@ -67,6 +79,7 @@ class GivenNetwork:
             stated, size = pixel_ranges.of_preprocessor(preprocessor)
             if declared is None:
                 declared, by = stated, "its KerasHub preprocessor"
+        opened = other_inputs.close(opened, values)
         shape = wrapping.find_shape(opened, shape, size)
         return cls(opened, None, output, shape, declared, by)
 

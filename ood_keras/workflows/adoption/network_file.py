@@ -1,5 +1,6 @@
 """Opens a network that was trained elsewhere, without running code of its file."""
 
+import json
 import pathlib
 import re
 from typing import Any
@@ -13,13 +14,16 @@ _MISSING_CLASS = re.compile(r"Could not locate (?:class|function) '([^']*)'")
 _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 # What KerasHub writes beside its weights, and nobody else.
 _PRESET = ("task.json", "preprocessor.json")
+# What a .keras file holds, and what model.save("hf://...") puts on the Hub.
+_UNPACKED = ("config.json", "model.weights.h5")
 
 
 def load(path: Path) -> keras.Model | pathlib.Path:
     """Returns the network of a file or folder; of a SavedModel, its folder.
 
     A `.keras` or H5 file is opened in Keras's safe mode, which runs no code that the
-    file brings. A folder is a SavedModel, or what KerasHub's `save_to_preset` writes.
+    file brings. A folder is a SavedModel, what KerasHub's `save_to_preset` writes, or
+    an unpacked `.keras` file, as Keras keeps networks on the Hugging Face Hub.
 
     Args:
         path: The file or folder.
@@ -33,22 +37,25 @@ def load(path: Path) -> keras.Model | pathlib.Path:
     if not path.exists():
         raise FileNotFoundError(
             f"there is no file or folder {path}. Expected a .keras or .h5 file, a "
-            "SavedModel folder or a KerasHub preset folder"
+            "SavedModel folder, a KerasHub preset folder or an unpacked .keras file"
         )
     if path.is_dir():
         if any((path / name).is_file() for name in _SAVED_MODEL):
             return path
         if any((path / name).is_file() for name in _PRESET):
             return _load_preset(path)
-        if (path / "config.json").is_file() and (path / "model.weights.h5").is_file():
-            raise ValueError(
-                f"{path} is an unpacked .keras file, or a KerasHub backbone without a "
-                "classifying head. Give the .keras file, or a task that classifies"
-            )
+        if all((path / name).is_file() for name in _UNPACKED):
+            if _is_backbone(path / _UNPACKED[0]):
+                raise ValueError(
+                    f"{path} is a KerasHub backbone without a classifying head. Give a "
+                    "task that classifies, such as an ImageClassifier"
+                )
+            return _load_file(path)
         raise ValueError(
             f"{path} is no network: it holds neither {_SAVED_MODEL[0]} nor "
-            f"{' or '.join(_PRESET)}. Expected a SavedModel (model.export of Keras 3) "
-            "or what save_to_preset of KerasHub writes"
+            f"{' or '.join(_PRESET)} nor {' and '.join(_UNPACKED)}. Expected a "
+            "SavedModel (model.export of Keras 3), what save_to_preset of KerasHub "
+            "writes, or an unpacked .keras file"
         )
     if path.suffix.lower() not in (".keras", ".h5", ".hdf5"):
         raise ValueError(
@@ -89,6 +96,19 @@ def _load_file(path: pathlib.Path) -> keras.Model:
             "that classifies images"
         )
     return model
+
+
+def _is_backbone(path: pathlib.Path) -> bool:
+    """Whether a configuration is of a KerasHub backbone, which it keeps alike."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return (
+        isinstance(config, dict)
+        and str(config.get("module")).startswith("keras_hub.")
+        and str(config.get("class_name")).endswith("Backbone")
+    )
 
 
 def _load_preset(path: pathlib.Path) -> keras.Model:

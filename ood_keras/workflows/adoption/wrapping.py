@@ -36,8 +36,7 @@ def find_shape(
         names = ", ".join(str(one.name) for one in inputs)
         raise ValueError(
             f"the network has {len(inputs)} inputs ({names}), and pictures give one. "
-            "Make a keras.Model of one image input, with the others set to constants, "
-            "and adopt that"
+            "Set the others to constants by name, --other_inputs=NAME=NUMBER"
         )
     own = image_shape(network)
     shape: Any = inputs[0].shape[1:] if inputs is not None else own
