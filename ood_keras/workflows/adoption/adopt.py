@@ -270,7 +270,7 @@ def _measure(
             )
         say(
             f"Fitted {len(fitted)} detectors in {time.monotonic() - start:.0f} s"
-            + (f"; {', '.join(refused)} do not fit this network" if refused else "")
+            + (f"; not for this network: {', '.join(refused)}" if refused else "")
         )
         say("Measuring them on validation and test pictures")
         report = measuring.measure(output, data, fitted, renderings=renderings)
