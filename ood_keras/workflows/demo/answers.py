@@ -113,9 +113,9 @@ class Demo:
         self._near = None
         if self.examples is not None and len(self.examples.images):
             known = self.examples.images / np.float32(255)
+            read = self.model.features
             self._near = NearestKnown(
-                lambda images: self.model.features(images)["features"],
-                self.examples.images,
+                lambda images: read(images)["features"], self.examples.images
             )
             edge = np.ones(known.shape[1:3], bool)
             edge[1:-1, 1:-1] = False
