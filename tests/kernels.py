@@ -23,6 +23,7 @@ KERNELS = (
 USUAL = [
     "-m",
     "kernels",
+    "tests/detectors/core_test.py",
     "tests/detectors/fit_data_test.py",
     "tests/detectors/statistics_test.py",
 ]
