@@ -354,7 +354,7 @@ def test_a_network_is_adopted_as_it_is(kind, pictures, tmp_path):
     assert right[answer["accepted"]].mean() > 0.95
     if kind != "MobileNetV2":  # Whose pictures are made larger.
         floats = np.stack([picture for picture, _ in drawn]) / np.float32(255)
-        live = adopted.as_keras_model().predict(floats, verbose=0)
+        live = adopted.predict(floats, verbose=0)
         served = predictor.predict(floats)
         assert live.keys() == served.keys()
         for name in ("class_id", "accepted", "valid"):
@@ -744,7 +744,7 @@ def test_other_inputs_are_constants(pictures, tmp_path):
     _, scores = model({"photo": drawn, "gain": np.full((3, 1), 2)})
     expected = keras.ops.softmax(scores)
     for answer in (
-        adopted.as_keras_model().predict(drawn, verbose=0),
+        adopted.predict(drawn, verbose=0),
         export.load(adopted.saved_model).predict(drawn / np.float32(255)),
     ):
         np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-3)
@@ -826,7 +826,9 @@ def test_a_network_that_cannot_be_saved_is_exported_all_the_same(pictures, tmp_p
 
 def check_live(adopted, tmp_path):
     """It drops into code that expects a Keras model, takes bytes, and is not saved."""
-    model = adopted.as_keras_model()
+    model = adopted
+    assert isinstance(model, keras.Model)
+    assert model.as_keras_model() is model
     drawn = np.stack([draw(np.random.default_rng(9), name) for name in CLASSES])
     floats = drawn / np.float32(255)
     by_bytes, by_floats = (model.predict(x, verbose=0) for x in (drawn, floats))

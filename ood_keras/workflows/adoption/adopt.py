@@ -107,7 +107,7 @@ def adopt(
         progress: Whether to print what is being done.
 
     Returns:
-        An `Adopted`.
+        An `Adopted`, a `keras.Model` that answers as the SavedModel does.
 
     Raises:
         FileNotFoundError: there is no such file, folder or data.
@@ -122,7 +122,7 @@ def adopt(
     >>> adopted = ood_keras.adopt(
     ...     "my.keras", "photos/known", "photos/other", output="adopted"
     ... )
-    >>> adopted.as_keras_model().predict(images)["class_id"]
+    >>> adopted.predict(images)["class_id"]
     """
     say = Say(progress)
     request = ThresholdRequest(target_acceptance=target_acceptance, method=method)

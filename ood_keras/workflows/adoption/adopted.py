@@ -1,8 +1,7 @@
 """What an adoption gives: a network that rejects, and what was found on the way."""
 
-import dataclasses
 import pathlib
-from typing import Any
+from collections.abc import Sequence
 
 import keras
 
@@ -10,12 +9,18 @@ from ood_keras import detectors as detector_room
 from ood_keras import evaluation
 from ood_keras import export as exporting
 from ood_keras.calibration.any_threshold import AnyThreshold
-from ood_keras.types import Answer, Json
+from ood_keras.types import Json
 
 
-@dataclasses.dataclass(frozen=True)
-class Adopted:
-    """A network that rejects what it does not know, and what was found on the way.
+class Adopted(exporting.RejectingModel):
+    """A Keras model that rejects what it does not know, and what was found on the way.
+
+    A `keras.Model`: `predict`, a call, or a layer of another model give what the
+    SavedModel gives; see `export.RejectingModel`.
+
+    Args:
+        model, detector, threshold, class_names, report, found, run_dir, saved_model,
+            files, left_out: The attributes.
 
     Attributes:
         model: The network as a Keras model that takes images in [0, 1]; the network
@@ -33,26 +38,35 @@ class Adopted:
         left_out: `{format or detector: why it is not there}`.
     """
 
-    model: keras.Model
-    detector: "detector_room.Detector"
-    threshold: AnyThreshold
-    class_names: tuple[str, ...]
-    report: "evaluation.Report"
-    found: Json
-    run_dir: pathlib.Path
-    saved_model: pathlib.Path
-    files: dict[str, pathlib.Path]
-    left_out: dict[str, str]
+    def __init__(
+        self,
+        *,
+        model: keras.Model,
+        detector: "detector_room.Detector",
+        threshold: AnyThreshold,
+        class_names: Sequence[str],
+        report: "evaluation.Report",
+        found: Json,
+        run_dir: pathlib.Path,
+        saved_model: pathlib.Path,
+        files: dict[str, pathlib.Path],
+        left_out: dict[str, str],
+    ) -> None:
+        super().__init__(detector, threshold, class_names, name="adopted")
+        self.model = model
+        self.detector = detector
+        self.threshold = threshold
+        self.class_names = tuple(class_names)
+        self.report = report
+        self.found = found
+        self.run_dir = run_dir
+        self.saved_model = saved_model
+        self.files = files
+        self.left_out = left_out
 
     def as_keras_model(self) -> keras.Model:
-        """A `keras.Model` whose `predict` gives what the SavedModel gives.
-
-        Returns:
-            An `export.RejectingModel`.
-        """
-        return exporting.RejectingModel(
-            self.detector, self.threshold, self.class_names, name="adopted"
-        )
+        """Returns this model, for code of before it was a Keras model itself."""
+        return self
 
     def __str__(self) -> str:
         """What a user wants to know first, lines to print."""
@@ -68,7 +82,3 @@ class Adopted:
             lines += [f"  {name}: {why}" for name, why in self.left_out.items()]
         lines += [f"\nNote: {note}" for note in self.found["notes"]]
         return "\n".join(lines)
-
-    def predict(self, images: Any, batch_size: int = 256) -> Answer:
-        """What the SavedModel answers, live; see `export.RejectingModel`."""
-        return self.as_keras_model().predict(images, batch_size=batch_size, verbose=0)
