@@ -1,16 +1,23 @@
 """What a file holds, told by its bytes: names and extensions may say anything."""
 
+import contextlib
 import gzip
 import io
+import os
+import stat
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ood_keras.types import Stream
+    from ood_keras.types import Path, Stream
 
 # Enough of a file to tell by.
 HEAD_BYTES = 32
+# No picture that is decoded at all is larger, even without compression.
+MAX_PICTURE_BYTES = 2**27
+# What reading a file raises that may be packed.
+UNREADABLE = (OSError, ValueError, EOFError, zlib.error)
 # What operating systems leave in folders; never meant as data.
 CLUTTER = ("__macosx", "desktop.ini", "thumbs.db")
 
@@ -91,6 +98,34 @@ def unpack(
     if _is_zlib(head):
         return io.BufferedReader(_Inflated(file))
     return file
+
+
+@contextlib.contextmanager
+def open_regular(
+    path: "Path",
+    is_plain: Callable[[bytes], bool] | None = None,
+    *,
+    unpacks: bool = True,
+) -> "Iterator[Stream]":
+    """Opens a regular file to be read; never waits for a pipe.
+
+    Args:
+        path: The file.
+        is_plain: As for `unpack`.
+        unpacks: Whether to unpack it if it is packed.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is a folder, a pipe or a device.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is no regular file")
+        yield unpack(file, is_plain) if unpacks else file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def pass_over(stream: "Stream", num_bytes: int) -> None:

@@ -16,25 +16,28 @@ import math
 import os
 import pathlib
 import re
-import stat
 import tempfile
 import typing
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO
 
 import numpy as np
 
-from ood_keras import file_content, files, idx_header, image_files, transcoding
-from ood_keras.inference import tfrecords
+from ood_keras import (
+    file_content,
+    files,
+    idx_header,
+    image_files,
+    tfrecords,
+    transcoding,
+)
 from ood_keras.types import ImageShape, Path, Stream
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
-# No image that is decoded at all is larger, even without compression.
-MAX_BYTES = 2**27
+MAX_BYTES = file_content.MAX_PICTURE_BYTES
 
 _IDX = re.compile(r"(idx([1-4])-ubyte|\.idx([1-4]?))(\.gz)?$")
-_UNREADABLE = (OSError, ValueError, EOFError, zlib.error)
+_UNREADABLE = file_content.UNREADABLE
 # A batch ends at so many bytes; and so many names of a listing are sorted in memory.
 _BATCH_BYTES = 2**26
 _SORTED_AT_ONCE = 2**18
@@ -593,14 +596,6 @@ def _unreadable_folder(path):
     yield
 
 
-@contextlib.contextmanager
-def _open(path: str, unpack: bool = True) -> Iterator[Stream]:
+def _open(path: str, unpack: bool = True) -> contextlib.AbstractContextManager[Stream]:
     """Opens a regular file, unpacked if it is packed; never waits for a pipe."""
-    with open(path, "rb", opener=_without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("it is no regular file")
-        yield file_content.unpack(file, tfrecords.begins) if unpack else file
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
+    return file_content.open_regular(path, tfrecords.begins, unpacks=unpack)

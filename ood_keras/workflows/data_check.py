@@ -19,11 +19,11 @@ def check_data(
     background: str | int | None = BACKGROUND,
     skip_bad: bool = False,
 ) -> Json:
-    """Looks for what would spoil a training in folders of pictures.
+    """Looks for what would spoil a training in pictures that are files.
 
     Files are looked at without decoding them, so it is quick: what cannot be read, and
     equal files under several labels, in several splits, or known and unknown. Of
-    `folder:` sources alone; others are official data, or arrays.
+    folders, zip files and records alone; others are official data, or arrays.
 
     Args:
         known: Spec of the known source.
@@ -43,7 +43,7 @@ def check_data(
         unknown,
         background=None if background is None else check_background(background),
         decode=skip_bad,
-        only_folders=True,
+        only_listed=True,
     )
     found = [
         finding

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import glob
 import json
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 from ood_keras import pipelines, transcoding
 from ood_keras.pipelines import grouping
+from ood_keras.pipelines.sources import listed
 from ood_keras.pipelines.sources.spec_name import spec_name
 from ood_keras.training import recipes
 from ood_keras.types import Dataset, Json, Path
@@ -263,8 +265,8 @@ def load_as_recorded(spec: str, recorded: Json, **options: Any) -> pipelines.Sou
         recorded: The settings of a run, or what the manifest says about a training.
         **options: Other arguments of `pipelines.load`.
     """
-    # What keeps pictures together is of folders alone.
-    ways = recorded.get(GROUP_BY, ()) if is_folder(spec) else ()
+    # What keeps pictures together is of those alone that are listed.
+    ways = recorded.get(GROUP_BY, ()) if listed.is_listed(spec) else ()
     options["leave_out"] = recorded.get(LEFT_OUT, {}).get(spec, ())
     options["formats"] = recorded.get(FORMATS, transcoding.FIRST_FORMATS)
     try:
@@ -273,11 +275,6 @@ def load_as_recorded(spec: str, recorded: Json, **options: Any) -> pipelines.Sou
         # Names of other pictures than the run's known ones need not be made alike.
         ways = [way for way in ways if way == grouping.COPIES]
         return pipelines.load(spec, group_by=ways, **options)
-
-
-def is_folder(spec: str) -> bool:
-    """Whether a spec names a folder of pictures."""
-    return spec.startswith("folder:")
 
 
 def count_outliers(known_validation: pipelines.Split) -> int:
@@ -291,12 +288,16 @@ def find_seen(specs: Iterable[str], exposed: Sequence[str]) -> list[str]:
     `emnist/letters` was if `emnist/letters[0-12]` or `tfds:emnist/letters` were, and
     `folder:pictures/test` if `folder:pictures` was, or the other way round. A version,
     as in `tfds:mnist:3.0.1`, or a form, as in `mnist@negative`, makes no other source.
-    Noise was if `synthetic` was.
+    Of a pattern of files, those count that it finds. Noise was if `synthetic` was.
     """
 
-    def origin(spec):
-        prefix, colon, path = spec_name(spec).partition(":")
-        return prefix, pathlib.Path(path).expanduser().resolve() if colon else None
+    def origins(spec):
+        prefix, colon, text = spec_name(spec).partition(":")
+        if not colon:
+            return [(prefix, None)]
+        path = pathlib.Path(text).expanduser()
+        found = [path] if path.exists() else map(pathlib.Path, glob.glob(str(path)))
+        return [(prefix, one.resolve()) for one in list(found) or [path]]
 
     def overlap(first, second):
         (prefix, path), (other_prefix, other) = first, second
@@ -304,12 +305,13 @@ def find_seen(specs: Iterable[str], exposed: Sequence[str]) -> list[str]:
             return first == second
         return path.is_relative_to(other) or other.is_relative_to(path)
 
-    origins = {origin(spec) for spec in exposed}
+    shown = {origin for spec in exposed for origin in origins(spec)}
     made = _NOISE if _SYNTHETIC in exposed else ()
     return [
         spec
         for spec in specs
-        if spec_name(spec) in made or any(overlap(origin(spec), one) for one in origins)
+        if spec_name(spec) in made
+        or any(overlap(one, other) for one in origins(spec) for other in shown)
     ]
 
 

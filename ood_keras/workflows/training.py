@@ -15,6 +15,7 @@ from ood_keras.files import write_json
 from ood_keras.image_files import BACKGROUND
 from ood_keras.names import one_line
 from ood_keras.pipelines import grouping
+from ood_keras.pipelines.sources import listed
 from ood_keras.training import recipes, run_directory
 from ood_keras.training.run import find_best
 from ood_keras.types import Dataset, ImageShape, Json, Path
@@ -29,7 +30,6 @@ from ood_keras.workflows.run_data import (
     count_outliers,
     draw_exposure,
     fingerprint,
-    is_folder,
     load_unknown,
     render_validation,
     take_validation,
@@ -160,7 +160,7 @@ def train(
         background=background,
         exif_orientation=exif_orientation,
         leave_out=left_out.get(known, ()),
-        group_by=group_by if is_folder(known) else (),
+        group_by=group_by if listed.is_listed(known) else (),
         formats=formats,
     )
     _check_classes(known_source, objective)
@@ -180,7 +180,7 @@ def train(
     recorded = {
         **({LEFT_OUT: left_out} if left_out else {}),
         **({GROUP_BY: group_by} if group_by else {}),
-        **({FORMATS: formats} if any(map(is_folder, [known, *unknown])) else {}),
+        **({FORMATS: formats} if any(map(listed.is_listed, [known, *unknown])) else {}),
     }
     unknown_sources = load_unknown(
         unknown, known_source, data_dir, seed, num_outliers, recorded
@@ -452,21 +452,23 @@ def _read_recorded_group_by(
 ) -> list[str]:
     """Returns what keeps pictures together: as in the run that is resumed.
 
-    Copies, in a new run with folders; runs of earlier versions dealt out one by one.
+    Copies, in a new run with folders or the like; runs of earlier versions dealt out
+    pictures one by one.
     """
     if group_by is not None:
         ways = [group_by] if isinstance(group_by, str) else list(group_by)
         grouping.parse(ways)
-        if not any(map(is_folder, specs)):
+        if not any(map(listed.is_listed, specs)):
             raise ValueError(
-                "`group_by` (--group_by) groups pictures of folders, and no source is "
-                f"a folder. Received: group_by={ways} for {', '.join(specs)}"
+                "`group_by` (--group_by) groups pictures of folders, zip files and "
+                "TFRecord files, and no source is a folder or such a file. Received: "
+                f"group_by={ways} for {', '.join(specs)}"
             )
         return [way for way in ways if way != grouping.NONE]
     settings = _read_recorded(run_dir)
     if settings is not None:
         return list(settings.get(GROUP_BY, ()))
-    return [grouping.COPIES] if any(map(is_folder, specs)) else []
+    return [grouping.COPIES] if any(map(listed.is_listed, specs)) else []
 
 
 def _read_recorded_formats(run_dir: Path) -> list[str]:

@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -14,7 +13,7 @@ import threadpoolctl
 from ood_keras import image_files
 from ood_keras.conventions import UNKNOWN
 from ood_keras.pipelines import contents, copies, dealing, grouping, likeness
-from ood_keras.pipelines.sources import base, folder, layout, loading, pictures
+from ood_keras.pipelines.sources import listed, loading, pictures
 from ood_keras.pipelines.sources.spec import parse
 from ood_keras.pipelines.split import Role
 from ood_keras.types import ImageShape, Path
@@ -37,7 +36,8 @@ class Picture:
         class_name: Its class, or `None` if it is unknown.
         role: The split that it is in, or is dealt out to; `None` if it is not read.
         fixed: Whether the source says so: its folders, or the official parts.
-        file: The file, or `None` for an image of an array.
+        file: What its bytes are read from, as from a path; or `None` for an image of an
+            array.
         image: The image of an array, or `None`.
         error: Why it cannot be read, or `None`.
         content: A hash of the file's bytes, or of the pixels of an array.
@@ -54,7 +54,7 @@ class Picture:
     class_name: str | None
     role: Role | None = None
     fixed: bool = False
-    file: pathlib.Path | None = None
+    file: Any = None
     image: np.ndarray | None = dataclasses.field(default=None, repr=False)
     error: str | None = None
     content: bytes = b""
@@ -72,7 +72,6 @@ class AuditedSource:
     Attributes:
         spec: Its spec string.
         kind: Whether its images are known or unknown ones.
-        root: Its folder, or `None`.
         class_names: Names of its classes.
         left_out: `{name: what it is}` of the files that are no pictures.
         problems: What is wrong with single classes, in words.
@@ -82,7 +81,6 @@ class AuditedSource:
 
     spec: str
     kind: Kind
-    root: pathlib.Path | None
     class_names: tuple[str, ...]
     left_out: dict[str, str]
     problems: tuple[str, ...] = ()
@@ -124,7 +122,7 @@ def gather(
     data_dir: Path | None = None,
     background: int | None = image_files.BACKGROUND,
     decode: bool = True,
-    only_folders: bool = False,
+    only_listed: bool = False,
     group_by: str | Iterable[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Collection:
@@ -138,7 +136,7 @@ def gather(
         decode: Whether to decode the pictures. Otherwise files are looked at as far as
             their bytes tell: that finds what is empty, truncated or no picture, and
             equal files.
-        only_folders: Whether to pass over all but `folder:` sources.
+        only_listed: Whether to pass over sources of arrays, such as "mnist".
         group_by: What makes pictures of folders belong together when they are dealt
             out to splits, see `pipelines.load`; "copies" needs `decode`.
         progress: Called with how many of how many files are read.
@@ -156,15 +154,18 @@ def gather(
     ways = grouping.parse(group_by) if group_by else None
     sources: list[AuditedSource] = []
     pictures_of: list[list[Picture]] = []
+    classes_of: list[Sequence[str]] = []
     for spec, kind in kinds:
-        if spec.startswith("folder:"):
-            source, some = _list_folder(len(sources), spec, kind, ways)
-        elif only_folders:
+        if listed.is_listed(spec):
+            source, some, classes = _list_files(len(sources), spec, kind, ways)
+        elif only_listed:
             continue
         else:
             source, some = _list_arrays(len(sources), spec, kind, data_dir, background)
+            classes = source.class_names
         sources.append(source)
         pictures_of.append(some)
+        classes_of.append(classes)
     # Of a choice of classes the others are dealt out too, but not looked at.
     found = [
         one
@@ -186,27 +187,25 @@ def gather(
         for group in _find_copies(collection):
             for row in group:
                 found[row].copy_of = group[0] + 1
-    for some in pictures_of:
-        _deal_out(some, ways is not None)
+    for some, classes in zip(pictures_of, classes_of, strict=True):
+        _deal_out(some, classes, ways is not None)
     return collection
 
 
-def _list_folder(number, spec, kind, ways):
-    parsed = parse(spec)
-    request = base.Request(parsed.base, parsed.base.partition(":")[2])
-    found = layout.read(folder.find(request), go_on=True)
-    class_names = found.class_names
-    if parsed.classes is not None:
-        indices = loading.parse_classes(spec, parsed.classes, class_names)
+def _list_files(number, spec, kind, ways):
+    found = listed.find_pictures(spec)
+    class_names, classes = found.class_names, parse(spec).classes
+    if classes is not None:
+        indices = loading.parse_classes(spec, classes, class_names)
         class_names = [class_names[index] for index in indices]
-    keys: dict[pathlib.Path, tuple[str, ...]] = {}
+    keys: dict[Any, tuple[str, ...]] = {}
     if ways is not None:
         try:
             keys, _ = found.read_keys(ways, spec)
         except grouping.NothingGroupedError:
             if kind == "known":
                 raise
-    listed = [
+    some = [
         Picture(
             number,
             found.name(file),
@@ -222,19 +221,18 @@ def _list_folder(number, spec, kind, ways):
     source = AuditedSource(
         spec,
         kind,
-        found.root,
         tuple(class_names),
         {found.name(file): what for file, what in found.left_out.items()},
         tuple(found.problems),
         {name: str(target) for name, target in found.find_links_out().items()},
         tuple(map(found.name, found.nested)),
     )
-    return source, listed
+    return source, some, found.class_names
 
 
 def _list_arrays(number, spec, kind, data_dir, background):
     opened = loading.load(spec, data_dir=data_dir, background=background)
-    listed = []
+    some = []
     for role in opened.roles:
         split = opened.split(role)
         for row, (image, label) in enumerate(
@@ -242,11 +240,11 @@ def _list_arrays(number, spec, kind, data_dir, background):
         ):
             name = split.files[row] if split.files else f"{role} {row}"
             class_name = split.class_names[label] if label >= 0 else None
-            listed.append(
+            some.append(
                 Picture(number, name, class_name, role=role, fixed=True, image=image)
             )
-    source = AuditedSource(spec, kind, None, opened.class_names, {})
-    return source, listed
+    source = AuditedSource(spec, kind, opened.class_names, {})
+    return source, some
 
 
 def _in_order(look, found, background, progress) -> Iterator:
@@ -300,6 +298,9 @@ def _read(picture: Picture) -> bytes | None:
     except OSError as error:
         picture.error = f"cannot be opened: {error.strerror or error}"
         return None
+    except ValueError as error:  # Of what lies in another file.
+        picture.error = str(error)
+        return None
     picture.content = _hash(content)
     return content
 
@@ -322,17 +323,19 @@ def _find_copies(collection: Collection) -> list[list[int]]:
     return copies.merge(groups, len(some))
 
 
-def _deal_out(some: Sequence[Picture], grouped: bool) -> None:
+def _deal_out(
+    some: Sequence[Picture], class_names: Sequence[str], grouped: bool
+) -> None:
     """Notes the splits that the pictures of a source will be in, as it deals them.
 
     Args:
-        some: All pictures of the source, by class in the order of its classes.
+        some: All pictures of the source.
+        class_names: Names of all of its classes.
         grouped: Whether some belong together.
     """
     readable = [one for one in some if one.error is None]
     indices: dict[str | None, int] = {None: UNKNOWN}
-    for one in some:
-        indices.setdefault(one.class_name, len(indices) - 1)
+    indices |= {name: index for index, name in enumerate(class_names)}
     parts = {one.role or "all" for one in readable}
     for part in parts:
         rows = [one for one in readable if (one.role or "all") == part]

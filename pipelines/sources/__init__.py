@@ -12,6 +12,8 @@ from ood_keras.pipelines.sources import (
     omniglot,
     synthetic,
     tfds,
+    tfrecord_files,
+    zip_file,
 )
 from ood_keras.pipelines.sources.base import (
     DataNotFoundError,
@@ -44,4 +46,6 @@ __all__ = [
     "register",
     "synthetic",
     "tfds",
+    "tfrecord_files",
+    "zip_file",
 ]

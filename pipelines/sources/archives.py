@@ -48,19 +48,42 @@ def members(
             folder that it would be unpacked to, is a link, is encrypted or is
             compressed by anything but deflate.
     """
+    with open_zip(path, corrupt) as archive:
+        return [member for member in contents(path, archive) if not member.is_dir()]
+
+
+def open_zip(
+    path: Path, corrupt: Callable[[Path, Exception], Exception] = corrupt
+) -> zipfile.ZipFile:
+    """Opens a zip file, and raises what `corrupt` returns if it cannot be read."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            found = archive.infolist()
+        return zipfile.ZipFile(path)
     # Besides `BadZipFile`: negative offsets, wrong encodings of names.
     except (*ERRORS, OverflowError, UnicodeDecodeError, ValueError) as error:
         raise corrupt(path, error) from error
+
+
+def contents(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """Returns the files of an open zip file that may be data, and its folders.
+
+    Args:
+        path: What messages call it.
+        archive: The open `zipfile.ZipFile`.
+
+    Raises:
+        ValueError: as `members`.
+    """
     kept, names = [], set()
-    for member in found:
+    for member in archive.infolist():
         parts = pathlib.PurePosixPath(member.filename).parts
         if member.is_dir():
-            continue
-        _check(path, member, parts)
+            _check_place(path, member, parts)
+        else:
+            _check(path, member, parts)
         if any(map(file_content.is_clutter, parts)):
+            continue
+        if member.is_dir():
+            kept.append(member)
             continue
         if member.filename in names:
             raise ValueError(
@@ -105,10 +128,8 @@ def check_size(path: Path | None, member: zipfile.ZipInfo, max_bytes: int) -> No
 
 
 def _check(path: Path, member: zipfile.ZipInfo, parts: tuple[str, ...]) -> None:
-    name = member.filename
-    if not parts or parts[0] == "/" or ".." in parts or "\\" in name or ":" in parts[0]:
-        problem = "lies outside the folder it would be unpacked to"
-    elif stat.S_ISLNK(member.external_attr >> 16):
+    _check_place(path, member, parts)
+    if stat.S_ISLNK(member.external_attr >> 16):
         problem = "is a link"
     elif member.flag_bits & 1:
         problem = "is encrypted"
@@ -119,4 +140,14 @@ def _check(path: Path, member: zipfile.ZipInfo, parts: tuple[str, ...]) -> None:
         )
     else:
         return
-    raise ValueError(f"{name!r} in {path} {problem}. Pack it again")
+    raise _refusal(path, member, problem)
+
+
+def _check_place(path: Path, member: zipfile.ZipInfo, parts: tuple[str, ...]) -> None:
+    name = member.filename
+    if not parts or parts[0] == "/" or ".." in parts or "\\" in name or ":" in parts[0]:
+        raise _refusal(path, member, "lies outside the folder it would be unpacked to")
+
+
+def _refusal(path: Path, member: zipfile.ZipInfo, problem: str) -> ValueError:
+    return ValueError(f"{member.filename!r} in {path} {problem}. Pack it again")

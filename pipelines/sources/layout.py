@@ -5,13 +5,15 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from ood_keras import file_content
 from ood_keras.conventions import UNKNOWN_LABEL
 from ood_keras.names import fold
 from ood_keras.pipelines import grouping
-from ood_keras.pipelines.sources import base, pictures
+from ood_keras.pipelines.sources import archives, base, pictures, zip_paths
+from ood_keras.pipelines.sources.zip_paths import FilePath
 from ood_keras.pipelines.split import ROLES
 
 # With the name of a split they say no more than that name: "training_set", "test2017".
@@ -25,11 +27,12 @@ _NO_FILE = "links to nothing and the like"
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """A folder of pictures, as `read` finds it.
+    """A folder of pictures, on disk or in a zip file, as `read` finds it.
 
     Attributes:
         root: The folder of the data: the one asked for, or the only one in it.
-        class_names: Names of the class folders, sorted; empty if all is unknown.
+        class_names: Names of the classes, those of the class folders; empty if all is
+            unknown.
         pictures: `{part: [(file, class name or None)]}`, where part is a split or
             `"all"`, ordered by class and name.
         left_out: `{file: what it is}` of the files that are no pictures.
@@ -37,20 +40,40 @@ class Layout:
         nested: Folders within class folders, whose pictures count for the class.
     """
 
-    root: pathlib.Path
+    root: FilePath
     class_names: list[str]
-    pictures: dict[str, list[tuple[pathlib.Path, str | None]]]
-    left_out: dict[pathlib.Path, str]
+    pictures: dict[str, list[tuple[Any, str | None]]]
+    left_out: dict[Any, str]
     problems: list[str]
-    nested: list[pathlib.Path] = dataclasses.field(default_factory=list)
+    nested: list[FilePath] = dataclasses.field(default_factory=list)
 
-    def name(self, file: pathlib.Path) -> str:
+    def name(self, file: Any) -> str:
         """Returns the name of a file within the folder: "train/cat/1.png"."""
         return file.relative_to(self.root).as_posix()
 
+    def short_name(self, file: Any) -> str:
+        """Returns the end of a file's name, for messages: "cat/1.png"."""
+        return f"{file.parent.name}/{file.name}"
+
+    def stamps(self, files: Iterable[Any]) -> Iterator[tuple[str, int, int]]:
+        """Yields what tells, of each file, whether it is still the same.
+
+        That is `(name, bytes, time of change in ns)`; of a zip file that of itself, and
+        then checksums in place of times.
+        """
+        if isinstance(self.root, zip_paths.ZipPath):
+            about = self.root.archive.path.stat()
+            yield "", about.st_size, about.st_mtime_ns
+            for file in files:
+                yield (self.name(file), *file.stamp())
+            return
+        for file in files:
+            about = file.stat()
+            yield self.name(file), about.st_size, about.st_mtime_ns
+
     def read_keys(
         self, group_by: grouping.GroupBy, source: str
-    ) -> tuple[dict[pathlib.Path, tuple[str, ...]], str]:
+    ) -> tuple[dict[Any, tuple[str, ...]], str]:
         """Returns what the name of each picture has in common with others.
 
         Args:
@@ -79,27 +102,30 @@ class Layout:
         """Returns what links of class folders and pictures lead to, outside of `root`.
 
         Folders are often made of links on purpose; but the pictures then change, or are
-        gone, with another folder.
+        gone, with another folder. Links in a zip file are refused.
         """
-        top = self.root.resolve()
+        root = self.root
+        if not isinstance(root, pathlib.Path):
+            return {}
+        top = root.resolve()
         places = dict.fromkeys(
             path
             for files in self.pictures.values()
             for file, _ in files
             for path in (*reversed(file.parents), file)
-            if path.is_relative_to(self.root)
+            if path.is_relative_to(root)
         )
         return {
             self.name(path): path.resolve()
             for path in places
             if path.is_symlink()
-            and path != self.root
+            and path != root
             and not path.resolve().is_relative_to(top)
         }
 
 
 def read(
-    folder: pathlib.Path,
+    folder: FilePath,
     *,
     go_on: bool = False,
     formats: Sequence[str] | None = None,
@@ -107,7 +133,7 @@ def read(
     """Returns the `Layout` of a folder of pictures.
 
     Args:
-        folder: The folder.
+        folder: The folder, on disk or in a zip file.
         go_on: Whether to list what is wrong with single classes in `problems`, in place
             of raising it.
         formats: The formats of pictures that are read; `None` is all.
@@ -125,8 +151,8 @@ def read(
         problems.append(problem)
 
     root, parts = _parts(folder, formats)
-    left_out: dict[pathlib.Path, str] = {}
-    nested: list[pathlib.Path] = []
+    left_out: dict[FilePath, str] = {}
+    nested: list[FilePath] = []
     classes = {
         part: _classes(path, left_out, nested, complain, formats)
         for part, path in parts.items()
@@ -138,12 +164,12 @@ def read(
             f"{', '.join(classes)} have. Give all of them class folders, or none"
         )
     names = {name for found in classes.values() for name in found or ()}
-    class_names = sorted(names, key=_natural_order)
-    _check_case(root, class_names, complain)
-    listed: dict[str, list[tuple[pathlib.Path, str | None]]] = {
+    class_names = sorted(names, key=natural_order)
+    check_case(root, class_names, complain)
+    listed: dict[str, list[tuple[FilePath, str | None]]] = {
         part: [
             (file, name)
-            for name in sorted(found, key=_natural_order)
+            for name in sorted(found, key=natural_order)
             for file in found[name]
         ]
         if found is not None
@@ -154,23 +180,23 @@ def read(
 
 
 def _parts(
-    root: pathlib.Path, formats: Sequence[str] | None
-) -> tuple[pathlib.Path, dict[str, pathlib.Path]]:
+    root: FilePath, formats: Sequence[str] | None
+) -> tuple[FilePath, dict[str, FilePath]]:
     """Returns the folder of the data, and `{part: folder}` of what is in it.
 
     The folder is `root`, or the only one in it, if that holds the folders of splits.
     Without such folders there is one part, `{"all": root}`.
     """
-    folders = _folders(root)
+    folders = list_folders(root)
     if len(folders) == 1 and not base.role_of(folders[0].name):
-        inner = [folder.name for folder in _folders(folders[0])]
+        inner = [folder.name for folder in list_folders(folders[0])]
         if any(map(base.role_of, inner)) and not _pictures(root, formats)[0]:
-            root, folders = folders[0], _folders(folders[0])
+            root, folders = folders[0], list_folders(folders[0])
     found = collections.defaultdict(list)
     for folder in folders:
         found[base.role_of(folder.name)].append(folder)
     classes = [folder.name for folder in found.pop(None, ())]
-    doubtful = [name for name in classes if _like_a_split(name)] or _pairs(classes)
+    doubtful = [name for name in classes if like_a_split(name)] or _pairs(classes)
     if doubtful:
         raise ValueError(
             f"{root} has folders that seem to hold splits ({', '.join(doubtful[:5])}). "
@@ -202,10 +228,24 @@ def _parts(
     return root, {role: found[role][0] for role in ROLES if role in found}
 
 
-def _like_a_split(name: str) -> bool:
-    """Whether a name says that a folder is a split, in words not known as such."""
+def find_roles(name: str) -> list[str]:
+    """Returns the words of a name that say a split, as splits where that is sure.
+
+    >>> find_roles("flowers-Val.tfrecord-00000-of-00002"), find_roles("eval_0")
+    (['validation'], ['eval'])
+    """
+    found = [base.role_of(word) or word for word in _words(name)]
+    return [word for word in dict.fromkeys(found) if word in (*ROLES, *_AMBIGUOUS)]
+
+
+def _words(name: str) -> list[str]:
     words = re.findall(r"[a-z]+", name.casefold())
-    words = [part for word in words for part in _split_word(word)]
+    return [part for word in words for part in _split_word(word)]
+
+
+def like_a_split(name: str) -> bool:
+    """Whether a name says that a folder is a split, in words not known as such."""
+    words = _words(name)
     roles = [word for word in words if base.role_of(word) or word in _AMBIGUOUS]
     return bool(roles) and len(roles) + sum(word in _FILLERS for word in words) == len(
         words
@@ -245,12 +285,12 @@ def _split_word(word: str) -> list[str]:
 
 
 def _classes(
-    folder: pathlib.Path,
-    left_out: dict[pathlib.Path, str],
-    nested: list[pathlib.Path],
+    folder: FilePath,
+    left_out: dict[FilePath, str],
+    nested: list[FilePath],
     complain: Callable[[str], None],
     formats: Sequence[str] | None,
-) -> dict[str, list[pathlib.Path]] | None:
+) -> dict[str, list[FilePath]] | None:
     """Returns the pictures of each class folder, `None` if there are no such folders.
 
     Args:
@@ -260,7 +300,7 @@ def _classes(
         complain: Called with what is wrong with a class.
         formats: As for `read`.
     """
-    folders = _folders(folder)
+    folders = list_folders(folder)
     loose, besides = _pictures(folder, formats)
     left_out.update(besides)
     classes = {}
@@ -278,8 +318,8 @@ def _classes(
             f"{loose[0].name}. Move them into a class folder, or out of {folder}"
         )
     for class_folder in folders:
-        _check_name(class_folder)
-        inner = _folders(class_folder)
+        check_name(folder, class_folder.name)
+        inner = list_folders(class_folder)
         cure = _cure(folder, folders, inner)
         if cure:
             raise ValueError(
@@ -287,7 +327,7 @@ def _classes(
                 f"of any other name. Received: the folder {inner[0].name} in it. {cure}"
             )
         kept, besides = _pictures(class_folder, formats)
-        for one in _walk(class_folder):
+        for one in walk_folders(class_folder):
             nested.append(one)
             some, others = _pictures(one, formats)
             kept += some
@@ -303,11 +343,9 @@ def _classes(
     return classes
 
 
-def _cure(
-    folder: pathlib.Path, folders: list[pathlib.Path], inner: list[pathlib.Path]
-) -> str:
+def _cure(folder: FilePath, folders: list[FilePath], inner: list[FilePath]) -> str:
     """What to do about folders within what was taken for a class, or ""."""
-    if any(base.role_of(path.name) or _like_a_split(path.name) for path in inner):
+    if any(base.role_of(path.name) or like_a_split(path.name) for path in inner):
         return (
             "Folders of splits come first: move its pictures to "
             f"{folder / inner[0].name / inner[0].parent.name}"
@@ -317,25 +355,25 @@ def _cure(
     return ""
 
 
-def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+def walk_folders(folder: FilePath) -> Iterator[FilePath]:
     """Yields all folders below a folder, each once, however links lead back to it."""
-    waiting, seen = _folders(folder), {folder.resolve()}
+    waiting, seen = list_folders(folder), {folder.resolve()}
     while waiting:
         found = waiting.pop(0)
         if found.resolve() not in seen:
             seen.add(found.resolve())
             yield found
-            waiting = _folders(found) + waiting
+            waiting = list_folders(found) + waiting
 
 
-def _but(left_out: dict[pathlib.Path, str]) -> str:
+def _but(left_out: dict[FilePath, str]) -> str:
     if not left_out:
         return ""
     return f", but {pictures.describe_others(pictures.count(left_out))}"
 
 
-def _check_case(
-    root: pathlib.Path, class_names: list[str], complain: Callable[[str], None]
+def check_case(
+    place: object, class_names: Sequence[str], complain: Callable[[str], None]
 ) -> None:
     """Complains if the names of two classes look the same, or but for their case."""
     same = collections.defaultdict(list)
@@ -347,31 +385,35 @@ def _check_case(
             write = ascii if len(set(map(str.casefold, alike))) > 1 else repr
             shown = " and ".join(map(write, alike))
             complain(
-                f"{root} has the class folders {shown}, which differ in case or "
-                "spaces alone, or in how Unicode writes the same letters. Put them "
-                "together, or rename one"
+                f"{place} has the classes {shown}, which differ in case or spaces "
+                "alone, or in how Unicode writes the same letters. Put them together, "
+                "or rename one"
             )
 
 
-def _check_name(class_folder: pathlib.Path) -> None:
-    """Raises if a class could not be called what its folder is called."""
-    name = class_folder.name
+def check_name(place: object, name: str) -> None:
+    """Raises if a class could not be called so.
+
+    Args:
+        place: Where its pictures are, for the message.
+        name: The name.
+    """
     if name == UNKNOWN_LABEL:
         raise ValueError(
-            f"{class_folder}: {UNKNOWN_LABEL} is what rejected images are called. "
-            "Rename that class folder, or give its pictures as an unknown source of "
-            "their own"
+            f"{place}: {UNKNOWN_LABEL} is what rejected images are called. Rename that "
+            "class, or give its pictures as an unknown source of their own"
         )
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
         raise ValueError(
-            f"a class folder in {class_folder.parent} has a name that is not UTF-8: "
-            f"{os.fsencode(name)!r}. Rename it"
+            f"{place} has a class whose name is not UTF-8: {os.fsencode(name)!r}. "
+            "Rename it"
         ) from None
 
 
-def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
+def list_folders(folder: FilePath) -> list[FilePath]:
+    """Returns the folders in a folder, sorted, without those of operating systems."""
     return sorted(
         path
         for path in folder.iterdir()
@@ -380,9 +422,9 @@ def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _pictures(
-    folder: pathlib.Path,
+    folder: FilePath,
     formats: Sequence[str] | None,
-) -> tuple[list[pathlib.Path], dict[pathlib.Path, str]]:
+) -> tuple[list[FilePath], dict[FilePath, str]]:
     """Returns the pictures in a folder, sorted, and what the other files are."""
     paths = {
         path.name: path
@@ -400,14 +442,14 @@ def _pictures(
     return sorted(paths[name] for name in kept), left_out
 
 
-def _head(path: pathlib.Path) -> bytes:
+def _head(path: FilePath) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(file_content.HEAD_BYTES)
-    except OSError:
+    except (OSError, *archives.ERRORS):
         return b""  # Left out, and counted.
 
 
-def _natural_order(name: str) -> tuple[int, int, str]:
-    """Numbers by value before names by letter, so that class 10 follows class 9."""
+def natural_order(name: str) -> tuple[int, int, str]:
+    """A key to sort classes by: numbers by value, so that 10 follows 9, then names."""
     return (0, int(name), name) if name.isdecimal() else (1, 0, name)

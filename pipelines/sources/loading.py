@@ -13,14 +13,14 @@ from ood_keras.image_files import BACKGROUND, check_background
 from ood_keras.names import fold
 from ood_keras.pipelines import grouping
 from ood_keras.pipelines.sources import forms as general_forms
-from ood_keras.pipelines.sources import orientation, registry
+from ood_keras.pipelines.sources import listed, orientation, registry
 from ood_keras.pipelines.sources.base import Request, Source
 from ood_keras.pipelines.sources.spec import Spec, parse
 from ood_keras.pipelines.split import Split
 from ood_keras.types import ImageShape, Path
 
 # Sources that may hold EMNIST, by the name of the path, and do not turn it upright.
-_READ_AS_THEY_STAND = ("folder", "npz")
+_READ_AS_THEY_STAND = ("folder", "npz", "tfrecord", "zip")
 _EMNIST = "emnist"
 
 
@@ -63,19 +63,21 @@ def load(
             before this argument did.
         exif_orientation: Whether to turn JPEG files as their camera's note says.
             Versions before this argument did not.
-        leave_out: Of a `folder:` source, files to leave out, each by its path within
-            the folder, as "cat/1.png". A name that is no file there says nothing.
-        group_by: Of a `folder:` source whose pictures are dealt out to splits, what
-            makes pictures belong together, so that all of them go into one split:
-            "copies", being equal or nearly so; "folder", lying in folders of one name
-            within the class folders; a regular expression with one group, which is
-            searched for in the path within the folder and whose text they share, as
-            `r"patient(\\d+)_"`; or several of these. Each split then gets some of each
-            class, and classes that have too few are named by a `DataWarning`. Left
-            out, pictures are dealt out one by one.
-        formats: Of a `folder:` source, the formats of pictures to read, such as "PNG",
-            "JPEG" and "TIFF"; files of others are left out and counted. `None` is all
-            that can be read here, see `transcoding.formats`; of other sources nothing.
+        leave_out: Of a `folder:`, `zip:` or `tfrecord:` source, pictures to leave out,
+            each by its path within the folder, as "cat/1.png", or by file and number of
+            the record, as "train-00000[17]". A name that is not there says nothing.
+        group_by: Of such a source whose pictures are dealt out to splits, what makes
+            pictures belong together, so that all of them go into one split: "copies",
+            being equal or nearly so; "folder", lying in folders of one name within the
+            class folders; a regular expression with one group, which is searched for in
+            the path within the folder (of a record, in its `image/filename`) and whose
+            text they share, as `r"patient(\\d+)_"`; or several of these. Each split
+            then gets some of each class, and classes that have too few are named by a
+            `DataWarning`. Left out, pictures are dealt out one by one.
+        formats: Of a `folder:` or `zip:` source, the formats of pictures to read, such
+            as "PNG", "JPEG" and "TIFF"; files of others are left out and counted.
+            `None` is all that can be read here, see `transcoding.formats`; of other
+            sources nothing.
 
     Returns:
         `Source` with `.train`, `.validation` and `.test`.
@@ -103,15 +105,15 @@ def load(
             "`take(num_images)`"
         )
     leave_out = frozenset(leave_out)
-    if leave_out and registered.name != "folder":
+    if leave_out and not listed.is_listed(registered.spec):
         raise ValueError(
-            f"`leave_out` names files of a folder: source. Received: {len(leave_out)} "
-            f"names for {spec}"
+            f"`leave_out` names pictures of {_listed()} sources. Received: "
+            f"{len(leave_out)} names for {spec}"
         )
     group_by = (group_by,) if isinstance(group_by, str) else tuple(group_by)
-    if group_by and registered.name != "folder":
+    if group_by and not listed.is_listed(registered.spec):
         raise ValueError(
-            "`group_by` groups pictures of a folder: source; others have parts of "
+            f"`group_by` groups pictures of {_listed()} sources; others have parts of "
             f"their own. Received: group_by={group_by} for {spec}"
         )
     request = Request(
@@ -185,6 +187,10 @@ def check_spec(spec: str) -> None:
     _find(str(spec), parse(str(spec)))
 
 
+def _listed() -> str:
+    return ", ".join(f"{name}:" for name in listed.names())
+
+
 def _find(spec: str, parsed: Spec) -> tuple[registry.Registered, str]:
     """Returns the source that a spec names and what follows its colon."""
     name, colon, argument = parsed.base.partition(":")
@@ -202,31 +208,48 @@ def _find(spec: str, parsed: Spec) -> tuple[registry.Registered, str]:
 def _check_forms(
     spec: str, forms: tuple[str, ...], registered: registry.Registered
 ) -> None:
-    known = registered.all_forms
-    for form in forms:
-        if form not in known:
-            texts = [f"@{name} ({text})" for name, text in known.items()]
+    found = list(map(registered.find_form, forms))
+    for form, known in zip(forms, found, strict=True):
+        if known is None:
+            texts = [f"@{name} ({text})" for name, text in registered.all_forms.items()]
             raise plugins.UnknownNameError(
                 f"{spec}: {registered.name} has no form {form!r}. "
                 + (f"Its forms: {'; '.join(texts)}" if texts else "It has no forms")
             )
-    if len(set(forms)) < len(forms):
+    if len(set(found)) < len(found):
         raise ValueError(f"{spec}: name each form once. Received: {', '.join(forms)}")
 
 
 def _unknown_spec(spec: str, base_spec: str) -> plugins.UnknownNameError:
     names = registry.names()
     matches = difflib.get_close_matches(base_spec.lower(), names, cutoff=0.5)
-    path = pathlib.Path(base_spec).expanduser()
-    if base_spec and os.path.isdir(path):
-        matches = [f"folder:{base_spec}"]
-    elif path.suffix == ".npz" and os.path.isfile(path):
-        matches = [f"npz:{base_spec}"]
+    prefix = guess_prefix(base_spec)
+    if prefix:
+        matches = [f"{prefix}:{base_spec}"]
     guess = f" Did you mean {' or '.join(matches)}?" if matches else ""
     return plugins.UnknownNameError(
         f"unknown data source {spec!r}.{guess} Known sources: {', '.join(names)}; a "
         "form and a choice of classes may follow, as in mnist@negative[0-4]"
     )
+
+
+def guess_prefix(text: str) -> str | None:
+    """Returns what a path lacks to be the spec of a source, such as "zip", or `None`.
+
+    Args:
+        text: A path in place of a spec; of a zip file, it may go on within it.
+    """
+    path = pathlib.Path(text).expanduser()
+    if text and path.is_dir():
+        return "folder"
+    if path.suffix == ".npz" and path.is_file():
+        return "npz"
+    if ".tfrec" in path.name and path.is_file():
+        return "tfrecord"
+    within = (path, *path.parents)
+    if any(part.suffix.lower() == ".zip" and part.is_file() for part in within):
+        return "zip"
+    return None
 
 
 def parse_classes(spec, text, class_names):

@@ -124,10 +124,7 @@ class Zip:
                 yield decode(content, f"{name} in {self.path}", background)
 
     def _open(self) -> zipfile.ZipFile:
-        try:
-            return zipfile.ZipFile(self.path)
-        except archives.ERRORS as error:
-            raise archives.corrupt(self.path, error) from error
+        return archives.open_zip(self.path)
 
 
 def usable(
@@ -248,7 +245,7 @@ def stack(
 
 
 def read_all(
-    paths: Sequence[pathlib.Path],
+    paths: Sequence[Any],
     key: pixel_cache.Key,
     background: int | None = image_files.BACKGROUND,
     image_shape: ImageShape | None = None,
@@ -259,7 +256,8 @@ def read_all(
     """Reads files of pictures, on all cores, into memory or into the pixel cache.
 
     Args:
-        paths: The files.
+        paths: The files, or what has a `read_bytes` as they have, which raises a
+            `ValueError` that says why where nothing can be read.
         key: What the pixel cache knows them by.
         background: As for `decode`.
         image_shape: Shape to bring each picture to, or `None` to keep the one they
@@ -279,14 +277,17 @@ def read_all(
         DataWarning: some hold more pictures than the one that is read.
     """
     looks = grouping.Looks(len(paths)) if find_looks else None
-    several: set[pathlib.Path] = set()
+    several: set[str] = set()
 
     def read_one(path):
         try:
             content = path.read_bytes()
+        except ValueError as error:
+            return None, f"{path} {error}"
+        try:
             pixels = decode(content, path, background, exif_orientation)
             if transcoding.holds_several(content):
-                several.add(path)
+                several.add(str(path))
         except ValueError as error:
             return None, str(error)
         look = looks.measure(pixels) if looks is not None else None

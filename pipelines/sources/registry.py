@@ -14,7 +14,8 @@ from ood_keras.pipelines.sources.base import Request, Source
 # What a spec string is cut at, and what no file system and no list of specs takes.
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _ARGUMENT = re.compile(r"[A-Z_]+")
-_FORM = re.compile(r"[a-z0-9_.]+")
+# One that ends in "=" takes a value, as in `@label=target`.
+_FORM = re.compile(r"[a-z0-9_.]+=?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,12 @@ class Registered:
             return {}
         general = general_forms.GENERAL.items()
         return {**self.forms, **{name: form.description for name, form in general}}
+
+    def find_form(self, text: str) -> str | None:
+        """Returns which of `all_forms` a text behind an `@` is, or `None`."""
+        name, equals, value = text.partition("=")
+        form = f"{name}{equals}"
+        return form if form in self.all_forms and bool(value) == bool(equals) else None
 
     @property
     def spec(self) -> str:
@@ -90,8 +97,9 @@ def register(
         licence: A sentence about the terms of use, which goes into model cards.
         forms: `{name: what it is}` of forms in which the source's images can be had,
             such as another filter; a user names them behind `@`, and `opener` finds
-            the names in the request's `forms` and heeds them. The general ones,
-            "negative" and "transposed", need nothing. `None`: the source has no form.
+            the names in the request's `forms` and heeds them. A name that ends in "="
+            takes a value, which follows it there. The general ones, "negative" and
+            "transposed", need nothing. `None`: the source has no form.
 
     Returns:
         `opener`.
@@ -141,7 +149,8 @@ def register(
     for form in forms or ():
         if not _FORM.fullmatch(form) or form in general_forms.GENERAL:
             raise ValueError(
-                "a form is called by small letters, digits, _ and ., and not "
+                "a form is called by small letters, digits, _ and ., with = at the "
+                "end where it takes a value, and not "
                 f"{' or '.join(general_forms.GENERAL)}, which all sources have. "
                 f"Received: {form!r} among the forms of {name}"
             )

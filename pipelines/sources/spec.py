@@ -51,7 +51,7 @@ def parse(spec: str) -> Spec:
     forms = []
     while not _exists(base):
         path, _, form = base.rpartition("@")
-        if form not in registered.all_forms:
+        if registered.find_form(form) is None:
             break
         base, forms = path, [form, *forms]
     return Spec(base, tuple(forms), classes)

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from ood_keras import names
-from ood_keras.inference.tfrecords import crc32c
+from ood_keras.tfrecords import crc32c
 
 NEVER_IMAGES = {"noise", "truncated", "chunks", "with_magic"}
 

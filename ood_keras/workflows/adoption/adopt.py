@@ -334,14 +334,15 @@ def _as_list(unknown) -> list:
 
 
 def _as_spec(known: str | Path) -> str:
-    """A spec; a folder may be given as its path."""
+    """A spec; a folder, or a file of pictures, may be given as its path."""
     if not isinstance(known, str):
-        return f"folder:{os.fspath(known)}"
+        return f"{loading.guess_prefix(os.fspath(known)) or 'folder'}:{known}"
     try:
         loading.check_spec(known)
     except ValueError:
-        if pathlib.Path(known).expanduser().is_dir():
-            return f"folder:{known}"
+        prefix = loading.guess_prefix(known)
+        if prefix is not None:
+            return f"{prefix}:{known}"
         raise
     return known
 

@@ -14,6 +14,7 @@ def test_names_lists_every_source_of_the_design():
         "emnist/mnist",
         *("kannada_mnist", "dig_mnist"),
         *("notmnist", "cifar10", "tfds:NAME", "folder:PATH", "idx:PATH", "npz:PATH"),
+        *("zip:PATH", "tfrecord:PATH"),
         *("uniform_noise", "gaussian_noise", "synthetic", "digits", "glyphs"),
     }
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ood_keras.inference import tfrecords
+from ood_keras import tfrecords
 
 
 def read(content, **options):
