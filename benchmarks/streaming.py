@@ -9,7 +9,8 @@ hundred steps are trained. For each, in a process of its own: the largest privat
 of the process (RssAnon: what only ending it, or swapping, gives back; pages of the file
 of pixels can be dropped at any time and are not in it), in MB above what the process
 has once it has trained the same network on a few pictures. Of the most pictures, the
-same `again`, with pixels that are on disk from before.
+same `again`, with pixels that are on disk from before. `packed` is the same, of a zip
+file and of TFRecord files of these pictures, where `--packed` names them.
 
 `input`: the network of the recipe photos_scratch at 96 x 96, trained by turns on data
 in memory, on disk, and on disk after the system has forgotten the file.
@@ -30,6 +31,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -46,6 +48,7 @@ DIFFERENT = 2_000
 STEPS = 100
 # The limit of memory of each side.
 LIMITS = {"usual": None, "disk": "0"}
+RECORDS_IN_A_FILE = 5_000
 
 
 def main():
@@ -53,12 +56,15 @@ def main():
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--packed", nargs="+", default=(), choices=["zip", "tfrecord"])
+    parser.add_argument("--no_input", action="store_true", help="leave out `input`")
     parser.add_argument("--output", type=pathlib.Path)
     parser.add_argument("--part", choices=["memory", "input"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
+    parser.add_argument("--spec", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part == "memory":
-        print(json.dumps(measure_memory(arguments.folder)))
+        print(json.dumps(measure_memory(arguments.spec)))
         return
     if arguments.part == "input":
         found = measure_input(arguments.folder, arguments.rounds, arguments.steps)
@@ -67,8 +73,12 @@ def main():
     result = provenance("tensorflow", "keras", "numpy", "pillow")
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
-        result["memory"] = compare_memory(folder, arguments.sizes)
-        result["input"] = in_process("input", folder, "usual")
+        memory = compare_memory(folder, arguments.sizes, ["folder", *arguments.packed])
+        result["memory"] = memory.pop("folder")
+        if memory:
+            result["packed"] = memory
+        if not arguments.no_input:
+            result["input"] = in_process("input", folder, "usual")
     result["image_shape"] = [SIDE, SIDE, 3]
     result["steps"] = STEPS
     print(json.dumps(result, indent=2))
@@ -78,25 +88,56 @@ def main():
         files.write_json(arguments.output, result)
 
 
-def compare_memory(folder, sizes):
-    """`{side: {number of pictures: what measure_memory returns}}`."""
-    rows = {}
+def compare_memory(folder, sizes, kinds):
+    """`{kind: {side: {number of pictures: what measure_memory returns}}}`."""
+    rows = {kind: {} for kind in kinds}
     pictures = folder / "pictures"
     for size in sorted(sizes):
         write_pictures(pictures, size)
-        for side in LIMITS:
-            if side == "disk" and size * SIDE * SIDE * 3 > MOST_GB_IN_MEMORY * 1e9:
-                continue  # It is the usual.
-            rows.setdefault(side, {})[str(size)] = row = in_process(
-                "memory", folder, side
-            )
-            if size == max(sizes):
-                row["again"] = in_process("memory", folder, side)
-            print(side, size, rows[side][str(size)], file=sys.stderr, flush=True)
+        for kind in kinds:
+            spec = f"--spec={kind}:{pack(pictures, kind)}"
+            for side in LIMITS:
+                if side == "disk" and size * SIDE * SIDE * 3 > MOST_GB_IN_MEMORY * 1e9:
+                    continue  # It is the usual.
+                row = in_process("memory", folder, side, spec)
+                if size == max(sizes):
+                    row["again"] = in_process("memory", folder, side, spec)
+                rows[kind].setdefault(side, {})[str(size)] = row
+                print(kind, side, size, row, file=sys.stderr, flush=True)
     return rows
 
 
-def in_process(part, folder, side):
+def pack(pictures, kind):
+    """Packs a folder of classes, anew; returns where the data of this kind lie."""
+    files = sorted((pictures / "train").rglob("*.jpg"))
+    packed = pictures.with_suffix(f".{kind}")
+    if kind == "folder":
+        return pictures
+    if kind == "zip":
+        with zipfile.ZipFile(packed, "w") as archive:
+            for file in files:
+                archive.write(file, file.relative_to(pictures))
+        return packed
+    import tensorflow as tf
+
+    def feature(name, value):
+        return {name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))}
+
+    packed.mkdir(exist_ok=True)
+    for first in range(0, len(files), RECORDS_IN_A_FILE):
+        name = packed / f"train-{first // RECORDS_IN_A_FILE:05}"
+        with tf.io.TFRecordWriter(str(name)) as writer:
+            for file in files[first : first + RECORDS_IN_A_FILE]:
+                features = {
+                    **feature("image/encoded", file.read_bytes()),
+                    **feature("image/class/text", file.parent.name.encode()),
+                }
+                example = tf.train.Example(features=tf.train.Features(feature=features))
+                writer.write(example.SerializeToString())
+    return packed
+
+
+def in_process(part, folder, side, *arguments):
     """What a fresh process prints that measures one part."""
     environment = {**os.environ, "OOD_KERAS_CACHE_DIR": str(folder / "cache")}
     environment.pop("OOD_KERAS_MEMORY_GB", None)
@@ -104,7 +145,7 @@ def in_process(part, folder, side):
         environment["OOD_KERAS_MEMORY_GB"] = LIMITS[side]
     command = [sys.executable, __file__, f"--part={part}", f"--folder={folder}"]
     output = subprocess.run(
-        [*command, *sys.argv[1:]],
+        [*command, *arguments, *sys.argv[1:]],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
@@ -131,7 +172,7 @@ def write_pictures(folder, size):
             os.link(name.with_name(f"{first:06}.jpg"), name)
 
 
-def measure_memory(folder):
+def measure_memory(spec):
     """Reads and trains as `ood-train` does; MB of private memory, and seconds."""
     import keras
 
@@ -149,7 +190,7 @@ def measure_memory(folder):
     watch = Watch()
     row = {}
     began = time.perf_counter()
-    source = pipelines.load(f"folder:{folder / 'pictures'}")
+    source = pipelines.load(spec)
     known = source.train
     row["seconds_of_reading"] = round(time.perf_counter() - began, 1)
     row["reading"] = watch.read()

@@ -185,7 +185,7 @@ class Flags(flags.FlagValues):
         )
         self.add_bool(
             "skip_bad",
-            "Of folders of pictures, leave out files that would spoil the result, and "
+            "Of pictures in files, leave out those that would spoil the result, and "
             "count them in run.json and the report: those that cannot be read, and "
             "copies of one picture under several labels, in several splits, or known "
             "and unknown. Without it, training stops at them and names them all. See "
@@ -193,12 +193,13 @@ class Flags(flags.FlagValues):
         )
         self.add_repeated(
             "group_by",
-            "What makes pictures of a folder belong together, so that all of them are "
+            "What makes pictures in files belong together, so that all of them are "
             "in one split: copies, equal or nearly equal pictures (the default); "
             "folder, folders of one name within the class folders; or a regular "
             "expression with one group, such as 'patient(\\d+)_', whose text their "
             "names share. May be given several times. none deals pictures out one by "
-            "one. Ignored for folders that have train, validation and test.",
+            "one. Ignored where there are folders or files for train, validation and "
+            "test.",
         )
         self.add_integer("seed", "Decides everything.", 0)
 

@@ -2,6 +2,7 @@
 
   ood-data folder:PICTURES
   ood-data --known=folder:PICTURES --unknown=folder:OTHERS --output=runs/audit
+  ood-data zip:PICTURES.zip
   ood-data folder:PICTURES --recipe=robust_wide --image_shape=64,64,3
 
 Reads every picture of the sources, and lists, all at once: what cannot be read and
@@ -41,7 +42,7 @@ _FLAGS.add_string(
 )
 _FLAGS.add_repeated(
     "group_by",
-    "What makes pictures of a folder belong together; see ood-train.",
+    "What makes pictures belong together; see ood-train.",
     ["copies"],
 )
 _SPOILT = 3

@@ -152,7 +152,7 @@ def test_later_commands_find_the_data_of_the_run(photos, tmp_path, monkeypatch, 
     monkeypatch.setattr(training, "fit", begin)
     copied = tmp_path / "photos"
     shutil.copytree(photos, copied)
-    known, other = specs(copied, kind)
+    other = specs(copied, kind)[1]
     with pytest.raises(KeyboardInterrupt):
         train(copied, kind, tmp_path / "run")
     data = run_data.load_run_data(tmp_path / "run", [other, "digits"])
