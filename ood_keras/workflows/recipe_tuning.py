@@ -16,7 +16,7 @@ from ood_keras.evaluation import trials_figure
 from ood_keras.training import recipes
 from ood_keras.training.run import DivergedError, find_best
 from ood_keras.types import Json, Path
-from ood_keras.workflows import training
+from ood_keras.workflows import run_data, run_record, training
 
 # The share of unknown validation images that pass where 95 % of the known ones do.
 JUDGED_BY = "val_fpr95_known_positive"
@@ -97,7 +97,7 @@ def tune_recipe(
     epoch. The first is the recipe as it is; some are random, three for each field, and
     the others are what Bayesian optimisation proposes (KerasTuner's). Stopped, even
     killed, and called again with the same arguments, it goes on; with more trials, it
-    goes further.
+    goes further. The same data may lie in another `data_dir` by then.
 
     Validation images choose among the trials, so they flatter the best one; measure it
     with `workflows.evaluate`. No test image is read here.
@@ -122,7 +122,8 @@ def tune_recipe(
     Raises:
         ImportError: KerasTuner is not installed.
         ValueError: there is no unknown source, `search` names what a recipe has not or
-            what `overrides` sets, or `output` holds a search with other arguments.
+            what `overrides` sets, or `output` holds a search with other arguments or on
+            other data.
     """
     trials = check_count("trials", trials)
     if not unknown:
@@ -143,12 +144,17 @@ def tune_recipe(
         "overrides": overrides,
         "search": space,
         "seed": seed,
-        "train": {name: str(value) for name, value in of_train.items()},
+        # The data may be moved: what tells whether it is the same is checked below.
+        "train": {
+            name: str(value) for name, value in of_train.items() if name != "data_dir"
+        },
     }
     output = pathlib.Path(output)
     output.mkdir(parents=True, exist_ok=True)
     with files.lock_folder(output):
         done = _read_done(output / RESULT, asked)
+        if len(done) < trials:
+            _check_data(output, done, of_train.get("data_dir"))
 
         def run(number: int, values: Json) -> float:
             if number == 1:
@@ -387,6 +393,8 @@ def _read_done(path: pathlib.Path, asked: Json) -> dict[int, Trial]:
     if not path.exists():
         return {}
     recorded = json.loads(path.read_text(encoding="utf-8"))
+    # Searches of earlier versions noted it.
+    recorded["asked"]["train"].pop("data_dir", None)
     differing = [key for key in asked if recorded["asked"].get(key) != asked[key]]
     if differing:
         key = differing[0]
@@ -396,6 +404,18 @@ def _read_done(path: pathlib.Path, asked: Json) -> dict[int, Trial]:
             "output"
         )
     return {one["number"]: Trial(**one) for one in recorded["trials"]}
+
+
+def _check_data(
+    output: pathlib.Path, done: Mapping[int, Trial], data_dir: Path | None
+) -> None:
+    """Raises if the data are others than those of the trials that are done."""
+    for number in sorted(done):
+        run_dir = output / TRIALS / f"{number:03}"
+        # One that diverged has no network.
+        if run_record.has_model(run_dir):
+            run_data.check_data(run_dir, data_dir)
+            return
 
 
 def _write(output: pathlib.Path, asked: Json, done: dict[int, Trial]) -> None:

@@ -102,14 +102,7 @@ def load_run_data(
             "--validation_unknown; their test images count as not seen in training"
         )
     data_dir = data_dir or settings["data_dir"]
-    known_source = known_source or load_as_recorded(
-        settings["known"],
-        settings,
-        data_dir=data_dir,
-        image_shape=settings["image_shape"],
-        background=settings.get("background"),
-        exif_orientation=settings.get("exif_orientation", False),
-    )
+    known_source = known_source or _load_known(settings, data_dir)
     if list(known_source.class_names) != settings["class_names"]:
         raise ValueError(
             f"{run_dir / 'run.json'} has the classes {settings['class_names'][:20]}, "
@@ -166,6 +159,53 @@ def load_run_data(
         tests=tests,
         seen=find_seen(unknown, exposed),
         fingerprints=fingerprint([known_source.test, *tests.values()]),
+    )
+
+
+def check_data(run_dir: pathlib.Path, data_dir: Path | None = None) -> None:
+    """Raises unless the data that a run was trained and judged with are still the same.
+
+    No test image is read.
+
+    Args:
+        run_dir: A finished run.
+        data_dir: The folder of the data sets; default: that of the run.
+
+    Raises:
+        ValueError: a split is another one now.
+    """
+    settings = read_settings(run_dir)
+    data_dir = data_dir or settings["data_dir"]
+    known_source = _load_known(settings, data_dir)
+    num_outliers = settings.get(NUM_OUTLIERS, MOST_OUTLIERS)
+    judges = load_unknown(
+        settings["unknown"],
+        known_source,
+        data_dir,
+        settings["seed"],
+        num_outliers,
+        settings,
+    )
+    known_validation, unknown_validation = take_validation(
+        known_source, judges, num_outliers, settings["data"]
+    )
+    trained = [known_source.train, *load_shown(settings, known_source, data_dir)]
+    _check_same_data(
+        run_dir,
+        settings["data"],
+        [known_validation, *unknown_validation, *trained],
+        trained,
+    )
+
+
+def _load_known(settings: Json, data_dir: Path | None) -> pipelines.Source:
+    return load_as_recorded(
+        settings["known"],
+        settings,
+        data_dir=data_dir,
+        image_shape=settings["image_shape"],
+        background=settings.get("background"),
+        exif_orientation=settings.get("exif_orientation", False),
     )
 
 

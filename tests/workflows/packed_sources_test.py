@@ -18,7 +18,7 @@ from ood_keras.workflows import run_data
 
 CLASSES = ("cat", "dog")
 RECIPE = recipes.get(
-    "demo", epochs=2, filters=(4, 4), hidden_size=8, feature_size=8, batch_size=16
+    "demo", epochs=1, filters=(4, 4), hidden_size=8, feature_size=8, batch_size=16
 )
 
 

@@ -1,7 +1,9 @@
 """Searching for the numbers of a recipe; training itself is played, but once."""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
 
 from ood_keras.training.run import DivergedError
@@ -191,3 +193,44 @@ def test_the_command_trains_and_says_how_to_go_on(tmp_path, capsys, monkeypatch)
     run = json.loads((tmp_path / "trials" / "002" / "run.json").read_text())
     dropout = recorded["trials"][1]["values"]["dropout"]
     assert run["settings"]["recipe"]["dropout"] == dropout
+
+
+def write_mnist(folder, seed=0):
+    """A small data set in the files of MNIST."""
+    random = np.random.default_rng(seed)
+    (folder / "mnist").mkdir(parents=True)
+    for part, count in (("train", 240), ("t10k", 20)):
+        images = random.integers(0, 256, (count, 28, 28), np.uint8)
+        labels = np.arange(count, dtype=np.uint8) % 10
+        for kind, array in (("images", images), ("labels", labels)):
+            header = bytes([0, 0, 8, array.ndim])
+            header += np.array(array.shape, ">u4").tobytes()
+            path = folder / "mnist" / f"{part}-{kind}-idx{array.ndim}-ubyte"
+            path.write_bytes(header + array.tobytes())
+
+
+def test_a_search_goes_on_where_its_data_lie_elsewhere_and_not_on_others(tmp_path):
+    write_mnist(tmp_path / "here")
+    options = {
+        "known": "mnist[0-2]",
+        "unknown": ["mnist[3-5]", "synthetic"],
+        "recipe": "demo",
+        "overrides": ["epochs=1", "filters=[4,4]", "block=none", "synthetic_images=50"],
+        "search": {"unknown_images": [20, 30]},
+        "output": tmp_path / "search",
+    }
+    tune_recipe(**options, data_dir=tmp_path / "here", trials=1)
+    # Earlier versions noted the folder.
+    path = tmp_path / "search" / "tuning.json"
+    recorded = json.loads(path.read_text())
+    recorded["asked"]["train"]["data_dir"] = str(tmp_path / "here")
+    path.write_text(json.dumps(recorded))
+    (tmp_path / "here").rename(tmp_path / "there")
+    options["data_dir"] = tmp_path / "there"
+    assert len(tune_recipe(**options, trials=2)) == 2
+    shutil.rmtree(tmp_path / "there")
+    write_mnist(tmp_path / "there", seed=1)
+    with pytest.raises(ValueError, match=r"mnist\[0-2\]/.* is not the data that .*001"):
+        tune_recipe(**options, trials=3)
+    # Nothing is trained, so nothing is looked at.
+    assert len(tune_recipe(**options, trials=2)) == 2
