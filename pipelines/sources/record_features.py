@@ -1,5 +1,6 @@
 """Which features of a record hold its picture and its class, and class names."""
 
+import collections
 import dataclasses
 import pathlib
 import re
@@ -186,14 +187,9 @@ def _decode(text: memoryview | int) -> str:
 
 
 class ClassNames:
-    """Collects the classes of records, and names them.
+    """Collects the classes of records, and names them."""
 
-    Args:
-        source: What messages call the source.
-    """
-
-    def __init__(self, source: str) -> None:
-        self._source = source
+    def __init__(self) -> None:
         self._named: Mapping[int, str] = {}
         self._file: pathlib.Path | None = None
         self._found: dict[int | str, str | None] = {}
@@ -226,32 +222,24 @@ class ClassNames:
                 f"has the name {name!r} for class {label}, which others call {known!r}"
             )
 
-    def name(self, label: int | str) -> str:
-        """Returns the name of a class: its number, where it has none."""
-        if isinstance(label, str):
-            return label
-        return self._found[label] or str(label)
-
-    def in_order(self) -> list[str]:
+    def in_order(self) -> dict[int | str, str]:
         """Returns the names of all classes: by their numbers, or sorted as folders are.
 
-        Raises:
-            ValueError: two numbers have one name.
+        A class without a name is called by its number, and those of one name by that
+        and their numbers: two classes of ImageNet are called "crane".
         """
+        texts = [label for label in self._found if isinstance(label, str)]
         numbers = sorted(label for label in self._found if isinstance(label, int))
-        texts = sorted(
-            (label for label in self._found if isinstance(label, str)),
-            key=layout.natural_order,
-        )
-        labels: list[int | str] = [*numbers, *texts]
-        names = list(map(self.name, labels))
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(
-                f"{self._source}: several classes are called {', '.join(twice[:5])}. "
-                "Give each a name of its own"
-            )
-        return names
+        count = collections.Counter(self._found.values())
+        named: dict[int | str, str] = {}
+        for number in numbers:
+            name = self._found[number]
+            if name is not None and count[name] > 1:
+                name = f"{name} ({number})"
+            named[number] = name or str(number)
+        for text in sorted(texts, key=layout.natural_order):
+            named[text] = text
+        return named
 
 
 def read_names(path: pathlib.Path) -> dict[int, str]:

@@ -92,14 +92,14 @@ def list_records(request: base.Request, *, go_on: bool = False) -> RecordLayout:
             f"{request.spec}: its {len(paths):,} TFRecord files hold no records"
         )
     listing.check()
-    class_names = listing.classes.in_order()
+    names = listing.classes.in_order()
+    class_names = list(names.values())
     for name in class_names:
         layout.check_name(request.spec, name)
     layout.check_case(request.spec, class_names, complain)
     named = {
         part: [
-            (record, None if label is None else listing.classes.name(label))
-            for record, label in rows
+            (record, None if label is None else names[label]) for record, label in rows
         ]
         for part, rows in parts.items()
         if rows
@@ -114,7 +114,7 @@ class _Listing:
         self._request, self._root = request, root
         self._features: Features | None = None
         self._problem = ""
-        self.classes = ClassNames(request.spec)
+        self.classes = ClassNames()
 
     def read(self, shard: Shard) -> Iterator[tuple[Record, int | str | None]]:
         """Yields the records of a file, each with its class."""

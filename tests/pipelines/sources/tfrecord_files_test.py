@@ -255,6 +255,14 @@ def test_names_within_records_go_before_those_of_a_file(write, picture):
     (path.parent / "labels.txt").write_text("wrong\n")
     source = pipelines.load(f"tfrecord:{path}")
     assert source.class_names == ("hen", "tench, Tinca tinca")
+    alike = [
+        example(
+            image__encoded=picture(), image__class__label=n, image__class__text="crane"
+        )
+        for n in (134, 517)
+    ]
+    both = pipelines.load(f"tfrecord:{write('b', [*rows, *alike])}")
+    assert both.class_names[2:] == ("crane (134)", "crane (517)")
     rows[7] = example(
         image__encoded=picture(), image__class__label=4, image__class__text="cow"
     )
