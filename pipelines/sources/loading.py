@@ -107,13 +107,13 @@ def load(
     leave_out = frozenset(leave_out)
     if leave_out and not listed.is_listed(registered.spec):
         raise ValueError(
-            f"`leave_out` names pictures of {_listed()} sources. Received: "
+            f"`leave_out` names files of a {_listed()} source. Received: "
             f"{len(leave_out)} names for {spec}"
         )
     group_by = (group_by,) if isinstance(group_by, str) else tuple(group_by)
     if group_by and not listed.is_listed(registered.spec):
         raise ValueError(
-            f"`group_by` groups pictures of {_listed()} sources; others have parts of "
+            f"`group_by` groups pictures of a {_listed()} source; others have parts of "
             f"their own. Received: group_by={group_by} for {spec}"
         )
     request = Request(
@@ -188,7 +188,8 @@ def check_spec(spec: str) -> None:
 
 
 def _listed() -> str:
-    return ", ".join(f"{name}:" for name in listed.names())
+    *names, last = (f"{name}:" for name in listed.names())
+    return f"{', '.join(names)} or {last}"
 
 
 def _find(spec: str, parsed: Spec) -> tuple[registry.Registered, str]:

@@ -114,7 +114,9 @@ class Shard:
         return tfrecords.walk(file, self.path, max_bytes=most)
 
     def _open(self) -> Any:
-        return file_content.open_regular(self.path, tfrecords.begins)
+        return file_content.open_regular(
+            self.path, tfrecords.begins, unpacks=self.is_packed
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -15,6 +15,7 @@ from PIL import Image
 from ood_keras import pipelines, training, workflows
 from ood_keras.training import checkpoints, recipes
 from ood_keras.workflows import run_data
+from ood_keras.workflows.adoption import adopt, files_check
 
 CLASSES = ("cat", "dog")
 RECIPE = recipes.get(
@@ -187,3 +188,22 @@ def test_known_and_unknown_of_one_archive_are_told_apart(photos):
     assert run_data.find_seen([other], [other]) == [other]
     assert run_data.find_seen([other], [known.removesuffix("/known")]) == [other]
     assert pipelines.load(other).class_names == ()
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tfrecord"])
+def test_what_adopts_a_network_finds_the_files_of_pictures(photos, kind):
+    _, other = specs(photos, kind)
+    split = pipelines.load(other, image_shape=(36, 40, 3)).test
+    contents, number = next(files_check._batches(split, range(len(split))))
+    assert number == len(split) == 8
+    for content, image in zip(contents, split.images, strict=True):
+        np.testing.assert_array_equal(tf.io.decode_png(content).numpy(), image)
+    changed = pipelines.load(f"{other}@negative").test
+    assert next(files_check._batches(changed, range(8)))[1] == 0
+
+
+def test_a_path_in_place_of_a_spec_is_understood_by_what_adopts(photos):
+    for path in (photos / "photos.zip", photos / "photos.zip" / "known"):
+        assert adopt._as_spec(path) == adopt._as_spec(str(path)) == f"zip:{path}"
+    assert adopt._as_spec(photos / "folder") == f"folder:{photos / 'folder'}"
+    assert adopt._as_spec("digits") == "digits"

@@ -4,17 +4,21 @@ The export itself tries some of them. Here all go through it, as the files that 
 are: what decodes, resizes and scales them is then what will do so when it is served.
 """
 
+import collections
 import io
-import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from ood_keras import pipelines
+from ood_keras import pipelines, transcoding
 from ood_keras.calibration import acceptance
 from ood_keras.calibration.any_threshold import AnyThreshold
 from ood_keras.export import promise
 from ood_keras.inference.predictor import Predictor
+from ood_keras.pipelines.sources import listed
+from ood_keras.pipelines.sources.forms import GENERAL
+from ood_keras.pipelines.sources.spec import parse
 from ood_keras.types import Json
 
 _BATCH = 64
@@ -78,28 +82,43 @@ def check(
 
 
 def _batches(split, rows) -> Iterator[tuple[list[bytes], int]]:
+    there = _list_files(split)
     for start in range(0, len(rows), _BATCH):
         contents, number = [], 0
         for row in rows[start : start + _BATCH]:
-            file = _find(split, row)
+            file = _read(there.get(split.files[row])) if there else None
             number += file is not None
             contents.append(_png(split.images[row]) if file is None else file)
         yield contents, number
 
 
-def _find(split: pipelines.Split, row: int) -> bytes | None:
-    """The file that a picture of a folder was read from, if it can be served."""
-    prefix, _, folder = split.source.partition(":")
-    if prefix != "folder" or not split.files:
-        return None
-    root = pathlib.Path(folder.rpartition("[")[0] or folder).expanduser()
-    name = split.files[row]
-    places = [root / name, *(path / name for path in sorted(root.iterdir()))]
-    there = [path for path in places if path.is_file()]
+def _list_files(split: pipelines.Split) -> dict[str, Any]:
+    """The files that pictures were read from, by what a split calls them."""
+    if not listed.is_listed(split.source) or not split.files:
+        return {}
+    # In another form, pictures are no longer what their files hold.
+    if set(parse(split.source).forms) & set(GENERAL):
+        return {}
+    found = listed.find_pictures(split.source)
+    files = [file for some in found.pictures.values() for file, _ in some]
+    count = collections.Counter(map(found.short_name, files))
     # The same name in two splits would leave it open which one it was.
-    if len(there) != 1 or there[0].suffix.lower() not in (".png", ".jpg", ".jpeg"):
+    return {
+        name: file
+        for file, name in zip(files, map(found.short_name, files), strict=True)
+        if count[name] == 1
+    }
+
+
+def _read(file: Any) -> bytes | None:
+    """The content of a file, if it can be served."""
+    if file is None:
         return None
-    return there[0].read_bytes()
+    try:
+        content = file.read_bytes()
+    except (OSError, ValueError):
+        return None
+    return content if transcoding.is_direct(content) else None
 
 
 def _png(image: np.ndarray) -> bytes:
