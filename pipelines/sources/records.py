@@ -1,18 +1,66 @@
 """Records of TFRecord files as files of pictures: each is named, and read by itself."""
 
 import collections
+import contextlib
 import dataclasses
 import pathlib
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Generator, Iterator
 
 from ood_keras import file_content, tfrecords
 from ood_keras.types import Stream
 
-# Of a packed file, so much of what was read stays at hand: several threads ask for
-# neighbours in any order.
+# So much of what was unpacked stays at hand, and so many packed files open: several
+# threads ask for neighbours in any order.
 _KEPT_BYTES = 2**25
+_OPEN_FILES = 4
+
+
+class Unpacked:
+    """Records of packed files, which can only be read one after the other.
+
+    One for all files of a source. Several threads may ask for records in any order; it
+    is quick where they are those of one file after the other, or nearly so.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # By file, what is left of it and the number of the next record.
+        self._open: collections.OrderedDict[
+            Shard, tuple[Generator[bytes | None, None, None], int]
+        ] = collections.OrderedDict()
+        self._kept: collections.OrderedDict[tuple[Shard, int], bytes | None]
+        self._kept = collections.OrderedDict()
+        self._size = 0
+
+    def read(self, shard: "Shard", number: int) -> bytes | None:
+        """Returns a record, or `None` if it is damaged.
+
+        Raises:
+            StopIteration: there is none of this number.
+            OSError, ValueError, EOFError, zlib.error: the file is damaged before it.
+        """
+        with self._lock:
+            if (shard, number) in self._kept:
+                return self._kept[shard, number]
+            left, following = self._open.pop(shard, (None, 0))
+            if left is None or number < following:
+                if left is not None:
+                    left.close()
+                left, following = shard.walk(), 0
+            for found in range(following, number + 1):
+                content = next(left)
+                self._keep((shard, found), content)
+            self._open[shard] = left, number + 1
+            while len(self._open) > _OPEN_FILES:
+                self._open.popitem(last=False)[1][0].close()
+            return content
+
+    def _keep(self, key: tuple["Shard", int], content: bytes | None) -> None:
+        self._size += len(content or b"") - len(self._kept.pop(key, None) or b"")
+        self._kept[key] = content
+        while self._size > _KEPT_BYTES and len(self._kept) > 1:
+            self._size -= len(self._kept.popitem(last=False)[1] or b"")
 
 
 class Shard:
@@ -21,19 +69,15 @@ class Shard:
     Args:
         path: The file.
         name: What its records are called by: its path within the folder of the data.
+        unpacked: What reads it if it is packed.
     """
 
-    def __init__(self, path: pathlib.Path, name: str) -> None:
+    def __init__(self, path: pathlib.Path, name: str, unpacked: Unpacked) -> None:
         self.path, self.name = path, name
         with file_content.open_regular(path, unpacks=False) as file:
             head = file.read(file_content.HEAD_BYTES)
         self.is_packed = bool(head) and not tfrecords.begins(head)
-        self._lock = threading.Lock()
-        self._left: Iterator[bytes | None] | None = None
-        self._next = 0
-        self._kept: collections.OrderedDict[int, bytes | None]
-        self._kept = collections.OrderedDict()
-        self._size = 0
+        self._unpacked = unpacked
 
     def scan(self) -> Iterator[tuple[int, int, bytes]]:
         """Yields number, place in the file and content of each record, in order.
@@ -68,12 +112,10 @@ class Shard:
         """
         try:
             if self.is_packed:
-                with self._lock:
-                    content = self._read_packed(number)
+                content = self._unpacked.read(self, number)
             else:
-                with self._open() as file:
-                    file.seek(place)
-                    content = next(self._walk(file))
+                with contextlib.closing(self.walk(place)) as left:
+                    content = next(left)
         except StopIteration:
             raise ValueError("is not there any more") from None
         except file_content.UNREADABLE as error:
@@ -82,38 +124,20 @@ class Shard:
             raise ValueError("is damaged: its checksum is wrong")
         return content
 
-    def _read_packed(self, number: int) -> bytes | None:
-        """Reads on from the last record, or anew where that is behind."""
-        if number in self._kept:
-            return self._kept[number]
-        if self._left is None or number < self._next:
-            self._kept.clear()
-            self._left, self._next, self._size = self._walk_all(), 0, 0
-        while True:
-            content, found = next(self._left), self._next
-            self._next += 1
-            self._kept[found] = content
-            self._size += len(content or b"")
-            while self._size > _KEPT_BYTES and len(self._kept) > 1:
-                self._size -= len(self._kept.popitem(last=False)[1] or b"")
-            if found == number:
-                return content
-
-    def _walk_all(self) -> Iterator[bytes | None]:
+    def walk(self, place: int = 0) -> Generator[bytes | None, None, None]:
+        """Yields records from a place on; `None` for those that are damaged."""
         with self._open() as file:
-            yield from self._walk(file)
-
-    def _walk(self, file: Stream) -> Iterator[bytes | None]:
-        """Yields records from here on; `None` for those that are damaged."""
-        for length in self._lengths(file):
-            content = file.read(length)
-            yield content if tfrecords.is_sound(content, file.read(4)) else None
+            if place:
+                file.seek(place)
+            for length in self._lengths(file):
+                content = file.read(length)
+                yield content if tfrecords.is_sound(content, file.read(4)) else None
 
     def _lengths(self, file: Stream) -> Iterator[int]:
         most = file_content.MAX_PICTURE_BYTES
         return tfrecords.walk(file, self.path, max_bytes=most)
 
-    def _open(self) -> Any:
+    def _open(self) -> contextlib.AbstractContextManager[Stream]:
         return file_content.open_regular(
             self.path, tfrecords.begins, unpacks=self.is_packed
         )

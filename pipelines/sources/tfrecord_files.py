@@ -20,7 +20,7 @@ from ood_keras.pipelines.sources.record_features import (
     ClassNames,
     Features,
 )
-from ood_keras.pipelines.sources.records import Record, Shard
+from ood_keras.pipelines.sources.records import Record, Shard, Unpacked
 from ood_keras.pipelines.split import ROLES
 from ood_keras.tfrecords import Feature
 
@@ -78,12 +78,14 @@ def list_records(request: base.Request, *, go_on: bool = False) -> RecordLayout:
         problems.append(problem)
 
     root, paths, left_out = _find(request)
-    listing = _Listing(request, root)
+    listing, unpacked = _Listing(request, root), Unpacked()
     parts = {
         part: [
             row
             for path in some
-            for row in listing.read(Shard(path, path.relative_to(root).as_posix()))
+            for row in listing.read(
+                Shard(path, path.relative_to(root).as_posix(), unpacked)
+            )
         ]
         for part, some in _parts(root, paths).items()
     }

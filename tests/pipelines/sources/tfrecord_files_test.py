@@ -1,5 +1,6 @@
 """TFRecord files of pictures, written by TensorFlow and read without it."""
 
+import collections
 import gzip
 import struct
 import threading
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ood_keras import pipelines, tfrecords
+from ood_keras import machine, pipelines, tfrecords
 from ood_keras.pipelines import DataNotFoundError, audit
 from ood_keras.pipelines.sources import records, tfrecord_files
 from ood_keras.pipelines.sources.base import Request
@@ -412,12 +413,14 @@ def test_files_of_tensorflow_datasets_are_understood(write, labelled, tmp_path):
 @pytest.mark.parametrize("pack", PACKS)
 def test_records_are_read_by_threads_in_any_order(write, labelled, pack, monkeypatch):
     monkeypatch.setattr(records, "_KEPT_BYTES", 1000)
-    path = write("a.tfrecord", labelled([1, 2] * 20), pack)
-    found = tfrecord_files.list_records(Request("tfrecord:a", str(path)))
+    monkeypatch.setattr(records, "_OPEN_FILES", 2)
+    paths = [write(f"{name}.tfrecord", labelled([1, 2] * 5), pack) for name in "abcd"]
+    request = Request("tfrecord:data", str(paths[0].parent))
+    found = tfrecord_files.list_records(request)
     files = [file for file, _ in found.pictures["all"]]
     expected = [
         tfrecords.image_in(record.numpy())
-        for record in tf.data.TFRecordDataset(str(path), pack)
+        for record in tf.data.TFRecordDataset(list(map(str, paths)), pack)
     ]
     wrong = []
 
@@ -432,6 +435,32 @@ def test_records_are_read_by_threads_in_any_order(write, labelled, pack, monkeyp
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_packed_files_are_unpacked_once_and_not_all_kept(write, labelled, monkeypatch):
+    for name in "abcdefgh":
+        write(f"{name}.tfrecord", labelled([1, 2] * 20), "GZIP")
+    path = write("i.tfrecord", labelled([1, 2] * 20), "ZLIB").parent
+    monkeypatch.setattr(records, "_KEPT_BYTES", 5000)
+    walk, walks = records.Shard.walk, collections.Counter()
+
+    def counted(shard, place=0):
+        walks[shard.name] += 1
+        return walk(shard, place)
+
+    monkeypatch.setattr(records.Shard, "walk", counted)
+    monkeypatch.setattr(machine, "num_cores", lambda: 4)
+    made, init = [], records.Unpacked.__init__
+    monkeypatch.setattr(
+        records.Unpacked, "__init__", lambda self: (made.append(self), init(self))[1]
+    )
+    source = pipelines.load(f"tfrecord:{path}")
+    assert len(source.train) == 216
+    (unpacked,) = made
+    assert sum(map(len, unpacked._kept.values())) <= 5000
+    assert len(unpacked._open) <= records._OPEN_FILES
+    # Once, but for the look at the shape of the first.
+    assert len(walks) == 9 and sum(walks.values()) <= 12
 
 
 def test_copies_and_names_of_files_keep_records_together(write, picture):
