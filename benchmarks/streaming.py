@@ -1,6 +1,8 @@
 """What data on disk cost: memory that grows with the pictures, time that steps wait.
 
   python benchmarks/streaming.py --output=benchmarks/results/streaming.json
+  python benchmarks/streaming.py --sizes 1000 10000 --packed zip tfrecord --no_input \\
+      --output=benchmarks/results/streaming_packed.json
 
 `memory`: folders of 64 x 64 colour photographs (JPEG files; some thousand different
 ones, under as many names as it takes) are read as `ood-train` reads them, with the
