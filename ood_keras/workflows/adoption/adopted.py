@@ -16,11 +16,8 @@ class Adopted(exporting.RejectingModel):
     """A Keras model that rejects what it does not know, and what was found on the way.
 
     A `keras.Model`: `predict`, a call, or a layer of another model give what the
-    SavedModel gives; see `export.RejectingModel`.
-
-    Args:
-        model, detector, threshold, class_names, report, found, run_dir, saved_model,
-            files, left_out: The attributes.
+    SavedModel gives; see `export.RejectingModel`. It takes its attributes as keyword
+    arguments.
 
     Attributes:
         model: The network as a Keras model that takes images in [0, 1]; the network
