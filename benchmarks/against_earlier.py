@@ -94,7 +94,6 @@ def run(root):
 
 
 def measure():
-    import keras
     import numpy as np
 
     from ood_keras import calibration, detectors, export, metrics
@@ -102,18 +101,7 @@ def measure():
     rng = np.random.default_rng(0)
     known = rng.normal(size=NUM_SCORES).astype(np.float32)
     unknown = rng.normal(1, size=NUM_SCORES).astype(np.float32)
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            keras.layers.Conv2D(16, 3, activation="relu"),
-            keras.layers.MaxPooling2D(),
-            keras.layers.Conv2D(32, 3, activation="relu"),
-            keras.layers.Flatten(),
-            keras.layers.Dense(64, activation="relu"),
-            keras.layers.Dense(10),
-        ]
-    )
+    model = network(channels=1)
     images = rng.uniform(size=(NUM_IMAGES, 28, 28, 1)).astype(np.float32)
     labels = np.arange(NUM_IMAGES) % 10
     energy = detectors.get("energy", num_classes=10).fit(model)
@@ -149,6 +137,10 @@ def measure():
             )
 
         seconds["export of a SavedModel"] = fastest(write, 2)
+        # Two channels are no image file, so this graph does not read any.
+        seconds["export of a SavedModel that takes no files"] = fastest(
+            without_files(folder), 2
+        )
         predictor = export.load(f"{folder}/1")
         seconds["SavedModel, 4,096 images"] = fastest(
             lambda: predictor.predict(images), 5
@@ -161,6 +153,50 @@ def measure():
             lambda: predictor.predict_bytes(files), 5
         )
     return seconds
+
+
+def without_files(folder):
+    """A function that exports a model whose images no file holds."""
+    import numpy as np
+
+    from ood_keras import calibration, detectors, export
+
+    model = network(channels=2)
+    detector = detectors.get("energy", num_classes=10).fit(model)
+    images = np.random.default_rng(0).uniform(size=(1024, 28, 28, 2))
+    images = images.astype(np.float32)
+    threshold = calibration.conformal(detector.score(images), 0.95)
+    versions = iter(range(1, 9))
+    names = [str(number) for number in range(10)]
+
+    def write():
+        return export.saved_model(
+            model,
+            detector,
+            threshold,
+            f"{folder}/without_files/{next(versions)}",
+            class_names=names,
+            sample_images=images[:64],
+        )
+
+    return write
+
+
+def network(channels):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, channels)),
+            keras.layers.Conv2D(16, 3, activation="relu"),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Conv2D(32, 3, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(64, activation="relu"),
+            keras.layers.Dense(10),
+        ]
+    )
 
 
 def encode(image):

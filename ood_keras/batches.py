@@ -64,9 +64,12 @@ def iterate_images(
     Where `takes_bytes()` is true, which is asked once there are such, uint8 images are
     taken too and divided by 255, as those of image files are.
     """
+    divides = None
     for images, _ in _walk(data, batch_size):
         images = np.asarray(images)
-        if images.dtype == np.uint8 and takes_bytes():
+        if images.dtype == np.uint8 and divides is None:
+            divides = takes_bytes()
+        if images.dtype == np.uint8 and divides:
             images = images.astype(np.float32) / 255
         yield _images(images)
 

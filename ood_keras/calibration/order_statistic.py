@@ -117,11 +117,14 @@ def just_above(scores: np.ndarray, score: float) -> float:
 
 def _just_above(scores, score, size):
     low, rounding = float(score), ROUNDING * size
-    above = scores[scores >= low]
-    above = above[above < REJECTED_SCORE].astype(np.float64)
-    is_near = above <= low + 16 * rounding
-    near = np.unique(np.append(above[is_near], low))
-    ends = np.append(near, above[~is_near].min(initial=np.inf))
+    # NumPy compares in float32, so the limit must not be rounded up.
+    limit = np.float32(min(low + 16 * rounding, _LARGEST))
+    if limit > low + 16 * rounding:
+        limit = np.nextafter(limit, np.float32(-np.inf))
+    near = scores[(scores >= low) & (scores <= limit)].astype(np.float64)
+    near = np.unique(np.append(near, low))
+    following = float(scores.min(initial=np.inf, where=scores > limit))
+    ends = np.append(near, following if following < REJECTED_SCORE else np.inf)
     gaps = np.diff(ends)
     wide = gaps > rounding
     place = int(np.argmax(wide) if wide.any() else np.argmax(gaps))
@@ -138,9 +141,15 @@ def usual_size(scores: np.ndarray, score: float) -> float:
     the size.
     """
     size = abs(float(score))
-    # Counting what is true is several times as fast as counting floats.
-    num_zero = np.count_nonzero(scores == 0)
-    num_smaller = np.count_nonzero((scores >= -size) & (scores <= size)) - num_zero
+    num_zero = num_smaller = 0
+    for start in range(0, len(scores), _BLOCK):
+        block = scores[start : start + _BLOCK]
+        # Counting what is true is several times as fast as counting floats.
+        zeros = np.count_nonzero(block == 0)
+        num_zero += zeros
+        num_smaller += np.count_nonzero((block >= -size) & (block <= size)) - zeros
+        if num_smaller > len(scores) // 2:
+            return size
     if num_smaller > (len(scores) - num_zero) // 2:
         return size  # The median is at most that.
     sizes = np.abs(scores)
@@ -166,6 +175,8 @@ def room(size: float) -> float:
 ROUNDING = 2.0**-20
 # More than what another runtime may move it by, 1e-4.
 ROOM = 2.0**-13
+# Scores that are looked at together, so that what is made of them stays in the cache.
+_BLOCK = 2**16
 _LARGEST = float(np.nextafter(np.float32(REJECTED_SCORE), np.float32(0)))
 
 

@@ -112,10 +112,11 @@ class Threshold:
             scores = order_statistic.as_float32(
                 check_scores(known_scores, "known_scores")
             )
-            accepted = float(self.accepts(scores).mean())
-            size = order_statistic.usual_size(scores, self.value)
-            margin = 2 * order_statistic.room(size)
-            surely_below = float(np.mean(scores < self.value - margin))
+            accepted, surely_below = float(self.accepts(scores).mean()), 0.0
+            if accepted > high:  # What lies below the value is accepted.
+                size = order_statistic.usual_size(scores, self.value)
+                margin = 2 * order_statistic.room(size)
+                surely_below = float(np.mean(scores < self.value - margin))
         if accepted < low or surely_below > high:
             raise ValueError(
                 f"the threshold method {self.method!r} chose {self.value:.6g}, which "

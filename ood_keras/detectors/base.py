@@ -1,7 +1,6 @@
 """The contract of all detectors."""
 
 import contextlib
-import functools
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -316,7 +315,7 @@ class Detector:
             batches.iterate_images(
                 data,
                 batch_size,
-                takes_bytes=functools.cache(lambda: first_layers.takes_unit(network)),
+                takes_bytes=lambda: first_layers.takes_unit(network),
             ),
             class_names_of(data),
         )

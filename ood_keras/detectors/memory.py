@@ -107,6 +107,9 @@ class Memory:
         self._num_images = self._num_out_of_range = 0
         self._range = (np.inf, -np.inf)
         self._class_names: list[tuple[str, ...]] = []
+        # Small calls, whole: a look costs as much for one image as for many.
+        self._waiting: list[tuple[np.ndarray, np.ndarray, Any]] = []
+        self._num_waiting = 0
 
     def watch(
         self, images: Iterable[np.ndarray], class_names: tuple[str, ...] | None = None
@@ -118,17 +121,49 @@ class Memory:
         """Remembers a call that has come to its end, with the scores that it gave."""
         if not len(scores):
             return
+        small = watch.small
+        if small is not None:
+            with _adding:
+                self._waiting.append((small, scores.copy(), watch.class_names))
+                self._num_waiting += len(small)
+                if self._num_waiting >= self._capacity:
+                    self._look_at_waiting()
+            return
         call = watch.remember(scores)
         with _adding:
+            self._look_at_waiting()
             self._calls.append(call)
-            self._num_images += call.num_images
-            self._num_out_of_range += call.num_out_of_range
-            self._range = _join_ranges(self._range, call.pixel_range)
-            if len(call.images):
-                self._all.add(watch.keys, images=call.images, scores=call.image_scores)
-            names = call.class_names
-            if names is not None and names not in self._class_names:
-                self._class_names = [*self._class_names, names][-_MOST_CALLS:]
+            self._add_to_all(call, watch.keys)
+            self._add_names(call.class_names)
+
+    def _look_at_waiting(self):
+        """Remembers the calls that wait; while the lock is held."""
+        waiting, self._waiting, self._num_waiting = self._waiting, [], 0
+        if not waiting:
+            return
+        for images, scores, names in waiting[-_MOST_CALLS:]:
+            self._calls.append(self._look_at(images, names).remember(scores))
+        together = self._look_at(np.concatenate([call[0] for call in waiting]))
+        scores = np.concatenate([call[1] for call in waiting])
+        self._add_to_all(together.remember(scores), together.keys)
+        for _, _, names in waiting:
+            self._add_names(names)
+
+    def _look_at(self, images, names=None):
+        watch = self.watch([], names)
+        watch.look_at(images)
+        return watch
+
+    def _add_to_all(self, call, keys):
+        self._num_images += call.num_images
+        self._num_out_of_range += call.num_out_of_range
+        self._range = _join_ranges(self._range, call.pixel_range)
+        if len(call.images):
+            self._all.add(keys, images=call.images, scores=call.image_scores)
+
+    def _add_names(self, names):
+        if names is not None and names not in self._class_names:
+            self._class_names = [*self._class_names, names][-_MOST_CALLS:]
 
     def of_threshold(self, threshold: Any) -> Remembered | None:
         """The call whose scores a threshold was chosen on, or `None`.
@@ -136,19 +171,22 @@ class Memory:
         Where several can be it, the share that it accepts decides, then the time.
         """
         with _adding:
+            self._look_at_waiting()
             calls = [call for call in self._calls if call.chose(threshold)]
         return min(reversed(calls), key=lambda c: c.distance(threshold), default=None)
 
     def of_all(self) -> Remembered | None:
         """A sample of all images since `fit`, or `None` if there were none."""
         with _adding:
-            if not self._all.rows:
+            self._look_at_waiting()
+            rows = self._all.rows
+            if not rows:
                 return None
-            scores = self._all.rows["scores"]
+            scores = rows["scores"]
             return Remembered(
                 num_images=self._num_images,
                 scores=scores,
-                images=self._all.rows["images"],
+                images=rows["images"],
                 image_scores=scores,
                 num_out_of_range=self._num_out_of_range,
                 pixel_range=self._range,
@@ -157,7 +195,9 @@ class Memory:
     @property
     def class_names(self) -> list[tuple[str, ...]]:
         """The lists of class names that datasets brought, the latest last."""
-        return list(self._class_names)
+        with _adding:
+            self._look_at_waiting()
+            return list(self._class_names)
 
 
 class Watch:
@@ -180,24 +220,38 @@ class Watch:
         class_names: tuple[str, ...] | None,
     ) -> None:
         self._images, self._shape = images, image_shape
-        self._kept, self._generator = Smallest(capacity), generator
-        self._class_names = class_names
+        self._capacity, self._generator = capacity, generator
+        self._kept: Smallest | None = None
         self._count = self._num_out_of_range = 0
         self._range = (np.inf, -np.inf)
+        # Copies of small batches, which nobody has looked at yet.
+        self._waiting: list[np.ndarray] = []
+        self._num_waiting = 0
+        self.class_names = class_names
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for images in self._images:
             if len(images):
-                self._look_at(images)
+                self._take(images)
             yield images
 
     @property
+    def small(self) -> np.ndarray | None:
+        """All images, if they are so few that nobody has looked at them; or `None`."""
+        if self._count or not self._waiting:
+            return None
+        if len(self._waiting) == 1:
+            return self._waiting[0]
+        return np.concatenate(self._waiting)
+
+    @property
     def keys(self) -> np.ndarray:
-        return self._kept.keys
+        return self._sample.keys
 
     def remember(self, scores: np.ndarray) -> Remembered:
         """The `Remembered` of this call, whose scores were these."""
-        rows = self._kept.rows
+        self._look_at_waiting()
+        rows = self._sample.rows
         images = rows.get("images", np.zeros((0, *self._shape), np.float32))
         step = -(-len(scores) // _MOST_SCORES)
         return Remembered(
@@ -207,22 +261,51 @@ class Watch:
             image_scores=scores[rows.get("index", np.zeros(0, np.int64))],
             num_out_of_range=self._num_out_of_range,
             pixel_range=self._range,
-            class_names=self._class_names,
+            class_names=self.class_names,
         )
 
-    def _look_at(self, images):
-        pixels = images.reshape(len(images), -1)
-        lowest, highest = pixels.min(axis=1), pixels.max(axis=1)
-        inside = (lowest >= -RANGE_TOLERANCE) & (highest <= 1 + RANGE_TOLERANCE)
-        self._num_out_of_range += len(images) - int(np.count_nonzero(inside))
-        # NaN says nothing about the range.
-        batch = np.fmin.reduce(lowest), np.fmax.reduce(highest)
-        self._range = _join_ranges(self._range, batch)
+    def look_at(self, images: np.ndarray) -> None:
+        """Counts a batch and keeps some of its images."""
+        lowest, highest = images.min(), images.max()
+        if not (lowest >= -RANGE_TOLERANCE and highest <= 1 + RANGE_TOLERANCE):
+            pixels = images.reshape(len(images), -1)
+            lows, highs = pixels.min(axis=1), pixels.max(axis=1)
+            inside = (lows >= -RANGE_TOLERANCE) & (highs <= 1 + RANGE_TOLERANCE)
+            self._num_out_of_range += len(images) - int(np.count_nonzero(inside))
+            # NaN says nothing about the range.
+            lowest, highest = np.fmin.reduce(lows), np.fmax.reduce(highs)
+        self._range = _join_ranges(self._range, (lowest, highest))
         if images.shape[1:] == self._shape:
             index = np.arange(self._count, self._count + len(images))
             keys = self._generator.random(len(images))
-            self._kept.add(keys, images=images, index=index)
+            self._sample.add(keys, images=images, index=index)
         self._count += len(images)
+
+    @property
+    def _sample(self) -> Smallest:
+        if self._kept is None:
+            self._kept = Smallest(self._capacity)
+        return self._kept
+
+    def _take(self, images):
+        """Looks at a batch, or lets it wait, since a look costs as much for one image.
+
+        What waits is copied: whoever gave it may write into it.
+        """
+        if len(images) < self._capacity and images.shape[1:] == self._shape:
+            self._waiting.append(images.copy())
+            self._num_waiting += len(images)
+            if self._num_waiting >= self._capacity:
+                self._look_at_waiting()
+        else:
+            self._look_at_waiting()
+            self.look_at(images)
+
+    def _look_at_waiting(self):
+        if self._waiting:
+            images = np.concatenate(self._waiting)
+            self._waiting, self._num_waiting = [], 0
+            self.look_at(images)
 
 
 def class_names_of(data: Any) -> tuple[str, ...] | None:

@@ -295,30 +295,59 @@ class Smallest:
         capacity: Rows kept at most.
 
     Attributes:
-        keys: Of the rows kept, ascending.
-        rows: `{name: rows kept}`.
+        keys: Of the rows kept, ascending; of equal ones, those that came first.
+        rows: `{name: rows kept}`, copies.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self.keys = np.empty(0)
-        self.rows: Arrays = {}
+        # A row keeps its place until a smaller key takes it: nothing else is moved.
+        self._places = np.empty(0, np.int64)
+        self._values: Arrays = {}
+
+    @property
+    def rows(self) -> Arrays:
+        return {name: values[self._places] for name, values in self._values.items()}
 
     def add(self, keys: np.ndarray, **rows: np.ndarray) -> None:
-        """Offers rows: arrays with the first axis of `keys`, by name."""
-        is_full = len(self.keys) == self._capacity
-        if is_full and not np.any(keys < self.keys[-1]):
+        """Offers rows: arrays with the first axis of `keys`, by name, always the same.
+
+        Raises:
+            ValueError: there are rows of other names than before.
+        """
+        count = len(self.keys)
+        if count == self._capacity:
+            offered = np.flatnonzero(keys < self.keys[-1])
+        else:
+            offered = np.arange(len(keys))
+        if not len(offered):
             return
-        best = np.argsort(keys, kind="stable")[: self._capacity]
-        keys = np.concatenate([self.keys, keys[best]])
-        order = np.argsort(keys, kind="stable")[: self._capacity]
-        self.keys = keys[order]
-        self.rows = {
-            name: np.concatenate([self.rows[name], values[best]])[order]
-            if name in self.rows
-            else values[best][order]
-            for name, values in rows.items()
-        }
+        all_keys = np.concatenate([self.keys, keys[offered]])
+        order = np.argsort(all_keys, kind="stable")[: self._capacity]
+        # A place that no kept row has is free; so is what is not used yet.
+        is_free = np.ones(self._capacity, bool)
+        is_new = order >= count
+        is_free[self._places[order[~is_new]]] = False
+        places = np.empty(len(order), np.int64)
+        places[~is_new] = self._places[order[~is_new]]
+        places[is_new] = np.flatnonzero(is_free)[: np.count_nonzero(is_new)]
+        self._allocate(rows)
+        for name, values in rows.items():
+            self._values[name][places[is_new]] = values[offered[order[is_new] - count]]
+        self.keys, self._places = all_keys[order], places
+
+    def _allocate(self, rows):
+        if not self._values:
+            self._values = {
+                name: np.empty((self._capacity, *values.shape[1:]), values.dtype)
+                for name, values in rows.items()
+            }
+        elif self._values.keys() != rows.keys():
+            raise ValueError(
+                f"expected rows named {', '.join(self._values)}, as before. Received: "
+                f"{', '.join(rows)}"
+            )
 
 
 def check_no_empty_class(counts: np.ndarray) -> None:

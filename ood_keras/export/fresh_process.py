@@ -11,10 +11,15 @@ are known images to try the promise of the threshold on, these as `known_images`
 8 bits, as `known_pixels`. REPORT is where to write JSON.
 """
 
+import concurrent.futures
+import gc
 import json
 import sys
 from typing import Any
 
+# TensorFlow makes so many objects as it loads that looking for garbage among them
+# takes long; and this process soon ends.
+gc.disable()
 # What is None here cannot be imported, not even by TensorFlow.
 sys.modules["keras"] = sys.modules["ood_keras"] = None  # type: ignore[assignment]
 
@@ -240,6 +245,29 @@ def check_refused(
         failures.append(f"{what} are not refused")
 
 
+def try_loader(
+    loader: type[InSession] | type[InPython],
+    folder: str,
+    expected: dict[str, np.ndarray],
+) -> tuple[list[str], dict[str, Any], dict[str, list[bool]]]:
+    """What one loader shows of the model: failures, numbers, known images accepted."""
+    failures: list[str] = []
+    seen: dict[str, Any] = {}
+    accepted: dict[str, list[bool]] = {}
+    try:
+        model = loader(folder)
+        failures, seen = compare(model, expected)
+        failures += bad_input(model, expected)
+        if expected["images"].shape[-1] in (1, 3):
+            failures += image_files(model, expected)
+        # Once is enough: the loaders are compared.
+        if loader is InSession and "known_images" in expected:
+            accepted = find_accepted(model, expected)
+    except Exception as error:  # Whatever it is, the export must not succeed.
+        failures = [f"{type(error).__name__}: {error}"]
+    return failures, seen, accepted
+
+
 def main(folder: str, expected_path: str, report_path: str) -> None:
     with np.load(expected_path) as file:
         expected = dict(file)
@@ -249,19 +277,16 @@ def main(folder: str, expected_path: str, report_path: str) -> None:
         "loaders": {},
         "failures": [],
     }
-    for loader in (InSession, InPython):
-        try:
-            model = loader(folder)
-            failures, report["loaders"][loader.name] = compare(model, expected)
-            failures += bad_input(model, expected)
-            if expected["images"].shape[-1] in (1, 3):
-                failures += image_files(model, expected)
-            # Once is enough: the loaders were compared.
-            if "known_images" in expected and "accepted" not in report:
-                report["accepted"] = find_accepted(model, expected)
-        except Exception as error:  # Whatever it is, the export must not succeed.
-            failures = [f"{type(error).__name__}: {error}"]
+    loaders = (InSession, InPython)
+    # Much of a first run is the making of one plan on one core.
+    with concurrent.futures.ThreadPoolExecutor(len(loaders)) as pool:
+        tried = list(
+            pool.map(lambda loader: try_loader(loader, folder, expected), loaders)
+        )
+    for loader, (failures, seen, accepted) in zip(loaders, tried, strict=True):
         report["failures"] += [f"{loader.name}: {failure}" for failure in failures]
+        report["loaders"] |= {loader.name: seen} if seen else {}
+        report |= {"accepted": accepted} if accepted else {}
     with open(report_path, "w", encoding="utf-8") as file:
         json.dump(report, file, indent=2, allow_nan=False)
 

@@ -1,5 +1,6 @@
 """A mergeable sketch of scores, in bounded memory, that knows its own error."""
 
+import threading
 from types import ModuleType
 from typing import Self
 
@@ -20,13 +21,18 @@ _BINS_PER_SIGN = (_HIGHEST_EXPONENT - _LOWEST_EXPONENT) << _MANTISSA_BITS
 _FIRST_STEP = (_LOWEST_EXPONENT + 127) << _MANTISSA_BITS
 NUM_BINS = 2 * _BINS_PER_SIGN
 
+# One for all sketches, which can then be copied and pickled; it is held for an instant.
+_adding = threading.Lock()
+
 
 class ScoreSketch:
     """Counts of known and unknown scores in 65,536 fixed bins, 1 MB for any number.
 
     Use it where the scores do not fit into memory, or are spread over workers: sketches
     merge by adding, in any order, without loss. The bins cover all float32 numbers, so
-    no range has to be known: magnitudes from 6e-8 to 1e12 are told apart to 0.2 %.
+    no range has to be known: magnitudes from 6e-8 to 1e12 are told apart to 0.2 %. Any
+    number of threads may add to one sketch at the same time; ask it for metrics or a
+    threshold once they are done.
 
     Error bound: the sketch takes the scores in one bin for ties. `evaluate` is exact
     for the scores rounded in this way, and whatever the true order within the bins is,
@@ -71,15 +77,21 @@ class ScoreSketch:
         Raises:
             ValueError: scores are NaN or have more than one axis.
         """
-        self.counts += [
-            _counts(known_scores, "known_scores"),
-            _counts(unknown_scores, "unknown_scores"),
-        ]
+        counts = np.stack(
+            [
+                _counts(known_scores, "known_scores"),
+                _counts(unknown_scores, "unknown_scores"),
+            ]
+        )
+        # NumPy lets other threads run while it adds, and a sum would be lost.
+        with _adding:
+            self.counts += counts
         return self
 
     def merge(self, other: "ScoreSketch") -> Self:
         """Adds all that another sketch has seen; returns this one."""
-        self.counts += other.counts
+        with _adding:
+            self.counts += other.counts
         return self
 
     @property

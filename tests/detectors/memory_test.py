@@ -132,6 +132,67 @@ def test_what_the_user_does_to_the_arrays_changes_nothing(detector):
         np.testing.assert_array_equal(array, copied)
 
 
+@pytest.mark.parametrize("sizes", [[1] * 200, [1, 2, 3] * 50, [40, 70, 1, 63, 64, 1]])
+@pytest.mark.parametrize("in_one_call", [True, False])
+def test_small_calls_and_batches_count_as_large_ones(detector, sizes, in_one_call):
+    x = images(sum(sizes))
+    x[3, 0, 0, 0], x[-1, 0, 0, 0], x[-2, 0, 0, 0] = 9, -4, np.nan
+    parts = np.split(x, np.cumsum(sizes)[:-1])
+    if in_one_call:
+        scores = detector.score(parts)
+    else:
+        scores = np.concatenate([detector.score(part) for part in parts])
+    kept = detector.memory.of_all()
+    assert (kept.num_images, kept.num_out_of_range) == (len(x), 3)
+    assert kept.pixel_range == (-4, 9)
+    assert len(kept.images) == memory.MOST_IMAGES
+    known = ~np.isnan(kept.images).any((1, 2, 3))
+    rows = [
+        int(np.flatnonzero((x == image).all((1, 2, 3)))[0])
+        for image in kept.images[known]
+    ]
+    assert len(set(rows)) == len(rows)
+    np.testing.assert_array_equal(kept.image_scores[known], scores[rows])
+
+
+def test_of_small_calls_the_last_four_are_told_apart(detector):
+    calls = [images(30 + seed, seed) for seed in range(9)]
+    thresholds = [calibration.conformal(detector.score(x), 0.9) for x in calls]
+    for x, threshold in zip(calls[-4:], thresholds[-4:], strict=True):
+        assert detector.memory.of_threshold(threshold).num_images == len(x)
+        assert detector.memory.of_threshold(threshold).pixel_range[1] == x.max()
+
+
+@pytest.mark.parametrize("num_images", [1, 50])
+def test_what_waits_to_be_looked_at_is_a_copy(detector, num_images):
+    x = images(num_images)
+    before = x.copy()
+    scores = detector.score(x)
+    right = scores.copy()
+    x[:], scores[:] = 7, 7
+    kept = detector.memory.of_all()
+    assert kept.pixel_range == (before.min(), before.max())
+    order = [
+        int(np.flatnonzero((before == image).all((1, 2, 3)))[0])
+        for image in kept.images
+    ]
+    np.testing.assert_array_equal(kept.image_scores, right[order])
+
+
+def test_a_buffer_that_its_owner_fills_again_is_copied(detector):
+    x = images(12)
+    buffer = np.empty((3, 8, 8, 1), np.float32)
+
+    def batches():
+        for start in range(0, 12, 3):
+            buffer[:] = x[start : start + 3]
+            yield buffer
+
+    detector.score(batches())
+    kept = detector.memory.of_all().images
+    np.testing.assert_array_equal(np.sort(kept, axis=0), np.sort(x, axis=0))
+
+
 def split(names, role="validation"):
     from ood_keras import pipelines
 

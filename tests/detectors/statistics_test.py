@@ -7,6 +7,7 @@ from ood_keras.detectors.statistics import (
     CorrectMeans,
     Sample,
     SecondMoment,
+    Smallest,
     Sums,
     whitening,
 )
@@ -250,3 +251,32 @@ def test_rows_that_a_part_would_have_dropped_do_not_come_in_by_merging():
     rows = full.rows()["rows"]
     # Of five images beside ten thousand, hardly one belongs into ten.
     assert len(rows) <= 10 and np.sum(rows >= 10_000) <= 1
+
+
+@pytest.mark.parametrize("capacity", [1, 5, 64, 1000])
+@pytest.mark.parametrize("sizes", [[400], [1] * 400, [3, 90, 1, 300, 6]])
+@pytest.mark.parametrize("num_keys", [7, 10**6])
+def test_the_smallest_are_those_of_a_stable_sort(capacity, sizes, num_keys):
+    generator = np.random.default_rng(capacity)
+    keys = generator.integers(0, num_keys, 400) / num_keys
+    values = generator.normal(size=(400, 2, 3)).astype(np.float32)
+    smallest, start = Smallest(capacity), 0
+    for size in sizes:
+        part = slice(start, start + size)
+        smallest.add(keys[part], values=values[part], index=np.arange(400)[part])
+        before = smallest.rows["index"]
+        start += size
+    order = np.argsort(keys, kind="stable")[:capacity]
+    np.testing.assert_array_equal(smallest.keys, keys[order])
+    np.testing.assert_array_equal(smallest.rows["index"], order)
+    np.testing.assert_array_equal(smallest.rows["values"], values[order])
+    # What was read is not written to later.
+    smallest.add(np.array([-1.0]), values=values[:1], index=np.array([-1]))
+    np.testing.assert_array_equal(before, order)
+
+
+def test_the_smallest_have_the_same_rows_each_time():
+    smallest = Smallest(3)
+    smallest.add(np.zeros(2), index=np.arange(2))
+    with pytest.raises(ValueError, match="expected rows named index"):
+        smallest.add(np.zeros(2), images=np.zeros((2, 4)))

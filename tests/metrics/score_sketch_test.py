@@ -1,5 +1,10 @@
 """The sketch: its bound, merging, and the Keras metric over it."""
 
+import concurrent.futures
+import copy
+import pickle
+import time
+
 import keras
 import numpy as np
 import pytest
@@ -216,3 +221,37 @@ class TestStreamingRanking:
         metric = metrics.StreamingRanking(3, score="energy", prefix="energy_")
         copy = keras.metrics.deserialize(keras.metrics.serialize(metric))
         assert copy.get_config() == metric.get_config()
+
+
+class SlowCounts(np.ndarray):
+    """Counts that other threads may run in the middle of, as they may in NumPy's."""
+
+    def __iadd__(self, other):
+        before = np.array(self)
+        time.sleep(0.005)
+        self[...] = before + other
+        return self
+
+
+@pytest.mark.parametrize("add", ["update", "merge"])
+def test_threads_that_add_to_one_sketch_lose_nothing(add):
+    sketch = metrics.ScoreSketch()
+    sketch.counts = sketch.counts.view(SlowCounts)
+    part = metrics.ScoreSketch().update([1.0, 2.0], [3.0])
+
+    def work(_):
+        if add == "update":
+            sketch.update([1.0, 2.0], [3.0])
+        else:
+            sketch.merge(part)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(16)))
+    assert (sketch.num_known, sketch.num_unknown) == (32, 16)
+
+
+def test_a_sketch_travels_to_other_processes():
+    sketch = metrics.ScoreSketch().update([1.0, 2.0], [3.0])
+    for other in (copy.deepcopy(sketch), pickle.loads(pickle.dumps(sketch))):
+        np.testing.assert_array_equal(other.counts, sketch.counts)
+        assert other.update([1.0]).num_known == 3

@@ -76,6 +76,9 @@ def ask(host="127.0.0.1", path="/", hosts=("127.0.0.1",), headers=(), **argument
         (["::"], "[2001:db8::1]:8080"),
         (["0.0.0.0", "demo.example.org"], "demo.example.org"),
         (["127.0.0.1", "demo.example.org"], "demo.example.org:80"),
+        (demo_guard.split_hosts("2001:DB8:0:0::1"), "[2001:db8::1]:8080"),
+        (demo_guard.split_hosts("::,2001:db8::1"), "[2001:0db8:0:0:0:0:0:1]"),
+        (["::1"], "[0:0:0:0:0:0:0:1]:8080"),
     ],
 )
 def test_the_hosts_it_was_started_for_are_answered(hosts, host):
@@ -101,6 +104,12 @@ def test_the_hosts_it_was_started_for_are_answered(hosts, host):
         (["0.0.0.0"], "evil.example"),
         (["::"], "evil.example"),
         (["0.0.0.0", "demo.example.org"], "other.example.org"),
+        (["::1"], "[::2]"),
+        (["::1"], "[::ffff:192.168.1.5]"),
+        (["0.0.0.0"], "0x7f.1"),
+        (["0.0.0.0"], "2130706433"),
+        (["0.0.0.0"], "0177.0.0.1"),
+        (["0.0.0.0"], "127.0.0.1.nip.io"),
     ],
 )
 def test_other_hosts_are_refused_with_what_to_do(hosts, host):
@@ -290,6 +299,7 @@ def test_hosts_are_split():
         "demo.example.org",
     ]
     assert demo_guard.split_hosts(["[::1]", "::"]) == ["::1", "::"]
+    assert demo_guard.split_hosts("[0:0:0:0:0:0:0:1]") == ["::1"]
 
 
 # Turns.

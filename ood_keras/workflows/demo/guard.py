@@ -27,6 +27,8 @@ _SHOWN = 80
 def split_hosts(hosts: str | Iterable[str]) -> list[str]:
     """Returns the addresses in "0.0.0.0,demo.example.org", or in a list of them.
 
+    Addresses in digits come back in their shortest form, which browsers send.
+
     Raises:
         ValueError: there is none, or one is no name or address of a host.
     """
@@ -42,7 +44,7 @@ def split_hosts(hosts: str | Iterable[str]) -> list[str]:
                 "that the page is reached by, as in 0.0.0.0,demo.example.org; the "
                 f"port has a flag of its own. Received: {','.join(names)!r}"
             )
-    return names
+    return [_shortest(name) for name in names]
 
 
 class Guard:
@@ -213,7 +215,12 @@ def _values(scope: MutableMapping[str, Any], name: bytes) -> list[str]:
 def _name(host: str) -> str | None:
     """The name in a `Host` header, in lower case and without the port, or `None`."""
     found = _HOST.fullmatch(host)
-    return found[1].lower().strip("[]") if found else None
+    return _shortest(found[1].lower().strip("[]")) if found else None
+
+
+def _shortest(name: str) -> str:
+    """An address in its shortest form, as `::1`; any other name as it is."""
+    return str(ipaddress.ip_address(name)) if _is_address(name) else name
 
 
 def _same(origin: str, host: str) -> bool:
