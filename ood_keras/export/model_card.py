@@ -41,6 +41,7 @@ def render(manifest: Json) -> str:
         of_classes=manifest["threshold"].get("values"),
         recalibrated_from=manifest.get("recalibrated_from"),
         image=manifest["input"]["image"],
+        files=manifest["input"].get("image_bytes"),
         known=_known(manifest),
         rows=rows,
         weakest=min(unseen, key=lambda source: unseen[source]["auroc"], default=None),
@@ -339,11 +340,11 @@ Other thresholds that it offers:
 
 Float32 images (batch, {{ image.shape[1:]|join(", ") }}) in [0, 1]. NaN, infinite and
 out-of-range pixels give `valid` false and are rejected.
-{% if manifest.input.image_bytes %}
+{% if files %}
 
-Image files: {{ manifest.input.image_bytes.conversion|plain }}.
-{% if manifest.input.image_bytes.background is number %}
-The background is {{ manifest.input.image_bytes.background }} of 255.
+Image files: {{ files.conversion|plain }}.
+{% if files.background is number %}
+The background is {{ files.background }} of 255.
 {% endif %}
 {% endif %}
 

@@ -128,7 +128,7 @@ def background(content: Json) -> int | None:
     Args:
         content: What `read` returned.
     """
-    return content["input"].get("image_bytes", {}).get("background")
+    return (content["input"].get("image_bytes") or {}).get("background")
 
 
 def exif_orientation(content: Json) -> bool:
@@ -139,7 +139,7 @@ def exif_orientation(content: Json) -> bool:
     Args:
         content: What `read` returned.
     """
-    return content["input"].get("image_bytes", {}).get("exif_orientation", False)
+    return (content["input"].get("image_bytes") or {}).get("exif_orientation", False)
 
 
 def _files(folder: Path) -> dict[str, pathlib.Path]:

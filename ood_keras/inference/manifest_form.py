@@ -126,10 +126,6 @@ def _are_names(value):
     )
 
 
-def _is_range(value):
-    return _all(_is_number)(value) and len(value) == 2 and value[0] < value[1]
-
-
 def _is_interval(value):
     return (
         _all(_is_number)(value) and len(value) == 2 and 0 <= value[0] <= value[1] <= 1
@@ -195,13 +191,40 @@ def _any_threshold(value, where):
     return wrong
 
 
-_image = _record(
+_RANGES = {"float32": [0, 1], "uint8": [0, 255]}
+_image_entries = _record(
     {
-        "dtype": _is(lambda v: v in ("float32", "uint8"), '"float32" or "uint8"'),
+        "dtype": _is(
+            lambda v: isinstance(v, str) and v in _RANGES,
+            " or ".join(f'"{one}"' for one in _RANGES),
+        ),
         "shape": _is(_is_shape, "[null or 1, height, width, channels]"),
-        "range": _is(_is_range, "two numbers [low, high]"),
         "tolerance": _is(lambda v: _is_number(v) and v >= 0, "a number >= 0"),
     }
+)
+
+
+def _image(value, where):
+    wrong = list(_image_entries(value, where))
+    if wrong:
+        return wrong
+    expected = _RANGES[value["dtype"]]
+    return _record(
+        {"range": _is(lambda v: v == expected, f"{expected} for {value['dtype']}")}
+    )(value, where)
+
+
+def _is_grey(value):
+    return value is None or (_is_whole(value) and 0 <= value <= 255)
+
+
+_image_bytes = _record(
+    {"conversion": _text},
+    {
+        "background": _is(_is_grey, "null or a whole number from 0 to 255"),
+        "exif_orientation": _is(lambda v: isinstance(v, bool), "true or false"),
+        **{name: _at_least(1) for name in ("max_pixels", "max_side", "max_jpeg_scans")},
+    },
 )
 _FILE = _record({"bytes": _at_least(0), "sha256": _text})
 _earlier = _record({"created": _text, "versions": _dict_of(_text)})
@@ -214,7 +237,7 @@ _MANIFEST = _record(
         "threshold": _any_threshold,
         "input": _record(
             {"image": _image},
-            {"image_bytes": _maybe(_record({"conversion": _text}))},
+            {"image_bytes": _maybe(_image_bytes)},
         ),
         "output": _dict_of(_text),
         "created": _text,

@@ -20,6 +20,24 @@ from ood_keras.pipelines.split import ROLES
 _FILLERS = ("set", "data", "dataset", "split", "images", "imgs", "pictures", "folder")
 # May be validation or test.
 _AMBIGUOUS = ("eval", "evaluation", "holdout")
+# What people call splits in other languages; two of these are no accident.
+_ELSEWHERE = {
+    "train": (
+        "entrenamiento entraînement entrainement apprentissage treino treinamento "
+        "addestramento trainingsdaten trainingsbilder lerndaten обучение 训练 训练集 "
+        "訓練 訓練集 学習 학습"
+    ),
+    "validation": (
+        "validación validacion validierung validierungsdaten validação validacao "
+        "validazione валидация 验证 验证集 驗證 検証 검증"
+    ),
+    "test": (
+        "prueba pruebas teste testes testdaten testbilder тест 测试 测试集 測試 テスト "
+        "테스트"
+    ),
+}
+# Parts of a cross-validation.
+_FOLD = re.compile(r"(fold|split)[ _-]?[0-9]+")
 # What names are made of: "seg_train", "segTrain" and "seg train" have two words each.
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W_a-zA-Z]+")
 _NO_FILE = "links to nothing and the like"
@@ -196,7 +214,11 @@ def _parts(
     for folder in folders:
         found[base.role_of(folder.name)].append(folder)
     classes = [folder.name for folder in found.pop(None, ())]
-    doubtful = [name for name in classes if like_a_split(name)] or _pairs(classes)
+    doubtful = (
+        [name for name in classes if like_a_split(name)]
+        or _pairs(classes)
+        or _splits_elsewhere(classes)
+    )
     if doubtful:
         raise ValueError(
             f"{root} has folders that seem to hold splits ({', '.join(doubtful[:5])}). "
@@ -250,6 +272,19 @@ def like_a_split(name: str) -> bool:
     return bool(roles) and len(roles) + sum(word in _FILLERS for word in words) == len(
         words
     )
+
+
+def _splits_elsewhere(names: list[str]) -> list[str]:
+    """The names that are splits in another language, or folds, if they are several."""
+    roles = {}
+    for name in names:
+        folded = fold(name.strip())
+        for role, words in _ELSEWHERE.items():
+            if folded in map(fold, words.split()):
+                roles[name] = role
+        if _FOLD.fullmatch(folded):
+            roles[name] = folded
+    return list(roles) if len(set(roles.values())) > 1 else []
 
 
 def _pairs(names: list[str]) -> list[str]:

@@ -126,6 +126,32 @@ def test_wrong_types_are_errors_that_name_the_entry(folder):
     assert tried > 500 and refused > 250
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["image", "range"], [-1, 1]),
+        (["image", "range"], [0, 256]),
+        (["image_bytes", "background"], 300),
+        (["image_bytes", "background"], "white"),
+        (["image_bytes", "background"], True),
+        (["image_bytes", "exif_orientation"], "yes"),
+        (["image_bytes", "max_pixels"], 0),
+    ],
+)
+def test_what_is_said_of_pixels_must_be_what_export_writes(folder, path, value):
+    rewrite(folder, changed(stated(folder), ["input", *path], value))
+    with pytest.raises(
+        ValueError, match=rf"not as export.*input\.{path[0]}\.{path[1]}"
+    ):
+        manifest.read(folder)
+
+
+def test_a_manifest_without_files_says_what_they_become(folder):
+    content = changed(stated(folder), ["input", "image_bytes"], None)
+    assert manifest.background(content) is None
+    assert manifest.exif_orientation(content) is False
+
+
 def test_no_manifest_ends_in_anything_but_a_value_error(folder):
     content = stated(folder)
     paths = [

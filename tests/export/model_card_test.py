@@ -159,6 +159,17 @@ def test_a_manifest_of_before_there_were_cards_has_one_too():
     assert "was not told" in model_card.render(old)
 
 
+@pytest.mark.parametrize("files", [..., None])
+def test_a_model_that_takes_no_files_has_a_card(files):
+    content = manifest()
+    content["input"] = {**content["input"], "image_bytes": files}
+    if files is ...:
+        del content["input"]["image_bytes"]
+    page = model_card.render(content)
+    assert "out-of-range pixels give `valid` false" in page
+    assert "Image files" not in page and "Image files" in model_card.render(manifest())
+
+
 def test_the_exported_card_is_that_of_the_manifest(exported, tmp_path):
     content = json.loads((exported.path / "manifest.json").read_text())
     entry = content["files"].pop(model_card.NAME)

@@ -263,6 +263,24 @@ def test_a_model_of_five_channels_has_no_predict_bytes(tmp_path):
     }
 
 
+def test_a_model_of_five_channels_is_exported_whole(tmp_path):
+    model = classifier((12, 10, 5), 3)
+    images = np.random.default_rng(0).uniform(size=(60, 12, 10, 5)).astype(np.float32)
+    detector = detectors.get("msp", num_classes=3).fit(model)
+    threshold = calibration.conformal(detector.score(images), 0.9)
+    path = export.saved_model(
+        model, detector, threshold, tmp_path / "m" / "1", class_names=list("abc")
+    )
+    report = json.loads((path / "parity.json").read_text())
+    promised = report["promise"]
+    assert promised["accepted_pixels"] == promised["accepted_live"]
+    assert "accepted_files" not in promised
+    predictor = export.load(path)
+    assert predictor.predict(images)["accepted"].mean() >= 0.9
+    with pytest.raises(ValueError, match="it takes 5"):
+        predictor.predict_bytes([b""])
+
+
 def attempt(exported, path, **changes):
     arguments = {
         "model": exported.model,

@@ -240,6 +240,11 @@ def test_folders_of_splits_have_many_names(
         ("leaves_train", "leaves_holdout"),
         ("cat_train", "cat_test", "dog_train", "dog_test"),
         ("photos 1 (dev)", "photos 1 (testing)"),
+        ("Entrenamiento", "Prueba"),
+        ("entrai\u0302nement", "VALIDAZIONE", "cat"),
+        ("Trainingsdaten", "Testdaten"),
+        ("\u8bad\u7ec3\u96c6", "\u6d4b\u8bd5\u96c6"),
+        ("fold_0", "fold_1", "Fold 2"),
     ],
 )
 def test_what_seems_to_be_a_split_is_no_class(tmp_path, write_pictures, names):
@@ -251,7 +256,18 @@ def test_what_seems_to_be_a_split_is_no_class(tmp_path, write_pictures, names):
 
 @pytest.mark.parametrize(
     "name",
-    ["trains", "test tube", "valley", "device", "dataset", "toy train", "cat_test"],
+    [
+        *(
+            "trains",
+            "test tube",
+            "valley",
+            "device",
+            "dataset",
+            "toy train",
+            "cat_test",
+        ),
+        *("prueba", "fold", "fold_1"),
+    ],
 )
 def test_names_that_only_begin_like_a_split_are_classes(tmp_path, write_pictures, name):
     for folder in (name, "cat"):
