@@ -145,9 +145,10 @@ def usual_size(scores: np.ndarray, score: float) -> float:
     for start in range(0, len(scores), _BLOCK):
         block = scores[start : start + _BLOCK]
         # Counting what is true is several times as fast as counting floats.
-        zeros = np.count_nonzero(block == 0)
+        zeros = int(np.count_nonzero(block == 0))
         num_zero += zeros
-        num_smaller += np.count_nonzero((block >= -size) & (block <= size)) - zeros
+        within = (block >= -size) & (block <= size)
+        num_smaller += int(np.count_nonzero(within)) - zeros
         if num_smaller > len(scores) // 2:
             return size
     if num_smaller > (len(scores) - num_zero) // 2:

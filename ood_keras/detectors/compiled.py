@@ -70,6 +70,15 @@ def _in_graphs(function):
 
     def run(images):
         shape = images.shape[1:]
+        if shape not in graphs:
+            trace(shape)
+        outputs = graphs[shape](tf.constant(np.asarray(images, np.float32)))
+        # Most functions give one tensor, and a walk over a nest takes a while.
+        if isinstance(outputs, tf.Tensor):
+            return outputs.numpy()
+        return tf.nest.map_structure(lambda tensor: tensor.numpy(), outputs)
+
+    def trace(shape):
         with tracing:
             if shape not in graphs:
                 # A concrete function, because TensorFlow would take the many detectors
@@ -78,8 +87,6 @@ def _in_graphs(function):
                 graphs[shape] = tf.function(
                     function, autograph=False, jit_compile=False
                 ).get_concrete_function(tf.TensorSpec((None, *shape), tf.float32))
-        outputs = graphs[shape](tf.constant(np.asarray(images, np.float32)))
-        return tf.nest.map_structure(lambda tensor: tensor.numpy(), outputs)
 
     return run
 

@@ -277,7 +277,7 @@ def main(folder: str, expected_path: str, report_path: str) -> None:
         "loaders": {},
         "failures": [],
     }
-    loaders = (InSession, InPython)
+    loaders: list[type[InSession] | type[InPython]] = [InSession, InPython]
     # Much of a first run is the making of one plan on one core.
     with concurrent.futures.ThreadPoolExecutor(len(loaders)) as pool:
         tried = list(
