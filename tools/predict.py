@@ -38,12 +38,12 @@ _FLAGS.add_string(
     "with --shards, a folder.",
 )
 _FLAGS.add_shards()
-_FLAGS.add_bool(
-    "probabilities", "Write the probability of each class to the output too."
+_FLAGS.add_string(
+    "share",
+    "K/N: only each Nth of the shards, from K on; give N machines K from 0 to N - 1.",
 )
-_FLAGS.add_float(
-    "threshold", "Largest accepted ood_score; without it, the model's own."
-)
+_FLAGS.add_bool("probabilities", "Write the probability of each class, too.")
+_FLAGS.add_float("threshold", "Largest accepted ood_score; default: the model's own.")
 _FLAGS.add_string("operating_point", "Name of another threshold that the model offers.")
 _FLAGS.add_string(
     "feature",
@@ -99,6 +99,7 @@ def _predict(paths: list[str]) -> None:
         num_shards=_FLAGS.shards,
         num_workers=_FLAGS.workers,
         engine=_FLAGS.engine,
+        share=_FLAGS.share,
         progress=True,
     )
     print(said)
@@ -114,8 +115,8 @@ def _check_flags() -> None:
                 "--shards writes a folder of Parquet files: give it as --output, and "
                 "leave out --picture and --explain"
             )
-    elif _FLAGS["workers"].present or _FLAGS["engine"].present:
-        raise ValueError("--workers and --engine are of --shards: give that, too")
+    elif any(_FLAGS[name].present for name in ("workers", "engine", "share")):
+        raise ValueError("--workers, --engine and --share need --shards: give that too")
     if _FLAGS.output is None and _FLAGS.probabilities:
         raise ValueError("--probabilities go to a file: give --output too")
     if _FLAGS.output is not None and drawn:

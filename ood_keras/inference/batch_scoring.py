@@ -431,7 +431,10 @@ def import_pyarrow():
 def show_progress(
     progress: bool, total: int | None, done: int = 0, unit: str = "image"
 ) -> Any:
-    """A bar with `update`, a context manager; shown on a terminal if `progress`."""
+    """A bar with `update` and `write`, a context manager; none unless `progress`.
+
+    The bar is shown on a terminal alone, what it writes in any case.
+    """
     if not progress:
         return contextlib.nullcontext(_NoBar)
     from tqdm import tqdm
@@ -443,6 +446,10 @@ def show_progress(
 class _NoBar:
     @staticmethod
     def update(count):
+        pass
+
+    @staticmethod
+    def write(text, file=None):
         pass
 
 

@@ -13,12 +13,15 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ood_keras import engines, files, storage
+from ood_keras import engines, files, machine, storage
 from ood_keras._version import __version__
 from ood_keras.inference import batch_scoring, inputs, loading
 from ood_keras.types import Json, Path
@@ -250,7 +253,7 @@ def finish(shards: Iterable[Shard], output: Path) -> Json:
     content = {
         "model_sha256": shards[0].model_sha256,
         "options": shards[0].options,
-        **{name: sum(part[name] for part in parts) for name in _COUNTS},
+        **_add_counts(parts),
         "left_out": left_out,
         "parts": parts,
     }
@@ -266,6 +269,7 @@ def score_shards(
     num_shards: int,
     num_workers: int | None = None,
     engine: str = "local",
+    share: str | None = None,
     progress: bool = False,
     **options: Any,
 ) -> Json:
@@ -277,21 +281,33 @@ def score_shards(
             of cores. With Ray, the cluster's.
         engine: "local" for processes on this machine; "ray" for tasks on a Ray cluster,
             which has to see `output`, the model and the images under the same paths.
-        progress: Whether to show a progress bar, on a terminal.
+        share: "K/N" for every Nth shard from shard K on, with K from 0 to N - 1: for N
+            machines, each of which makes this call with a K of its own, and none of
+            which waits for the others. `None` for all shards.
+        progress: Whether to show a progress bar, on a terminal, and to say what all
+            will take once the first shard is done.
         **options: The other arguments of `plan`.
 
     Returns:
-        The content of `MANIFEST.json`: counts over all and for each part.
+        The content of `MANIFEST.json`: counts over all and for each part. Where parts
+        of other shares are missing yet, that file is not written, and what is returned
+        counts those of this share; `missing` says how many others there are.
 
     Raises:
         ImportError: Ray is not installed.
         RuntimeError: shards failed, after three attempts each where a process was
             killed; the message has the first errors. All other parts are there.
-        ValueError: as for `plan`, or there is no such engine.
+        ValueError: as for `plan`, or there is no such engine or share.
     """
     engines.check(engine)
+    number, count = (0, 1) if share is None else _read_share(share)
     shards = plan(model, paths, output, num_shards=num_shards, **options)
-    run_all(score_shard, shards, engine, num_workers, progress)
+    own = shards[number::count]
+    run_all(_score_timed, own, engine, num_workers, progress, _describe_cost)
+    missing = sum(not storage.exists(shard.output) for shard in shards)
+    if missing and share is not None:
+        parts = [score_shard(shard) for shard in own]
+        return {**_add_counts(parts), "parts": parts, "missing": missing}
     return finish(shards, output)
 
 
@@ -301,6 +317,7 @@ def run_all(
     engine: str,
     num_workers: int | None,
     progress: bool,
+    describe_cost: Callable[[Any, int, int | None], str] | None = None,
 ) -> None:
     """Does the work of all shards whose part is not there.
 
@@ -308,28 +325,81 @@ def run_all(
         work: A function of a shard that writes its part.
         shards: Have a `name` and, in `output`, the path of their part.
         engine, num_workers: As for `engines.run`.
-        progress: Whether to show a progress bar, on a terminal.
+        progress: Whether to show a progress bar, on a terminal, and the cost.
+        describe_cost: A function of what `work` returned of the first shard, of how
+            many shards wait and of how many workers there are (`None` for what a
+            cluster takes), that returns a line about what all will take.
 
     Raises:
         RuntimeError: shards failed; the message has the first errors.
     """
     waiting = [shard for shard in shards if not storage.exists(shard.output)]
     failed: dict[str, str] = {}
+    if engine == "local":
+        num_workers = min(num_workers or machine.num_cores(), max(1, len(waiting)))
     with batch_scoring.show_progress(progress, len(shards), unit="shard") as bar:
         bar.update(len(shards) - len(waiting))
-        for shard, _, error in engines.run(
+        for shard, result, error in engines.run(
             work, waiting, engine=engine, num_workers=num_workers
         ):
-            if error is None:
-                bar.update(1)
-            else:
+            if error is not None:
                 failed[shard.name] = error
+                continue
+            if progress and describe_cost is not None and len(waiting) > 1:
+                text = describe_cost(result, len(waiting), num_workers)
+                bar.write(text, file=sys.stderr)
+                describe_cost = None
+            bar.update(1)
     if failed:
         first = "; ".join(f"{name}: {text}" for name, text in list(failed.items())[:3])
         raise RuntimeError(
             f"{len(failed)} of {len(shards)} shards failed ({first}). The others are "
             "written; give the same command again to try these once more"
         )
+
+
+def _read_share(share: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", share)
+    number, count = map(int, found.groups()) if found else (0, 0)
+    if not number < count:
+        raise ValueError(
+            "a share is K/N, with K from 0 to N - 1, such as 0/8 on the first of eight "
+            f"machines and 7/8 on the last. Received: {share!r}"
+        )
+    return number, count
+
+
+def _score_timed(shard: Shard) -> Json:
+    """What `score_shard` returns, and the seconds that it took, an open model's."""
+    if not storage.exists(shard.output):
+        _open(shard.model)
+    start = time.monotonic()
+    counts = score_shard(shard)
+    return {**counts, "seconds": max(time.monotonic() - start, 1e-9)}
+
+
+def _describe_cost(first: Json, num_shards: int, num_workers: int | None) -> str:
+    """What all shards will take, by the first one; all have about as many images."""
+    images = first["images"] * num_shards
+    seconds = first["seconds"] * num_shards
+    text = (
+        f"about {images:,} images; the first shard took "
+        f"{first['images'] / first['seconds']:,.1f} a second, so all take about "
+        f"{_as_time(seconds)} of one worker"
+    )
+    if num_workers and num_workers > 1:
+        text += f", {_as_time(seconds / num_workers)} with {num_workers}"
+    return text
+
+
+def _as_time(seconds: float) -> str:
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} minutes"
+    return f"{seconds / 3600:,.1f} hours"
+
+
+def _add_counts(parts: Sequence[Json]) -> Json:
+    return {name: sum(part[name] for part in parts) for name in _COUNTS}
 
 
 @functools.lru_cache(maxsize=1)

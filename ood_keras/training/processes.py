@@ -96,6 +96,16 @@ def join_processes(
     return distribution
 
 
+def join_if_told() -> None:
+    """Joins the processes that the environment names, if it names any.
+
+    Raises:
+        ValueError, RuntimeError: as `join_processes`.
+    """
+    if int(os.environ.get(_NUM_PROCESSES, "1")) > 1:
+        join_processes()
+
+
 def count_processes() -> int:
     """How many processes train together, this one included."""
     if keras.backend.backend() != "jax":
@@ -204,7 +214,8 @@ def check_batches(data: TrainingData) -> None:
             raise ValueError(
                 f"each batch is split evenly over {number} devices, and batch {step} "
                 f"of an epoch has {size} images. Choose a batch_size that {number} "
-                "divides, and so many images that the last batch can be split too"
+                "divides, and so many images that the last batch can be split too: "
+                "`unknown_per_epoch`, of a recipe too, changes their number"
             )
 
 

@@ -96,6 +96,7 @@ def predict_to_file(
     num_shards: int | None = None,
     num_workers: int | None = None,
     engine: str = "local",
+    share: str | None = None,
     **options: Any,
 ) -> str:
     """Writes a row for every image to a file, or to a folder of parts.
@@ -105,7 +106,7 @@ def predict_to_file(
         paths: Files, folders and globs, see `export.score`.
         output: The file, see `export.score_to_file`; with `num_shards` the folder.
         num_shards: Into how many shards to cut the images, or `None` for one file.
-        num_workers, engine: As for `inference.shards.score_shards`.
+        num_workers, engine, share: As for `inference.shards.score_shards`.
         options: Passed on to `export.score_to_file` or `score_shards`.
 
     Returns:
@@ -123,8 +124,15 @@ def predict_to_file(
             num_shards=num_shards,
             num_workers=num_workers,
             engine=engine,
+            share=share,
             **options,
         )
+        if counts.get("missing"):
+            return (
+                f"{batch_scoring.summary(counts)}\nDone: share {share}. "
+                f"{counts['missing']} parts of other shares are missing yet; the share "
+                f"that ends last writes {printable(str(output))}/{shards.MANIFEST}"
+            )
         written = f"{output}/{shards.MANIFEST}"
     return f"{batch_scoring.summary(counts)}\nDone: {printable(written)}"
 

@@ -16,7 +16,7 @@ from ood_keras.image_files import BACKGROUND
 from ood_keras.names import one_line
 from ood_keras.pipelines import grouping
 from ood_keras.pipelines.sources import listed
-from ood_keras.training import recipes, run_directory
+from ood_keras.training import processes, recipes, run_directory
 from ood_keras.training.run import find_best
 from ood_keras.types import Dataset, ImageShape, Json, Path
 from ood_keras.workflows.class_weight import index_classes, read_class_weight
@@ -60,6 +60,10 @@ def train(
 ) -> list[Json]:
     """Trains a recipe into `run_dir`, or resumes it there.
 
+    Where the environment has KERAS_DISTRIBUTION_NUM_PROCESSES and its like, this is one
+    of several processes that train one model, see `training.join_processes`. Each makes
+    the same call.
+
     Args:
         known: Spec of the known source.
         unknown: Specs of the unknown sources to train with; none for a recipe whose
@@ -99,6 +103,9 @@ def train(
     Raises:
         ValueError: nothing to train with, leaking splits, an unknown recipe or field.
     """
+    processes.join_if_told()
+    # A process beside the first has a folder of its own, maybe on another machine.
+    own_dir = processes.choose_folder(run_dir)
     weights = read_class_weight(class_weight)
     changes = parse_overrides(overrides)
     for field, value in (
@@ -113,12 +120,12 @@ def train(
                 f"--{field} and --override={field} say the same; give one of them"
             )
         changes[field] = None if value == "none" else value
-    recorded_recipe = (_read_recorded(run_dir) or {}).get("recipe")
+    recorded_recipe = (_read_recorded(own_dir) or {}).get("recipe")
     if isinstance(recorded_recipe, dict) and "mixed_precision" in recorded_recipe:
         changes.setdefault("mixed_precision", recorded_recipe["mixed_precision"])
     is_chosen_by_data = False
     if recipe is None:
-        recipe = _read_recorded_recipe(run_dir)
+        recipe = _read_recorded_recipe(own_dir)
         is_chosen_by_data = recipe is None
         if is_chosen_by_data and changes.get("backbone"):
             recipe, is_chosen_by_data = WITH_BACKBONE, False
@@ -141,9 +148,9 @@ def train(
             f"unknown source. Received: {', '.join(unknown)}"
         )
     training.set_seed(seed)
-    background = _read_recorded_background(run_dir, background)
-    exif_orientation = _read_recorded_exif_orientation(run_dir)
-    left_out = _read_recorded_left_out(run_dir)
+    background = _read_recorded_background(own_dir, background)
+    exif_orientation = _read_recorded_exif_orientation(own_dir)
+    left_out = _read_recorded_left_out(own_dir)
     if left_out is None:
         left_out = check_data(known, unknown, background=background, skip_bad=skip_bad)
         if left_out:
@@ -151,8 +158,8 @@ def train(
             for spec, reasons in left_out.items():
                 for name, reason in reasons.items():
                     print(f"  {spec}: {one_line(name)} {one_line(reason)}", flush=True)
-    group_by = _read_recorded_group_by(run_dir, group_by, [known, *unknown])
-    formats = _read_recorded_formats(run_dir)
+    group_by = _read_recorded_group_by(own_dir, group_by, [known, *unknown])
+    formats = _read_recorded_formats(own_dir)
     known_source = pipelines.load(
         known,
         data_dir=data_dir,
@@ -175,7 +182,7 @@ def train(
             flush=True,
         )
     num_outliers = _read_recorded_outliers(
-        run_dir, count_outliers(known_source.validation)
+        own_dir, count_outliers(known_source.validation)
     )
     recorded = {
         **({LEFT_OUT: left_out} if left_out else {}),
@@ -218,7 +225,7 @@ def train(
         "settings": {
             "known": known,
             "unknown": list(unknown),
-            "data_dir": _read_recorded_data_dir(run_dir, data_dir),
+            "data_dir": _read_recorded_data_dir(own_dir, data_dir),
             "image_shape": list(known_source.image_shape),
             **_background_setting(known_source),
             **({"exif_orientation": True} if exif_orientation else {}),
@@ -250,7 +257,7 @@ def train(
         )
     judged = judge(history, known_validation, unknown_validation)
     if judged is not None:
-        write_json(pathlib.Path(run_dir) / VERDICT, judged.to_json())
+        write_json(own_dir / VERDICT, judged.to_json())
     return history
 
 

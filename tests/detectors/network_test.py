@@ -271,7 +271,8 @@ def test_a_cosine_head(make_form, data):
     """The product with the scale is no layer, so the output itself is the logits."""
     hidden = make_form("functional", 3)
     features = hidden.layers[-2].output
-    unit = features / ops.norm(features, axis=-1, keepdims=True)
+    # Between layers, Keras' norm along one axis as an integer does not run on JAX.
+    unit = features / ops.norm(features, axis=(-1,), keepdims=True)
     cosines = layers.Dense(3, use_bias=False, name="cosines")(unit)
     model = keras.Model(hidden.inputs, 10.0 * cosines)
     network = Network(model)

@@ -48,6 +48,15 @@ def wait_for(process):
     return said
 
 
+def read_all(output):
+    """`{name: bytes}` of all files in a folder."""
+    return {
+        path.relative_to(output).as_posix(): path.read_bytes()
+        for path in output.rglob("*")
+        if path.is_file()
+    }
+
+
 def check_whole(said, contents, expected):
     """Checks that every image is in exactly one part, with the answer it had alone.
 

@@ -10,19 +10,11 @@ import pathlib
 import signal
 
 import pytest
-from disturbing import NUM_SHARDS, check_whole, start, wait_for, watch
+from disturbing import NUM_SHARDS, check_whole, read_all, start, wait_for, watch
 
 from ood_keras.inference import shards
 
 pytestmark = pytest.mark.slow
-
-
-def read_all(output):
-    return {
-        path.relative_to(output).as_posix(): path.read_bytes()
-        for path in output.rglob("*")
-        if path.is_file()
-    }
 
 
 def find_writers(output):

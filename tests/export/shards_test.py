@@ -199,12 +199,75 @@ def test_a_shard_that_fails_leaves_nothing_and_the_others(
     monkeypatch.setitem(
         engines.ENGINES,
         "local",
-        lambda work, waiting, _: [(shard, work(shard), None) for shard in waiting],
+        run_in_turn,
     )
     done = shards.score_shards("m", [pictures / "many.idx"], output, num_shards=3)
     assert done["images"] == len(read(output)) == NUM_IMAGES
     with pytest.raises(ValueError, match=r"one of local, ray.*'spark'"):
         shards.score_shards("m", [pictures], output, num_shards=3, engine="spark")
+
+
+def run_in_turn(work, waiting, num_workers):
+    for shard in waiting:
+        yield shard, work(shard), None
+
+
+def test_shares_are_the_whole_and_the_last_one_writes_the_manifest(
+    stand_in, pictures, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(engines.ENGINES, "local", run_in_turn)
+    whole, output = tmp_path / "whole", tmp_path / "answers"
+    arguments = ("m", [pictures / "many.idx"])
+    expected = shards.score_shards(*arguments, whole, num_shards=5)
+    found = []
+    for share in ("1/3", "0/3"):
+        done = shards.score_shards(*arguments, output, num_shards=5, share=share)
+        found += done["parts"]
+        assert done["images"] == sum(part["images"] for part in done["parts"])
+        assert done["missing"] == 5 - len(found)
+        assert not (output / shards.MANIFEST).exists()
+    assert [part["name"] for part in found] == [
+        f"shard-{number:05d}" for number in (1, 4, 0, 3)
+    ]
+    # Whichever share ends last, also where it has nothing left to do.
+    shards.score_shards(*arguments, output, num_shards=5, share="2/3")
+    assert json.loads((output / shards.MANIFEST).read_text()) == expected
+    (output / shards.MANIFEST).unlink()
+    again = shards.score_shards(*arguments, output, num_shards=5, share="0/3")
+    assert again == expected
+    # More machines than shards: some have nothing to do.
+    idle = shards.score_shards(*arguments, tmp_path / "idle", num_shards=5, share="7/8")
+    assert (idle["images"], idle["parts"], idle["missing"]) == (0, [], 5)
+
+
+@pytest.mark.parametrize("share", ["3/3", "0/0", "1", "-1/3", "a/b", "1/3/4"])
+def test_a_share_that_is_none_is_refused(stand_in, pictures, tmp_path, share):
+    with pytest.raises(ValueError, match=r"a share is K/N.*Received: '"):
+        shards.score_shards("m", [pictures], tmp_path / "a", num_shards=3, share=share)
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_cost_of_all_is_said_after_the_first_shard(
+    stand_in, pictures, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(engines.ENGINES, "local", run_in_turn)
+    clock = iter(range(0, 1000, 2))  # Two seconds from one look to the next.
+    monkeypatch.setattr(shards.time, "monotonic", lambda: next(clock))
+    arguments = ("m", [pictures / "many.idx"])
+    options = {"num_shards": 5, "num_workers": 4, "progress": True}
+    shards.score_shards(*arguments, tmp_path / "a", **options)
+    # 5 images of each shard in 2 seconds; as if all five were so long.
+    assert capsys.readouterr().err.splitlines() == [
+        "about 25 images; the first shard took 2.5 a second, so all take about "
+        "0.2 minutes of one worker, 0.0 minutes with 4"
+    ]
+    shards.score_shards(*arguments, tmp_path / "a", **options)
+    assert capsys.readouterr().err == ""
+    first = {"images": 100_000, "seconds": 100.0}
+    assert shards._describe_cost(first, 1000, None) == (
+        "about 100,000,000 images; the first shard took 1,000.0 a second, so all take "
+        "about 27.8 hours of one worker"
+    )
 
 
 class Bucket(MemoryFileSystem):

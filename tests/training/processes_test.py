@@ -206,6 +206,64 @@ def test_actors_of_ray_train_as_one_process(runs, tmp_path):
     assert (beside(tmp_path / "run") / "model.keras").exists()
 
 
+def start_command(run_dir, data, address, number, *overrides):
+    """Starts `ood-train`: number so of two processes, or, without a number, alone."""
+    told = {
+        "KERAS_DISTRIBUTION_JOB_ADDRESSES": address,
+        "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
+        "KERAS_DISTRIBUTION_PROCESS_ID": str(number),
+    }
+    small = ("epochs=2", "batch_size=32", "filters=[4,4]", "hidden_size=8")
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "ood_keras.tools.train", "--recipe=demo"),
+            *(f"--known=npz:{data / 'known.npz'}", "--group_by=none"),
+            *(f"--unknown=npz:{data / 'unknown.npz'}", f"--run_dir={run_dir}"),
+            *(f"--override={change}" for change in (*small, *overrides)),
+        ],
+        env={
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+            **os.environ,
+            "KERAS_BACKEND": "jax",
+            **({} if number is None else told),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_the_command_trains_by_two_processes_as_by_one(jax, tmp_path):
+    rng = np.random.default_rng(0)
+    for name, num_labels in (("known", 3), ("unknown", 0)):
+        parts = {}
+        for part, count in (("train", 100), ("validation", 40), ("test", 40)):
+            pixels = rng.integers(0, 120, (count, 12, 12), np.uint8)
+            if num_labels:
+                labels = np.arange(count) % num_labels
+                pixels += (60 * labels[:, None, None]).astype(np.uint8)
+                parts[f"y_{part}"] = labels
+            parts[f"x_{part}"] = pixels
+        np.savez(tmp_path / f"{name}.npz", **parts)
+    one, two = tmp_path / "one", tmp_path / "two"
+    even = "unknown_per_epoch=40"
+    finish(start_command(one, tmp_path, "", None, even))
+    address = free_address()
+    finish(*(start_command(two, tmp_path, address, number, even) for number in (0, 1)))
+    for a, b, c in zip(
+        read_weights(one), read_weights(two), read_weights(beside(two)), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+        assert b.tobytes() == c.tobytes()
+    # Each process writes to its own path alone, as on a machine of its own.
+    verdicts = [
+        json.loads((run_dir / "training_verdict.json").read_text())
+        for run_dir in (one, two, beside(two))
+    ]
+    assert verdicts[0] == verdicts[1] == verdicts[2]
+
+
 @pytest.mark.slow
 def test_a_trainer_of_ray_that_trains_two_models_is_refused(jax, tmp_path):
     pytest.importorskip(
