@@ -5,9 +5,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from ood_keras.calibration.order_statistic import as_float32
+from ood_keras.calibration.order_statistic import as_float32, check_known
 from ood_keras.conventions import check_fraction, percent
 from ood_keras.metrics.ranked_scores import check_scores
+from ood_keras.metrics.score_sketch import ScoreSketch
 from ood_keras.types import Json, Scores
 
 
@@ -22,9 +23,13 @@ class ConformalPValues:
 
     Args:
         known_scores: `ood_score`s of known validation images `(num_images,)`, higher
-            means more likely unknown. All scores are compared in float32.
+            means more likely unknown. All scores are compared in float32. Or a
+            `metrics.ScoreSketch` of them, of any number in 1 MB: known scores in the
+            bin of a score count as at least as high, so a p-value is never below that
+            of the scores themselves, and what is promised holds.
 
-    Attributes: `known_scores`, ascending, float32.
+    Attributes: `known_scores`, ascending, float32, or the sketch; `num_known`, how many
+        there are.
 
     Raises:
         ValueError: no scores, or NaN scores.
@@ -38,18 +43,24 @@ class ConformalPValues:
     array([False, False,  True])
     """
 
-    def __init__(self, known_scores: Scores) -> None:
-        known_scores = check_scores(known_scores, "known_scores")
-        self.known_scores = np.sort(as_float32(known_scores))
+    def __init__(self, known_scores: Scores | ScoreSketch) -> None:
+        checked, self.num_known = check_known(known_scores)
+        self.known_scores: np.ndarray | ScoreSketch = (
+            ScoreSketch(checked.counts)
+            if isinstance(checked, ScoreSketch)
+            else np.sort(as_float32(checked))
+        )
 
     def __call__(self, scores: Scores) -> np.ndarray:
         """P-values `(batch,)`, float64, of `ood_score`s `(batch,)`."""
         scores = as_float32(check_scores(scores, "scores"))
-        num_known = len(self.known_scores)
-        at_least: Any = num_known - np.searchsorted(
-            self.known_scores, scores, side="left"
-        )
-        return (1 + at_least) / (num_known + 1)
+        if isinstance(self.known_scores, ScoreSketch):
+            at_least: Any = self.known_scores.count_known_at_least(scores)
+        else:
+            at_least = self.num_known - np.searchsorted(
+                self.known_scores, scores, side="left"
+            )
+        return (1 + at_least) / (self.num_known + 1)
 
     def unknown(self, scores: Scores, false_discovery_rate: float = 0.1) -> np.ndarray:
         """Which images of a batch to call unknown.
@@ -70,11 +81,19 @@ class ConformalPValues:
         return (
             "Of the images that it calls unknown in a batch, on average at most "
             f"{percent(rate)} are known images drawn like the "
-            f"{len(self.known_scores):,} it was calibrated on."
+            f"{self.num_known:,} it was calibrated on."
         )
 
     def to_dict(self) -> Json:
         """The calibration as plain JSON values; JSON has infinite scores as text."""
+        if isinstance(self.known_scores, ScoreSketch):
+            counts = self.known_scores.counts[0]
+            (bins,) = np.nonzero(counts)
+            return {
+                "method": "conformal_p_values",
+                "bins": bins.tolist(),
+                "counts": counts[bins].tolist(),
+            }
         scores = self.known_scores.tolist()
         return {
             "method": "conformal_p_values",
@@ -84,6 +103,10 @@ class ConformalPValues:
     @classmethod
     def from_dict(cls, fields: Json) -> Self:
         """The object that `to_dict` wrote, also after a trip through JSON."""
+        if "bins" in fields:
+            sketch = ScoreSketch()
+            sketch.counts[0, fields["bins"]] = fields["counts"]
+            return cls(sketch)
         return cls(list(map(float, fields["known_scores"])))
 
     def __str__(self) -> str:

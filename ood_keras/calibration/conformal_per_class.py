@@ -1,7 +1,8 @@
 """One conformal threshold for each predicted class."""
 
 import dataclasses
-from typing import Self
+from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from ood_keras.calibration.registry import register
 from ood_keras.calibration.threshold import check_said
 from ood_keras.conventions import accepts, check_num_classes, percent
 from ood_keras.metrics.ranked_scores import check_scores
+from ood_keras.metrics.score_sketch import ScoreSketch
 from ood_keras.types import Json, Labels, Scores
 
 
@@ -99,8 +101,8 @@ class ClassThresholds:
 
 @register
 def conformal_per_class(
-    known_scores: Scores,
-    predicted_classes: Labels,
+    known_scores: Scores | Sequence[ScoreSketch],
+    predicted_classes: Labels | None,
     num_classes: int,
     target_acceptance: float = 0.95,
 ) -> ClassThresholds:
@@ -112,9 +114,11 @@ def conformal_per_class(
 
     Args:
         known_scores: `ood_score`s of known validation images `(num_images,)`, higher
-            means more likely unknown.
+            means more likely unknown. Or N `metrics.ScoreSketch`, each of the scores
+            of the images that are predicted as one class, in order: the thresholds are
+            then never below those of the scores, see `conformal`.
         predicted_classes: Integers `(num_images,)` in `0..N-1`, the known class that
-            the model predicts for each, right or wrong.
+            the model predicts for each, right or wrong. `None` with sketches.
         num_classes: Integer N >= 2, the number of known classes.
         target_acceptance: Probability of accepting a known image, in (0, 1).
 
@@ -122,7 +126,9 @@ def conformal_per_class(
         `ClassThresholds`.
 
     Raises:
-        ValueError: as `conformal`, or a class has too few images.
+        TypeError: `predicted_classes` are given beside sketches, or not beside scores.
+        ValueError: as `conformal`, a class has too few images, or there is not one
+            sketch for each class.
 
     Example:
 
@@ -131,10 +137,14 @@ def conformal_per_class(
     >>> thresholds.accepts([3.0, 3.0], [0, 1])
     array([False,  True])
     """
-    scores = check_scores(known_scores, "known_scores")
     num_classes = check_num_classes(num_classes)
-    classes = _check_classes(predicted_classes, num_classes, scores)
-    counts = np.bincount(classes, minlength=num_classes)
+    of_class = _split(known_scores, predicted_classes, num_classes)
+    counts = np.array(
+        [
+            each.num_known if isinstance(each, ScoreSketch) else len(each)
+            for each in of_class
+        ]
+    )
     smallest = smallest_num_images(target_acceptance)
     if counts.min() < smallest:
         few = {int(c): int(counts[c]) for c in np.flatnonzero(counts < smallest)}
@@ -144,16 +154,14 @@ def conformal_per_class(
             f"fewer for (class: images): {few}. Add images, lower the target, or use "
             "`conformal`, one threshold for all"
         )
-    thresholds = [
-        conformal(scores[classes == c], target_acceptance) for c in range(num_classes)
-    ]
+    thresholds = [conformal(each, target_acceptance) for each in of_class]
     return ClassThresholds(
         values=tuple(threshold.value for threshold in thresholds),
         method="conformal_per_class",
         guarantee=(
             f"Of the new known images that are predicted as any one of {num_classes} "
             "classes, accepts each with probability at least "
-            f"{percent(target_acceptance)} if it is drawn like the {len(scores):,} "
+            f"{percent(target_acceptance)} if it is drawn like the {counts.sum():,} "
             f"known images calibrated on ({counts.min():,} to {counts.max():,} per "
             "predicted class)."
         ),
@@ -164,6 +172,35 @@ def conformal_per_class(
             for threshold in thresholds
         ),
     )
+
+
+def _split(
+    scores: Any, classes: Labels | None, num_classes: int
+) -> Sequence[np.ndarray | ScoreSketch]:
+    """The scores of each class, or the sketches of these that were given."""
+    is_sketch = isinstance(scores, ScoreSketch)
+    sketches = [scores] if is_sketch else scores
+    if not isinstance(sketches, np.ndarray) and any(
+        isinstance(each, ScoreSketch) for each in sketches
+    ):
+        if is_sketch or len(sketches) != num_classes:
+            raise ValueError(
+                f"expected a list of {num_classes} sketches, one of the scores of each "
+                f"predicted class. Received: {len(sketches)}"
+            )
+        if classes is not None:
+            raise TypeError(
+                "sketches are already of one predicted class each: give None for "
+                f"`predicted_classes`. Received: {type(classes).__name__}"
+            )
+        return sketches
+    scores = check_scores(scores, "known_scores")
+    if classes is None:
+        raise TypeError(
+            "`predicted_classes` are needed beside scores: one integer for each"
+        )
+    classes = _check_classes(classes, num_classes, scores)
+    return [scores[classes == number] for number in range(num_classes)]
 
 
 def _check_classes(classes: Labels, num_classes: int, scores: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from ood_keras.types import Path
 
 _ROWS = 2**16
 _COLUMNS = ("ood_score", "valid", "accepted")
+_PROBABILITIES = "probabilities"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +29,15 @@ class ScoreFiles:
             model has no answer; they are in no count of the sketch.
         accepted: How many images the model accepted, by the threshold of its answers.
         models: Digests of the manifests of the models that made the answers.
+        of_class: Sketches of the known scores by the class that the model predicts, 1
+            MB each, if they were asked for; else none.
     """
 
     sketch: ScoreSketch
     left_out: dict[str, int]
     accepted: dict[str, int]
     models: frozenset[str]
+    of_class: tuple[ScoreSketch, ...] = ()
 
     def __str__(self) -> str:
         left_out = sum(self.left_out.values())
@@ -43,7 +47,11 @@ class ScoreFiles:
         )
 
 
-def read(known: Iterable[Path], unknown: Iterable[Path] = ()) -> ScoreFiles:
+def read(
+    known: Iterable[Path],
+    unknown: Iterable[Path] = (),
+    num_classes: int | None = None,
+) -> ScoreFiles:
     """Reads answers of exported models, a part at a time.
 
     Args:
@@ -51,6 +59,9 @@ def read(known: Iterable[Path], unknown: Iterable[Path] = ()) -> ScoreFiles:
             `ood-predict --output=FILE.parquet` or `--shards` write them; or their URLs,
             see `storage`.
         unknown: The same of unknown images.
+        num_classes: How many known classes the model has, for sketches of the known
+            scores by predicted class too. Rejected images have no class in their
+            answer, so it must have the probabilities.
 
     Returns:
         `ScoreFiles`; `left_out` and `accepted` are `{"known": ..., "unknown": ...}`.
@@ -60,8 +71,8 @@ def read(known: Iterable[Path], unknown: Iterable[Path] = ()) -> ScoreFiles:
             of shards is not finished or lacks a part.
         ImportError: `pyarrow` is not installed.
         ValueError: a file is given twice, holds no answers, does not say which model
-            made them, has NaN for a score, or is not the part that the folder's
-            manifest counts.
+            made them, has NaN for a score, is not the part that the folder's manifest
+            counts, or has no probabilities of so many classes where these are needed.
 
     Example:
 
@@ -71,18 +82,23 @@ def read(known: Iterable[Path], unknown: Iterable[Path] = ()) -> ScoreFiles:
     """
     sketch, models = ScoreSketch(), set()
     left_out, accepted = {"known": 0, "unknown": 0}, {"known": 0, "unknown": 0}
+    of_class = tuple(ScoreSketch() for _ in range(num_classes or 0))
     for role, paths in (("known", known), ("unknown", unknown)):
         seen: set[str] = set()
         for path in paths:
             for part, num_rows in _find_parts(path):
                 _check_once(part, seen)
-                model, columns = _open(part, num_rows)
+                by_class = len(of_class) if role == "known" else 0
+                model, columns = _open(part, num_rows, by_class)
                 models.add(model)
-                for scores, usable, taken in columns:
+                for scores, usable, taken, classes in columns:
                     left_out[role] += int(np.sum(~usable))
                     accepted[role] += int(np.sum(taken))
                     sketch.update(**{f"{role}_scores": scores[usable]})
-    return ScoreFiles(sketch, left_out, accepted, frozenset(models))
+                    for number in np.unique(classes[usable]) if by_class else ():
+                        those = scores[usable & (classes == number)]
+                        of_class[number].update(known_scores=those)
+    return ScoreFiles(sketch, left_out, accepted, frozenset(models), of_class)
 
 
 def _check_once(part: Path, seen: set[str]) -> None:
@@ -149,8 +165,8 @@ def _find_shards(
 
 
 def _open(
-    path: Path, num_rows: int | None
-) -> tuple[str, Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+    path: Path, num_rows: int | None, num_classes: int
+) -> tuple[str, Iterator[tuple[np.ndarray, ...]]]:
     """The digest of a file's model, and what `_iterate` yields."""
     pyarrow = batch_scoring.import_pyarrow()
     opened = storage.open_file(path)
@@ -163,6 +179,11 @@ def _open(
         raise ValueError(
             f"{path} has no column {' or '.join(sorted(missing))}: expected answers as "
             "ood-predict writes them"
+        )
+    if num_classes and _PROBABILITIES not in file.schema_arrow.names:
+        raise ValueError(
+            f"{path} does not say which class each rejected image would have. Score "
+            "the images with ood-predict --probabilities"
         )
     if num_rows not in (None, file.metadata.num_rows):
         raise ValueError(
@@ -177,22 +198,40 @@ def _open(
             f"{path} does not say which model made its answers, as files of earlier "
             "versions do not. Score the images again with ood-predict"
         )
-    return about["model_sha256"], _iterate(file, opened, path)
+    return about["model_sha256"], _iterate(file, opened, path, num_classes)
 
 
 def _iterate(
-    file: Any, opened: Any, path: Path
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yields `(scores, whether there is one, whether it is accepted)` in pieces."""
+    file: Any, opened: Any, path: Path, num_classes: int
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yields `(scores, whether there is one, whether it is accepted, its class)`.
+
+    In pieces; of no classes, without these.
+    """
+    names = [*_COLUMNS, *([_PROBABILITIES] if num_classes else [])]
     with opened:
-        for batch in file.iter_batches(_ROWS, columns=list(_COLUMNS)):
+        for batch in file.iter_batches(_ROWS, columns=names):
             scores, valid, accepted = (
                 batch.column(name).to_numpy(zero_copy_only=False) for name in _COLUMNS
             )
             empty = batch.column("ood_score").is_null().to_numpy(zero_copy_only=False)
             scores, usable = scores.astype(np.float32), valid.astype(bool) & ~empty
             _check_scores(scores[usable], path)
-            yield scores, usable, accepted.astype(bool) & usable
+            classes = scores[:0]
+            if num_classes:
+                classes = _find_classes(batch.column(_PROBABILITIES), num_classes, path)
+            yield scores, usable, accepted.astype(bool) & usable, classes
+
+
+def _find_classes(column: Any, num_classes: int, path: Path) -> np.ndarray:
+    """The class with the largest probability of each row."""
+    values = column.flatten().to_numpy(zero_copy_only=False)
+    if len(values) != num_classes * len(column):
+        raise ValueError(
+            f"{path} has probabilities of other classes: expected {num_classes} for "
+            f"each image, received {len(values):,} for {len(column):,}"
+        )
+    return values.reshape(-1, num_classes).argmax(axis=1)
 
 
 def _check_scores(scores: np.ndarray, path: Path) -> None:

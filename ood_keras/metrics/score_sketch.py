@@ -136,6 +136,20 @@ class ScoreSketch:
         known, unknown = self.counts[:, : place + 1].sum(axis=1)
         return int(known), int(unknown)
 
+    def count_known_at_least(self, scores: np.ndarray) -> np.ndarray:
+        """How many known scores are at least as high as each of `scores`, rounded up.
+
+        All scores of the bin that it lies in are counted.
+
+        Args:
+            scores: Float32 `(n,)`, none of them NaN.
+
+        Returns:
+            int64 `(n,)`.
+        """
+        bins = bin_index(np, (scores + np.float32(0)).view(np.int32))
+        return np.cumsum(self.counts[0, ::-1])[::-1][bins]
+
     def ends(self, places: np.ndarray) -> np.ndarray:
         """Float32 numbers that part bins from the next ones: all below is at most that.
 

@@ -132,8 +132,8 @@ def calibrate_on_scores(
             images with this model; see `score_files.read`.
         unknown_scores: The same of unknown images, or nothing.
         target_acceptance, method, operating_points, prior_unknown, cost_false_accept,
-            cost_false_reject: As for `calibrate`; no method that needs the class of
-            each image.
+            cost_false_reject: As for `calibrate`. A method that needs the class of each
+            image needs answers with probabilities, and a sketch of 1 MB for each class.
 
     Returns:
         `(path, threshold, found)`: the new version folder, the threshold, which is
@@ -151,21 +151,20 @@ def calibrate_on_scores(
         cost_false_accept=cost_false_accept,
         cost_false_reject=cost_false_reject,
     )
-    if request.needs - {"unknown_scores"}:
-        raise ValueError(
-            f"the threshold method {method!r} needs the class of every image, which a "
-            "sketch of scores has not. Choose another method, or give --known in place "
-            "of --scores"
-        )
     if "unknown_scores" in request.needs and not unknown_scores:
         raise ValueError(
             f"the threshold method {method!r} needs answers on unknown images too: "
             "give them as --unknown_scores"
         )
     _check_not_shipped(model)
-    found = score_files.read(scores, unknown_scores)
+    num_classes = None
+    if "predicted_classes" in request.needs:
+        num_classes = len(exporting.load(model).class_names)
+    found = score_files.read(scores, unknown_scores, num_classes)
     check_model(found.models, model)
-    threshold, points = request.choose(found.sketch)
+    threshold, points = request.choose(
+        found.sketch, num_classes=num_classes, of_class=found.of_class
+    )
     path = exporting.recalibrate(model, threshold, operating_points=points)
     return path, threshold, found
 

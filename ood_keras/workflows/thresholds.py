@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,6 +120,7 @@ class ThresholdRequest:
         unknown_scores: np.ndarray | None = None,
         predicted_classes: np.ndarray | None = None,
         num_classes: int | None = None,
+        of_class: Sequence[ScoreSketch] = (),
     ) -> tuple[AnyThreshold, dict[str, calibration.Threshold]]:
         """Chooses the thresholds on the scores of validation images.
 
@@ -131,6 +132,8 @@ class ThresholdRequest:
             predicted_classes: Integers `(num_known,)`, the known class with the largest
                 logit, or `None`.
             num_classes: Number of known classes, or `None`.
+            of_class: In place of `predicted_classes`, a sketch of the known scores of
+                each class.
 
         Returns:
             `(threshold, operating_points)`: the `Threshold` to decide by, or the
@@ -148,6 +151,8 @@ class ThresholdRequest:
         with_it: set[str] = set()
         if isinstance(known_scores, ScoreSketch) and known_scores.num_unknown:
             with_it = {"unknown_scores"}
+        if of_class:
+            with_it |= {"predicted_classes"}
         offered: dict[str, Any] = {
             "unknown_scores": unknown_scores,
             "predicted_classes": predicted_classes,
@@ -168,11 +173,16 @@ class ThresholdRequest:
                 for name in self._parameters()
                 if offered.get(name) is not None or name in with_it
             }
-            threshold = calibration.get(self.method)(known_scores, **given)
+            is_split = bool(of_class) and "predicted_classes" in self.needs
+            threshold = calibration.get(self.method)(
+                of_class if is_split else known_scores, **given
+            )
             if isinstance(threshold, calibration.Threshold):
                 threshold.check_promise(known_scores)
         return threshold, {
-            name: self._offer(known_scores, unknown_scores, wanted, bool(with_it))
+            name: self._offer(
+                known_scores, unknown_scores, wanted, "unknown_scores" in with_it
+            )
             for name, wanted in self.operating_points.items()
         }
 

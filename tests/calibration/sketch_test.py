@@ -1,5 +1,7 @@
 """Thresholds of a sketch: never below that of the scores themselves."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,63 @@ def test_parts_give_the_threshold_of_the_whole():
     assert calibration.choose(merged).method == "conformal"
     few = metrics.ScoreSketch().update([1.0, 2.0])
     assert calibration.choose(few).method == "quantile"
+
+
+def test_each_class_keeps_its_promise():
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 3, 6000)
+    scores = (rng.normal(size=6000) * (1 + classes) + classes).astype(np.float32)
+    sketches = [metrics.ScoreSketch().update(scores[classes == c]) for c in range(3)]
+    found = calibration.conformal_per_class(sketches, None, 3, 0.9)
+    exact = calibration.conformal_per_class(scores, classes, 3, 0.9)
+    assert found.guarantee == exact.guarantee
+    assert found.num_calibration == exact.num_calibration
+    assert found.acceptance_intervals == exact.acceptance_intervals
+    for c in range(3):
+        own = np.sort(scores[classes == c])
+        score = own[int(np.ceil((len(own) + 1) * 0.9)) - 1]
+        assert score <= found.values[c] <= score + 0.004 * abs(score)
+
+
+def test_sketches_of_classes_that_do_not_fit_are_explained():
+    sketches = [metrics.ScoreSketch().update(np.arange(30.0)) for _ in range(3)]
+    with pytest.raises(ValueError, match=r"a list of 4 sketches.*Received: 3"):
+        calibration.conformal_per_class(sketches, None, 4)
+    with pytest.raises(ValueError, match=r"a list of 2 sketches.*Received: 1"):
+        calibration.conformal_per_class(sketches[0], None, 2)
+    with pytest.raises(TypeError, match="give None for `predicted_classes`"):
+        calibration.conformal_per_class(sketches, np.zeros(3, int), 3)
+    with pytest.raises(TypeError, match="one integer for each"):
+        calibration.conformal_per_class(np.arange(60.0), None, 2)
+    few = [*sketches[:2], metrics.ScoreSketch().update([1.0])]
+    with pytest.raises(ValueError, match=r"\{2: 1\}"):
+        calibration.conformal_per_class(few, None, 3)
+
+
+@pytest.mark.parametrize(("scale", "shift"), SCALES)
+def test_a_p_value_is_never_below_that_of_the_scores(scale, shift):
+    known, unknown = draw(scale, shift)
+    scores = np.append(known[:500], unknown[:500])
+    sketch = metrics.ScoreSketch().update(known, unknown)
+    p_values, exact = map(calibration.ConformalPValues, (sketch, known))
+    found, expected = p_values(scores), exact(scores)
+    # Those that share the score's bin count as at least as high, and no others.
+    bins, of_known = (
+        bin_index(np, (each + np.float32(0)).view(np.int32)) for each in (scores, known)
+    )
+    beside = [
+        np.sum((of_known == place) & (known < score))
+        for place, score in zip(bins, scores, strict=True)
+    ]
+    np.testing.assert_allclose(found, expected + np.array(beside) / (len(known) + 1))
+    assert p_values.guarantee(0.2) == exact.guarantee(0.2)
+    copy = calibration.ConformalPValues.from_dict(
+        json.loads(json.dumps(p_values.to_dict()))
+    )
+    np.testing.assert_array_equal(copy(scores), found)
+    # What the sketch sees later is not in it.
+    sketch.update(known)
+    np.testing.assert_array_equal(p_values(scores), found)
 
 
 def test_the_lowest_cost_is_that_of_the_scores_rounded_to_bins():

@@ -9,12 +9,14 @@ import shutil
 import keras
 import numpy as np
 import pytest
+from brightness import idx
 from small_export import IMAGE_SHAPE, NUM_CLASSES, Python, Session
 
 from ood_keras import calibration, detectors, export
 from ood_keras.conventions import UNKNOWN, accepts
 from ood_keras.export import promise
-from ood_keras.inference import manifest, manifest_form
+from ood_keras.inference import batch_scoring, manifest, manifest_form
+from ood_keras.workflows.calibration import calibrate_on_scores
 from ood_keras.workflows.demo.answers import Demo
 
 pytestmark = pytest.mark.usefixtures("compared_in_this_process")
@@ -144,6 +146,33 @@ def test_they_are_chosen_anew_in_the_same_graph(case, tmp_path):
     assert predictor.threshold == one.value
     answers = Session(newest)("serving_default", image=case.images)
     np.testing.assert_array_equal(answers["accepted"], one.accepts(scores))
+
+
+def test_they_are_chosen_on_answers_of_any_number_of_images(case, tmp_path):
+    pytest.importorskip("pyarrow")
+    old, pictures = copied(case.path, tmp_path), tmp_path / "known.idx"
+    pixels = np.round(case.images * 255).astype(np.uint8)
+    pictures.write_bytes(idx(pixels[..., 0]))
+    output = tmp_path / "answers.parquet"
+    predictor = export.load(old)
+    batch_scoring.score_to_file(predictor, [pictures], output, probabilities=True)
+    newer, thresholds, _ = calibrate_on_scores(
+        model=old,
+        scores=[output],
+        target_acceptance=0.6,
+        method="conformal_per_class",
+    )
+    assert export.load(newer).threshold == thresholds.values
+    answers = export.load(newer).predict(pixels.astype(np.float32) / 255)
+    best = answers["probabilities"].argmax(axis=1)
+    exact = calibration.conformal_per_class(
+        answers["ood_score"], best, NUM_CLASSES, 0.6
+    )
+    for number, (value, own) in enumerate(
+        zip(thresholds.values, exact.values, strict=True)
+    ):
+        assert answers["accepted"][best == number].mean() >= 0.6
+        assert abs(value - own) <= 0.005 * abs(own)
 
 
 def test_a_graph_with_one_threshold_takes_no_others(case, exported):

@@ -14,6 +14,7 @@ from ood_keras.evaluation import score_files
 from ood_keras.inference import batch_scoring, loading, shards
 from ood_keras.workflows.calibration import calibrate_on_scores
 from ood_keras.workflows.score_evaluation import evaluate_scores, split_named
+from ood_keras.workflows.thresholds import ThresholdRequest
 
 
 @pytest.fixture
@@ -211,9 +212,38 @@ def test_a_model_is_calibrated_on_its_own_answers(exported, tmp_path):
     # The newer version has other answers as far as anyone knows.
     with pytest.raises(ValueError, match=r"not those of .*A new version has a new"):
         calibrate_on_scores(model=newer, scores=[output])
-    with pytest.raises(ValueError, match="class of every image"):
+    with pytest.raises(ValueError, match="ood-predict --probabilities"):
         calibrate_on_scores(model=path, scores=[output], method="conformal_per_class")
     with pytest.raises(ValueError, match="--unknown_scores"):
         calibrate_on_scores(
             model=path, scores=[output], method="lowest_cost", prior_unknown=0.1
         )
+
+
+def test_scores_are_parted_by_the_class_that_is_predicted(answers):
+    folder, _ = answers
+    path, known = folder / "likely.parquet", [folder / "known.parquet"]
+    batch_scoring.score_to_file(
+        Brightness(), [folder / "known.idx"], path, probabilities=True
+    )
+    found = score_files.read([path], [folder / "unknown"], num_classes=3)
+    pixels = np.frombuffer((folder / "known.idx").read_bytes()[16:], np.uint8)
+    best = pixels.reshape(200, 3, 2).astype(np.float32).mean(axis=2).argmax(axis=1)
+    # Of rejected images too, whose answer names no class.
+    table = pyarrow.parquet.read_table(path)
+    assert -1 in table["class_id"].to_pylist()
+    rows = np.array(table["ood_score"].to_pylist(), np.float32)
+    for number, sketch in enumerate(found.of_class):
+        expected = metrics.ScoreSketch().update(rows[best == number])
+        np.testing.assert_array_equal(sketch.counts, expected.counts)
+    assert sum(sketch.num_known for sketch in found.of_class) == 200
+    assert score_files.read(known).of_class == ()
+    request = ThresholdRequest(method="conformal_per_class", target_acceptance=0.8)
+    threshold, _ = request.choose(found.sketch, num_classes=3, of_class=found.of_class)
+    exact = calibration.conformal_per_class(rows, best, 3, 0.8)
+    assert threshold.guarantee == exact.guarantee
+    assert np.all(threshold.accepts(rows, best) >= exact.accepts(rows, best))
+    with pytest.raises(ValueError, match="which class each rejected image"):
+        score_files.read(known, num_classes=3)
+    with pytest.raises(ValueError, match=r"expected 4 for each image, received 600"):
+        score_files.read([path], num_classes=4)
