@@ -213,6 +213,14 @@ def test_it_writes_a_file_at_an_operating_point(
             ["--model={model}", "--output=a.csv", "--explain=a", "{folder}"],
             "leave out --output",
         ),
+        (
+            ["--model={model}", "--output=a.csv", "--share=0/2", "{folder}"],
+            "--share need --shards",
+        ),
+        (
+            ["--model={model}", "--output=a", "--shards=2", "--share=2/2", "{folder}"],
+            "a share is K/N",
+        ),
     ],
 )
 def test_mistakes_are_one_line(

@@ -217,8 +217,9 @@ def start_command(run_dir, data, address, number, *overrides):
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "ood_keras.tools.train", "--recipe=demo"),
-            *(f"--known=npz:{data / 'known.npz'}", "--group_by=none"),
-            *(f"--unknown=npz:{data / 'unknown.npz'}", f"--run_dir={run_dir}"),
+            f"--known=npz:{data / 'known.npz'}",
+            f"--unknown=npz:{data / 'unknown.npz'}",
+            f"--run_dir={run_dir}",
             *(f"--override={change}" for change in (*small, *overrides)),
         ],
         env={
@@ -239,7 +240,7 @@ def test_the_command_trains_by_two_processes_as_by_one(jax, tmp_path):
     for name, num_labels in (("known", 3), ("unknown", 0)):
         parts = {}
         for part, count in (("train", 100), ("validation", 40), ("test", 40)):
-            pixels = rng.integers(0, 120, (count, 12, 12), np.uint8)
+            pixels = rng.integers(0, 120, (count, 28, 28), np.uint8)
             if num_labels:
                 labels = np.arange(count) % num_labels
                 pixels += (60 * labels[:, None, None]).astype(np.uint8)
