@@ -1,4 +1,4 @@
-"""Metrics and thresholds, from 10^4 to 10^8 scores.
+"""Metrics and thresholds, from 10^4 to 10^9 scores.
 
 Half of the scores are known, normal float32 numbers. Three sides: `sketch`, a
 `metrics.ScoreSketch` that is handed blocks of 10^6 scores and then asked for its
@@ -16,7 +16,7 @@ from growth_parts import sides
 
 BLOCK = 1_000_000
 TARGET = 0.95
-FIRST, MOST, MOST_HELD = 10**4, 10**8, 10**7
+FIRST, MOST, MOST_HELD = 10**4, 10**9, 10**7
 PACKAGES = ("numpy", "scikit-learn")
 
 
