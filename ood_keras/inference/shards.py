@@ -414,6 +414,8 @@ def _warm_up(model: str) -> None:
     """The first call prepares what all others use, which no image costs again."""
     predictor = _open(model)
     predictor.predict(np.zeros((1, *predictor.image_shape), np.float32))
+    if hasattr(predictor, "predict_bytes"):
+        predictor.predict_bytes([b""])
 
 
 def _find_plan(output: Path, settings: Json) -> Json | None:
