@@ -123,7 +123,7 @@ def test_a_part_adds_its_result_to_the_others(tmp_path, name, most, sides):
 
 def test_the_committed_result_keeps_what_the_guide_says_of_metrics():
     found = read("metrics")
-    assert list(found["sketch"])[-1] == str(10**8)
+    assert list(found["sketch"])[-1] == str(10**9)
     rows = [row for row in found["sketch"].values() if "auroc_inside" in row]
     assert rows and all(row["auroc_inside"] for row in rows)
     assert all(0 <= row["threshold_above_exact"] < 0.004 for row in rows)
