@@ -69,9 +69,7 @@ _FLAGS.add_string(
 
 def _predict(paths: list[str]) -> None:
     if not paths:
-        raise ValueError(
-            "no image was given; try ood-predict --model=DIR/1 a.png b.png"
-        )
+        raise ValueError("no image was given; try ood-predict --model=DIR/1 a.png")
     _check_flags()
     from ood_keras.inference import loading
 
