@@ -57,12 +57,7 @@ _FLAGS.add_list(
     "image_shape",
     "HEIGHT,WIDTH,CHANNELS of the images, where the network does not say.",
 )
-_FLAGS.add_string(
-    "background",
-    "What transparent pixels of picture files are laid on: white, black, or a grey "
-    "level from 0 to 255.",
-    "white",
-)
+_FLAGS.add_background()
 _FLAGS.add_string(
     "logits", "The output that classifies, by name, where the network has several."
 )
@@ -97,12 +92,7 @@ _FLAGS.add_list(
     "int8 (TFLite), onnx and browser (a page). Default: all whose extras are "
     "installed.",
 )
-_FLAGS.add_enum(
-    "renderings",
-    "Renderings of the test images to measure; see ood-evaluate.",
-    ["none", "short", "full"],
-    "short",
-)
+_FLAGS.add_renderings()
 _FLAGS.add_exported()
 
 

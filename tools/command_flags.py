@@ -120,6 +120,25 @@ class Flags(flags.FlagValues):
             f"{conventions.MOST_GB_IN_MEMORY}.",
         )
 
+    def add_background(self, more: str = "") -> None:
+        """Defines `background`; `more` ends the sentence of its help."""
+        self.add_string(
+            "background",
+            "What transparent pixels of picture files are laid on: white, black, or a "
+            f"grey level from 0 to 255{more}.",
+            "white",
+        )
+
+    def add_renderings(self, default: str = "short") -> None:
+        """Defines `renderings`, how many of them are measured."""
+        self.add_enum(
+            "renderings",
+            "Renderings of the test images to measure: none, one mild strength of each "
+            "sort on 500 images of each source, or every strength on 1,000.",
+            ["none", "short", "full"],
+            default,
+        )
+
     def add_training(self) -> None:
         """Defines what is trained, on what: the arguments of `workflows.train`."""
         self.add_string("known", "The source of the known classes.", required=True)
@@ -135,12 +154,7 @@ class Flags(flags.FlagValues):
             "such as 32,32,3; default: those of the known images, which then must have "
             "one size.",
         )
-        self.add_string(
-            "background",
-            "What transparent pixels of picture files are laid on: white, black, or a "
-            "grey level from 0 to 255; kept with the run and the exported model.",
-            "white",
-        )
+        self.add_background("; kept with the run and the exported model")
         self.add_string(
             "recipe",
             "robust (drawings and characters) or robust_wide (things), which learn "

@@ -35,11 +35,7 @@ _FLAGS.add_string(
 _FLAGS.add_list(
     "image_shape", "HEIGHT,WIDTH,CHANNELS that would be trained with; for --recipe."
 )
-_FLAGS.add_string(
-    "background",
-    "What transparent pixels are laid on: white, black, or a grey level.",
-    "white",
-)
+_FLAGS.add_background()
 _FLAGS.add_repeated(
     "group_by",
     "What makes pictures belong together; see ood-train.",

@@ -69,13 +69,7 @@ _FLAGS.add_list(
     "under which modules of your own register them.",
     [],
 )
-_FLAGS.add_enum(
-    "renderings",
-    "Renderings of the test images to measure: none, one mild strength of each sort on "
-    "500 images of each source, or every strength on 1,000.",
-    ["none", "short", "full"],
-    "short",
-)
+_FLAGS.add_renderings()
 _OF_SCORES = {"scores", "unknown_scores", "model", "output"}
 
 

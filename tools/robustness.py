@@ -45,12 +45,7 @@ _FLAGS.add_integer(
     2000,
     lower_bound=1,
 )
-_FLAGS.add_enum(
-    "renderings",
-    "Renderings to measure: none, one mild strength of each sort, or every strength.",
-    ["none", "short", "full"],
-    "full",
-)
+_FLAGS.add_renderings("full")
 
 
 def _measure() -> None:
