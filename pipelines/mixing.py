@@ -75,31 +75,58 @@ def pixmix(images: Tensor, seed: Tensor) -> Tensor:
     count = tf.shape(images)[0]
     draws = tf.random.stateless_uniform([2, count, 1, 1, 1], seeds[0])
     rounds = tf.floor(draws[0] * (_MOST_ROUNDS + 1))
-    first = rendering.random_photo_rendering(images, seeds[1])
-    mixed = tf.where(draws[1] < 0.5, first, images)
+    starts = tf.reshape(draws[1] < 0.5, [-1])
+    mixed = _render_some(images, images, starts, seeds[1])
     for number, round_seed in enumerate(seeds[2:]):
-        choose, render, pick, weigh = tf.unstack(
-            tf.random.experimental.stateless_split(round_seed, 4)
+        going_on = tf.where(tf.reshape(rounds > number, [-1]))
+        made = _mix_once(
+            tf.gather_nd(mixed, going_on),
+            tf.gather_nd(images, going_on),
+            pictures,
+            round_seed,
         )
-        own, adds, flips = tf.unstack(
-            tf.random.stateless_uniform([3, count, 1, 1, 1], choose) < 0.5
+        mixed = tf.tensor_scatter_nd_update(mixed, going_on, made)
+    return tf.ensure_shape(mixed, images.shape)
+
+
+def _mix_once(mixed, images, pictures, seed):
+    """One round for all images of a batch."""
+    choose, render, pick, weigh = tf.unstack(
+        tf.random.experimental.stateless_split(seed, 4)
+    )
+    count = tf.shape(mixed)[0]
+    own, adds, flips = tf.unstack(
+        tf.random.stateless_uniform([3, count, 1, 1, 1], choose) < 0.5
+    )
+    rows = tf.random.stateless_uniform(
+        [count], pick, maxval=_NUM_PICTURES, dtype=tf.int32
+    )
+    other = tf.gather(pictures, rows)
+    other = _render_some(other, images, tf.reshape(own, [-1]), render)
+    first_weight, second_weight = _draw_weights(count, weigh, flips)
+    adds = tf.reshape(adds, [-1])
+    # Powers take long, so that each is computed only where it is wanted.
+    places = [tf.where(chosen) for chosen in (adds, ~adds)]
+    made = [
+        operation(
+            *(
+                tf.gather_nd(part, where)
+                for part in (mixed, other, first_weight, second_weight)
+            )
         )
-        rows = tf.random.stateless_uniform(
-            [count], pick, maxval=_NUM_PICTURES, dtype=tf.int32
-        )
-        other = tf.where(
-            own,
-            rendering.random_photo_rendering(images, render),
-            tf.gather(pictures, rows),
-        )
-        first_weight, second_weight = _draw_weights(count, weigh, flips)
-        made = tf.where(
-            adds,
-            add(mixed, other, first_weight, second_weight),
-            multiply(mixed, other, first_weight, second_weight),
-        )
-        mixed = tf.where(rounds > number, tf.clip_by_value(made, 0.0, 1.0), mixed)
-    return mixed
+        for operation, where in zip((add, multiply), places, strict=True)
+    ]
+    for where, part in zip(places, made, strict=True):
+        mixed = tf.tensor_scatter_nd_update(mixed, where, part)
+    return tf.clip_by_value(mixed, 0.0, 1.0)
+
+
+def _render_some(others, images, chosen, seed):
+    """`others`, with renderings of the chosen of `images` in their places."""
+    where = tf.where(chosen)
+    part = tf.ensure_shape(tf.gather_nd(images, where), [None, *images.shape[1:]])
+    rendered = rendering.random_photo_rendering(part, seed)
+    return tf.tensor_scatter_nd_update(others, where, rendered)
 
 
 def add(first: Tensor, second: Tensor, a: Tensor, b: Tensor) -> Tensor:
