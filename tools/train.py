@@ -4,11 +4,11 @@
   ood-train --known=mnist --unknown=emnist/letters --data_dir=DIR --run_dir=runs/mnist
 
 Known and unknown are data sources: mnist, fashion_mnist, emnist/letters, kmnist,
-omniglot, notmnist, kannada_mnist, dig_mnist, cifar10, tfds:NAME, folder:PATH, zip:PATH,
-tfrecord:PATH, idx:PATH, npz:PATH, uniform_noise, gaussian_noise, synthetic (needs no
-unknown images), digits, glyphs; mnist[0-4] takes some of the classes, mnist@negative
-another form. A run that was stopped, even killed, goes on when the same command is
-given again and ends with the same weights. Next: ood-evaluate.
+omniglot, notmnist, kannada_mnist, dig_mnist, cifar10, cifar100, flowers, tfds:NAME,
+folder:PATH, zip:PATH, tfrecord:PATH, idx:PATH, npz:PATH, uniform_noise, gaussian_noise,
+synthetic (needs no unknown images), digits, glyphs; mnist[0-4] takes some of the
+classes, mnist@negative another form. A run that was stopped, even killed, goes on when
+the same command is given again and ends with the same weights. Next: ood-evaluate.
 """
 
 from ood_keras.tools import app

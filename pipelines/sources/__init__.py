@@ -2,6 +2,7 @@
 
 from ood_keras.pipelines.sources import (
     cifar10,
+    class_zips,
     digits,
     folder,
     glyphs,
@@ -30,6 +31,7 @@ __all__ = [
     "Request",
     "Source",
     "cifar10",
+    "class_zips",
     "digits",
     "folder",
     "forms",

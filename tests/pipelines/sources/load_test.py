@@ -13,7 +13,8 @@ def test_names_lists_every_source_of_the_design():
         *("emnist/balanced", "emnist/byclass", "emnist/bymerge", "emnist/digits"),
         "emnist/mnist",
         *("kannada_mnist", "dig_mnist"),
-        *("notmnist", "cifar10", "tfds:NAME", "folder:PATH", "idx:PATH", "npz:PATH"),
+        *("notmnist", "cifar10", "cifar100", "flowers"),
+        *("tfds:NAME", "folder:PATH", "idx:PATH", "npz:PATH"),
         *("zip:PATH", "tfrecord:PATH"),
         *("uniform_noise", "gaussian_noise", "synthetic", "digits", "glyphs"),
     }
