@@ -3,11 +3,12 @@
 import pathlib
 
 from ood_keras import plugins
-from ood_keras.study import readings, scanner, table1
+from ood_keras.study import colour, readings, scanner, table1
 from ood_keras.study.grid import Study
 
 _BUILT_IN = {
-    study.name: study for study in (table1.TABLE1, scanner.SCANNER, readings.READINGS)
+    study.name: study
+    for study in (table1.TABLE1, scanner.SCANNER, readings.READINGS, colour.COLOUR)
 }
 
 
@@ -15,8 +16,8 @@ def find_study(name: str) -> tuple[Study, pathlib.Path | None]:
     """Returns a study and the file that it comes from, `None` of a built-in one.
 
     Args:
-        name: "table1", "scanner", "readings", or the path of a Python file that
-            defines `STUDY`; the file is run.
+        name: "table1", "scanner", "readings", "colour", or the path of a Python file
+            that defines `STUDY`; the file is run.
 
     Raises:
         ValueError: there is no such study, or the file defines none.

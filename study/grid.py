@@ -77,12 +77,17 @@ class Known:
         exposure: Source of the real unknown images.
         test_unknown: Sources of the unknown test images.
         recipe: The recipe that all trainings on it start from.
+        name: What results call it; its `spec` where none is given.
     """
 
     spec: str
     exposure: str
     test_unknown: tuple[str, ...]
     recipe: recipes.Recipe
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.spec)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,7 +102,7 @@ class Run:
     @property
     def name(self) -> str:
         """Such as `mnist/ours/seed_0`; also its place in a folder of results."""
-        known = self.known.spec.replace("/", "_")
+        known = self.known.name.replace("/", "_")
         return f"{known}/{self.training.name}/seed_{self.seed}"
 
     @property
@@ -196,7 +201,7 @@ class Study:
 
     def __post_init__(self) -> None:
         trainings = [training.name for training in self.trainings]
-        specs = [known.spec for known in self.known]
+        specs = [known.name for known in self.known]
         for kind, names in (
             ("known set", specs),
             ("training", trainings),
@@ -269,7 +274,7 @@ class Study:
             ValueError: a pattern or a seed takes no run, or nothing is left; the
                 message lists the names.
         """
-        known = {each.spec: each for each in self.known}
+        known = {each.name: each for each in self.known}
         trainings = {each.name: each for each in self.trainings}
         every = {}
         everything = tuple(

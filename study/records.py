@@ -39,7 +39,9 @@ class Records:
             "auroc_full_spectrum" are over renderings, where these were measured.
         renderings: A dict for each known set, method and seed: these three,
             "target_acceptance", and of the known images "accepted", "accepted_mild",
-            "accepted_worst", "worst_step", "accuracy_mild" and "accuracy_worst".
+            "accepted_worst", "worst_step", "accuracy_mild" and "accuracy_worst"; of
+            validation images, where a run wrote them, "validation_auroc" and
+            "validation_fpr95_known_positive".
         classes: A dict for each known set, method, unknown set, class and seed: these
             five, "images", "accepted" and "auroc".
     """
@@ -130,6 +132,7 @@ def _parse_other(row: dict[str, str]) -> Json:
     return {
         name: text if name in _TEXTS else int(text) if name in _COUNTS else float(text)
         for name, text in row.items()
+        if text
     }
 
 

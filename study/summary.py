@@ -89,7 +89,7 @@ def collect(study: "Study", output_dir: Path) -> Records:
         state, record, result = _look_up(run, output_dir)
         runs[run.name] = entry = {
             "run": run.name,
-            "known": run.known.spec,
+            "known": run.known.name,
             "training": run.training.name,
             "seed": run.seed,
             "status": state,
@@ -111,8 +111,8 @@ def collect(study: "Study", output_dir: Path) -> Records:
         rows += _measurements(run, result)
         renderings += _acceptance(run, result)
         classes += _unknown_classes(run, result)
-    methods, knowns = list(study.methods), [known.spec for known in study.known]
-    unknowns: dict[str, list[str]] = {spec: [] for spec in knowns}
+    methods, knowns = list(study.methods), [known.name for known in study.known]
+    unknowns: dict[str, list[str]] = {name: [] for name in knowns}
     for row in rows:
         if row["unknown"] not in unknowns[row["known"]]:
             unknowns[row["known"]].append(row["unknown"])
@@ -144,7 +144,7 @@ def collect(study: "Study", output_dir: Path) -> Records:
                 "exposure": list(training.exposure),
                 "changes": training.changes,
                 "recipe": {
-                    run.known.spec: run.job()["recipe"]
+                    run.known.name: run.job()["recipe"]
                     for run in study.runs()
                     if run.training == training
                 },
@@ -174,7 +174,7 @@ def _measurements(run: "Run", result: Json) -> list[Json]:
             over = rendered["auroc"][unknown] if rendered else {}
             rows.append(
                 {
-                    "known": run.known.spec,
+                    "known": run.known.name,
                     "method": method,
                     "unknown": unknown,
                     "seed": run.seed,
@@ -197,7 +197,7 @@ def _acceptance(run: "Run", result: Json) -> list[Json]:
     rendered = result.get("renderings", {})
     return [
         {
-            "known": run.known.spec,
+            "known": run.known.name,
             "method": method,
             "seed": run.seed,
             "target_acceptance": rendered["target_acceptance"],
@@ -207,6 +207,10 @@ def _acceptance(run: "Run", result: Json) -> list[Json]:
             "worst_step": row["accepted"]["worst_step"],
             "accuracy_mild": row["accuracy"]["mean"],
             "accuracy_worst": row["accuracy"]["worst"],
+            **{
+                f"validation_{name}": value
+                for name, value in result.get("validation", {}).get(method, {}).items()
+            },
         }
         for method, row in rendered.get("methods", {}).items()
     ]
@@ -216,7 +220,7 @@ def _unknown_classes(run: "Run", result: Json) -> list[Json]:
     """The lines of one run in the table of unknown classes."""
     return [
         {
-            "known": run.known.spec,
+            "known": run.known.name,
             "method": method,
             "unknown": unknown,
             "class": name,

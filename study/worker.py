@@ -101,6 +101,8 @@ def work(
                 report, output_dir / f"examples{of_method}.npz", detector
             )
     metrics = report.metrics
+    if isinstance(report, evaluation.Report):
+        metrics = {**metrics, "validation": _measure_validation(report, method_of)}
     if renderings != "none":
         from ood_keras.study import shape
 
@@ -117,6 +119,19 @@ def work(
             "selected_detector": method_of[metrics["selected_detector"]],
         },
     )
+
+
+def _measure_validation(
+    report: Any, method_of: dict[str, str]
+) -> dict[str, dict[str, float]]:
+    """What the scores are worth on validation images, `{METHOD: metrics}`."""
+    return {
+        method: {
+            name: float(report.validation_metrics[detector][name])
+            for name in ("auroc", "fpr95_known_positive")
+        }
+        for detector, method in method_of.items()
+    }
 
 
 def _read_config(run_dir: pathlib.Path, detector: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ docs/published_table.md and docs/reading_results.md from results/table1, and
 docs/robustness.md from results/robustness, docs/renderings.md from
 results/renderings, docs/what_table1_measures.md from results/scanner,
 docs/two_readings.md from results/readings,
+docs/colour.md from results/colour,
 docs/test_sets.md from benchmarks/results/test_set_forms.json, and docs/adopted.md from
 benchmarks/results/adopt.json; with --pictures, docs/images/results_*.png too. With
 --check, it only fails if a page says something else than the results.
@@ -27,6 +28,7 @@ _RENDERINGS = pathlib.Path("results/renderings")
 _DEMO_SHEET = pathlib.Path("benchmarks/results/demo_sheet.json")
 _SCANNER = pathlib.Path("results/scanner")
 _READINGS = pathlib.Path("results/readings")
+_COLOUR = pathlib.Path("results/colour")
 _TEST_SETS = pathlib.Path("benchmarks/results/test_set_forms.json")
 _ADOPTED = pathlib.Path("benchmarks/results/adopt.json")
 _IMAGES = pathlib.Path("docs/images")
@@ -40,6 +42,7 @@ def pages() -> dict[pathlib.Path, str]:
     """
     from ood_keras.study import (
         adoption_page,
+        colour_page,
         readings_page,
         renderings_page,
         robustness_page,
@@ -70,6 +73,9 @@ def pages() -> dict[pathlib.Path, str]:
     if readings_page.is_written(_READINGS):
         text = readings_page.page(_READINGS)
         written[pathlib.Path("docs/two_readings.md")] = text
+    if colour_page.is_written(_COLOUR):
+        text = colour_page.page(_COLOUR, _IMAGES)
+        written[pathlib.Path("docs/colour.md")] = text
     if _TEST_SETS.is_file():
         written[pathlib.Path("docs/test_sets.md")] = test_sets_page.page(_TEST_SETS)
     if _ADOPTED.is_file():
@@ -113,15 +119,28 @@ def _lines(folder: pathlib.Path) -> str:
     )
 
 
+def _draw() -> None:
+    from ood_keras.study import (
+        colour_page,
+        colour_pictures,
+        summary,
+        table1_pictures,
+    )
+
+    paths = []
+    if summary.is_written(_TABLE1):
+        paths += table1_pictures.draw(_TABLE1, _IMAGES)
+    if colour_page.is_written(_COLOUR):
+        paths += colour_pictures.draw(_COLOUR, _IMAGES)
+    for path in paths:
+        print(path)
+
+
 def _write() -> None:
     from ood_keras.files import write_text
-    from ood_keras.study import summary
 
-    if _FLAGS.pictures and summary.is_written(_TABLE1):
-        from ood_keras.study import table1_pictures
-
-        for path in table1_pictures.draw(_TABLE1, _IMAGES):
-            print(path)
+    if _FLAGS.pictures:
+        _draw()
     changed = {
         path: text
         for path, text in pages().items()

@@ -571,10 +571,24 @@ def test_a_study_that_cannot_be_run_is_explained(tmp_path, change, error, match)
 def test_a_study_is_found_by_name_or_file(tmp_path):
     assert find.find_study("table1") == (TABLE1, None)
     assert find.find_study("scanner")[0].renderings == "full"
-    with pytest.raises(ValueError, match=r"readings, or a file FILE\.py.*'table2'"):
+    assert find.find_study("colour")[0].renderings == "short"
+    with pytest.raises(ValueError, match=r"colour, or a file FILE\.py.*'table2'"):
         find.find_study("table2")
     with pytest.raises(FileNotFoundError, match=r"there is no file .*nowhere\.py"):
         find.find_study(str(tmp_path / "nowhere.py"))
+
+
+def test_a_known_set_may_have_a_name_of_its_own():
+    study = make_study("ours", known="digits[0,1]")
+    assert [run.name for run in study.runs()] == ["digits[0,1]/ours/seed_0"]
+    named = dataclasses.replace(study.known[0], name="two_digits")
+    study = dataclasses.replace(study, known=(named,), order=())
+    (run,) = study.runs("two_digits/ours")
+    assert run.name == "two_digits/ours/seed_0"
+    assert run.job()["known"] == "digits[0,1]"
+    other = dataclasses.replace(named, spec="digits[2,3]")
+    with pytest.raises(ValueError, match=r"known set.*Received twice: two_digits"):
+        dataclasses.replace(study, known=(named, other))
 
 
 def test_an_order_names_what_is_in_the_grid():
@@ -705,7 +719,11 @@ def test_a_study_that_measures_renderings_keeps_shares_and_classes(real_run, tmp
         glyphs = arrays[valid("renderings/unknown/glyphs/msp")]
         untouched = arrays[valid("unknown/glyphs/msp")]
         mine = metrics.auroc(known.ravel(), glyphs.ravel())
+        outliers = arrays[valid("validation/unknown/msp")]
     (row,) = found.renderings
+    assert row["validation_auroc"] == metrics.auroc(judged, outliers)
+    passing = np.mean(outliers <= np.quantile(judged, 0.95, method="higher"))
+    assert row["validation_fpr95_known_positive"] == pytest.approx(passing, abs=0.02)
     # The threshold stands a little above that score.
     assert row["accepted"] == pytest.approx(np.mean(known[0] <= limit), abs=0.01)
     assert row["accepted_worst"] <= row["accepted_mild"] <= 1
