@@ -110,6 +110,11 @@ def page(folder: pathlib.Path, images: pathlib.Path) -> str:
             "AUROC on near and far unknowns, the mean over the seeds, and its range.",
         ),
         goals=_list_goals(results, chosen),
+        wanted={
+            "near": f"{100 * NEAR_GAIN:.0f}",
+            "far": f"{100 * FAR_GAIN:.0f}",
+            "digits": DIGITS_AUROC,
+        },
         chosen=chosen and results.study.title(chosen),
         scores=_list_scores(results),
         noise=_list_noise(results),
@@ -139,16 +144,16 @@ def is_written(folder: pathlib.Path) -> bool:
 
 
 def _list_missing(runs: Iterable[Json]) -> list[str]:
-    """What is not run, a text for each known set and seed."""
-    missing: dict[tuple[str, int], list[str]] = {}
+    """What is not run, a text for all known sets and seeds that lack the same."""
+    missing: dict[str, list[str]] = {}
     for run in runs:
         if run["status"] != "finished":
-            key = run["known"], run["seed"]
+            key = f"{run['known']}, seed {run['seed']}"
             missing.setdefault(key, []).append(run["training"])
-    return [
-        f"{known}, seed {seed}: {', '.join(names)}"
-        for (known, seed), names in missing.items()
-    ]
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for key, names in missing.items():
+        alike.setdefault(tuple(sorted(names)), []).append(key)
+    return [f"{'; '.join(keys)}: {', '.join(names)}" for names, keys in alike.items()]
 
 
 def _list_goals(results: Results, chosen: str | None) -> markdown.Table | None:

@@ -172,7 +172,8 @@ def test_numbers_are_means_over_seeds_and_far_sets(tmp_path):
     assert row[4:] == ["19.00 ± 1.41", "9.00 ± 1.41"]
     assert "| closed_set | 8.5 | 2.0 |" in page
     assert "71.00 | 81.00 |" in page  # Over renderings, 10 points lower.
-    assert "choose **" not in page and "we wanted" not in page
+    assert "choose **" not in page and "What we wanted" not in page
+    assert "No training with an unknown class stands beside" in page
 
 
 def test_seen_noise_is_marked_and_near_classes_are_sorted(tmp_path):
@@ -189,10 +190,13 @@ def test_what_is_not_run_is_said(tmp_path):
     page = colour_page.page(write(tmp_path, BOTH), tmp_path)
     missing = len(COLOUR.runs()) - 2
     assert f"Not run yet, {missing} of {len(COLOUR.runs())} runs" in page
-    line = next(x for x in page.splitlines() if x.startswith("* cifar10, seed 0:"))
+    line = next(x for x in page.splitlines() if x.startswith("* cifar10, seed 0"))
     names = line.partition(": ")[2].split(", ")
     assert "closed_set_pixmix" in names and not {"closed_set", "ours"} & set(names)
     assert "six of ten known |" not in page and "## Digits" not in page
+    digits = "; ".join(f"{name}, seed 0" for name in DIGITS)
+    assert f"* {digits}: closed_set, ours, ours_logit_norm, " in page
+    assert "No training with an unknown class" not in page
 
 
 def test_the_picture_is_drawn_and_shown(tmp_path):
