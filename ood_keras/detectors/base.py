@@ -59,6 +59,8 @@ class Detector:
         learns: Whether `fit` needs data to learn from.
         needs_labels: Whether that data must be labelled even if N is given.
         least_classes: 2 if it compares known classes, so that one alone gives nothing.
+        pools_layers: Whether of inner layers it reads only their means over positions,
+            so that these may be what it is given in their place.
         changes_input: Whether scoring runs the model on changed images, so that one
             pass of the network cannot serve this detector and others together.
         exports: The formats that this detector can be exported to.
@@ -74,6 +76,7 @@ class Detector:
     learns: bool = False
     needs_labels: bool = False
     least_classes: Literal[1, 2] = 1
+    pools_layers: bool = False
     changes_input: bool = False
     exports: tuple[str, ...] = (
         "saved_model",
@@ -432,7 +435,9 @@ class Detector:
                 missing, or the network gives NaN.
         """
         num_images = 0
-        for outputs, labels in network.batches(data, layers=self.layers, read=read):
+        for outputs, labels in network.batches(
+            data, layers=self.layers, read=read, pooled=self.pools_layers
+        ):
             if labels is None:
                 if self.needs_labels:
                     raise ValueError(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from ood_keras.conventions import UNKNOWN
 from ood_keras.detectors import output_scores
 from ood_keras.detectors.base import (
     Detector,
@@ -95,6 +96,14 @@ class Ensemble(Detector):
     @property
     def needs_labels(self) -> bool:  # type: ignore[override]
         return any(member.needs_labels for member in self.detectors)
+
+    @property
+    def pools_layers(self) -> bool:  # type: ignore[override]
+        return all(
+            member.pools_layers or not member.layers
+            for member in self.detectors
+            if not member.changes_input
+        )
 
     @property
     def changes_input(self) -> bool:  # type: ignore[override]
@@ -233,11 +242,6 @@ class Ensemble(Detector):
     def fit_arrays(
         self, network: Network, data: Images, validation: Images | None
     ) -> None:
-        run = compile_function(
-            lambda images: ops.stack(
-                self._scores(network(images, self.layers), images), axis=-1
-            )
-        )
         count = 0
         # Arrays `(members,)` from the first batch on.
         sums: Any = 0.0
@@ -247,10 +251,7 @@ class Ensemble(Detector):
         name, known = (
             ("data", data) if validation is None else ("validation", validation)
         )
-        for images in known_images(known):
-            if not len(images):
-                continue
-            scores = run(images).astype(np.float64)
+        for scores in self._walk(network, known):
             check_finite(scores, name)
             if origin is None:
                 origin = scores.mean(axis=0)
@@ -276,6 +277,29 @@ class Ensemble(Detector):
             "mean": mean.astype(np.float32),
             "deviation": spread_or_one(deviation, size).astype(np.float32),
         }
+
+    def _walk(self, network, known):
+        """Yields the members' scores of known images, float64 `(batch, members)`."""
+        recording = None
+        if not self.changes_input:
+            recording = network.recorded(known, self.layers, self.pools_layers)
+        if recording is not None:
+            replay = recording.replay(
+                lambda outputs: ops.stack(self._scores(outputs), axis=-1), self.layers
+            )
+            for scores, labels in replay:
+                scores = scores if labels is None else scores[labels != UNKNOWN]
+                if len(scores):
+                    yield scores.astype(np.float64)
+            return
+        run = compile_function(
+            lambda images: ops.stack(
+                self._scores(network(images, self.layers), images), axis=-1
+            )
+        )
+        for images in known_images(known):
+            if len(images):
+                yield run(images).astype(np.float64)
 
     def _restore(self, network, arrays, num_classes):
         for index, member in enumerate(self.detectors):

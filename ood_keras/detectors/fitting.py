@@ -1,10 +1,13 @@
-"""Many detectors fitted on one network, in few passes over the images."""
+"""Many detectors fitted on one network, in one pass over the images."""
 
+import functools
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import keras
 
 from ood_keras.detectors.base import Detector
+from ood_keras.detectors.guest import Guest
 from ood_keras.detectors.memory import class_names_of
 from ood_keras.detectors.network import Network, check_model, image_shape
 from ood_keras.detectors.registry import Description, build
@@ -22,9 +25,13 @@ def fit_together(
 ) -> tuple[dict[str, Detector], dict[str, str]]:
     """Fits detectors on one network, and says which do not fit it and why.
 
-    The network runs once over the images for all detectors that read its logits and
-    features. Those that read inner layers, or that set a scale on their own scores, run
-    it again. Each ends up as if it had been fitted by itself.
+    The network runs once over the images. Its logits and features, and the means of
+    inner layers that detectors read, are kept in temporary files, from which all learn,
+    also those that set a scale on their own scores; those that read whole maps (`gram`)
+    learn while it runs. It runs again for an ensemble of which a member moves its input
+    along a gradient, or reads features of its own; and where the means of inner layers
+    take more than 2 GiB on the disk, for those that read them. Each detector ends up as
+    if it had been fitted by itself.
 
     Args:
         detectors: What `registry.build` takes: names, mostly.
@@ -32,7 +39,8 @@ def fit_together(
         data: Labelled known training images, as `Detector.fit` takes them.
         num_classes: N, the number of known classes.
         sample: Float images to try the model on, where it does not say its shape.
-        progress: Called with the name of each detector before it is fitted.
+        progress: Called with the name of each detector when its turn comes, after the
+            network has run.
 
     Returns:
         `(fitted, refused)`: `{name: detector}`, and `{name: why it does not fit}`.
@@ -49,21 +57,49 @@ def fit_together(
     """
     check_model(model)
     network = Network(model, sample=sample if image_shape(model) is None else None)
-    fitted: dict[str, Detector] = {}
+    prepared: list[Detector] = []
     refused: dict[str, str] = {}
-    with network.record(data):
-        for description in detectors:
-            name = description if isinstance(description, str) else None
+    for description in detectors:
+        name = description if isinstance(description, str) else None
+        try:
+            detector = build(description)
+            name = detector.name
+            config = {**detector.get_config(), "num_classes": num_classes}
+            detector = type(detector).from_config(config)
+            # Which inner layers it reads must be known before the network runs.
+            detector._prepare_inner(network, num_classes)
+            detector._prepare(network, num_classes)
+        except _REFUSALS as error:
+            refused[str(name)] = str(error)
+            continue
+        prepared.append(detector)
+    fits: list[Callable[[], Any]] = [
+        functools.partial(one._fit_network, network, data, None, num_classes)
+        for one in prepared
+    ]
+    # Whole maps are not kept, so those that read them take part in the one pass.
+    guests = {
+        index: Guest(data, fits[index])
+        for index, one in enumerate(prepared)
+        if one.learns and one.layers and not one.pools_layers
+    }
+    pooled = {name for one in prepared if one.pools_layers for name in one.layers}
+    fitted: dict[str, Detector] = {}
+    with network.record(data, tuple(pooled), tuple(guests.values())):
+        for index, detector in enumerate(prepared):
+            progress(detector.name)
             try:
-                detector = build(description)
-                name = detector.name
-                progress(name)
-                config = {**detector.get_config(), "num_classes": num_classes}
-                detector = type(detector).from_config(config)
-                detector._fit_network(network, data, None, num_classes)
-            except (ValueError, TypeError, RuntimeError) as error:
-                refused[str(name)] = str(error)
+                if index not in guests:
+                    fits[index]()
+                elif (error := guests[index].error) is not None:
+                    raise error
+            except _REFUSALS as error:
+                refused[detector.name] = str(error)
                 continue
             detector.class_names = class_names_of(data)
             fitted[detector.name] = detector
     return fitted, refused
+
+
+# What says that a detector does not fit a network.
+_REFUSALS = (ValueError, TypeError, RuntimeError)

@@ -61,6 +61,7 @@ class Mahalanobis(FeatureDetector):
     name = "mahalanobis"
     learns = True
     needs_labels = True
+    pools_layers = True
 
     def __init__(
         self,

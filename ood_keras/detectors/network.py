@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,7 @@ from keras import ops
 from ood_keras import batches
 from ood_keras.detectors import listening, logit_layers
 from ood_keras.detectors.compiled import compile_function
+from ood_keras.detectors.guest import Guest, find_guest
 from ood_keras.detectors.recording import Recording
 from ood_keras.types import Images, ImageShape, Names, Outputs, Tensor
 
@@ -206,6 +207,7 @@ class Network:
         batch_size: int = 256,
         layers: Names = (),
         read: Callable[[Outputs], Any] | None = None,
+        pooled: bool = False,
     ) -> Iterator[tuple[Any, np.ndarray | None]]:
         """Yields `(outputs, labels)`, NumPy, batch by batch, running compiled.
 
@@ -215,36 +217,102 @@ class Network:
             layers: As for a call.
             read: What to yield of the outputs, a function of tensors that becomes part
                 of the graph; `None` yields them as they are.
+            pooled: Whether `read` looks at the means of the layers over their positions
+                only, `pool`, so that these may be what it is given.
         """
-        if self._recording is not None and self._recording.data is data and not layers:
-            yield from self._recording.replay(read)
+        guest = find_guest(data)
+        if guest is not None:
+            yield from guest.batches(layers, read)
+            return
+        recording = self.recorded(data, layers, pooled)
+        if recording is not None:
+            yield from recording.replay(read, layers)
             return
         key = (tuple(layers), read)
         if key not in self._compiled:
             self._compiled[key] = compile_function(
-                lambda images: (read or (lambda outputs: outputs))(self(images, layers))
+                lambda images: _read_of(self(images, layers), read)
             )
         for images, labels in batches.iterate(data, batch_size):
             if len(images):
                 yield self._compiled[key](images), labels
 
+    def recorded(
+        self, data: Images, layers: Names = (), pooled: bool = False
+    ) -> Recording | None:
+        """What `record` keeps of `data`, if `batches` need no more than that."""
+        recording = self._recording
+        if recording is None or recording.data is not data:
+            return None
+        if layers and not (pooled and recording.layers.issuperset(layers)):
+            return None
+        return recording
+
     @contextlib.contextmanager
-    def record(self, data: Images) -> Iterator[None]:
+    def record(
+        self, data: Images, layers: Names = (), guests: Sequence[Guest] = ()
+    ) -> Iterator[None]:
         """Keeps logits and features of `data` from one pass, for many readers.
 
-        Within the context, `batches(data)` without layers reads what was kept, in a
-        temporary file, so that memory does not grow with the images.
+        Within the context, `batches(data)` without layers, or of the means of `layers`,
+        reads what was kept, in temporary files, so that memory does not grow with the
+        images. Others that need more, such as whole maps, take part in the pass.
 
         Args:
             data: Images or images with labels, as `ood_keras.batches.iterate` takes;
                 the same object that `batches` will be given.
+            layers: Names of inner layers whose means over their positions are kept too.
+            guests: Those that take part.
         """
-        with Recording(data, self.batches(data)) as recording:
+        try:
+            recording = Recording(data, self._lead(data, sorted(layers), guests))
+        except BaseException as error:
+            for guest in guests:
+                guest.finish(error)
+            raise
+        with recording:
             self._recording = recording
             try:
+                for guest in guests:
+                    guest.finish()
                 yield
             finally:
                 self._recording = None
+
+    def _lead(self, data, layers, guests):
+        """Yields what is kept of each batch, and gives guests what they want of it."""
+        wishes = [(guest, guest.start()) for guest in guests]
+        wishes = [(guest, wish) for guest, wish in wishes if wish is not None]
+        names = sorted(
+            {*layers, *(name for _, (wanted, _) in wishes for name in wanted)}
+        )
+
+        def run(images):
+            outputs = self(images, names)
+            kept = _with_layers(outputs, layers)
+            if layers:
+                kept["layers"] = keras.tree.map_structure(pool, kept["layers"])
+            return kept, [
+                _read_of(_with_layers(outputs, wanted), read)
+                for _, (wanted, read) in wishes
+            ]
+
+        run = compile_function(run)
+        # Fewer at once where images, and so the maps of inner layers, are large.
+        size = batches.files_at_once(self.image_shape)
+        for images, labels in batches.iterate(data):
+            if not len(images):
+                continue
+            parts = [
+                run(images[start : start + size])
+                for start in range(0, len(images), size)
+            ]
+            kept, shown = keras.tree.map_structure(
+                lambda *rows: np.concatenate(rows), *parts
+            )
+            for (guest, _), rows in zip(wishes, shown, strict=True):
+                guest.give(rows, labels)
+            yield kept, labels
 
     def with_features(self, features: str) -> "Network":
         """The same network with the output of another layer, by name, as features."""
@@ -325,6 +393,18 @@ class Network:
 def _is_sealed(layer: keras.layers.Layer) -> bool:
     """Whether a layer with weights hides what is inside of it."""
     return isinstance(layer, keras.layers.TFSMLayer)
+
+
+def _with_layers(outputs: Outputs, names: Names) -> Any:
+    """The outputs with some of their inner layers, or without any."""
+    kept: Any = {name: outputs[name] for name in ("logits", "features")}
+    if names:
+        kept["layers"] = {name: outputs["layers"][name] for name in names}
+    return kept
+
+
+def _read_of(outputs: Outputs, read: Callable[[Outputs], Any] | None) -> Any:
+    return outputs if read is None else read(outputs)
 
 
 def pool(tensor: Tensor) -> Tensor:

@@ -34,6 +34,10 @@ class Wrapper(Detector):
         return self.detector.learns
 
     @property
+    def pools_layers(self) -> bool:  # type: ignore[override]
+        return self.detector.pools_layers
+
+    @property
     def exports(self) -> tuple[str, ...]:  # type: ignore[override]
         return self.detector.exports
 

@@ -1,5 +1,9 @@
 """Detectors that are fitted together, and what the first layers of a network tell."""
 
+import contextlib
+import functools
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -7,8 +11,17 @@ from keras import layers
 
 from ood_keras import detectors
 from ood_keras.detectors import Network, first_layers
+from ood_keras.detectors import network as network_room
+from ood_keras.detectors.compiled import compile_function
 from ood_keras.layers import PixelScaling
 
+# What walks twice or reads inner layers, if it is fitted by itself.
+INSIDE = [
+    "ensemble",
+    "gram",
+    "probability_and_distances",
+    "probability_and_log_distances",
+]
 NAMES = ["energy", "knn", "vim", "react", "she", "mahalanobis", "gram", "openmax"]
 
 
@@ -58,9 +71,152 @@ def test_readers_of_the_outputs_share_one_pass(trained, batches):
     fitted, _ = detectors.fit_together(reading, trained[3], counted, num_classes=3)
     assert list(fitted) == reading
     assert counted.walks == 1
-    # And one more for those that look inside.
+    # Nor do those that look inside ask for another.
     detectors.fit_together([*reading, "gram"], trained[3], counted, num_classes=3)
-    assert counted.walks == 3
+    assert counted.walks == 2
+
+
+@pytest.fixture(scope="module")
+def with_relu():
+    """A network whose inner layers "probability_and_distances" reads."""
+    keras.utils.set_random_seed(0)
+    network = [keras.Input((8, 8, 1))]
+    for filters in (4, 6):
+        network += [layers.Conv2D(filters, 3), layers.ReLU()]
+    return keras.Sequential(
+        [*network, layers.GlobalAveragePooling2D(), layers.Dense(3)]
+    )
+
+
+def names_alone():
+    """The detectors that need no arguments."""
+    for name in detectors.names():
+        with contextlib.suppress(TypeError):
+            detectors.get(name)
+            yield name
+
+
+def test_all_detectors_share_one_pass(with_relu, batches):
+    counted = Counted(batches)
+    fitted, refused = detectors.fit_together(
+        names_alone(), with_relu, counted, num_classes=3
+    )
+    assert counted.walks == 1
+    assert {*INSIDE, "knn", "odin", "weiper"} <= set(fitted)
+    assert list(refused) == ["unknown_probability"]
+    assert len(fitted["gram"].layers) == len(fitted[INSIDE[-1]].layers) == 2
+
+
+@pytest.mark.parametrize("most_layer_bytes", [2**31, 1000])
+def test_those_that_read_inner_layers_are_as_if_by_themselves(
+    with_relu, data, batches, most_layer_bytes, monkeypatch
+):
+    recording = functools.partial(
+        network_room.Recording, most_layer_bytes=most_layer_bytes
+    )
+    monkeypatch.setattr(network_room, "Recording", recording)
+    counted = Counted(batches)
+    fitted, _ = detectors.fit_together(INSIDE, with_relu, counted, num_classes=3)
+    # Means that are too many to be kept are made again, by each that needs them.
+    assert counted.walks == (1 if most_layer_bytes > 1000 else 5)
+    for name in INSIDE:
+        alone = detectors.get(name, num_classes=3).fit(with_relu, batches)
+        arrays = alone.get_arrays()
+        assert arrays.keys() == fitted[name].get_arrays().keys()
+        for key, array in fitted[name].get_arrays().items():
+            np.testing.assert_allclose(array, arrays[key], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            fitted[name].score(data.known), alone.score(data.known), rtol=1e-4
+        )
+
+
+class ReadsMaps(detectors.Detector):
+    """One's own, which reads a whole map and stops when it has seen enough."""
+
+    name = "reads_maps"
+    learns = True
+
+    def __init__(self, *, most=10**6, mistake=False, **kwargs):
+        super().__init__(**kwargs)
+        self.most, self.mistake = most, mistake
+
+    def get_config(self):
+        return {**super().get_config(), "most": self.most, "mistake": self.mistake}
+
+    def choose_layers(self, network):
+        return tuple(network.inner_layers[:1])
+
+    def fit_arrays(self, network, data, validation):
+        maps = []
+        for outputs, _ in self.known_batches(network, data):
+            assert set(outputs["layers"]) == set(self.layers)
+            maps.extend(outputs["layers"][self.layers[0]])
+            if self.mistake:
+                raise ValueError("my mistake")
+            if len(maps) >= self.most:
+                break
+        self.arrays = {"mean": np.mean(maps, axis=0), "count": np.array(len(maps))}
+
+
+def test_own_detectors_that_read_maps_take_part(with_relu, batches):
+    counted = Counted(batches)
+    own = [ReadsMaps(), "gram"]
+    fitted, refused = detectors.fit_together(own, with_relu, counted, num_classes=3)
+    assert counted.walks == 1 and not refused
+    found = fitted["reads_maps"].get_arrays()
+    expected = ReadsMaps(num_classes=3).fit(with_relu, batches).get_arrays()
+    assert found["mean"].shape == (6, 6, 4)
+    np.testing.assert_allclose(found["mean"], expected["mean"], rtol=1e-5, atol=1e-6)
+    # One that has seen enough leaves, and the others read on.
+    fitted, _ = detectors.fit_together(
+        [ReadsMaps(most=60), "gram"], with_relu, counted, num_classes=3
+    )
+    assert fitted["reads_maps"].arrays["count"] == 60
+    assert counted.walks == 2 and "gram" in fitted
+    # So do they where one fails.
+    fitted, refused = detectors.fit_together(
+        [ReadsMaps(mistake=True), "gram", "knn"], with_relu, counted, num_classes=3
+    )
+    assert refused == {"reads_maps": "my mistake"}
+    assert list(fitted) == ["gram", "knn"]
+
+
+def test_an_error_in_the_pass_leaves_no_thread_behind(with_relu, batches):
+    def broken():
+        yield batches[0]
+        raise OSError("the disk is gone")
+
+    class Data:
+        def __iter__(self):
+            return broken()
+
+    before = threading.active_count()
+    with pytest.raises(OSError, match="the disk is gone"):
+        detectors.fit_together(["gram", "knn"], with_relu, Data(), num_classes=3)
+    assert threading.active_count() == before
+
+
+def test_large_images_run_in_smaller_batches(with_relu, data, batches, monkeypatch):
+    sizes = []
+
+    def note_sizes(function):
+        run = compile_function(function)
+
+        def run_and_note(images):
+            sizes.append(len(images))
+            return run(images)
+
+        return run_and_note
+
+    whole, _ = detectors.fit_together(INSIDE, with_relu, batches, num_classes=3)
+    monkeypatch.setattr(network_room, "compile_function", note_sizes)
+    monkeypatch.setattr("ood_keras.batches.files_at_once", lambda shape: 25)
+    fitted, _ = detectors.fit_together(INSIDE, with_relu, batches, num_classes=3)
+    assert sizes == [25, 25, 10] * len(batches)
+    for name in INSIDE:
+        np.testing.assert_allclose(
+            fitted[name].score(data.known), whole[name].score(data.known), rtol=1e-4
+        )
 
 
 def test_a_recording_is_of_its_own_data_only(trained, data, batches):

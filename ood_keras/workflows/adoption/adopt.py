@@ -142,7 +142,7 @@ def adopt(
         fitting=len(source.train),
         scoring=(len(source.validation) + len(source.test)) * (1 + len(unknown)),
         sources=1 + len(unknown),
-        passes=3,
+        passes=1,
         formats=len(chosen),
         renderings=renderings,
     )
@@ -255,6 +255,7 @@ def _measure(
         if names is None:
             names = [name for name in detector_room.names() if _stands_alone(name)]
         start = time.monotonic()
+        say(f"Running the network over {len(data.known.train)} pictures", passing=True)
         fitted, refused = detector_room.fit_together(
             names,
             model,
