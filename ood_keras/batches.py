@@ -42,7 +42,7 @@ def iterate(
 
 
 def files_at_once(image_shape: ImageShape) -> int:
-    """How many image files are answered at a time: fewer where images are large.
+    """How many image files, or images, are worked on at a time: fewer large ones.
 
     A request of many small files, or empty ones, would else take the memory of as many
     images at once.

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from ood_keras import machine
+from ood_keras.batches import files_at_once
 from ood_keras.types import Tensor
 
 # On a CPU, slices of this size side by side take two thirds of the time of one batch
@@ -174,6 +175,20 @@ def _nan_where_not_finite(images: np.ndarray, outputs: Any) -> Any:
         if np.issubdtype(rows.dtype, np.floating):
             rows[strange] = np.nan
     return outputs
+
+
+def run_in_parts(run: Callable[[np.ndarray], Any], images: np.ndarray) -> Any:
+    """`run(images)`, of fewer at once where they are large, as inner maps then are.
+
+    Args:
+        run: What `compile_function` returned.
+        images: Float array `(batch, height, width, channels)`, not empty.
+    """
+    size = files_at_once(images.shape[1:])
+    if len(images) <= size:
+        return run(images)
+    parts = [run(images[start : start + size]) for start in range(0, len(images), size)]
+    return keras.tree.map_structure(lambda *rows: np.concatenate(rows), *parts)
 
 
 def over_batches(

@@ -11,7 +11,7 @@ from keras import ops
 
 from ood_keras import batches
 from ood_keras.detectors import listening, logit_layers
-from ood_keras.detectors.compiled import compile_function
+from ood_keras.detectors.compiled import compile_function, run_in_parts
 from ood_keras.detectors.guest import Guest, find_guest
 from ood_keras.detectors.recording import Recording
 from ood_keras.types import Images, ImageShape, Names, Outputs, Tensor
@@ -298,18 +298,10 @@ class Network:
             ]
 
         run = compile_function(run)
-        # Fewer at once where images, and so the maps of inner layers, are large.
-        size = batches.files_at_once(self.image_shape)
         for images, labels in batches.iterate(data):
             if not len(images):
                 continue
-            parts = [
-                run(images[start : start + size])
-                for start in range(0, len(images), size)
-            ]
-            kept, shown = keras.tree.map_structure(
-                lambda *rows: np.concatenate(rows), *parts
-            )
+            kept, shown = run_in_parts(run, images)
             for (guest, _), rows in zip(wishes, shown, strict=True):
                 guest.give(rows, labels)
             yield kept, labels

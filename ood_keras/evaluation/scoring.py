@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ood_keras.detectors.compiled import compile_function
+from ood_keras.detectors.compiled import compile_function, run_in_parts
 from ood_keras.detectors.statistics import Smallest
 from ood_keras.types import Batches
 
@@ -115,7 +115,7 @@ class Scorer:
         for images, labels in batches:
             if not len(images):
                 continue
-            scores, summaries = self._run(images)
+            scores, summaries = run_in_parts(self._run, images)
             all_scores.append(scores)
             all_labels.append(labels)
             all_classes.append([summary["predictions"] for summary in summaries])

@@ -210,7 +210,7 @@ def test_large_images_run_in_smaller_batches(with_relu, data, batches, monkeypat
 
     whole, _ = detectors.fit_together(INSIDE, with_relu, batches, num_classes=3)
     monkeypatch.setattr(network_room, "compile_function", note_sizes)
-    monkeypatch.setattr("ood_keras.batches.files_at_once", lambda shape: 25)
+    monkeypatch.setattr("ood_keras.detectors.compiled.files_at_once", lambda shape: 25)
     fitted, _ = detectors.fit_together(INSIDE, with_relu, batches, num_classes=3)
     assert sizes == [25, 25, 10] * len(batches)
     for name in INSIDE:
