@@ -69,6 +69,9 @@ def fit_together(
             # Which inner layers it reads must be known before the network runs.
             detector._prepare_inner(network, num_classes)
             detector._prepare(network, num_classes)
+            if detector.layers:
+                # One that they cannot be had of must not keep the others from fitting.
+                network(network.sample, detector.layers)
         except _REFUSALS as error:
             refused[str(name)] = str(error)
             continue
@@ -89,10 +92,10 @@ def fit_together(
         for index, detector in enumerate(prepared):
             progress(detector.name)
             try:
-                if index not in guests:
+                if index in guests:
+                    guests[index].check()
+                else:
                     fits[index]()
-                elif (error := guests[index].error) is not None:
-                    raise error
             except _REFUSALS as error:
                 refused[detector.name] = str(error)
                 continue

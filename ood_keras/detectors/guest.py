@@ -33,13 +33,10 @@ class Guest:
     Args:
         data: What the walk is over.
         work: What to do.
-
-    Attributes:
-        error: What `work` raised, or `None`.
     """
 
     def __init__(self, data: Images, work: Callable[[], Any]) -> None:
-        self.error: BaseException | None = None
+        self._error: BaseException | None = None
         self._data = data
         self._has_joined = self._is_done = False
         self._to_guest: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -70,6 +67,11 @@ class Guest:
             self._wait()
         self._thread.join()
 
+    def check(self) -> None:
+        """Raises what the work raised, if it did; for the host, at the end."""
+        if self._error is not None:
+            raise self._error
+
     def batches(
         self, layers: Names, read: Callable[[Outputs], Any] | None
     ) -> Iterator[tuple[Any, np.ndarray | None]]:
@@ -92,7 +94,7 @@ class Guest:
         try:
             work()
         except BaseException as error:
-            self.error = error
+            self._error = error
         self._to_host.put(_DONE)
 
 

@@ -283,19 +283,24 @@ class Network:
         """Yields what is kept of each batch, and gives guests what they want of it."""
         wishes = [(guest, guest.start()) for guest in guests]
         wishes = [(guest, wish) for guest, wish in wishes if wish is not None]
-        names = sorted(
-            {*layers, *(name for _, (wanted, _) in wishes for name in wanted)}
-        )
+        names = sorted({*layers, *(name for _, wish in wishes for name in wish[0])})
+        errors = {}
+
+        def show(outputs, guest, wish):
+            wanted, read = wish
+            try:
+                return _read_of(_with_layers(outputs, wanted), read)
+            except Exception as error:
+                # That of this guest alone.
+                errors[guest] = error
+                return ()
 
         def run(images):
             outputs = self(images, names)
             kept = _with_layers(outputs, layers)
             if layers:
                 kept["layers"] = keras.tree.map_structure(pool, kept["layers"])
-            return kept, [
-                _read_of(_with_layers(outputs, wanted), read)
-                for _, (wanted, read) in wishes
-            ]
+            return kept, [show(outputs, *each) for each in wishes]
 
         run = compile_function(run)
         for images, labels in batches.iterate(data):
@@ -303,6 +308,8 @@ class Network:
                 continue
             kept, shown = run_in_parts(run, images)
             for (guest, _), rows in zip(wishes, shown, strict=True):
+                if guest in errors:
+                    guest.finish(errors[guest])
                 guest.give(rows, labels)
             yield kept, labels
 

@@ -181,6 +181,48 @@ def test_own_detectors_that_read_maps_take_part(with_relu, batches):
     assert list(fitted) == ["gram", "knn"]
 
 
+class Unreadable(ReadsMaps):
+    """One whose formula fails on this network."""
+
+    name = "unreadable"
+
+    def fit_arrays(self, network, data, validation):
+        list(self.known_batches(network, data, self._fail))
+
+    def _fail(self, outputs):
+        raise ValueError("no such formula")
+
+
+class Misled(ReadsMaps):
+    """One that names a layer which does not run."""
+
+    name = "misled"
+
+    def choose_layers(self, network):
+        return ("spare",)
+
+
+def test_one_that_does_not_fit_leaves_the_others_alone(with_relu, batches):
+    class WithSpare(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.spare = with_relu, layers.Dense(2, name="spare")
+
+        def call(self, images):
+            return self.inner(images)
+
+    network = WithSpare()
+    network(np.zeros((1, 8, 8, 1), np.float32))
+    counted = Counted(batches)
+    fitted, refused = detectors.fit_together(
+        [Unreadable(), Misled(), "gram", "knn"], network, counted, num_classes=3
+    )
+    assert list(fitted) == ["gram", "knn"]
+    assert refused["unreadable"] == "no such formula"
+    assert "'spare' does not run" in refused["misled"]
+    assert counted.walks == 1
+
+
 def test_an_error_in_the_pass_leaves_no_thread_behind(with_relu, batches):
     def broken():
         yield batches[0]
