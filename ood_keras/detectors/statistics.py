@@ -262,30 +262,30 @@ class Sample:
         """Adds the rows that the sample of another part has kept, after its own."""
         self._limit = min(self._limit, other._limit)
         self._keys = [*self._keys, *other._keys]
-        self._parts = [*self._parts, *other._parts]
+        self._parts = [*self._parts, *map(dict, other._parts)]
         self._compact()
 
     def rows(self) -> Arrays:
         """The rows kept, in the order of the stream."""
         self._compact()
-        return self._parts[0] if self._parts else {}
+        return dict(self._parts[0]) if self._parts else {}
 
     def _compact(self):
         if not self._keys:
             return
         keys = np.concatenate(self._keys)
-        parts = {
-            name: np.concatenate([part[name] for part in self._parts])
-            for name in self._parts[0]
-        }
         if len(keys) > self._capacity:
             largest = np.partition(keys, self._capacity)[self._capacity]
             self._limit = min(self._limit, largest)
-        if np.any(keys >= self._limit):
-            kept = keys < self._limit
-            keys = keys[kept]
-            parts = {name: values[kept] for name, values in parts.items()}
-        self._keys, self._parts = [keys], [parts]
+        kept = keys < self._limit
+        if len(self._keys) == 1 and kept.all():
+            return
+        # One name after the other, so that not all rows are there twice.
+        rows = {}
+        for name in list(self._parts[0]):
+            values = np.concatenate([part.pop(name) for part in self._parts])
+            rows[name] = values if kept.all() else values[kept]
+        self._keys, self._parts = [keys[kept]], [rows]
 
 
 class Smallest:
