@@ -216,9 +216,13 @@ CONTRADICTIONS = {
     ),
     "type of images": lambda c: changed(
         c,
-        ["input", "image", "dtype"],
-        {"float32": "uint8", "uint8": "float32"}[c["input"]["image"]["dtype"]],
+        ["input", "image"],
+        {**c["input"]["image"], **_OTHER_TYPE[c["input"]["image"]["dtype"]]},
     ),
+}
+_OTHER_TYPE = {
+    "float32": {"dtype": "uint8", "range": [0, 255]},
+    "uint8": {"dtype": "float32", "range": [0, 1]},
 }
 
 
