@@ -188,31 +188,14 @@ def measure(name, arguments):
         step(name, "make", folder)
         network = folder / ("network" if kind.preset else "network.keras")
         before = checksum(network)
-        command = [
-            sys.executable,
-            "-m",
-            "ood_keras.tools.adopt",
+        output, cost = adopt(
             f"--model={network}",
             f"--known=folder:{folder / 'known'}",
             f"--unknown=folder:{folder / 'unknown'}",
             f"--output={folder / 'adopted'}",
             "--renderings=none",
             *kind.flags,
-        ]
-        start = time.monotonic()
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, "PYTHONPATH": str(_HERE)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
         )
-        output = process.stdout.read()
-        # Python's own wait tells no memory.
-        _, status, used = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - start
-        if status:
-            raise RuntimeError(f"{name} was not adopted:\n{output[-4000:]}")
         print(output, flush=True)
         unchanged = checksum(network) == before
         step(name, "check", folder)
@@ -226,13 +209,34 @@ def measure(name, arguments):
                 }
                 for part in ("known", "unknown")
             },
-            "seconds": round(seconds),
-            "processor_seconds": round(used.ru_utime + used.ru_stime),
-            "peak_memory_mb": used.ru_maxrss // 1024,
+            **cost,
             "file_unchanged": unchanged,
             **describe(folder / "adopted"),
             **json.loads((folder / "checked.json").read_text()),
         }
+
+
+def adopt(*flags):
+    """Runs the command; returns what it says and what it took, a dict for JSON."""
+    command = [sys.executable, "-m", "ood_keras.tools.adopt", *flags]
+    start = time.monotonic()
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": str(_HERE)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    output = process.stdout.read()
+    # Python's own wait tells no memory.
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{output[-4000:]}")
+    return output, {
+        "seconds": round(time.monotonic() - start),
+        "processor_seconds": round(used.ru_utime + used.ru_stime),
+        "peak_memory_mb": used.ru_maxrss // 1024,
+    }
 
 
 def describe(run_dir):
