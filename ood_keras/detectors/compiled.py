@@ -197,7 +197,7 @@ def over_batches(
     """Yields `run(images)` of consecutive slices of the batches, in their order.
 
     With TensorFlow on a CPU, slices run side by side, never more images at once than a
-    batch has.
+    batch has; of large images, slices are smaller.
 
     Args:
         run: What `compile_function` returned; what it computes for an image must not
@@ -209,14 +209,15 @@ def over_batches(
     first = next(batches, None)
     if first is None:
         return
-    num_threads = min(machine.num_cores() + 1, len(first) // _SLICE)
+    size = min(_SLICE, files_at_once(first.shape[1:]))
+    num_threads = min(machine.num_cores() + 1, len(first) // size)
     if num_threads < 2 or not _gains_by_slices():
-        yield run(first)
-        yield from map(run, batches)
+        for images in itertools.chain([first], batches):
+            yield run_in_parts(run, images)
         return
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         pending: collections.deque[concurrent.futures.Future] = collections.deque()
-        for images in _slices(first, batches):
+        for images in _slices(first, batches, size):
             pending.append(pool.submit(run, images))
             if len(pending) > 2 * num_threads:
                 yield pending.popleft().result()
@@ -224,10 +225,12 @@ def over_batches(
             yield pending.popleft().result()
 
 
-def _slices(first: np.ndarray, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def _slices(
+    first: np.ndarray, batches: Iterable[np.ndarray], size: int
+) -> Iterator[np.ndarray]:
     for images in itertools.chain([first], batches):
-        for start in range(0, len(images), _SLICE):
-            yield images[start : start + _SLICE]
+        for start in range(0, len(images), size):
+            yield images[start : start + size]
 
 
 def _gains_by_slices() -> bool:

@@ -4,6 +4,7 @@ import time
 import numpy as np
 import pytest
 
+from ood_keras.batches import files_at_once
 from ood_keras.detectors import compiled
 
 
@@ -87,3 +88,14 @@ def test_an_error_in_a_slice_reaches_the_caller():
 
     with pytest.raises(ValueError, match="no such image"):
         list(compiled.over_batches(run, batches_of(512, 256)))
+
+
+@pytest.mark.parametrize("gains", [True, False])
+def test_of_large_images_fewer_are_worked_on_at_once(monkeypatch, gains):
+    monkeypatch.setattr(compiled, "_gains_by_slices", lambda: gains)
+    numbers = np.arange(70, dtype=np.float32).reshape(-1, 1, 1, 1)
+    large = np.broadcast_to(numbers, (70, 512, 512, 3))
+    recorder = Recorder()
+    found = np.concatenate(list(compiled.over_batches(recorder, [large, large[:3]])))
+    np.testing.assert_array_equal(found, [*range(70), *range(3)])
+    assert max(recorder.sizes) == files_at_once(large.shape[1:]) < 10
