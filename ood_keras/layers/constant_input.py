@@ -36,8 +36,8 @@ class ConstantInput(keras.layers.Layer):
 
     >>> import numpy as np, ood_keras
     >>> layer = ood_keras.layers.ConstantInput(0.5, shape=(2,))
-    >>> layer(np.zeros((3, 28, 28, 1), "float32")).shape.as_list()
-    [3, 2]
+    >>> tuple(layer(np.zeros((3, 28, 28, 1), "float32")).shape)
+    (3, 2)
     """
 
     def __init__(
