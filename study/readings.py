@@ -74,7 +74,7 @@ READINGS = Study(
             recipe={"mnist": "robust", "fashion_mnist": "robust_wide"},
         ),
     ),
-    seeds=TABLE1.seeds,
+    seeds=(0, 1, 2),
     renderings="short",
     protocol={
         "training": "as in Table 1: 6,000 images of one source as exposure (EMNIST "

@@ -116,6 +116,12 @@ def test_numbers_over_renderings_are_beside_those_untouched(tmp_path):
     assert "| 99.12 | 96.00 | 90.00 | 98.76 |" in page
 
 
+def test_every_training_has_three_seeds_on_each_known_set():
+    names = {run.name for run in READINGS.runs()}
+    assert len(names) == 2 * 2 * 3
+    assert "fashion_mnist/robust/seed_2" in names
+
+
 def test_the_robust_training_takes_the_recipe_of_its_known_set():
     recipes = {
         run.known.spec: run.recipe
