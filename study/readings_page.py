@@ -151,9 +151,11 @@ def _compare_omniglot(found, known: str, results: Json) -> markdown.Table:
 def _list_auroc(found: records.Records, known: str) -> markdown.Table:
     of_known = [row for row in found.measurements if row["known"] == known]
     unknown = list(dict.fromkeys(row["unknown"] for row in of_known))
+    seen = {row["unknown"] for row in of_known if row["seen"]}
+    shown = [f"{name}{markdown.SEEN if name in seen else ''}" for name in unknown]
     header = [
         "method",
-        *(f"{name}: {kind}" for name in unknown for kind in _KINDS.values()),
+        *(f"{name}: {kind}" for name in shown for kind in _KINDS.values()),
     ]
     rows = []
     for method in dict.fromkeys(row["method"] for row in of_known):
