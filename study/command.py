@@ -8,19 +8,18 @@
 my_study.py is a file of yours that says STUDY = study.Study(...), see
 docs/guides/extend.md.
 
-Four studies come with the package. table1 is the paper's Table 1 with its baselines
-and its ablation. scanner asks what Table 1 measures: methods of it on MNIST, each
-trained with and without random renderings, and measured in other renderings too.
-readings takes Omniglot as it is distributed and inverted, by ours, and by the recipes
-robust and robust_wide, which take 15 and 45 minutes. colour asks what trainings and
-scores are worth on photographs and near unknowns: CIFAR-10 against CIFAR-100 and
-farther sets, six known classes of ten, flowers with one left out; its runs take five to
-twenty minutes. On one core,
-a run of table1 takes some ten minutes (MNIST) or half an hour (Fashion-MNIST), three
-times as long for Confident-Classifier and where a training has three times the epochs,
-and all of them more than a day. With --engine=local --workers=4 four runs go side by
-side, with --engine=ray they are tasks of a Ray cluster, which has to find all folders
-under the same paths, as on a shared disk; or give each core a process with an --only=.
+Four studies come with the package. table1 is the paper's Table 1 with its baselines and
+its ablation. scanner asks what Table 1 measures: methods of it on MNIST, each trained
+with and without random renderings, and measured in other renderings too. readings takes
+Omniglot as it is distributed and inverted, by ours, and by the recipes robust and
+robust_wide, which take longer. colour asks what trainings and scores are worth on
+photographs and near unknowns: CIFAR-10 against CIFAR-100 and farther sets, six known
+classes of ten, flowers with one left out. On one core, a run of table1 takes some ten
+minutes (MNIST) or half an hour (Fashion-MNIST), three times as long for
+Confident-Classifier and where a training has three times the epochs, and all of them
+more than a day. With --engine=local --workers=4 four runs go side by side, with
+--engine=ray they are tasks of a Ray cluster, which has to find all folders under the
+same paths, as on a shared disk; or give each core a process with an --only=.
 
 What is finished is not run again; a run that was stopped, even killed, goes on; a run
 that fails is recorded and the next one begins. After each run the results in
