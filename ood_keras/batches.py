@@ -53,6 +53,17 @@ def files_at_once(image_shape: ImageShape) -> int:
     return max(1, min(_MOST_FILES, _SLICE_BYTES // (4 * math.prod(image_shape))))
 
 
+def eager_at_once(image_shape: ImageShape) -> int:
+    """How many images at a time a network is given that does not run compiled.
+
+    Keras then holds the output of every layer until the last has run.
+
+    Args:
+        image_shape: `(height, width, channels)`.
+    """
+    return max(1, files_at_once(image_shape) // 4)
+
+
 def iterate_images(
     data: Images,
     batch_size: int = 256,

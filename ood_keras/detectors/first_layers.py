@@ -6,6 +6,7 @@ from typing import Literal
 import keras
 import numpy as np
 
+from ood_keras.batches import eager_at_once
 from ood_keras.detectors import listening, logit_layers
 from ood_keras.detectors.network import Network
 from ood_keras.layers import PixelScaling
@@ -70,19 +71,39 @@ def measure_gaps(
             and np.all(np.asarray(layer.moving_variance) == 1)
         )
     ]
+    if not layers or not images:
+        return None
+    some = next(iter(images.values()))
+    calls, _ = listening.listen(model, layers, some[:1])
+    first = next((layer for layer in calls if layer is not model), None)
+    if first is None or first.axis not in (-1, 3):
+        return None
+    variance = np.asarray(first.moving_variance, np.float64) + first.epsilon
     gaps = {}
     for name, some in images.items():
-        calls, _ = listening.listen(model, layers, some)
-        first = next((layer for layer in calls if layer is not model), None)
-        if first is None or first.axis not in (-1, 3):
-            return None
-        given = np.asarray(keras.ops.cast(calls[first][0], "float32"), np.float64)
-        given = given.reshape(-1, given.shape[-1])
-        variance = np.asarray(first.moving_variance, np.float64) + first.epsilon
-        shift = np.abs(given.mean(axis=0) - np.asarray(first.moving_mean))
-        spread = np.abs(np.log((given.var(axis=0) + first.epsilon) / variance))
+        mean, found = _moments_before(model, first, some)
+        shift = np.abs(mean - np.asarray(first.moving_mean))
+        spread = np.abs(np.log((found + first.epsilon) / variance))
         gaps[name] = float(np.mean(shift / np.sqrt(variance) + spread))
     return gaps
+
+
+def _moments_before(model, layer, images):
+    """Mean and variance `(channels,)` of what a layer is given, of a few images at once.
+
+    The inner maps of all of them would take gigabytes.
+    """
+    count, sums, squares = 0, 0.0, 0.0
+    size = eager_at_once(images.shape[1:])
+    for start in range(0, len(images), size):
+        calls, _ = listening.listen(model, [layer], images[start : start + size])
+        given = np.asarray(keras.ops.cast(calls[layer][0], "float32"), np.float64)
+        given = given.reshape(-1, given.shape[-1])
+        count += len(given)
+        sums = sums + given.sum(axis=0)
+        squares = squares + np.square(given).sum(axis=0)
+    mean = sums / count
+    return mean, np.maximum(squares / count - np.square(mean), 0.0)
 
 
 def takes_unit(network: Network) -> bool:

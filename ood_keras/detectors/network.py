@@ -235,7 +235,7 @@ class Network:
             )
         for images, labels in batches.iterate(data, batch_size):
             if len(images):
-                yield self._compiled[key](images), labels
+                yield run_in_parts(self._compiled[key], images), labels
 
     def recorded(
         self, data: Images, layers: Names = (), pooled: bool = False

@@ -255,7 +255,7 @@ class Sample:
         if kept.any():
             self._keys.append(keys[kept])
             self._parts.append({name: values[kept] for name, values in rows.items()})
-        if sum(map(len, self._keys)) > 2 * self._capacity:
+        if sum(map(len, self._keys)) > self._capacity + self._capacity // 4:
             self._compact()
 
     def merge(self, other: "Sample") -> None:

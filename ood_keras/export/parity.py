@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from ood_keras import files
+from ood_keras.batches import eager_at_once
 from ood_keras.calibration import any_threshold
 from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL, accepts
 from ood_keras.types import Answer, ImageShape, Json, LiveModel, Path
@@ -187,9 +188,10 @@ def probes(image_shape: ImageShape, num_images: int = 32, seed: int = 0) -> np.n
 def _outputs(detector: LiveModel, images: np.ndarray) -> Answer:
     """What the live detector gives for all the images, on the CPU."""
     outputs = []
+    size = min(_BATCH_SIZE, eager_at_once(images.shape[1:]))
     with tf.device("CPU:0"):
-        for start in range(0, len(images), _BATCH_SIZE):
-            batch = detector.call(tf.constant(images[start : start + _BATCH_SIZE]))
+        for start in range(0, len(images), size):
+            batch = detector.call(tf.constant(images[start : start + size]))
             outputs.append({name: np.array(value) for name, value in batch.items()})
     return {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}
 

@@ -1,12 +1,13 @@
 """Rejected test pictures for a report: what in them is strange, and what is nearest."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from ood_keras import pipelines
+from ood_keras.detectors import compiled
 from ood_keras.inference import heat_map
 from ood_keras.inference.nearest_known import NearestKnown
 from ood_keras.names import shorten
@@ -49,8 +50,9 @@ def explain(
     if known.images.shape[-1] not in (1, 3) or not len(known):
         return {}
     near = known.take(min(len(known), _MOST_KNOWN))
+    run = _compile(detector)
     nearest_known = NearestKnown(
-        lambda batch: _run(detector, batch)["features"], near.images, _BATCH_SIZE
+        lambda batch: run(batch)["features"], near.images, _BATCH_SIZE
     )
     budget = max(1, sum(map(len, tests.values())) // _RUNS)
     selected = report.metrics["selected_detector"]
@@ -75,7 +77,7 @@ def explain(
             if budget:
                 budget -= 1
                 (heat,) = heat_map.heat_maps(
-                    lambda batch: _run(detector, batch)["ood_score"],
+                    lambda batch: run(batch)["ood_score"],
                     image[None],
                     batch_size=_BATCH_SIZE,
                 )
@@ -95,13 +97,15 @@ def _caption(split: pipelines.Split, row: int, class_names: Any) -> str:
     return f"nearest known:\n{name}"
 
 
-def _run(detector: "detectors.Detector", images: np.ndarray) -> dict[str, np.ndarray]:
+def _compile(
+    detector: "detectors.Detector",
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     # Not `score`, which remembers what it was given for the export.
-    outputs = detector.call(keras.ops.convert_to_tensor(images, "float32"))
-    return {
-        name: keras.ops.convert_to_numpy(outputs[name])
-        for name in ("ood_score", "features")
-    }
+    def call(images):
+        outputs = detector.call(images)
+        return {name: outputs[name] for name in ("ood_score", "features")}
+
+    return functools.partial(compiled.run_in_parts, compiled.compile_function(call))
 
 
 def _in_colour(image: np.ndarray) -> np.ndarray:

@@ -323,3 +323,43 @@ def test_first_layers_tell_the_pixels(first):
         np.testing.assert_array_equal(
             detector.score(picture), detector.score(picture / np.float32(255))
         )
+
+
+class Watched(layers.Layer):
+    """Passes images on and knows how many came at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.largest = 0
+
+    def call(self, images):
+        self.largest = max(self.largest, images.shape[0] or 0)
+        return images
+
+
+def test_gaps_are_those_of_all_images_and_few_run_at_once():
+    watched, normalized = Watched(), layers.BatchNormalization()
+    model = keras.Sequential(
+        [
+            keras.Input((512, 512, 3)),
+            watched,
+            layers.Conv2D(2, 3, strides=64),
+            normalized,
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(2),
+        ]
+    )
+    normalized.moving_mean.assign([0.1, -0.2])
+    normalized.moving_variance.assign([0.5, 2.0])
+    random = np.random.default_rng(0)
+    images = random.uniform(size=(7, 512, 512, 3)).astype(np.float32)
+    given = keras.ops.convert_to_numpy(model.layers[1](images)).reshape(-1, 2)
+    variance = np.array([0.5, 2.0]) + normalized.epsilon
+    expected = np.abs(given.mean(axis=0) - [0.1, -0.2]) / np.sqrt(variance) + np.abs(
+        np.log((given.var(axis=0) + normalized.epsilon) / variance)
+    )
+    watched.largest = 0
+    gaps = first_layers.measure_gaps(model, {"0,1": images, "black": 0 * images})
+    assert gaps["0,1"] == pytest.approx(expected.mean(), rel=1e-5)
+    assert gaps["black"] > gaps["0,1"]
+    assert 1 <= watched.largest < 3
