@@ -75,7 +75,7 @@ class BankDetector(FeatureDetector):
             `(batch,)`.
         """
         bank = self.get_tensor("bank")
-        nearness = ops.matmul(features, ops.transpose(bank))
+        nearness = ops.matmul(features, self.get_tensor("bank", transposed=True))
         # Of equal lengths, the largest product is the smallest distance.
         if not self.normalize or self.projection is not None:
             squares = np.square(self.arrays["bank"], dtype=np.float64).sum(axis=1)

@@ -14,7 +14,7 @@ from ood_keras import batches
 from ood_keras.conventions import UNKNOWN, check_num_classes
 from ood_keras.detectors import first_layers, perturbation
 from ood_keras.detectors.collected import Collected, Statistics, check_shard
-from ood_keras.detectors.compiled import compile_function, over_batches
+from ood_keras.detectors.compiled import as_constant, compile_function, over_batches
 from ood_keras.detectors.memory import Memory, class_names_of
 from ood_keras.detectors.network import Network, check_model, image_shape
 from ood_keras.inference.file_formats import FILE_FORMATS
@@ -471,12 +471,15 @@ class Detector:
         kernel, bias = network.head
         return kernel[:, : self.num_classes], bias[: self.num_classes]
 
-    def get_tensor(self, name: str) -> Tensor:
-        """One of the fitted `arrays` as a float32 tensor, for `score_outputs`."""
-        # Torch keeps the order in memory, and multiplies matrices of another order
-        # with other bits; a loaded array has the usual one.
-        array = np.ascontiguousarray(self.arrays[name])
-        return ops.convert_to_tensor(array, "float32")
+    def get_tensor(self, name: str, *, transposed: bool = False) -> Tensor:
+        """One of the fitted `arrays` as a float32 tensor, for `score_outputs`.
+
+        Args:
+            name: Its key.
+            transposed: Whether to give the transpose of a matrix; quicker than to
+                transpose what this returns.
+        """
+        return as_constant(self.arrays[name], transposed=transposed)
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import contextvars
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -49,6 +50,35 @@ def compile_function(function: Callable[[Tensor], Any]) -> Callable[[np.ndarray]
     return run_and_mark
 
 
+def as_constant(array: np.ndarray, *, transposed: bool = False) -> Tensor:
+    """A float32 tensor of what a detector has learnt.
+
+    A large one is an argument of a graph of `compile_function`: as a constant in it, a
+    bank of 50 MB takes TensorFlow up to twenty times that, and seconds at first.
+
+    Args:
+        array: Of any shape; `(rows, columns)` if it is transposed.
+        transposed: Whether to give its transpose, to multiply rows with.
+    """
+    if array.nbytes < _LARGE or not _captures.get():
+        # Torch keeps the order in memory, and multiplies matrices of another order
+        # with other bits; a loaded array has the usual one.
+        tensor = ops.convert_to_tensor(np.ascontiguousarray(array), "float32")
+        return ops.transpose(tensor) if transposed else tensor
+    import tensorflow as tf
+
+    # Multiplying with one that is transposed on the way takes eight times as long.
+    array = np.ascontiguousarray(array.T if transposed else array)
+    with tf.init_scope():
+        return tf.constant(array, tf.float32)
+
+
+_LARGE = 2**20
+_captures: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "captures", default=False
+)
+
+
 def _eagerly(function):
     def run(images):
         outputs = function(ops.convert_to_tensor(images))
@@ -85,9 +115,13 @@ def _in_graphs(function):
                 # A concrete function, because TensorFlow would take the many detectors
                 # of a process for one function that is traced again and again, and
                 # warn.
-                graphs[shape] = tf.function(
-                    function, autograph=False, jit_compile=False
-                ).get_concrete_function(tf.TensorSpec((None, *shape), tf.float32))
+                captures = _captures.set(True)
+                try:
+                    graphs[shape] = tf.function(
+                        function, autograph=False, jit_compile=False
+                    ).get_concrete_function(tf.TensorSpec((None, *shape), tf.float32))
+                finally:
+                    _captures.reset(captures)
 
     return run
 

@@ -1,7 +1,7 @@
 """Many detectors fitted on one network, in one pass over the images."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -10,12 +10,12 @@ from ood_keras.detectors.base import Detector
 from ood_keras.detectors.guest import Guest
 from ood_keras.detectors.memory import class_names_of
 from ood_keras.detectors.network import Network, check_model, image_shape
-from ood_keras.detectors.registry import Description, build
+from ood_keras.detectors.registry import Description, build, by_name
 from ood_keras.types import Images, Tensor
 
 
 def fit_together(
-    detectors: Iterable[Description],
+    detectors: Iterable[Description] | Mapping[str, Description],
     model: keras.Model,
     data: Images,
     *,
@@ -34,7 +34,8 @@ def fit_together(
     if it had been fitted by itself.
 
     Args:
-        detectors: What `registry.build` takes: names, mostly.
+        detectors: What `registry.build` takes: names, mostly; or `{name: that}`, where
+            one is wanted twice, with other arguments.
         model: A trained `keras.Model`; it is not changed.
         data: Labelled known training images, as `Detector.fit` takes them.
         num_classes: N, the number of known classes.
@@ -47,7 +48,8 @@ def fit_together(
 
     Raises:
         TypeError: `model` is not a `keras.Model`.
-        ValueError: `model` is no classifier, or `data` has none of the known images.
+        ValueError: `model` is no classifier, two detectors have one name, or `data` has
+            none of the known images.
 
     Example:
 
@@ -57,13 +59,11 @@ def fit_together(
     """
     check_model(model)
     network = Network(model, sample=sample if image_shape(model) is None else None)
-    prepared: list[Detector] = []
+    prepared: dict[str, Detector] = {}
     refused: dict[str, str] = {}
-    for description in detectors:
-        name = description if isinstance(description, str) else None
+    for name, description in by_name(detectors).items():
         try:
             detector = build(description)
-            name = detector.name
             config = {**detector.get_config(), "num_classes": num_classes}
             detector = type(detector).from_config(config)
             # Which inner layers it reads must be known before the network runs.
@@ -73,34 +73,36 @@ def fit_together(
                 # One that they cannot be had of must not keep the others from fitting.
                 network(network.sample, detector.layers)
         except _REFUSALS as error:
-            refused[str(name)] = str(error)
+            refused[name] = str(error)
             continue
-        prepared.append(detector)
-    fits: list[Callable[[], Any]] = [
-        functools.partial(one._fit_network, network, data, None, num_classes)
-        for one in prepared
-    ]
+        prepared[name] = detector
+    fits: dict[str, Callable[[], Any]] = {
+        name: functools.partial(one._fit_network, network, data, None, num_classes)
+        for name, one in prepared.items()
+    }
     # Whole maps are not kept, so those that read them take part in the one pass.
     guests = {
-        index: Guest(data, fits[index])
-        for index, one in enumerate(prepared)
+        name: Guest(data, fits[name])
+        for name, one in prepared.items()
         if one.learns and one.layers and not one.pools_layers
     }
-    pooled = {name for one in prepared if one.pools_layers for name in one.layers}
+    pooled = {
+        layer for one in prepared.values() if one.pools_layers for layer in one.layers
+    }
     fitted: dict[str, Detector] = {}
     with network.record(data, tuple(pooled), tuple(guests.values())):
-        for index, detector in enumerate(prepared):
-            progress(detector.name)
+        for name, detector in prepared.items():
+            progress(name)
             try:
-                if index in guests:
-                    guests[index].check()
+                if name in guests:
+                    guests[name].check()
                 else:
-                    fits[index]()
+                    fits[name]()
             except _REFUSALS as error:
-                refused[detector.name] = str(error)
+                refused[name] = str(error)
                 continue
             detector.class_names = class_names_of(data)
-            fitted[detector.name] = detector
+            fitted[name] = detector
     return fitted, refused
 
 

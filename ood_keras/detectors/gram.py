@@ -40,8 +40,8 @@ class Gram(Detector):
     The authors take the smallest and the largest value (`quantile=0`) and powers up to
     10. With many training images nearly all known ones then score exactly 0.
 
-    The range is that of a random sample of the images, as many as fit in 256 MiB; so is
-    the mean.
+    The range is that of a random sample of the images, as many as fit in 256 MiB; the
+    mean, of as many as fit in 64 MiB.
 
     Args:
         layers: Names of the layers to read; `None` reads all convolutions and Dense
@@ -118,7 +118,7 @@ class Gram(Detector):
                 row_bytes = sum(values[0].nbytes for values in rows.values())
                 capacity = max(_SAMPLE_BYTES // row_bytes, 1)
                 sample = Sample(capacity, shard=shard)
-                held_out = Sample(min(capacity, _NUM_HELD_OUT), shard=shard)
+                held_out = Sample(min(capacity // 4 + 1, _NUM_HELD_OUT), shard=shard)
             count = len(rows["predicted"])
             position = np.arange(num_images, num_images + count)
             num_images += count
@@ -126,7 +126,7 @@ class Gram(Detector):
             sample.add(**{name: values[~aside] for name, values in rows.items()})
             held_out.add(**{name: values[aside] for name, values in rows.items()})
         if validation is not None:
-            held_out = Sample(capacity, shard=shard)
+            held_out = Sample(capacity // 4 + 1, shard=shard)
             for outputs, _ in self.known_batches(
                 network, validation, self._read, "validation"
             ):

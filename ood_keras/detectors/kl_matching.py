@@ -62,5 +62,5 @@ class KLMatching(Detector):
         p = ops.exp(log_p)
         # p log(p) is 0 where p rounds to 0.
         minus_entropy = ops.sum(p * ops.maximum(log_p, -1e4), axis=-1)
-        cross = ops.matmul(p, ops.transpose(self.get_tensor("log_typical")))
+        cross = ops.matmul(p, self.get_tensor("log_typical", transposed=True))
         return minus_entropy - ops.max(cross, axis=-1)

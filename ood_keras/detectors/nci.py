@@ -80,6 +80,9 @@ class NCI(Detector):
 
     def learn_arrays(self, network: Network, statistics: Statistics) -> None:
         weights = self.known_head(network)[0].T
+        if network.num_units == 1:
+            # The logits [0, z] are, to a softmax, [-z / 2, z / 2].
+            weights = weights - weights.mean(axis=0)
         mean = statistics["sums"].mean("features")
         alpha = self.alpha
         if alpha is None:

@@ -38,7 +38,7 @@ class NNGuide(BankDetector):
 
     def score_outputs(self, outputs: Outputs) -> Tensor:
         (features,) = self._features(outputs)
-        products = ops.matmul(features, ops.transpose(self.get_tensor("bank")))
+        products = ops.matmul(features, self.get_tensor("bank", transposed=True))
         guidance = ops.mean(largest(products, self.k)[0], axis=-1)
         return -self._confidence(outputs) * guidance
 

@@ -87,7 +87,7 @@ class OneClassSVM(FeatureDetector):
         support = self.get_tensor("support")
         squares = (
             ops.sum(ops.square(features), axis=-1, keepdims=True)
-            - 2.0 * ops.matmul(features, ops.transpose(support))
+            - 2.0 * ops.matmul(features, self.get_tensor("support", transposed=True))
             + ops.sum(ops.square(support), axis=-1)
         )
         logs = self.get_tensor("log_weights") - self.get_tensor("gamma") * ops.relu(

@@ -1,6 +1,7 @@
 """Detectors by name; a class of your own registers itself as the library's do."""
 
 import inspect
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 from ood_keras import plugins
@@ -101,9 +102,40 @@ def build(description: Description) -> Detector:
     )
 
 
+def by_name(
+    detectors: Iterable[Description] | Mapping[str, Description],
+) -> dict[str, Description]:
+    """Descriptions by the names of the detectors, or by those they were given.
+
+    Raises:
+        TypeError: as for `build`.
+        ValueError: two have one name.
+    """
+    if isinstance(detectors, Mapping):
+        return dict(detectors)
+    named: dict[str, Description] = {}
+    for description in detectors:
+        name = _name_of(description)
+        if name in named:
+            raise ValueError(
+                f"two detectors are called {name!r}. Give each once, or a dict "
+                "{name: detector} to tell them apart"
+            )
+        named[name] = description
+    return named
+
+
 def is_registered(detector: Detector) -> bool:
     """Whether `get` would make a detector of the same class by its name."""
     return _CLASSES.get(detector.name) is type(detector)
+
+
+def _name_of(description: Description) -> str:
+    if isinstance(description, str):
+        return description
+    if isinstance(description, dict) and isinstance(description.get("name"), str):
+        return description["name"]
+    return build(description).name
 
 
 def _arguments(detector_class: type[Detector]) -> list[str]:

@@ -71,7 +71,7 @@ class RelativeMahalanobis(FeatureDetector):
         place = ops.matmul(centred, self.get_tensor("projection"))
         # The squares of `place` in both distances, and their difference.
         common = ops.sum(ops.square(place) * self.get_tensor("difference"), axis=-1)
-        products = ops.matmul(place, ops.transpose(class_means))
+        products = ops.matmul(place, self.get_tensor("class_means", transposed=True))
         offsets = ops.sum(ops.square(class_means), axis=-1)
         return common + ops.min(offsets - 2.0 * products, axis=-1)
 

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from ood_keras.detectors.base import Detector
 
 
-def save(detector: "Detector", folder: Path) -> pathlib.Path:
+def save(
+    detector: "Detector", folder: Path, *, name: str | None = None
+) -> pathlib.Path:
     """Writes a fitted detector as `NAME.json` and `NAME.npz`, without pickle.
 
     Args:
         detector: A fitted `Detector`.
         folder: Where to; made if it is not there.
+        name: What to call the files instead, where a folder holds several detectors of
+            one kind; `load` is then given the JSON file.
 
     Returns:
         The path of the JSON file.
@@ -38,13 +42,13 @@ def save(detector: "Detector", folder: Path) -> pathlib.Path:
         OSError: the folder cannot be written.
     """
     arrays = detector.get_arrays()
-    _check_registered(detector)
-    folder = pathlib.Path(folder)
+    check_registered(detector)
+    folder, name = pathlib.Path(folder), name or detector.name
     buffer = io.BytesIO()
     files.write_arrays(buffer, arrays)
-    with files.atomic_file(folder / f"{detector.name}.npz") as path:
+    with files.atomic_file(folder / f"{name}.npz") as path:
         path.write_bytes(buffer.getvalue())
-    description = folder / f"{detector.name}.json"
+    description = folder / f"{name}.json"
     files.write_json(
         description,
         {
@@ -191,7 +195,7 @@ def _weights_sha256(model: "keras.Model", arrays: Arrays) -> str | None:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-def _check_registered(detector):
+def check_registered(detector):
     """Raises a TypeError if a detector, or one inside of it, is not registered."""
     if not is_registered(detector):
         raise TypeError(
@@ -201,7 +205,7 @@ def _check_registered(detector):
         )
     wrapped = [detector.detector] if hasattr(detector, "detector") else []
     for inner in getattr(detector, "detectors", wrapped):
-        _check_registered(inner)
+        check_registered(inner)
 
 
 def _description(path: pathlib.Path) -> pathlib.Path:

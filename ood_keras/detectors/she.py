@@ -38,7 +38,7 @@ class SHE(FeatureDetector):
 
     def score_outputs(self, outputs: Outputs) -> Tensor:
         (features,) = self._features(outputs)
-        products = ops.matmul(features, ops.transpose(self.get_tensor("patterns")))
+        products = ops.matmul(features, self.get_tensor("patterns", transposed=True))
         predicted = output_scores.predict(outputs["logits"], self.num_classes)
         return -ops.sum(predicted * products, axis=-1)
 

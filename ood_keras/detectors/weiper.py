@@ -204,11 +204,15 @@ def _perturb(
     kernel: np.ndarray, distance: float, num_repeats: int, seed: int
 ) -> np.ndarray:
     """Kernel `(D, N)` with noise, `(D, num_repeats * N)`, repeat by repeat."""
-    noise = np.random.default_rng(seed).normal(size=(num_repeats, *kernel.shape))
-    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
-    noise *= distance * np.linalg.norm(kernel, axis=0)
-    perturbed = np.moveaxis(kernel + noise, 0, 1)
-    return perturbed.reshape(len(kernel), -1).astype(np.float32)
+    generator = np.random.default_rng(seed)
+    perturbed = np.empty((len(kernel), num_repeats, kernel.shape[1]), np.float32)
+    # One by one, for all in float64 would be several times what is kept.
+    for repeat in range(num_repeats):
+        noise = generator.normal(size=kernel.shape)
+        noise /= np.linalg.norm(noise, axis=0, keepdims=True)
+        noise *= distance * np.linalg.norm(kernel, axis=0)
+        perturbed[:, repeat] = kernel + noise
+    return perturbed.reshape(len(kernel), -1)
 
 
 def _window(num_bins: int, size: int) -> np.ndarray:

@@ -10,11 +10,13 @@ from ood_keras.evaluation import (
 from ood_keras.evaluation.evaluate import evaluate
 from ood_keras.evaluation.examples import load_examples, record_examples
 from ood_keras.evaluation.report import Report
+from ood_keras.evaluation.scoring import NoScoreError
 from ood_keras.evaluation.selection import select_detector
 from ood_keras.evaluation.table import format_table
 from ood_keras.evaluation.tuning import tune_mahalanobis, tune_odin
 
 __all__ = [
+    "NoScoreError",
     "Report",
     "evaluate",
     "figures",

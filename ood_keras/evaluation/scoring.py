@@ -17,6 +17,18 @@ NUM_PICTURED = 2000
 NUM_EXAMPLES = 10
 
 
+class NoScoreError(ValueError):
+    """A detector gives no score for an image.
+
+    Attributes:
+        detector: Its name among those that scored.
+    """
+
+    def __init__(self, detector: str, message: str) -> None:
+        super().__init__(message)
+        self.detector = detector
+
+
 @dataclasses.dataclass(frozen=True)
 class Scored:
     """What one walk over a data set keeps, in the order of the images.
@@ -104,7 +116,8 @@ class Scorer:
             A `Scored`.
 
         Raises:
-            ValueError: there is no image, or a score is NaN.
+            NoScoreError: a score is NaN.
+            ValueError: there is no image.
         """
         generator = np.random.default_rng(0)
         sample = Smallest(NUM_PICTURED)
@@ -138,10 +151,11 @@ class Scorer:
         classes = [np.concatenate(parts) for parts in zip(*all_classes, strict=True)]
         for scorer, values in scores.items():
             if np.isnan(values).any():
-                raise ValueError(
+                raise NoScoreError(
+                    scorer,
                     f"detector {scorer!r} gives NaN for {np.isnan(values).sum()} of "
                     f"{num_images} images of {name}. Check that the images and the "
-                    "weights of the model are finite"
+                    "weights of the model are finite",
                 )
         return Scored(
             scores=scores,

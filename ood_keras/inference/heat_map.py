@@ -13,6 +13,10 @@ from ood_keras.types import ImageShape, Scores, Tensor
 _SHARES = (0.15, 0.3)
 
 
+class NoHeatError(ValueError):
+    """An image, or one with a part covered, has no score."""
+
+
 def heat_maps(
     score: Callable[[np.ndarray], Scores], images: Tensor, *, batch_size: int = 256
 ) -> np.ndarray:
@@ -42,7 +46,8 @@ def heat_maps(
         for each pixel; all 0 for an image no part of which makes it more known.
 
     Raises:
-        ValueError: images are no such array, or one of them has no score.
+        NoHeatError: one of them has no finite score, or not with every part covered.
+        ValueError: images are no such array.
 
     Example:
 
@@ -161,7 +166,7 @@ def _score(score, images):
             f"Received: an array of shape {scores.shape}"
         )
     if not np.all(np.isfinite(scores) & (scores < REJECTED_SCORE)):
-        raise ValueError(
+        raise NoHeatError(
             "an image has no score, so that nothing can be said of its parts. Expected "
             "finite pixels in [0, 1]"
         )

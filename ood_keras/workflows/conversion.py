@@ -18,6 +18,8 @@ from ood_keras.workflows.same_classes import check_same_classes
 
 BROWSER = "browser"
 FORMATS = (*CHOICES, BROWSER)
+# What a page is made of, one for each runtime.
+PAGE_FORMATS = tuple(kind.choices[0] for kind in FILE_FORMATS)
 # Enough to see a difference of a tenth of a percent; more would only cost time.
 _MAX_UNKNOWN = 5000
 
@@ -77,11 +79,18 @@ def convert(
                 write(kind, path, folder, chosen, images)
         with tempfile.TemporaryDirectory() as spare:
             made: list[pathlib.Path] = []
+            left_out: dict[str, str] = {}
             if BROWSER in formats:
-                made = write_page(path, folder, pathlib.Path(spare), images)
+                made, left_out = write_page(
+                    path, folder, pathlib.Path(spare), images, formats=PAGE_FORMATS
+                )
             found = [*sorted(folder.glob("*/parity.json")), *made]
             reports = [json.loads(report.read_text()) for report in found]
-    return pathlib.Path(output), table(reports)
+    remarks = [
+        f"The page has no {name}, which could not be made: {reason}"
+        for name, reason in left_out.items()
+    ]
+    return pathlib.Path(output), "\n".join([table(reports), *remarks])
 
 
 def write(
@@ -108,30 +117,51 @@ def write(
 
 
 def write_page(
-    path: Path, folder: pathlib.Path, spare: pathlib.Path, images: Json
-) -> list[pathlib.Path]:
+    path: Path,
+    folder: pathlib.Path,
+    spare: pathlib.Path,
+    images: Json,
+    *,
+    formats: Sequence[str],
+) -> tuple[list[pathlib.Path], dict[str, str]]:
     """Writes `folder/browser`, of files that are in `folder` or are made for it.
+
+    One runtime is enough, where a detector or a network has no form for the other.
 
     Args:
         path: The exported model.
         folder: Where `tflite/float32` and `onnx` may be.
-        spare: An empty folder for those of them that are not.
+        spare: An empty folder for those of them that are made.
         images: The images that `export.tflite` and `export.onnx` take.
+        formats: Those of `PAGE_FORMATS` that are to be made where they are not there.
 
     Returns:
-        The reports, `parity.json`, of files that were made for it.
+        The reports, `parity.json`, of files that were made for it; and why one of the
+        formats could not be made.
+
+    Raises:
+        Exception: that of a converter, where no runtime has a file.
     """
-    tflite, onnx = folder / "tflite/float32", folder / "onnx"
-    made = []
-    if not tflite.is_dir():
-        export.tflite(path, spare / "tflite", formats="float32", **images)
-        tflite = spare / "tflite/float32"
-        made.append(spare / "tflite/parity.json")
-    if not onnx.is_dir():
-        onnx = export.onnx(path, spare / "onnx", **images)
-        made.append(onnx / "parity.json")
-    export.browser(folder / "browser", tflite=tflite, onnx=onnx)
-    return made
+    made, reasons, places = [], {}, {}
+    failure: Exception = ValueError(
+        f"a page needs a file of one of {', '.join(PAGE_FORMATS)}, and there is none"
+    )
+    for kind, name in zip(FILE_FORMATS, PAGE_FORMATS, strict=True):
+        place = pathlib.PurePath(kind.locate(name)).parent
+        if (folder / place).is_dir():
+            places[kind.name] = folder / place
+        elif name in formats:
+            try:
+                written = write(kind, path, spare, [name], images)
+            except Exception as error:  # A converter may fail in any way.
+                failure, reasons[name] = error, " ".join(str(error).split())[:400]
+                continue
+            places[kind.name] = spare / place
+            made.append(written / "parity.json")
+    if not places:
+        raise failure
+    export.browser(folder / "browser", **places)
+    return made, reasons
 
 
 def table(reports: Sequence[Json]) -> str:

@@ -205,8 +205,8 @@ def measure(
     # The last to be written, since `export` takes a run that has it for one that has
     # the rest; so those of an earlier evaluation go first.
     (run_dir / "metrics.json").unlink(missing_ok=True)
-    for detector in fitted.values():
-        detector_room.save(detector, run_dir / "detectors")
+    for name, detector in fitted.items():
+        detector_room.save(detector, run_dir / "detectors", name=name)
     write_samples(run_dir / "samples", [known_source.test, *data.tests.values()])
     _write_known_images(run_dir / KNOWN_IMAGES, data.known_validation)
     report.save(run_dir)

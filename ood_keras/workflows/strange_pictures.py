@@ -76,13 +76,10 @@ def explain(
             captions.append(f"score {scores[row]:.2f}")
             if budget:
                 budget -= 1
-                (heat,) = heat_map.heat_maps(
-                    lambda batch: run(batch)["ood_score"],
-                    image[None],
-                    batch_size=_BATCH_SIZE,
-                )
-                images.append(heat_map.overlay(image, heat))
-                captions.append("what is strange")
+                heat = _heat(lambda batch: run(batch)["ood_score"], image)
+                if heat is not None:
+                    images.append(heat_map.overlay(image, heat))
+                    captions.append("what is strange")
             nearest, _ = nearest_known.find(image)
             images.append(near.images[nearest] / np.float32(255))
             captions.append(_caption(near, nearest, report.class_names))
@@ -95,6 +92,13 @@ def _caption(split: pipelines.Split, row: int, class_names: Any) -> str:
     label = int(split.labels[row])
     name = shorten(class_names, 18)[label] if class_names else str(label)
     return f"nearest known:\n{name}"
+
+
+def _heat(score: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> Any:
+    try:
+        return heat_map.heat_maps(score, image[None], batch_size=_BATCH_SIZE)[0]
+    except heat_map.NoHeatError:
+        return None
 
 
 def _compile(

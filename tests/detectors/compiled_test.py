@@ -99,3 +99,31 @@ def test_of_large_images_fewer_are_worked_on_at_once(monkeypatch, gains):
     found = np.concatenate(list(compiled.over_batches(recorder, [large, large[:3]])))
     np.testing.assert_array_equal(found, [*range(70), *range(3)])
     assert max(recorder.sizes) == files_at_once(large.shape[1:]) < 10
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("transposed", [False, True])
+def test_large_arrays_are_arguments_of_a_graph_and_small_ones_constants(transposed):
+    random = np.random.default_rng(0)
+    large = random.normal(size=(600, 600)).astype(np.float32)
+    small = large[:3, :3]
+    made = []
+
+    def function(images):
+        both = [
+            compiled.as_constant(array, transposed=transposed)
+            for array in (large, small)
+        ]
+        made.append([hasattr(tensor, "numpy") for tensor in both])
+        return images[:, 0, 0, :] @ both[0], images[:, 0, 0, :3] @ both[1]
+
+    images = random.normal(size=(5, 1, 1, 600)).astype(np.float32)
+    found = compiled.compile_function(function)(images)
+    # A tensor with a value is none of the graph.
+    assert made == [[True, False]]
+    rows = images[:, 0, 0, :]
+    for array, product in zip((large, small), found, strict=True):
+        expected = rows[:, : len(array)] @ (array.T if transposed else array)
+        np.testing.assert_allclose(product, expected, rtol=1e-4, atol=1e-4)
+    # Graphs of others, such as exported ones, hold all.
+    assert not compiled._captures.get()

@@ -363,3 +363,15 @@ def test_gaps_are_those_of_all_images_and_few_run_at_once():
     assert gaps["0,1"] == pytest.approx(expected.mean(), rel=1e-5)
     assert gaps["black"] > gaps["0,1"]
     assert 1 <= watched.largest < 3
+
+
+def test_one_detector_is_fitted_twice_by_names_of_ones_own(with_relu, batches):
+    both = {"near": {"name": "knn", "k": 1}, "far": {"name": "knn", "k": 9}}
+    seen = []
+    fitted, _ = detectors.fit_together(
+        both, with_relu, batches, num_classes=3, progress=seen.append
+    )
+    assert list(fitted) == seen == ["near", "far"]
+    assert [fitted[name].k for name in both] == [1, 9]
+    with pytest.raises(ValueError, match=r"two detectors are called 'knn'"):
+        detectors.fit_together(["knn", both["far"]], with_relu, batches, num_classes=3)

@@ -735,3 +735,25 @@ def test_learned_confidence_has_a_random_state_of_its_own(world, data):
     assert not np.array_equal(one[0], other[0])
     keras.utils.set_random_seed(5)
     assert one[1:] == other[1:] == draw()
+
+
+def test_nci_of_one_unit_is_that_of_two():
+    """The logits [0, z] and [-z / 2, z / 2] have one softmax."""
+    random = np.random.default_rng(0)
+    images = random.uniform(size=(60, 4, 4, 1)).astype(np.float32)
+    hidden = keras.layers.Dense(6, activation="relu")
+    scores = []
+    for units in (1, 2):
+        last = keras.layers.Dense(units)
+        model = keras.Sequential(
+            [keras.Input((4, 4, 1)), keras.layers.Flatten(), hidden, last]
+        )
+        if units == 1:
+            kernel, bias = last.get_weights()
+        else:
+            halves = [-0.5, 0.5]
+            last.set_weights([kernel * halves, bias * halves])
+        detector = detectors.get("nci", num_classes=2).fit(model, images)
+        scores.append(detector.score(images))
+    np.testing.assert_allclose(*scores, rtol=1e-4, atol=1e-5)
+    assert np.std(scores[0]) > 0.01

@@ -1,5 +1,6 @@
 """Networks of every make, adopted by one call on a folder of small pictures."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -11,11 +12,18 @@ import tensorflow as tf
 from keras import layers, ops
 
 import ood_keras
-from ood_keras import export, workflows
+from ood_keras import detectors, export, workflows
+from ood_keras.detectors import registry
 from ood_keras.export.promise import PromiseError
 from ood_keras.tools import adopt as command
 from ood_keras.tools import app
-from ood_keras.workflows.adoption import contract, given_network, pixel_ranges
+from ood_keras.workflows.adoption import (
+    candidates,
+    contract,
+    estimate,
+    given_network,
+    pixel_ranges,
+)
 from ood_keras.workflows.adoption import formats as format_room
 
 Image = pytest.importorskip("PIL.Image")
@@ -417,6 +425,7 @@ def test_the_command_writes_a_run_and_every_format(adopted):
     assert any("dealt out" in note for note in found["notes"])
     metrics = json.loads((adopted / "metrics.json").read_text())
     assert {"energy", "knn", "vim", "mahalanobis", "react"} <= set(metrics["detectors"])
+    assert set(candidates.NORMALIZED) <= set(metrics["detectors"])
     assert "renderings" in metrics
     why = found["detectors_left_out"]["unknown_probability"]
     assert "unknown class" in why
@@ -717,7 +726,80 @@ def test_nothing_is_overwritten_and_nothing_half_done_is_left(
     with pytest.raises(PromiseError, match=r"as files, .* 0\.0% are"):
         adopt(tutorial(), pictures, output)
     assert not output.exists()
-    assert isinstance(pictures, pathlib.Path)
+    # A folder that was there is there, and still empty.
+    output.mkdir()
+    with pytest.raises(PromiseError):
+        adopt(tutorial(), pictures, output)
+    assert output.is_dir() and not any(output.iterdir())
+
+
+def test_detectors_may_be_given_by_names_of_ones_own(pictures, tmp_path):
+    adopted = adopt(
+        tutorial(),
+        pictures,
+        tmp_path / "out",
+        detectors={
+            "near": {"name": "knn", "k": 3},
+            "next": detectors.get("knn", k=1),
+            "mahalanobis_normalized": candidates.NORMALIZED["mahalanobis_normalized"],
+        },
+    )
+    measured = adopted.report.metrics["detectors"]
+    assert list(measured) == ["near", "next", "mahalanobis_normalized"]
+    assert export.load(adopted.saved_model).class_names == CLASSES
+    opened = workflows.export(run_dir=adopted.run_dir, output=tmp_path / "again")[0]
+    assert export.load(opened).class_names == CLASSES
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (["energy", "nearest"], ValueError, "'nearest'; expected .*_normalized"),
+        (["knn", {"name": "knn", "k": 3}], ValueError, "two detectors are called"),
+        ({"../up": "knn"}, ValueError, r"letters, digits.* Received: '\.\./up'"),
+        ([{"name": "knn", "length": 1}], TypeError, "unknown argument of 'knn'"),
+        ([7], TypeError, "as a name, a Detector or a dict"),
+    ],
+)
+def test_detectors_that_are_none_are_refused_at_once(given, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        ood_keras.adopt(None, None, output=tmp_path / "out", detectors=given)
+
+
+class Blind(detectors.Detector):
+    """One that fits, and gives no score."""
+
+    name = "blind"
+
+    def score_outputs(self, outputs):
+        return np.nan * outputs["logits"][:, 0]
+
+
+def test_a_detector_without_scores_is_left_out(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(candidates.detector_room, "names", lambda: ["energy", "knn"])
+    monkeypatch.setattr(candidates, "NORMALIZED", {"blind": Blind()})
+    with pytest.raises(TypeError, match="only registered detectors"):
+        adopt(tutorial(), pictures, tmp_path / "none", detectors=[Blind()])
+    monkeypatch.setitem(registry._CLASSES, "blind", Blind)
+    adopted = adopt(tutorial(), pictures, tmp_path / "out", detectors=None)
+    assert "blind" not in adopted.report.metrics["detectors"]
+    assert "gives NaN" in adopted.found["detectors_left_out"]["blind"]
+    with pytest.raises(ood_keras.evaluation.NoScoreError, match="'blind' gives NaN"):
+        adopt(tutorial(), pictures, tmp_path / "asked", detectors=["energy", Blind()])
+
+
+def test_what_cannot_be_exported_is_not_begun(pictures, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"8 validation pictures of .* needs 19 of ea"):
+        adopt(tutorial(), pictures, tmp_path / "out", method="conformal_per_class")
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(RuntimeError, match="needs Keras on TensorFlow"):
+        adopt(tutorial, pictures, tmp_path / "out")
+
+
+@pytest.mark.parametrize("shape", [(64, 64), ("a", "b", "c"), (64, 64, 0), 64])
+def test_shapes_that_are_none_are_refused(shape):
+    with pytest.raises(ValueError, match="HEIGHT,WIDTH,CHANNELS, as in"):
+        given_network.GivenNetwork.open(tutorial(), image_shape=shape)
 
 
 def two_inputs_by_name():
@@ -852,9 +934,10 @@ def check_live(adopted, tmp_path):
     ("fails", "written"),
     [
         (set(), ["float32", "float16", "int8"]),
-        ({"int8"}, ["float32"]),
+        ({"int8"}, ["float32", "float16"]),
         ({"float32"}, ["float16", "int8"]),
-        ({"float32", "int8"}, []),
+        ({"float32", "int8"}, ["float16"]),
+        ({"float32", "float16", "int8"}, []),
     ],
 )
 def test_formats_that_fail_are_no_reason_to_lose_others(
@@ -880,3 +963,72 @@ def test_formats_that_fail_are_no_reason_to_lose_others(
     assert set(skipped) == set(names) - set(written)
     assert set(skipped.values()) <= {"these cannot be"}
     assert len(reports) == bool(written)
+
+
+@pytest.mark.parametrize("fails", [set(), {"onnx"}, {"tflite"}, {"onnx", "tflite"}])
+def test_one_runtime_is_enough_for_a_page(fails, monkeypatch, tmp_path):
+    def convert(kind):
+        def write(_, target, **__):
+            if kind in fails:
+                raise ValueError(f"no {kind}")
+            target.mkdir()
+            (target / "parity.json").write_text('{"files": {}}')
+            return target
+
+        return write
+
+    made = {}
+    for kind in ("onnx", "tflite"):
+        monkeypatch.setattr(export, kind, convert(kind), raising=False)
+    monkeypatch.setattr(
+        export, "browser", lambda _, **places: made.update(places), raising=False
+    )
+    files, skipped, reports = format_room.write(
+        tmp_path / "1",
+        tmp_path,
+        ["browser"],
+        ["tflite", "onnx"],
+        None,
+        None,
+        lambda _: None,
+    )
+    if len(fails) == 2:
+        assert skipped == {"browser": "no onnx"} and not files
+        return
+    assert set(made) == {"onnx", "tflite"} - fails
+    assert list(files) == ["browser"] and len(reports) == 2 - len(fails)
+    names = {"onnx": "onnx", "tflite": "float32"}
+    assert skipped == {names[kind]: f"no {kind}" for kind in fails}
+
+
+@pytest.mark.parametrize("heavy", [True, False])
+def test_the_rough_time_grows_with_what_there_is_to_do(heavy):
+    amount = estimate.Amount(
+        fitting=1000, scoring=100, sources=2, heavy=heavy, formats=2, renderings="none"
+    )
+    first = estimate.seconds(amount, 0.01)
+    for change in (
+        {"fitting": 2000},
+        {"scoring": 200},
+        {"formats": 3},
+        {"renderings": "short"},
+    ):
+        assert estimate.seconds(dataclasses.replace(amount, **change), 0.01) > first
+    assert estimate.seconds(amount, 0.1) > first
+    assert "minute" in estimate.describe(amount, 0.01)
+
+
+def test_the_rough_time_is_what_was_measured():
+    path = pathlib.Path(__file__).parents[2] / "benchmarks/results/adoption_size.json"
+    result = json.loads(path.read_text())
+    for size in result["sizes"]:
+        amount = estimate.Amount(
+            fitting=size["pictures"],
+            scoring=4 * 2 * 40,
+            sources=2,
+            heavy=True,
+            formats=0,
+            renderings="none",
+        )
+        expected = estimate.seconds(amount, result["network_processor_seconds"])
+        assert 0.5 < size["processor_seconds"] / expected < 2

@@ -115,6 +115,24 @@ def test_few_pictures_get_few_heat_maps(world):
     assert 200 < int(detector.num_runs) < 600
 
 
+class Endless(Bright):
+    """What has a patch is infinitely strange."""
+
+    def call(self, images):
+        outputs = super().call(images)
+        score = outputs["ood_score"]
+        outputs["ood_score"] = ops.where(score > 20, np.inf, score)
+        return outputs
+
+
+def test_pictures_without_a_finite_score_get_no_heat_map(world):
+    report, _, known, tests, _ = world
+    report.unknown["patched"].scores["bright"] = np.full(100, np.inf)
+    (row,) = strange_pictures.explain(report, Endless(), known, tests).values()
+    assert row[1] == ["score inf", row[1][1]] * 2
+    assert row[1][1].startswith("nearest known")
+
+
 def test_nothing_is_shown_where_no_picture_shows_it(world):
     report, detector, known, tests, _ = world
     two = split_of(np.repeat(known.images, 2, axis=-1), known.labels, "validation")

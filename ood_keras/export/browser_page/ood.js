@@ -125,24 +125,33 @@ export class Model {
    * and enlarged bilinearly. What cannot be decoded becomes floats that are no number.
    */
   async pixelsOf(file) {
-    let bitmap;
+    let rgba;
     try {
-      bitmap = await createImageBitmap(file, {
+      const bitmap = await createImageBitmap(file, {
         colorSpaceConversion: "none",
         premultiplyAlpha: "none",
         imageOrientation: this.exifOrientation ? "from-image" : "none",
       });
+      rgba = readPixels(bitmap);
     } catch {
       const count = this.imageShape.reduce((product, size) => product * size);
       return new Float32Array(count).fill(NaN);
     }
-    const { width, height } = bitmap;
+    const { data, height, width } = rgba;
+    return adapt(data, height, width, this.imageShape, this.background);
+  }
+}
+
+/** The ImageData of a bitmap; throws for one that is larger than a canvas can be. */
+function readPixels(bitmap) {
+  const { width, height } = bitmap;
+  try {
     const canvas = new OffscreenCanvas(width, height);
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.drawImage(bitmap, 0, 0);
+    return context.getImageData(0, 0, width, height);
+  } finally {
     bitmap.close();
-    const { data } = context.getImageData(0, 0, width, height);
-    return adapt(data, height, width, this.imageShape, this.background);
   }
 }
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from ood_keras import calibration, evaluation, pipelines, transcoding
 from ood_keras import detectors as detector_room
@@ -16,6 +17,7 @@ from ood_keras import export as exporting
 from ood_keras.calibration import any_threshold
 from ood_keras.calibration.conformal import smallest_num_images
 from ood_keras.conventions import accepts
+from ood_keras.detectors.registry import Description
 from ood_keras.files import write_json
 from ood_keras.image_files import BACKGROUND
 from ood_keras.pipelines.sources import loading
@@ -24,7 +26,13 @@ from ood_keras.types import ImageShape, Json, Path
 from ood_keras.workflows import conversion, run_data
 from ood_keras.workflows import evaluation as measuring
 from ood_keras.workflows import exporting as run_export
-from ood_keras.workflows.adoption import class_check, contract, estimate, files_check
+from ood_keras.workflows.adoption import (
+    candidates,
+    class_check,
+    contract,
+    estimate,
+    files_check,
+)
 from ood_keras.workflows.adoption import formats as format_room
 from ood_keras.workflows.adoption.adopted import Adopted
 from ood_keras.workflows.adoption.given_network import GivenNetwork
@@ -48,7 +56,7 @@ def adopt(
     other_inputs: Mapping[str, Any] | Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
     unknown_class: bool = False,
-    detectors: Sequence[str] | None = None,
+    detectors: Sequence[Description] | Mapping[str, Description] | None = None,
     target_acceptance: float | None = None,
     method: str | None = None,
     formats: Sequence[str] | None = None,
@@ -94,7 +102,10 @@ def adopt(
         class_names: The classes of `known` in the order of the network's outputs;
             `None` is the order of the folders.
         unknown_class: Whether the last output is of an unknown class.
-        detectors: Names of the detectors to compare; `None` is all that fit.
+        detectors: The detectors to compare: names, also "mahalanobis_normalized" and
+            "relative_mahalanobis_normalized", which measure features of length 1;
+            `Detector`s, or dicts `{"name": ..., argument: value}`; or these by names of
+            your own, to compare one with several arguments. `None` is all that fit.
         target_acceptance: Share of known images to accept; `None` takes 0.95.
         method: Name of a threshold method, see `calibration.names`.
         formats: Some of "float32", "float16", "dynamic_range", "int8" (TFLite), "onnx"
@@ -111,6 +122,7 @@ def adopt(
 
     Raises:
         FileNotFoundError: there is no such file, folder or data.
+        RuntimeError: Keras does not run on TensorFlow, which the export needs.
         TypeError: `model` is no Keras model.
         ValueError: the file would run code, the network is no classifier, its classes
             or pixels are not those of the pictures, there are too few of these for the
@@ -124,13 +136,14 @@ def adopt(
     ... )
     >>> adopted.predict(images)["class_id"]
     """
+    _check_backend()
     say = Say(progress)
     request = ThresholdRequest(target_acceptance=target_acceptance, method=method)
     chosen, left_out = format_room.choose(formats)
-    for name in detectors or ():
-        detector_room.get(name)
+    compared = candidates.choose(detectors)
     output = pathlib.Path(output)
     _check_empty(output)
+    existed = output.is_dir()
     say(f"Opening {getattr(model, 'name', model)}")
     network = GivenNetwork.open(model, input_range, logits, image_shape, other_inputs)
     source = _open_known(_as_spec(known), data_dir, network, background, class_names)
@@ -142,7 +155,7 @@ def adopt(
         fitting=len(source.train),
         scoring=(len(source.validation) + len(source.test)) * (1 + len(unknown)),
         sources=1 + len(unknown),
-        passes=1,
+        heavy=not estimate.HEAVY.isdisjoint(compared),
         formats=len(chosen),
         renderings=renderings,
     )
@@ -155,7 +168,8 @@ def adopt(
             source,
             unknown,
             data_dir,
-            detectors,
+            compared,
+            detectors is not None,
             renderings,
             say,
         )
@@ -190,8 +204,10 @@ def adopt(
         }
         write_json(output / "adoption.json", record)
     except BaseException:
-        # The folder was empty, and half a run would be in the way of the next.
+        # The folder was empty or not there, and half a run would be in the way.
         shutil.rmtree(output, ignore_errors=True)
+        if existed:
+            output.mkdir(exist_ok=True)
         raise
     if parities:
         say(conversion.table(parities))
@@ -210,7 +226,16 @@ def adopt(
 
 
 def _measure(
-    output, network, found, source, unknown, data_dir, detectors, renderings, say
+    output,
+    network,
+    found,
+    source,
+    unknown,
+    data_dir,
+    compared,
+    needs_all,
+    renderings,
+    say,
 ):
     """Writes the run, fits the detectors and measures them.
 
@@ -251,19 +276,16 @@ def _measure(
     with run_directory.open_run(output, run):
         found.notes.extend(network.save(model, output))
         data = run_data.load_run_data(output, unknown, data_dir, known_source=source)
-        names = detectors
-        if names is None:
-            names = [name for name in detector_room.names() if _stands_alone(name)]
         start = time.monotonic()
         say(f"Running the network over {len(data.known.train)} pictures", passing=True)
         fitted, refused = detector_room.fit_together(
-            names,
+            compared,
             model,
             data.fitting,
             num_classes=source.num_classes,
             progress=lambda name: say(f"Fitting {name}", passing=True),
         )
-        if detectors is not None and refused:
+        if needs_all and refused:
             raise ValueError(
                 "; ".join(
                     f"{name} does not fit: {why}" for name, why in refused.items()
@@ -274,7 +296,16 @@ def _measure(
             + (f"; not for this network: {', '.join(refused)}" if refused else "")
         )
         say("Measuring them on validation and test pictures")
-        report = measuring.measure(output, data, fitted, renderings=renderings)
+        report = None
+        while report is None:
+            try:
+                report = measuring.measure(output, data, fitted, renderings=renderings)
+            except evaluation.NoScoreError as error:
+                if needs_all or len(fitted) == 1:
+                    raise
+                say(f"Going on without it: {error}")
+                del fitted[error.detector]
+                refused[error.detector] = str(error)
     return fitted, refused, report, data
 
 
@@ -302,6 +333,14 @@ def _open_known(spec, data_dir, network, background, class_names) -> pipelines.S
     return source if ordered == spec else load(ordered)
 
 
+def _check_backend() -> None:
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "what is adopted is exported, which needs Keras on TensorFlow. Set "
+            f"KERAS_BACKEND=tensorflow. Received: {keras.backend.backend()!r}"
+        )
+
+
 def _check_enough(source: pipelines.Source, request: ThresholdRequest) -> None:
     """Raises unless there are all parts, and enough pictures for the promise."""
     pipelines.check_known(source.train)
@@ -316,8 +355,25 @@ def _check_enough(source: pipelines.Source, request: ThresholdRequest) -> None:
             "validation), ask for less with --target_acceptance, or for no promise "
             "with --method=quantile"
         )
+    if request.method == "conformal_per_class":
+        _check_every_class(source, needed, target)
     if not len(source.test):
         raise ValueError(f"{source.name} has no test pictures; give more pictures")
+
+
+def _check_every_class(source: pipelines.Source, needed: int, target: float) -> None:
+    counts = np.bincount(
+        source.validation.labels[source.validation.labels >= 0],
+        minlength=source.num_classes,
+    )
+    fewest = int(counts.argmin())
+    if counts[fewest] < needed:
+        raise ValueError(
+            f"{source.name} has {counts[fewest]} validation pictures of "
+            f"{source.class_names[fewest]!r}, and a threshold for each class that "
+            f"promises to accept {target:.0%} of new ones needs {needed} of each. Give "
+            "more pictures, or one threshold for all with --method=conformal"
+        )
 
 
 def _check_empty(output: pathlib.Path) -> None:
@@ -346,15 +402,6 @@ def _as_spec(known: str | Path) -> str:
             return f"{prefix}:{known}"
         raise
     return known
-
-
-def _stands_alone(name: str) -> bool:
-    """Whether a detector can be made without saying what it is made of."""
-    try:
-        detector_room.get(name)
-    except TypeError:
-        return False
-    return True
 
 
 def _notes(source: pipelines.Source, unknown: Sequence[str]) -> list[str]:

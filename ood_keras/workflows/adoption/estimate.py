@@ -4,8 +4,12 @@ import dataclasses
 
 from ood_keras.evaluation import under_renderings
 
-# Fits and scores beside the network's own passes, and the exports: measured roughly.
-_SHARE_OF_DETECTORS = 1.5
+# What a picture takes, in runs of the network: with detectors that read every map or
+# move the picture along a gradient, and with others. Measured on MobileNetV2, see
+# `benchmarks/results/adoption_size.json`.
+HEAVY = frozenset({"gram", "odin"})
+_FITTING = {True: 4.0, False: 1.5}
+_SCORING = {True: 12.0, False: 1.5}
 _FIXED_SECONDS = 60.0
 _SECONDS_PER_FORMAT = 20.0
 
@@ -18,7 +22,7 @@ class Amount:
         fitting: Pictures to fit detectors on.
         scoring: Pictures to score, known and unknown.
         sources: Data sets that are rendered.
-        passes: Passes over the pictures to fit on.
+        heavy: Whether some of `HEAVY` are among the detectors.
         formats: Files to convert to.
         renderings: "none", "short" or "full".
     """
@@ -26,7 +30,7 @@ class Amount:
     fitting: int
     scoring: int
     sources: int
-    passes: int
+    heavy: bool
     formats: int
     renderings: under_renderings.Extent
 
@@ -38,12 +42,10 @@ def seconds(amount: Amount, per_picture: float) -> float:
         steps = 8 if amount.renderings == "short" else 40
         limit = under_renderings.NUM_IMAGES[amount.renderings]
         rendered = steps * amount.sources * min(limit, amount.scoring)
-    pictures = amount.passes * amount.fitting + amount.scoring + rendered
-    return (
-        _FIXED_SECONDS
-        + _SECONDS_PER_FORMAT * amount.formats
-        + _SHARE_OF_DETECTORS * per_picture * pictures
+    runs = _FITTING[amount.heavy] * amount.fitting + _SCORING[amount.heavy] * (
+        amount.scoring + rendered
     )
+    return _FIXED_SECONDS + _SECONDS_PER_FORMAT * amount.formats + per_picture * runs
 
 
 def describe(amount: Amount, per_picture: float) -> str:

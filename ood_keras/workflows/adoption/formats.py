@@ -6,12 +6,11 @@ import pathlib
 import tempfile
 from collections.abc import Callable, Sequence
 
-from ood_keras import export
 from ood_keras.files import write_json
-from ood_keras.inference.file_formats import FILE_FORMATS, ONNX, TFLITE
+from ood_keras.inference.file_formats import FILE_FORMATS, ONNX, TFLITE, FileFormat
 from ood_keras.types import Images, Json
 from ood_keras.workflows import conversion
-from ood_keras.workflows.conversion import BROWSER, FORMATS
+from ood_keras.workflows.conversion import BROWSER, FORMATS, PAGE_FORMATS
 
 
 def choose(formats: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
@@ -35,12 +34,13 @@ def choose(formats: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
         )
     chosen, skipped = [], {}
     for name in asked:
-        kinds = [kind for kind in FILE_FORMATS if name in kind.choices]
         if name == BROWSER:
-            kinds = [TFLITE, ONNX]
-        extra = ",".join(kind.name for kind in kinds)
-        needed = [package for kind in kinds for package in kind.packages]
-        missing = [one for one in needed if importlib.util.find_spec(one) is None]
+            # One runtime is enough.
+            missing = min((_find_missing(kind) for kind in (TFLITE, ONNX)), key=len)
+            extra = "tflite,onnx"
+        else:
+            (kind,) = (kind for kind in FILE_FORMATS if name in kind.choices)
+            missing, extra = _find_missing(kind), kind.name
         if missing:
             skipped[name] = (
                 f"{' and '.join(missing)} not installed; pip install '.[{extra}]' in a "
@@ -49,6 +49,10 @@ def choose(formats: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
         else:
             chosen.append(name)
     return chosen, skipped
+
+
+def _find_missing(kind: FileFormat) -> list[str]:
+    return [one for one in kind.packages if importlib.util.find_spec(one) is None]
 
 
 def write(
@@ -60,7 +64,7 @@ def write(
     unknown: Images | None,
     say: Callable[[str], None],
 ) -> tuple[dict[str, pathlib.Path], dict[str, str], list[Json]]:
-    """Converts an exported model, each format by itself where they fail together.
+    """Converts an exported model to all formats that can be, and says why not to others.
 
     Args:
         saved_model: The version folder.
@@ -74,7 +78,7 @@ def write(
         `(files, skipped, reports)`: `{format: file}`, `{format: why not}`, and the
         contents of `parity.json`.
     """
-    images = {"known_images": known, "unknown_images": unknown}
+    images: Json = {"known_images": known, "unknown_images": unknown}
     files: dict[str, pathlib.Path] = {}
     skipped: dict[str, str] = {}
     reports: list[Json] = []
@@ -85,46 +89,82 @@ def write(
         if kind.name not in exports:
             skipped |= dict.fromkeys(names, f"the detector has no form in {kind.name}")
             continue
-        # Those that are rounded more may fail where others do not; and float32 alone
-        # must equal the SavedModel, which a detector that magnifies rounding may miss.
-        others = [names[:1], names[1:]] if len(names) > 1 else []
-        for some in (names, *others):
-            say(f"Converting to {', '.join(some)}")
-            try:
-                made = conversion.write(kind, saved_model, folder, some, images)
-            except Exception as error:  # A converter may fail in any way.
-                reason = " ".join(str(error).split())[:400] or repr(error)
-                skipped |= dict.fromkeys(some, reason)
-                continue
-            for name in some:
-                skipped.pop(name, None)
-                files[name] = folder / kind.locate(name)
+        say(f"Converting to {', '.join(names)}")
+        made, reasons = _convert(kind, saved_model, folder, names, images)
+        skipped |= reasons
+        if made is not None:
+            written = [name for name in names if name not in reasons]
+            files |= {name: folder / kind.locate(name) for name in written}
             reports.append(json.loads((made / "parity.json").read_text()))
-            break
     if BROWSER in formats:
         say("Making a page for the browser")
         try:
-            _write_page(saved_model, folder, files, skipped, images)
+            found, reasons = _write_page(saved_model, folder, files, skipped, images)
+            reports += found
+            skipped |= reasons
             files[BROWSER] = folder / "browser/index.html"
         except Exception as error:  # As above.
-            skipped[BROWSER] = " ".join(str(error).split())[:400] or repr(error)
+            skipped[BROWSER] = _reason(error)
     write_json(folder / "formats.json", {"written": list(files), "left_out": skipped})
     return files, skipped, reports
 
 
-def _write_page(saved_model, folder, files, skipped, images):
+def _convert(
+    kind: FileFormat,
+    saved_model: pathlib.Path,
+    folder: pathlib.Path,
+    names: list[str],
+    images: Json,
+) -> tuple[pathlib.Path | None, dict[str, str]]:
+    """Writes the formats of a kind that can be written, and says why not the others.
+
+    Those that are rounded more may fail where others do not; and float32 alone must
+    equal the SavedModel, which a detector that magnifies rounding may miss.
+    """
+    try:
+        return conversion.write(kind, saved_model, folder, names, images), {}
+    except Exception as error:  # A converter may fail in any way.
+        if len(names) == 1:
+            return None, {names[0]: _reason(error)}
+    reasons = {}
+    for name in names:
+        try:
+            with tempfile.TemporaryDirectory() as spare:
+                conversion.write(kind, saved_model, pathlib.Path(spare), [name], images)
+        except Exception as error:  # As above.
+            reasons[name] = _reason(error)
+    left = [name for name in names if name not in reasons]
+    if not left:
+        return None, reasons
+    try:
+        return conversion.write(kind, saved_model, folder, left, images), reasons
+    except Exception as error:  # As above.
+        return None, reasons | dict.fromkeys(left, _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:400] or repr(error)
+
+
+def _write_page(
+    saved_model: pathlib.Path,
+    folder: pathlib.Path,
+    files: dict[str, pathlib.Path],
+    skipped: dict[str, str],
+    images: Json,
+) -> tuple[list[Json], dict[str, str]]:
     """Writes `browser/` of what was converted; what was not asked for is made for it.
 
-    One runtime is enough, where a detector or a network has no form for the other.
+    Returns:
+        The reports of what was made for it, and why one of the two could not be.
     """
-    there = {kind for kind in ("float32", "onnx") if kind in files}
-    failed = {kind for kind in ("float32", "onnx") if kind in skipped}
-    if there and there | failed == {"float32", "onnx"}:
-        export.browser(
-            folder / "browser",
-            tflite=files["float32"] if "float32" in there else None,
-            onnx=files["onnx"] if "onnx" in there else None,
-        )
-        return
     with tempfile.TemporaryDirectory() as spare:
-        conversion.write_page(saved_model, folder, pathlib.Path(spare), images)
+        tried = set(files) | set(skipped)
+        made, reasons = conversion.write_page(
+            saved_model,
+            folder,
+            pathlib.Path(spare),
+            images,
+            formats=[name for name in PAGE_FORMATS if name not in tried],
+        )
+        return [json.loads(report.read_text()) for report in made], reasons

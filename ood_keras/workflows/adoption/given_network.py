@@ -56,7 +56,7 @@ class GivenNetwork:
             TypeError: it is no Keras model.
             ValueError: it cannot be read, or takes something else than one image.
         """
-        shape: Any = None if image_shape is None else tuple(map(int, image_shape))
+        shape: Any = None if image_shape is None else _as_shape(image_shape)
         declared, by = None, "--input_range"
         if input_range is not None:
             declared = pixel_ranges.parse(input_range)
@@ -109,3 +109,16 @@ class GivenNetwork:
                 f"Keras says: {' '.join(str(error).split())[:300]}"
             ]
         return []
+
+
+def _as_shape(image_shape: Sequence[Any]) -> ImageShape:
+    try:
+        height, width, channels = map(int, image_shape)
+    except (TypeError, ValueError):
+        height = width = channels = 0
+    if min(height, width, channels) < 1:
+        raise ValueError(
+            "the shape of images is three positive numbers, HEIGHT,WIDTH,CHANNELS, as "
+            f"in 224,224,3. Received: image_shape={image_shape!r}"
+        )
+    return height, width, channels
