@@ -7,6 +7,7 @@ from ood_keras import calibration
 from ood_keras.inference.file_formats import CHOICES
 from ood_keras.study import markdown
 from ood_keras.types import Json
+from ood_keras.workflows import conversion
 
 _FORMATS = (*CHOICES, "browser")
 
@@ -28,6 +29,7 @@ def page(path: pathlib.Path) -> str:
         costs=_list_costs(networks),
         checks=_list_checks(networks),
         formats=_list_formats(networks),
+        coarse=_list_coarse(networks),
         left_out=_list_left_out(networks),
     )
 
@@ -113,6 +115,24 @@ def _cell(written: Json, form: str) -> str:
     if not written[form]:  # It is made of others.
         return "yes"
     return markdown.format_percent(written[form]["equal_decisions"])
+
+
+def _list_coarse(networks: Json) -> list[str]:
+    """Formats that decide many pictures otherwise, of each network that has some."""
+    found = []
+    for name, entry in networks.items():
+        shares = {
+            form: written["equal_decisions"]
+            for form, written in entry["formats"].items()
+            if written and written["equal_decisions"] < conversion.USUAL_SHARE
+        }
+        if shares:
+            texts = [
+                f"{form} {markdown.format_percent(share)} %"
+                for form, share in shares.items()
+            ]
+            found.append(f"{name} {', '.join(texts)}")
+    return found
 
 
 def _list_left_out(networks: Json) -> list[str]:

@@ -75,7 +75,10 @@ _FLAGS.add_bool(
     "unknown_class", "The last output of the network is of an unknown class."
 )
 _FLAGS.add_list(
-    "detectors", "The detectors to compare, separated by commas. Default: all that fit."
+    "detectors",
+    "The detectors to compare, separated by commas: names of detectors, "
+    "mahalanobis_normalized or relative_mahalanobis_normalized (features of length 1, "
+    "which suit photographs). Default: all that fit.",
 )
 _FLAGS.add_float(
     "target_acceptance",

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal, Self
 
 import keras
 import numpy as np
-from keras import ops
 
 from ood_keras import batches
 from ood_keras.conventions import UNKNOWN, check_num_classes

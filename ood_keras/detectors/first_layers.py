@@ -89,9 +89,9 @@ def measure_gaps(
 
 
 def _moments_before(model, layer, images):
-    """Mean and variance `(channels,)` of what a layer is given, of a few images at once.
+    """Mean and variance `(channels,)` of what a layer is given.
 
-    The inner maps of all of them would take gigabytes.
+    A few images run at once: the inner maps of all of them would take gigabytes.
     """
     count, sums, squares = 0, 0.0, 0.0
     size = eager_at_once(images.shape[1:])

@@ -215,7 +215,7 @@ def table(reports: Sequence[Json]) -> str:
 
 
 # Of images whose decision a file should share with the SavedModel.
-_USUAL_SHARE = 0.95
+USUAL_SHARE = 0.95
 
 
 def _warn_of(entries: Mapping[str, Json]) -> list[str]:
@@ -226,7 +226,7 @@ def _warn_of(entries: Mapping[str, Json]) -> list[str]:
         "images as the SavedModel does. Its rounding is too coarse for this network; "
         "take another format."
         for name, entry in entries.items()
-        if entry.get("equal_decisions_after", 1.0) < _USUAL_SHARE
+        if entry.get("equal_decisions_after", 1.0) < USUAL_SHARE
     ]
 
 

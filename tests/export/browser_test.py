@@ -4,9 +4,11 @@ import json
 import shutil
 
 import browser_runs
+import keras
 import numpy as np
 import pytest
 
+import ood_keras
 from ood_keras import calibration, export, pipelines
 from ood_keras.inference import onnx_predictor, pillow_decoder, tflite_predictor
 
@@ -178,6 +180,74 @@ def test_a_browser_decides_as_the_saved_model(
     assert strict["accepted"].sum() < expected["accepted"][:100].sum()
 
 
+_COLOURS = ("blue", "red", "green")
+
+
+def draw_colours(names, count, seed):
+    """Noise with more of one colour, uint8 `(count, 20, 20, 3)`, by turns."""
+    random = np.random.default_rng(seed)
+    pixels = random.uniform(0, 120, (count, 20, 20, 3))
+    for number, picture in enumerate(pixels):
+        channel = {"red": 0, "green": 1, "blue": 2}[names[number % len(names)]]
+        picture[..., channel] += random.uniform(80, 130)
+    return pixels.astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def adopted(tmp_path_factory):
+    """A colour network on pixels from 0 to 255, with a page, by one call."""
+    folder, known = tmp_path_factory.mktemp("colours"), _COLOURS[:2]
+    for part, names, count in (("known", known, 200), ("other", _COLOURS[2:], 60)):
+        for number, picture in enumerate(draw_colours(names, count, seed=count)):
+            path = folder / part / names[number % len(names)] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(browser_runs.png(picture))
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential(
+        [
+            keras.Input((20, 20, 3)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Conv2D(8, 3, activation="relu"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(2),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile(keras.optimizers.Adam(0.02), loss)
+    labels = np.arange(200) % 2
+    network.fit(draw_colours(known, 200, seed=1), labels, epochs=20, verbose=0)
+    return ood_keras.adopt(
+        network,
+        folder / "known",
+        folder / "other",
+        output=folder / "adopted",
+        detectors=["mahalanobis"],
+        formats=["browser"],
+        renderings="none",
+        progress=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnx", "litert"])
+def test_the_page_of_an_adopted_network_decides_as_it(
+    runtime, packages, adopted, tmp_path
+):
+    folder = shutil.copytree(adopted.run_dir / "browser", tmp_path / "page")
+    pictures = draw_colours(_COLOURS, 300, seed=2)
+    browser_runs.put_pictures(folder, pictures)
+    expected = export.load(adopted.saved_model).predict(pictures / np.float32(255))
+    assert {*_COLOURS[:2], "__unknown__"} == set(expected["label"])
+    with (
+        browser_runs.serve(folder, packages) as address,
+        browser_runs.open_page(address) as page,
+    ):
+        for what in ("pixels", "files"):
+            answer, _, _ = browser_runs.ask(page, runtime, what, len(pictures))
+            np.testing.assert_array_equal(answer["label"], expected["label"])
+        assert page.errors == []
+
+
 _BAD = """async (runtime) => {
   const { load } = await import("/ood.js");
   const model = await load({ runtime });
@@ -188,6 +258,12 @@ _BAD = """async (runtime) => {
   const seen = [];
   for (const pixels of [nan, large]) seen.push(await model.predict(pixels));
   seen.push(await model.predictFile(new Blob(["no picture"])));
+  // A picture, but no canvas is as wide.
+  globalThis.OffscreenCanvas = class {
+    getContext() { throw new Error("too large"); }
+  };
+  const drawn = await (await fetch("/pictures/0.png")).blob();
+  seen.push(await model.predictFile(drawn));
   let error = null;
   try { await model.predict(new Float32Array(5)); } catch (e) { error = e.message; }
   const fine = await model.predict(new Uint8Array(28 * 28));
@@ -204,7 +280,7 @@ def test_a_browser_rejects_what_is_no_image(runtime, packages, shipped_page):
         browser_runs.open_page(address) as page,
     ):
         done = page.evaluate(_BAD, runtime)
-    assert done["seen"] == [[-1, False, False, "__unknown__"]] * 3
+    assert done["seen"] == [[-1, False, False, "__unknown__"]] * 4
     assert "expected 784 pixels (28 x 28 x 1)" in done["error"]
     assert done["fine"]
 

@@ -844,6 +844,14 @@ def test_other_inputs_are_constants(pictures, tmp_path):
     )
 
 
+def test_a_sequential_network_is_taken_as_it_was_trained(pictures):
+    """One that was never saved, nor called by another."""
+    model = keras.Sequential([keras.Input((SIDE, SIDE, 3)), *tutorial().layers[1:]])
+    with pytest.raises(AttributeError):
+        model.input  # noqa: B018
+    assert find(model, pictures).pixels.name == "0,255"
+
+
 def test_one_input_in_a_dict_is_an_image_input(pictures):
     images = keras.Input((SIDE, SIDE, 3), name="pixels")
     answer = stack(body(layers.Rescaling(1 / 255)(images)))

@@ -64,7 +64,7 @@ def write(
     unknown: Images | None,
     say: Callable[[str], None],
 ) -> tuple[dict[str, pathlib.Path], dict[str, str], list[Json]]:
-    """Converts an exported model to all formats that can be, and says why not to others.
+    """Converts an exported model to the formats that can be, and says why not others.
 
     Args:
         saved_model: The version folder.
@@ -105,7 +105,14 @@ def write(
             files[BROWSER] = folder / "browser/index.html"
         except Exception as error:  # As above.
             skipped[BROWSER] = _reason(error)
-    write_json(folder / "formats.json", {"written": list(files), "left_out": skipped})
+    shares = {
+        name: entry["equal_decisions_after"]
+        for report in reports
+        for name, entry in report["files"].items()
+        if name in files
+    }
+    record = {"written": list(files), "left_out": skipped, "equal_decisions": shares}
+    write_json(folder / "formats.json", record)
     return files, skipped, reports
 
 

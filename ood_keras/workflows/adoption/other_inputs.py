@@ -48,7 +48,7 @@ def close(network: keras.Model, values: Mapping[str, Any]) -> keras.Model:
             is left for the picture.
     """
     inputs = _inputs(network)
-    if not values and (len(inputs) != 1 or not isinstance(network.input, dict)):
+    if not values and (len(inputs) != 1 or not isinstance(_structure(network), dict)):
         return network
     names = [one.name for one in inputs]
     unknown = [name for name in values if name not in names]
@@ -65,7 +65,7 @@ def close(network: keras.Model, values: Mapping[str, Any]) -> keras.Model:
         image if one is picture else _constant(one, values[one.name], image)
         for one in inputs
     ]
-    answer = network(keras.tree.pack_sequence_as(network.input, tensors))
+    answer = network(keras.tree.pack_sequence_as(_structure(network), tensors))
     if isinstance(answer, (list, tuple)):
         outputs = list(network.output_names)
         if len(set(outputs)) == len(answer):
@@ -83,6 +83,15 @@ def _constant(one: Any, value: Any, image: Any) -> Any:
         )
     made = ConstantInput(value, shape, name=f"{one.name}_constant")(image)
     return made if one.dtype == made.dtype else keras.ops.cast(made, one.dtype)
+
+
+def _structure(network: keras.Model) -> Any:
+    """How the inputs are given: one, a list, a dict."""
+    try:
+        return network.input
+    except AttributeError:
+        # A Sequential network that no other has called does not say; it takes one.
+        return network.inputs[0]
 
 
 def _inputs(network: keras.Model) -> list[Any]:

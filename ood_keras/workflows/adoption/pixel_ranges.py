@@ -104,7 +104,7 @@ def of_preprocessor(preprocessor: Any) -> tuple[PixelRange, tuple[int, int] | No
     """What a KerasHub preprocessor does to pixels, and the `(height, width)` it makes.
 
     Raises:
-        ValueError: it does something else to images than scaling them.
+        ValueError: it has none for images.
     """
     converter = getattr(preprocessor, "image_converter", None)
     if converter is None:
