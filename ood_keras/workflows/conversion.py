@@ -140,12 +140,9 @@ def write_page(
         formats could not be made.
 
     Raises:
-        Exception: that of a converter, where no runtime has a file.
+        ValueError: no runtime has a file.
     """
     made, reasons, places = [], {}, {}
-    failure: Exception = ValueError(
-        f"a page needs a file of one of {', '.join(PAGE_FORMATS)}, and there is none"
-    )
     for kind, name in zip(FILE_FORMATS, PAGE_FORMATS, strict=True):
         place = pathlib.PurePath(kind.locate(name)).parent
         if (folder / place).is_dir():
@@ -154,12 +151,16 @@ def write_page(
             try:
                 written = write(kind, path, spare, [name], images)
             except Exception as error:  # A converter may fail in any way.
-                failure, reasons[name] = error, " ".join(str(error).split())[:400]
+                reasons[name] = " ".join(str(error).split())[:400]
                 continue
             places[kind.name] = spare / place
             made.append(written / "parity.json")
     if not places:
-        raise failure
+        said = "".join(f"; {name}: {reason}" for name, reason in reasons.items())
+        raise ValueError(
+            f"a page needs a file of {' or '.join(PAGE_FORMATS)}, and there is none"
+            f"{said}"
+        )
     export.browser(folder / "browser", **places)
     return made, reasons
 

@@ -221,7 +221,7 @@ def adopted(tmp_path_factory):
         folder / "known",
         folder / "other",
         output=folder / "adopted",
-        detectors=["mahalanobis"],
+        detectors=["knn"],
         formats=["browser"],
         renderings="none",
         progress=False,
