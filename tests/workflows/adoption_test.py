@@ -275,6 +275,52 @@ def solve_head(model, preprocess):
     return model
 
 
+def of_family(begin, inner, end):
+    """A network of few layers on pixels from 0 to 255, its last layer solved."""
+    keras.utils.set_random_seed(0)
+    images = keras.Input((SIDE, SIDE, 3))
+    seen = begin(layers.Rescaling(1 / 127.5, offset=-1)(images))
+    answer = layers.Dense(3, "softmax")(end(inner(seen)))
+    return solve_head(keras.Model(images, answer), lambda pixels: pixels)
+
+
+def transformer():
+    def inner(patches):
+        places = layers.Embedding(16, 24)(ops.arange(16)[None])
+        hidden = layers.Reshape((16, 24))(patches) + places
+        normal = layers.LayerNormalization()(hidden)
+        hidden = hidden + layers.MultiHeadAttention(3, 8)(normal, normal)
+        wide = layers.Dense(48, "gelu")(layers.LayerNormalization()(hidden))
+        return hidden + layers.Dense(24)(wide)
+
+    patches = layers.Conv2D(24, 6, strides=6)
+    return of_family(patches, inner, layers.GlobalAveragePooling1D())
+
+
+def convnext():
+    def inner(seen):
+        hidden = layers.DepthwiseConv2D(7, padding="same")(seen)
+        hidden = layers.LayerNormalization(epsilon=1e-6)(hidden)
+        return seen + layers.Dense(24)(layers.Dense(96, "gelu")(hidden))
+
+    patches = layers.Conv2D(24, 4, strides=4)
+    return of_family(patches, inner, layers.GlobalAveragePooling2D())
+
+
+def efficientnet():
+    def inner(seen):
+        hidden = layers.Conv2D(48, 3, padding="same", use_bias=False)(seen)
+        hidden = layers.Activation("silu")(layers.BatchNormalization()(hidden))
+        squeezed = layers.GlobalAveragePooling2D(keepdims=True)(hidden)
+        squeezed = layers.Conv2D(6, 1, activation="silu")(squeezed)
+        excited = layers.Conv2D(48, 1, activation="sigmoid")(squeezed)
+        hidden = layers.Conv2D(24, 1, use_bias=False)(hidden * excited)
+        return seen + layers.BatchNormalization()(hidden)
+
+    stem = layers.Conv2D(24, 3, strides=2, activation="silu")
+    return of_family(stem, inner, layers.GlobalAveragePooling2D())
+
+
 # How it is made, the range of pixels that is found, and what to say when adopting it.
 KINDS = {
     "tutorial": (tutorial, "0,255", {}),
@@ -301,6 +347,9 @@ KINDS = {
     "H5": (h5_file, "-1,1", {}),
     "KerasHub": (hub_task, "preprocessor", {}),
     "MobileNetV2": (mobilenet, "0,255", {}),
+    "ViT": (transformer, "0,255", {"formats": ["float32", "onnx"]}),
+    "ConvNeXt": (convnext, "0,255", {"formats": ["float32", "onnx"]}),
+    "EfficientNetV2": (efficientnet, "0,255", {"formats": ["float32", "onnx"]}),
 }
 QUICK = ("one sigmoid", "unpacked .keras")
 
@@ -349,6 +398,9 @@ def test_a_network_is_adopted_as_it_is(kind, pictures, tmp_path):
             np.testing.assert_array_equal(one, np.array(other))
     if pixels is not None:
         assert adopted.found["pixels"]["name"] == pixels
+    written = json.loads((adopted.run_dir / "formats.json").read_text())
+    assert list(adopted.files) == options.get("formats", [])
+    assert all(share > 0.95 for share in written["equal_decisions"].values())
     assert adopted.found["promise"]["files_on_disk"] == 24
     assert adopted.found["promise"]["accepted_as_files"] >= 0.95
     # New pictures of the classes, never seen, as files; and others.
