@@ -7,9 +7,10 @@ command `ood-adopt` in a second, on a folder of picture files, and looked at in 
 is the file the same, does the export answer as the network does, how many known
 pictures that nobody has seen are accepted as files. Time is that of the command, by the
 clock and of the processor, which other work beside it does not change; memory is the
-peak of its whole process, Keras and TensorFlow among it. A network that needs a package
-which is not installed is left out. A network that is measured later is added to the
-same file.
+peak of its whole process, Keras and TensorFlow among it, and the peak of what is
+private to it: pages of files, which the system can drop, are not in that. A network
+that needs a package which is not installed is left out. A network that is measured
+later is added to the same file.
 
 Known are digits, flowers and vehicles, grey and coloured files of 28 to 128 pixels,
 which features of random networks tell apart; unknown are animals and letters.
@@ -21,9 +22,11 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zipfile
 
@@ -227,7 +230,12 @@ def adopt(*flags):
         stderr=subprocess.STDOUT,
         text=True,
     )
+    private = []
+    watch = threading.Thread(target=watch_memory, args=(process.pid, private))
+    watch.start()
     output = process.stdout.read()
+    # It ends when the process has, which nobody has waited for yet.
+    watch.join()
     # Python's own wait tells no memory.
     _, status, used = os.wait4(process.pid, 0)
     if status:
@@ -236,7 +244,16 @@ def adopt(*flags):
         "seconds": round(time.monotonic() - start),
         "processor_seconds": round(used.ru_utime + used.ru_stime),
         "peak_memory_mb": used.ru_maxrss // 1024,
+        "peak_private_mb": max(private) // 1024,
     }
+
+
+def watch_memory(pid, seen):
+    """Notes the private memory of a process, in KiB, until it ends."""
+    status = pathlib.Path(f"/proc/{pid}/status")
+    while found := re.search(r"RssAnon:\s+(\d+)", status.read_text()):
+        seen.append(int(found[1]))
+        time.sleep(0.1)
 
 
 def describe(run_dir):

@@ -9,10 +9,14 @@ files; unknown ones are blobs. The validation and test pictures are as many at e
 size, so what grows is what is fitted. Beside it, in the same run and on the same
 processors, the processor time of the network alone on a picture that is in memory;
 `processor_per_picture` is what one more training picture takes, in units of it:
-reading and decoding it, running the network and learning of all detectors.
+reading and decoding it, running the network and learning of all detectors. Pixels lie
+on disk, and the system keeps as much of their file in memory as is free: that is in
+`peak_memory_mb`, and not in `peak_private_mb`. Sizes that the result has are not
+measured again.
 """
 
 import argparse
+import json
 import os
 import pathlib
 import tempfile
@@ -24,6 +28,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from adopt import adopt
 from provenance import provenance
+
+from ood_keras.files import write_json
 
 SIZES = (1_000, 3_000, 10_000)
 SIDE = 224
@@ -41,10 +47,13 @@ def main():
     parser.add_argument("--output", type=pathlib.Path)
     arguments = parser.parse_args()
     result = {"side": SIDE, **provenance("keras", "tensorflow"), "sizes": []}
+    if arguments.output and arguments.output.exists():
+        result["sizes"] = json.loads(arguments.output.read_text())["sizes"]
+    measured = {one["pictures"] for one in result["sizes"]}
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         result["network_processor_seconds"] = make_network(folder / "network.keras")
-        for size in sorted(arguments.sizes):
+        for size in sorted(set(arguments.sizes) - measured):
             draw_part(folder / "known/train", KNOWN, size // len(KNOWN))
             for role in ("validation", "test"):
                 draw_part(folder / "known" / role, KNOWN, _NUM_OTHERS)
@@ -60,6 +69,7 @@ def main():
             )
             print(output, flush=True)
             result["sizes"].append({"pictures": size, **cost})
+            result["sizes"].sort(key=lambda one: one["pictures"])
             first, last = result["sizes"][0], result["sizes"][-1]
             if first is not last:
                 result["processor_per_picture"] = round(
@@ -68,11 +78,9 @@ def main():
                     / result["network_processor_seconds"],
                     2,
                 )
-            print(result["sizes"][-1], flush=True)
-    if arguments.output:
-        from ood_keras.files import write_json
-
-        write_json(arguments.output, result)
+            print(result["sizes"], flush=True)
+            if arguments.output:
+                write_json(arguments.output, result)
 
 
 def make_network(path):
