@@ -73,7 +73,8 @@ def iterate_images(
     """Yields the images alone, as `iterate`; labels of any kind are not looked at.
 
     Where `takes_bytes()` is true, which is asked once there are such, uint8 images are
-    taken too and divided by 255, as those of image files are.
+    taken too and divided by 255, as those of image files are; it may raise what says
+    why not.
     """
     divides = None
     for images, _ in _walk(data, batch_size):

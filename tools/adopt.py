@@ -102,12 +102,7 @@ _FLAGS.add_exported()
 def _adopt() -> None:
     workflow = app.load("workflows.adoption.adopt")
     adopted = workflow.adopt(**_FLAGS.read_arguments())
-    verdict = app.load("workflows.promises").describe_verdict(adopted.saved_model)
-    print(f"\n{adopted}\n\n{verdict}")
-    print(
-        f"\nPictures and all detectors: {adopted.run_dir}/report.html\nNext:\n"
-        f"  ood-predict --model={adopted.saved_model} IMAGE..."
-    )
+    print(f"\n{adopted}\nNext:\n  ood-predict --model={adopted.saved_model} IMAGE...")
 
 
 def main() -> None:

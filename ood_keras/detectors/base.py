@@ -317,7 +317,7 @@ class Detector:
             batches.iterate_images(
                 data,
                 batch_size,
-                takes_bytes=lambda: first_layers.takes_unit(network),
+                takes_bytes=lambda: first_layers.takes_bytes(network),
             ),
             class_names_of(data),
         )

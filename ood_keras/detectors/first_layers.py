@@ -106,10 +106,21 @@ def _moments_before(model, layer, images):
     return mean, np.maximum(squares / count - np.square(mean), 0.0)
 
 
-def takes_unit(network: Network) -> bool:
-    """Whether no first layer of a network says that it takes pixels from 0 to 255."""
+def takes_bytes(network: Network) -> bool:
+    """Whether uint8 images, divided by 255, are what a network takes.
+
+    Raises:
+        TypeError: a first layer says that it takes pixels from 0 to 255.
+    """
     told = tell_pixels(network.model, network.sample)
-    return told is None or told[0] == "0,1"
+    if told is not None and told[0] == "0,255":
+        raise TypeError(
+            f"the network begins with the layer {told[1]!r}, which takes pixels from 0 "
+            "to 255; bytes are divided by 255 here, as in all that is served, and "
+            "would be almost black to it. Wrap it in a model that takes [0, 1] (Pixels "
+            "in docs/guides/model.md), or use ood_keras.adopt, which does"
+        )
+    return True
 
 
 def _range_of(layer: keras.layers.Layer) -> PixelRange | None:

@@ -9,6 +9,8 @@ from ood_keras.names import one_line
 from ood_keras.types import Json
 
 _percent = functools.partial(percent, spec=".2f", unit="")
+# More detectors become rows.
+_MOST_COLUMNS = 6
 _SEEN_NOTE = "* seen: training was exposed to other images of this source"
 
 
@@ -53,23 +55,18 @@ def format_table(metrics: Json) -> str:
         *_align(header, rows),
     ]
     if len(detectors) > 1:
+        columns = [["unknown", *(_star(*item) for item in unknown.items())]]
+        for name, detector in detectors.items():
+            pairs = [_pair(detector["unknown"][source]) for source in unknown]
+            columns.append([one_line(name), *pairs])
+        table = list(zip(*columns, strict=True))
+        if len(detectors) > _MOST_COLUMNS:
+            table = [tuple(column) for column in columns]
         lines += [
             "",
             "AUROC / FPR95 known+ of every detector",
             "",
-            *_align(
-                ["unknown", *map(one_line, detectors)],
-                [
-                    [
-                        _star(source, row),
-                        *(
-                            _pair(detector["unknown"][source])
-                            for detector in detectors.values()
-                        ),
-                    ]
-                    for source, row in unknown.items()
-                ],
-            ),
+            *_align(table[0], table[1:]),
         ]
     if any(row["seen"] for row in unknown.values()):
         lines += ["", _SEEN_NOTE]

@@ -53,7 +53,14 @@ def render(manifest: Json) -> str:
         data=training.pop("data", {}),
         licences=training.pop("licences", {}),
         training=training,
+        is_adopted=_is_adopted(training),
     )
+
+
+def _is_adopted(training: Json) -> bool:
+    """Whether the network was trained elsewhere, on data that nobody recorded."""
+    recipe = training.get("recipe")
+    return isinstance(recipe, dict) and recipe.get("loss") == "elsewhere"
 
 
 def _known(manifest: Json) -> Json | None:
@@ -233,7 +240,8 @@ An image is accepted when its `ood_score` (higher means more likely unknown; det
 . Otherwise `class_id` is -1
 and `label` is {{ manifest.unknown_label|code }}.
 
-**Intended use.** Images of the kind that it was trained on
+**Intended use.** Images of the kind that {{
+"its threshold was chosen on" if is_adopted else "it was trained on" }}
 {{- " (" ~ known.source|code ~ ")" if known }}, prepared as described under Input, where
 other images may occur and are better rejected than named.
 
@@ -387,7 +395,11 @@ The exporter was not told how the network was trained.
 {% if manifest.get("promise") %}
 * When it was exported, the promise was not tried: {{ manifest.promise.reason|plain }}.
 {% endif %}
+{% if is_adopted %}
+* The network was trained elsewhere; on what is not recorded here.
+{% else %}
 * One training run. Another seed gives somewhat other numbers.
+{% endif %}
 * No resistance to images that were made to deceive it is claimed.
 
 ## Files

@@ -3,7 +3,7 @@
 from ood_keras.calibration.any_threshold import AnyThreshold
 from ood_keras.evaluation import verdict
 from ood_keras.inference import manifest
-from ood_keras.types import Path
+from ood_keras.types import Json, Path
 
 
 def describe_thresholds(path: Path, threshold: AnyThreshold) -> str:
@@ -24,5 +24,10 @@ def describe_verdict(path: Path) -> str:
     Args:
         path: The version folder.
     """
-    found = (manifest.read(path).get("at_threshold") or {}).get("verdict")
+    found = read_verdict(path)
     return verdict.format_json(found) if found else ""
+
+
+def read_verdict(path: Path) -> Json | None:
+    """The same as JSON, `None` where there is none."""
+    return (manifest.read(path).get("at_threshold") or {}).get("verdict")

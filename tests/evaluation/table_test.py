@@ -81,3 +81,26 @@ def test_several_detectors_and_seen_sources():
         "",
         "* seen: training was exposed to other images of this source",
     ]
+
+
+def test_many_detectors_are_rows():
+    metrics = {
+        "known": {"source": "mnist", "accuracy": 0.9952},
+        "detectors": {
+            f"detector_{number}": {
+                "unknown": {"letters": _row(True, 0.9), "k": _row(False, number / 10)}
+            }
+            for number in range(9)
+        },
+        "selected_detector": "detector_3",
+    }
+    lines = format_table(metrics).split("\n")
+    assert lines[8:13] == [
+        "AUROC / FPR95 known+ of every detector",
+        "",
+        "unknown        letters *             k",
+        "----------  ------------  ------------",
+        "detector_0  90.00 / 0.00   0.00 / 0.00",
+    ]
+    assert max(map(len, lines)) < 80
+    assert sum(line.startswith("detector_") for line in lines) == 9

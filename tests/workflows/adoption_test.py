@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
 
 import keras
@@ -475,6 +476,12 @@ def test_the_command_writes_a_run_and_every_format(adopted):
     # What was not judged is said.
     assert any("real other things" in note for note in found["notes"])
     assert any("dealt out" in note for note in found["notes"])
+    # Without folders for it, a part of the unknown would be for training.
+    assert not any("used for nothing" in note for note in found["notes"])
+    assert found["verdict"]["said"]
+    card = (adopted / "saved_model/1/MODEL_CARD.md").read_text()
+    assert "kind that its threshold was chosen on" in card
+    assert "trained elsewhere" in card and "One training run" not in card
     metrics = json.loads((adopted / "metrics.json").read_text())
     assert {"energy", "knn", "vim", "mahalanobis", "react"} <= set(metrics["detectors"])
     assert set(candidates.NORMALIZED) <= set(metrics["detectors"])
@@ -639,7 +646,7 @@ def test_another_order_of_classes_can_be_given(pictures, tmp_path):
 def test_a_network_that_knows_nothing_is_refused(pictures):
     images = keras.Input((SIDE, SIDE, 3))
     model = keras.Model(images, stack(body(0.0 * images)))
-    with pytest.raises(ValueError, match="does not know these pictures"):
+    with pytest.raises(ValueError, match="does not know these .*of all orders, .*fits"):
         find(model, pictures)
 
 
@@ -796,6 +803,10 @@ def test_detectors_may_be_given_by_names_of_ones_own(pictures, tmp_path):
             "mahalanobis_normalized": candidates.NORMALIZED["mahalanobis_normalized"],
         },
     )
+    said = str(adopted)
+    assert "Verdict" in said and f"Model: {adopted.saved_model}" in said
+    notes = [note for note in adopted.found["notes"] if "used for nothing" in note]
+    assert len(notes) == 1 and re.search(r"and 36 of 60 are", notes[0])
     measured = adopted.report.metrics["detectors"]
     assert list(measured) == ["near", "next", "mahalanobis_normalized"]
     assert export.load(adopted.saved_model).class_names == CLASSES

@@ -23,7 +23,7 @@ from ood_keras.image_files import BACKGROUND
 from ood_keras.pipelines.sources import loading
 from ood_keras.training import recipes, run_directory
 from ood_keras.types import ImageShape, Json, Path
-from ood_keras.workflows import conversion, run_data
+from ood_keras.workflows import conversion, promises, run_data
 from ood_keras.workflows import evaluation as measuring
 from ood_keras.workflows import exporting as run_export
 from ood_keras.workflows.adoption import (
@@ -201,6 +201,7 @@ def adopt(
             "formats_left_out": {**left_out, **more},
             "promise": promise,
             "notes": [*found.notes, *_notes(source, unknown)],
+            "verdict": promises.read_verdict(path),
         }
         write_json(output / "adoption.json", record)
     except BaseException:
@@ -248,6 +249,7 @@ def _measure(
         unknown, source, data_dir, num_outliers=num_outliers, recorded=read
     )
     validation, judging = run_data.take_validation(source, judges, num_outliers)
+    found.notes.extend(map(_note_unused, filter(_is_dealt_out, judges)))
     settings = {
         "known": source.name,
         "unknown": [],
@@ -402,6 +404,20 @@ def _as_spec(known: str | Path) -> str:
             return f"{prefix}:{known}"
         raise
     return known
+
+
+def _is_dealt_out(judge: pipelines.Source) -> bool:
+    return judge.is_dealt_out and len(judge.train) > 0
+
+
+def _note_unused(judge: pipelines.Source) -> str:
+    return (
+        f"{judge.name} has no folders validation and test, so its pictures were dealt "
+        f"out as for a training, and {len(judge.train):,} of "
+        f"{sum(map(len, (judge.train, judge.validation, judge.test))):,} are used for "
+        "nothing. Put them into the folders validation and test, and all of them "
+        "select and measure"
+    )
 
 
 def _notes(source: pipelines.Source, unknown: Sequence[str]) -> list[str]:

@@ -78,4 +78,11 @@ class Adopted(exporting.RejectingModel):
             lines += ["", "Left out:"]
             lines += [f"  {name}: {why}" for name, why in self.left_out.items()]
         lines += [f"\nNote: {note}" for note in self.found["notes"]]
+        if self.found["verdict"]:
+            lines += ["", evaluation.verdict.format_json(self.found["verdict"])]
+        lines += [
+            "",
+            f"Pictures and all detectors: {self.run_dir}/report.html",
+            f"Model: {self.saved_model}",
+        ]
         return "\n".join(lines)

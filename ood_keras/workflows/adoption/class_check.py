@@ -97,32 +97,47 @@ def check_order(
         accuracy: The best accuracy in any range of pixels that was tried: one with
             red and blue exchanged may look like an exchange of classes.
     """
-    from scipy import optimize
-
-    count, num_classes = len(labels), len(class_names)
-    table = np.zeros((num_classes, num_classes), int)
-    np.add.at(table, (trial.predictions, labels), 1)
-    outputs, folders = optimize.linear_sum_assignment(table, maximize=True)
-    best = int(table[outputs, folders].sum())
+    count = len(labels)
+    order, best = _match(trial, labels, class_names)
     # The best order of many fits somewhat better by chance, but not half of all.
     room = max(_BETTER * count, 3 * np.sqrt(count))
     if best > accuracy * count + room and best > count / 2:
-        order = [class_names[folder] for folder in folders]
         raise ValueError(
             f"the classes are in another order: of {count} known pictures the network "
             f"classifies {trial.accuracy:.0%} as their folders do, and would "
             f"{best / count:.0%} if its outputs stood, in this order, for "
-            f"{', '.join(order[:20])}{', ...' if num_classes > 20 else ''}. If they "
-            "do, give these names, all of them, as --class_names"
+            f"{_list(order)}. If they do, give these names, all of them, as "
+            "--class_names"
         )
 
 
-def check_knows(trial: Trial, labels: np.ndarray, range_name: str) -> None:
+def _match(
+    trial: Trial, labels: np.ndarray, class_names: Sequence[str]
+) -> tuple[list[str], int]:
+    """The classes in the order that fits the outputs best; how many are then right."""
+    from scipy import optimize
+
+    num_classes = len(class_names)
+    table = np.zeros((num_classes, num_classes), int)
+    np.add.at(table, (trial.predictions, labels), 1)
+    outputs, folders = optimize.linear_sum_assignment(table, maximize=True)
+    order = [class_names[folder] for folder in folders]
+    return order, int(table[outputs, folders].sum())
+
+
+def _list(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:20])}{', ...' if len(names) > 20 else ''}"
+
+
+def check_knows(
+    trial: Trial, labels: np.ndarray, class_names: Sequence[str], range_name: str
+) -> None:
     """Raises a ValueError if a network does no better than a constant answer.
 
     Args:
         trial: What it said of labelled known pictures.
         labels: Their classes.
+        class_names: The names of these.
         range_name: The range of pixels that it was shown, for the message.
     """
     from scipy import special
@@ -131,11 +146,13 @@ def check_knows(trial: Trial, labels: np.ndarray, range_name: str) -> None:
     right = round(trial.accuracy * count)
     most = int(np.bincount(labels).max())
     if special.bdtrc(right - 1, count, most / count) > _CHANCE:
+        order, best = _match(trial, labels, class_names)
         raise ValueError(
             f"the network does not know these pictures: of {count} it classifies "
             f"{right / count:.0%} as their folders do (pixels: {range_name!r}, the "
             f"best of those tried), and who always says the largest class has "
             f"{most / count:.0%}. Either the order of the classes differs (give "
-            "--class_names in the order of its outputs), or the pixels it takes "
-            "(give --input_range), or it was trained for something else"
+            "--class_names in the order of its outputs; of all orders, "
+            f"{_list(order)} fits best, with {best / count:.0%}), or the pixels it "
+            "takes (give --input_range), or it was trained for something else"
         )

@@ -129,7 +129,7 @@ def _choose_pixels(network, source, trials, labels, hint, ranges, bare, images):
     told = told.name if told is not None else hint[0] if hint is not None else None
     likeliest = trials.get(told, trials[best])
     class_check.check_order(likeliest, labels, names, trials[best].accuracy)
-    class_check.check_knows(trials[best], labels, best)
+    class_check.check_knows(trials[best], labels, names, best)
     if network.declared is not None:
         pixel_ranges.check_told(told, by, trials, count)
         return told, by
