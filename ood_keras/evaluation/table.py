@@ -55,13 +55,13 @@ def format_table(metrics: Json) -> str:
         *_align(header, rows),
     ]
     if len(detectors) > 1:
-        columns = [["unknown", *(_star(*item) for item in unknown.items())]]
+        parts = [["unknown", *(_star(*item) for item in unknown.items())]]
         for name, detector in detectors.items():
             pairs = [_pair(detector["unknown"][source]) for source in unknown]
-            columns.append([one_line(name), *pairs])
-        table = list(zip(*columns, strict=True))
+            parts.append([one_line(name), *pairs])
+        table = list(zip(*parts, strict=True))
         if len(detectors) > _MOST_COLUMNS:
-            table = [tuple(column) for column in columns]
+            table = [tuple(part) for part in parts]
         lines += [
             "",
             "AUROC / FPR95 known+ of every detector",
