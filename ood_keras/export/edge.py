@@ -21,6 +21,8 @@ from ood_keras.types import Answer, Images, ImageShape, Json, Path
 # What rounding may amount to in float32, relative to the value or to 1, whichever is
 # larger; a float32 file may decide otherwise only within this of the threshold.
 TOLERANCE = 1e-4
+# Kernels for some processors round more: a few of the images may differ by this.
+_FEW, _MOST = 0.05, 1e-3
 # Decisions that hang on less are listed as such.
 _NEAR = 1e-6
 # How far probabilities may move when a network that was made to compute in half
@@ -283,21 +285,25 @@ class ConversionSource:
             ParityError: scores differ by more than rounding, or a decision does that
                 hangs on more.
         """
+        rounding = TOLERANCE
         for name, answer in answers.items():
             reference = self._float32[name]
             difference = np.abs(answer["ood_score"] - reference["ood_score"])
-            scale = np.maximum(1, np.abs(reference["ood_score"]))
-            if not np.all(difference <= TOLERANCE * scale):
+            difference /= np.maximum(1, np.abs(reference["ood_score"]))
+            # Written so that NaN is more than all.
+            many = not np.mean(difference <= TOLERANCE) >= 1 - _FEW
+            if many or not difference.max() <= _MOST:
                 raise ParityError(
                     f"the scores of {name} images differ from the SavedModel's by up "
-                    f"to {(difference / scale).max():.2g}, relative to the score or 1; "
-                    f"allowed: {TOLERANCE:g}. Nothing was written"
+                    f"to {difference.max():.2g}, relative to the score or 1; allowed: "
+                    f"{TOLERANCE:g}, and {_MOST:g} for a few. Nothing was written"
                 )
+            rounding = max(rounding, float(difference.max()))
         clear = [
             one
             for one in self._differing(answers, self._float32, most=None)
-            if one["distance_to_threshold"] > TOLERANCE
-            and one["distance_of_best_classes"] > TOLERANCE
+            if one["distance_to_threshold"] > rounding
+            and one["distance_of_best_classes"] > rounding
         ]
         if clear:
             raise ParityError(

@@ -602,3 +602,28 @@ def test_another_threshold_can_be_asked_for_in_any_format(predictor, known_and_u
     assert not predictor.predict(np.full_like(images, np.nan), np.inf)["accepted"].any()
     with pytest.raises(ValueError, match="unknown operating point 'lax'"):
         predictor.predict(images, threshold="lax")
+
+
+@pytest.mark.parametrize(
+    ("share", "moved", "passes"),
+    [
+        (1.0, 5e-5, True),  # Of which a few decisions hang.
+        (0.04, 5e-4, True),
+        (0.5, 5e-4, False),
+        (0.01, 5e-3, False),
+        (0.01, np.nan, False),
+    ],
+)
+def test_few_images_may_be_rounded_more(share, moved, passes, exported):
+    source = edge.ConversionSource(exported.path, "tflite", exported.images, None, None)
+    source.look()
+    answer = {name: value.copy() for name, value in source.answers["known"].items()}
+    scores = answer["ood_score"]
+    count = int(np.ceil(share * len(scores)))
+    scores[:count] += np.float32(moved) * np.maximum(1, np.abs(scores[:count]))
+    answer["class_id"] = source._decide(answer, source.threshold)
+    if passes:
+        source.check_float32({"known": answer})
+    else:
+        with pytest.raises(parity.ParityError, match=r"0\.0001, and 0\.001 for a few"):
+            source.check_float32({"known": answer})
