@@ -53,8 +53,8 @@ def compile_function(function: Callable[[Tensor], Any]) -> Callable[[np.ndarray]
 def as_constant(array: np.ndarray, *, transposed: bool = False) -> Tensor:
     """A float32 tensor of what a detector has learnt.
 
-    A large one is an argument of a graph of `compile_function`: as a constant in it, a
-    bank of 50 MB takes TensorFlow up to twenty times that, and seconds at first.
+    A large one is an argument of a graph of `compile_function`: as a constant in it, it
+    takes TensorFlow many times its size, and seconds at the first call.
 
     Args:
         array: Of any shape; `(rows, columns)` if it is transposed.
@@ -67,7 +67,7 @@ def as_constant(array: np.ndarray, *, transposed: bool = False) -> Tensor:
         return ops.transpose(tensor) if transposed else tensor
     import tensorflow as tf
 
-    # Multiplying with one that is transposed on the way takes eight times as long.
+    # Multiplying with one that is transposed on the way is much slower.
     array = np.ascontiguousarray(array.T if transposed else array)
     with tf.init_scope():
         return tf.constant(array, tf.float32)
