@@ -2,7 +2,7 @@
 
 import collections
 import itertools
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -16,6 +16,8 @@ _MIN_SIDE = 32
 # Of `likeness.describe`: copies that were scaled or compressed lie below, other
 # photographs above.
 _NEAR_FEATURES = 0.25
+# Of a chunk of a code that is compared as one number.
+_KEY_BITS = 16
 
 
 def equal_groups(keys: Iterable[Hashable]) -> list[list[int]]:
@@ -64,10 +66,10 @@ def near_groups(
 def near_pairs(codes: np.ndarray, max_distance: int = MAX_DISTANCE) -> np.ndarray:
     """Returns all pairs of codes that differ in at most `max_distance` bits.
 
-    The bits are dealt out to `max_distance + 1` chunks: two codes that differ in fewer
-    bits than there are chunks agree in one chunk, so only codes that do are compared
-    (multi-index hashing: Norouzi, Punjani and Fleet, 2012). Each chunk gets bits of all
-    degrees of variety, since one of constant bits would not tell any codes apart.
+    The bits are dealt out to `max_distance + 2` chunks: two codes that differ in fewer
+    bits than that agree in two chunks, so only codes that do are compared (multi-index
+    hashing: Norouzi, Punjani and Fleet, 2012). Each chunk gets bits of all degrees of
+    variety, since one of constant bits would not tell any codes apart.
 
     Args:
         codes: uint64 `(count, words)`.
@@ -79,36 +81,57 @@ def near_pairs(codes: np.ndarray, max_distance: int = MAX_DISTANCE) -> np.ndarra
     bits = np.unpackbits(codes.view(np.uint8), axis=1)
     variety = np.abs(bits.mean(0, dtype=np.float64) - 0.5) if len(bits) else bits.sum(0)
     by_variety = np.argsort(variety, kind="stable")
-    num_chunks = max_distance + 1
-    found = [np.zeros(0, np.int64)]
-    for chunk in range(num_chunks):
-        keys = _as_keys(bits[:, by_variety[chunk::num_chunks]])
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        # Places in the order whose neighbour `step` further on has the same key.
-        places, step = np.arange(len(keys)), 1
-        while True:
-            places = places[places + step < len(keys)]
-            places = places[keys[places] == keys[places + step]]
-            if not len(places):
-                break
-            first, second = order[places], order[places + step]
-            distance = np.bitwise_count(codes[first] ^ codes[second]).sum(1)
-            near = distance <= max_distance
-            low = np.minimum(first[near], second[near])
-            high = np.maximum(first[near], second[near])
-            found.append(low.astype(np.int64) * len(codes) + high)
-            step += 1
-    pairs = np.unique(np.concatenate(found))
-    return np.stack([pairs // max(1, len(codes)), pairs % max(1, len(codes))], axis=1)
+    num_chunks = max_distance + 2
+    chunks = [by_variety[chunk::num_chunks][:_KEY_BITS] for chunk in range(num_chunks)]
+    keys = [_as_keys(bits[:, chunk]) for chunk in chunks]
+    masks = np.stack([_mask(chunk, bits.shape[1]) for chunk in chunks])
+    found = [np.zeros((0, 2), np.int64)]
+    for one, other in itertools.combinations(range(num_chunks), 2):
+        for first, second in _pairs_of_equals(keys[one], keys[other]):
+            differing = codes[first] ^ codes[second]
+            near = np.bitwise_count(differing).sum(1) <= max_distance
+            differing = differing[near, np.newaxis] & masks[:other]
+            # Every pair once, by the first two chunks in which it agrees.
+            agreeing = (differing == 0).all(2).sum(1)
+            pairs = np.stack([first[near], second[near]], axis=1)[agreeing == 1]
+            found.append(np.sort(pairs, axis=1))
+    pairs = np.concatenate(found)
+    return pairs[np.lexsort(pairs.T[::-1])]
+
+
+def _pairs_of_equals(
+    keys: np.ndarray, more_keys: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields the rows of all pairs that agree in both keys, in parts."""
+    order = np.lexsort([keys, more_keys])
+    keys, more_keys = keys[order], more_keys[order]
+    # Places in the order whose neighbour `step` further on has the same keys.
+    places, step = np.arange(len(keys)), 1
+    while True:
+        places = places[places + step < len(keys)]
+        places = places[
+            (keys[places] == keys[places + step])
+            & (more_keys[places] == more_keys[places + step])
+        ]
+        if not len(places):
+            return
+        yield order[places], order[places + step]
+        step += 1
 
 
 def _as_keys(bits: np.ndarray) -> np.ndarray:
-    """Bits `(count, bits)`, the first 64 of them, as one integer each."""
-    packed = np.packbits(bits[:, :64], axis=1)
-    padded = np.zeros((len(bits), 8), np.uint8)
+    """Bits `(count, bits)`, at most `_KEY_BITS`, as one integer each."""
+    packed = np.packbits(bits, axis=1)
+    padded = np.zeros((len(bits), _KEY_BITS // 8), np.uint8)
     padded[:, : packed.shape[1]] = packed
-    return padded.view(np.uint64)[:, 0]
+    return padded.view(np.uint16)[:, 0]
+
+
+def _mask(chunk: np.ndarray, num_bits: int) -> np.ndarray:
+    """A code that has the bits of a chunk, uint64 `(words,)`."""
+    bits = np.zeros(num_bits, np.uint8)
+    bits[chunk] = 1
+    return np.packbits(bits).view(np.uint64)
 
 
 def connect(pairs: np.ndarray, count: int) -> list[list[int]]:
