@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from ood_keras.conventions import check_count
+from ood_keras.layers.batch_normalization import BatchNormalization
 from ood_keras.layers.squeeze_excitation import SqueezeExcitation, check_image_channels
 from ood_keras.replicas import count_replicas
 from ood_keras.types import Json, Shape, Tensor
@@ -79,7 +80,7 @@ class ModifiedSEBlock(keras.layers.Layer):
             )
             convolution.build(input_shape)
             self.convolutions.append(convolution)
-            normalization = keras.layers.BatchNormalization(
+            normalization = BatchNormalization(
                 momentum=0.9,
                 # Over the whole batch where replicas share it.
                 synchronized=count_replicas() > 1,

@@ -11,7 +11,12 @@ from ood_keras.conventions import (
     check_number,
     is_integer,
 )
-from ood_keras.layers import ModifiedSEBlock, SqueezeExcitation, TrainTimeNorm
+from ood_keras.layers import (
+    BatchNormalization,
+    ModifiedSEBlock,
+    SqueezeExcitation,
+    TrainTimeNorm,
+)
 from ood_keras.replicas import count_replicas
 from ood_keras.types import ImageShape, Tensor
 
@@ -21,7 +26,7 @@ BLOCKS: tuple[Block, ...] = ("modified_se", "se", "none")
 
 
 def normalize(x: Tensor, name: str) -> Tensor:
-    return layers.BatchNormalization(
+    return BatchNormalization(
         momentum=0.9, synchronized=count_replicas() > 1, name=name
     )(x)
 

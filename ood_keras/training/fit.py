@@ -9,6 +9,7 @@ import keras
 
 from ood_keras import files
 from ood_keras.conventions import check_count, check_num_classes
+from ood_keras.layers import BatchNormalization
 from ood_keras.training import processes, run_directory
 from ood_keras.training.as_training_data import as_training_data
 from ood_keras.training.run import TrainingRun, without_counters
@@ -194,7 +195,7 @@ def _description(model: keras.Model) -> Json:
     """What the model is and how it is trained, as JSON."""
     # A model that could not be saved at the end fails here, before training begins.
     text = json.dumps(keras.saving.serialize_keras_object(model), sort_keys=True)
-    config = json.loads(without_counters(text))
+    config = json.loads(_as_of_keras(without_counters(text)))
     compiled = config.pop("compile_config", None) or {}
     text = json.dumps(config)
     return {
@@ -204,3 +205,14 @@ def _description(model: keras.Model) -> Json:
         },
         **{part: compiled.get(part) for part in _COMPILED},
     }
+
+
+def _as_of_keras(text: str) -> str:
+    """`text` with Keras' batch normalisation in place of ours, which does the same.
+
+    Runs of versions that had Keras' own can so be resumed.
+    """
+    layer = keras.saving.serialize_keras_object(BatchNormalization())
+    module, name = json.dumps(layer["module"]), json.dumps(layer["registered_name"])
+    text = text.replace(f'"module": {module}', '"module": "keras.layers"')
+    return text.replace(f'"registered_name": {name}', '"registered_name": null')

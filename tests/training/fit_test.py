@@ -20,7 +20,7 @@ import tensorflow as tf
 from resumable_run import build_model, train
 
 import ood_keras
-from ood_keras import files, losses, metrics, models, training
+from ood_keras import files, layers, losses, metrics, models, training
 from ood_keras.training import run_directory, validation
 
 
@@ -383,6 +383,14 @@ def test_takes_up_a_run_that_wrote_less_down(tmp_path):
         del run[name]
     (tmp_path / "run.json").write_text(json.dumps(run))
     assert train(tmp_path, data=Described(1), epochs=1) == history
+
+
+def test_takes_up_a_run_with_batch_normalisation_of_keras(tmp_path):
+    """As networks had it in earlier versions."""
+    model = build_model(normalization=keras.layers.BatchNormalization)
+    history = train(tmp_path, model, epochs=1)
+    assert type(build_model().layers[1]) is layers.BatchNormalization
+    assert train(tmp_path, epochs=1) == history
 
 
 def test_refuses_a_folder_that_is_no_run(tmp_path):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ood_keras import files, losses, metrics, training
+from ood_keras import files, layers, losses, metrics, training
 
 SEED = 3
 NUM_CLASSES = 3
@@ -43,7 +43,12 @@ class Data:
         return pair.batch(32), self.images[~known]
 
 
-def build_model(learning_rate=0.05, jit_compile=False, **compile_arguments):
+def build_model(
+    learning_rate=0.05,
+    jit_compile=False,
+    normalization=layers.BatchNormalization,
+    **compile_arguments,
+):
     """A compiled model with batch normalisation, dropout, momentum and a schedule.
 
     Without XLA, Keras' default and not ours, which takes seconds for so small a model.
@@ -53,7 +58,7 @@ def build_model(learning_rate=0.05, jit_compile=False, **compile_arguments):
         [
             keras.Input((8, 8, 1)),
             keras.layers.Conv2D(4, 3),
-            keras.layers.BatchNormalization(momentum=0.8),
+            normalization(momentum=0.8),
             keras.layers.ReLU(),
             keras.layers.Dropout(0.3),
             keras.layers.Flatten(),
