@@ -102,13 +102,13 @@ class Mahalanobis(FeatureDetector):
         self._check_fitted()
         outputs, distances = self._run(images)
         return {
-            "ood_score": self._weigh(distances),
+            "ood_score": self.combine(distances),
             "logits": outputs["logits"],
             "features": outputs["features"],
         }
 
     def score_outputs(self, outputs: Outputs) -> Tensor:
-        return self._weigh(self._distances(outputs))
+        return self.combine(self._distances(outputs))
 
     def weigh_layers(
         self, known: Images, unknown: Images, batch_size: int = 256
@@ -130,14 +130,7 @@ class Mahalanobis(FeatureDetector):
             ValueError: there are no known or no unknown images, or the score is a
                 logarithm.
         """
-        from sklearn.linear_model import LogisticRegression
-
         self._check_fitted()
-        if self.logarithm:
-            raise ValueError(
-                "a regression over the layers may be negative and has no logarithm; "
-                "leave out logarithm=True to weigh the layers"
-            )
         run = compile_function(lambda images: ops.stack(self._run(images)[1], axis=-1))
         groups = []
         for name, walk in (
@@ -149,10 +142,32 @@ class Mahalanobis(FeatureDetector):
                 raise ValueError(f"`{name}` holds no {name} image to learn from")
             check_finite(distances, name)
             groups.append(np.concatenate(distances))
-        distances = np.concatenate(groups).astype(np.float64)
+        return self.weigh_by(*groups)
+
+    def weigh_by(self, known: np.ndarray, unknown: np.ndarray) -> Self:
+        """As `weigh_layers`, by distances that were measured before.
+
+        Args:
+            known: Those of known validation images, float `(images, layers)`.
+            unknown: Those of unknown ones.
+
+        Returns:
+            The detector itself.
+
+        Raises:
+            ValueError: the score is a logarithm.
+        """
+        from sklearn.linear_model import LogisticRegression
+
+        if self.logarithm:
+            raise ValueError(
+                "a regression over the layers may be negative and has no logarithm; "
+                "leave out logarithm=True to weigh the layers"
+            )
+        distances = np.concatenate([known, unknown]).astype(np.float64)
         size = np.sqrt(np.square(distances).mean(axis=0))
         scale = spread_or_one(distances.std(axis=0), size)
-        is_unknown = np.repeat([0, 1], [len(group) for group in groups])
+        is_unknown = np.repeat([0, 1], [len(known), len(unknown)])
         regression = LogisticRegression(class_weight="balanced", max_iter=1000)
         regression.fit((distances - distances.mean(axis=0)) / scale, is_unknown)
         self.arrays["weights"] = (regression.coef_[0] / scale).astype(np.float32)
@@ -160,6 +175,27 @@ class Mahalanobis(FeatureDetector):
         # What it remembers has the scores of before.
         self._begin(self.network)
         return self
+
+    def measure_steps(self, images: Images, steps: Sequence[float]) -> np.ndarray:
+        """Distances with each of several lengths in place of `perturbation`.
+
+        Args:
+            images: As anything that `ood_keras.batches.iterate` takes.
+            steps: Lengths of the step, in the units of the images.
+
+        Returns:
+            float32 `(images, steps, layers)`.
+        """
+        self._check_fitted()
+        return perturbation.score_steps(images, self._measure, steps)
+
+    def combine(self, distances: Sequence[Any]) -> Any:
+        """The score, of the distances of each layer, tensors or arrays `(batch,)`."""
+        distance = sum(
+            float(weight) * distance
+            for weight, distance in zip(self.arrays["weights"], distances, strict=True)
+        )
+        return ops.log1p(distance) if self.logarithm else distance
 
     def choose_layers(self, network: Network) -> tuple[str, ...]:
         return tuple(self._layers or ())
@@ -214,21 +250,17 @@ class Mahalanobis(FeatureDetector):
             for index, features in enumerate(self._features(outputs))
         ]
 
+    def _measure(self, images):
+        outputs = self.network(images, self.layers)
+        return outputs, self._distances(outputs)
+
     def _run(self, images):
         """Outputs for the images as they are, distances for them as they are moved."""
-
-        def run(images):
-            outputs = self.network(images, self.layers)
-            return outputs, self._distances(outputs)
-
         if not self.changes_input:
-            return run(images)
-        outputs, moved = perturbation.lower_scores(images, run, self.perturbation)
-        return outputs, [run(image)[1][index] for index, image in enumerate(moved)]
-
-    def _weigh(self, distances):
-        distance = sum(
-            float(weight) * distance
-            for weight, distance in zip(self.arrays["weights"], distances, strict=True)
+            return self._measure(images)
+        outputs, moved = perturbation.lower_scores(
+            images, self._measure, self.perturbation
         )
-        return ops.log1p(distance) if self.logarithm else distance
+        return outputs, [
+            self._measure(image)[1][index] for index, image in enumerate(moved)
+        ]

@@ -1,12 +1,15 @@
 """ODIN."""
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from ood_keras.conventions import check_number
 from ood_keras.detectors import perturbation
 from ood_keras.detectors.registry import Description, register
 from ood_keras.detectors.wrapper import Wrapper
-from ood_keras.types import Json, Outputs, Tensor
+from ood_keras.types import Images, Json, Outputs, Tensor
 
 
 @register
@@ -74,17 +77,29 @@ class ODIN(Wrapper):
         if not self.changes_input:
             return super().call(images)
         self._check_fitted()
-
-        def run(images):
-            outputs = self.network(images, self.layers)
-            return outputs, [self.detector.score_outputs(outputs)]
-
-        outputs, (moved,) = perturbation.lower_scores(images, run, self.epsilon)
+        outputs, (moved,) = perturbation.lower_scores(images, self._run, self.epsilon)
         return {
-            "ood_score": run(moved)[1][0],
+            "ood_score": self._run(moved)[1][0],
             "logits": outputs["logits"],
             "features": outputs["features"],
         }
+
+    def score_steps(self, images: Images, steps: Sequence[float]) -> np.ndarray:
+        """Scores of images with each of several lengths in place of `epsilon`.
+
+        Args:
+            images: As anything that `ood_keras.batches.iterate` takes.
+            steps: Lengths of the step, in the units of the images.
+
+        Returns:
+            float32 `(images, steps)`.
+        """
+        self._check_fitted()
+        return perturbation.score_steps(images, self._run, steps)[..., 0]
+
+    def _run(self, images):
+        outputs = self.network(images, self.layers)
+        return outputs, [self.detector.score_outputs(outputs)]
 
     def score_outputs(self, outputs: Outputs) -> Tensor:
         return self.detector.score_outputs(outputs)

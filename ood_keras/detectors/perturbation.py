@@ -1,12 +1,15 @@
 """Images moved a small step towards a lower score."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from ood_keras.types import Tensor
+from ood_keras import batches
+from ood_keras.detectors.compiled import compile_function
+from ood_keras.types import Images, Tensor
 
 
 def lower_scores(
@@ -26,16 +29,58 @@ def lower_scores(
     Raises:
         RuntimeError: Keras runs on a backend that takes no gradients.
     """
-    check_backend()
     images = ops.convert_to_tensor(images)
+    outputs, signs = _find_signs(images, run)
+    return outputs, [images - step * sign for sign in signs]
+
+
+def score_steps(
+    images: Images,
+    run: Callable[[Tensor], tuple[Any, list[Tensor]]],
+    steps: Sequence[float],
+    batch_size: int = 256,
+) -> np.ndarray:
+    """Scores of images that are moved by each of several steps, from one gradient.
+
+    Args:
+        images: As anything that `ood_keras.batches.iterate` takes.
+        run: See `lower_scores`; each score is of the images moved against its own
+            gradient.
+        steps: Lengths of the step; 0 leaves the images as they are.
+        batch_size: Images per run of the network, moved ones counted.
+
+    Returns:
+        float32 `(images, steps, scores)`.
+
+    Raises:
+        RuntimeError: Keras runs on a backend that takes no gradients.
+    """
+
+    def score(images):
+        _, signs = _find_signs(images, run)
+        of_scores = []
+        for index, sign in enumerate(signs):
+            moved = ops.concatenate([images - step * sign for step in steps])
+            rows = ops.reshape(run(moved)[1][index], (len(steps), -1))
+            of_scores.append(ops.transpose(rows))
+        return ops.stack(of_scores, axis=-1)
+
+    compiled = compile_function(score)
+    walk = batches.iterate_images(images, max(1, batch_size // len(steps)))
+    return np.concatenate([compiled(batch) for batch in walk if len(batch)])
+
+
+def _find_signs(images, run):
+    """`(outputs, signs)`: what `run` gives, the sign of the gradient of each score."""
+    check_backend()
     outputs, gradients = _GRADIENTS[keras.backend.backend()](images, run)
 
-    def direction(gradient):
+    def sign_of(gradient):
         sign = ops.sign(gradient)
         # A norm, say of features that are all 0, has no gradient at 0.
         return ops.where(ops.isnan(sign), ops.zeros_like(sign), sign)
 
-    return outputs, [images - step * direction(gradient) for gradient in gradients]
+    return outputs, [sign_of(gradient) for gradient in gradients]
 
 
 def check_backend() -> None:

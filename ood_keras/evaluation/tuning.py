@@ -1,13 +1,12 @@
 """Hyper-parameters of detectors, chosen from a small grid on validation images."""
 
-import itertools
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ood_keras import batches, detectors
-from ood_keras.evaluation.selection import rank, select_detector
+from ood_keras import batches, detectors, metrics
+from ood_keras.evaluation.selection import rank
 from ood_keras.types import Images
 
 if TYPE_CHECKING:
@@ -33,7 +32,8 @@ def tune_odin(
 
     The protocol of Liang et al. 2018 and Lee et al. 2018: every pair of the grid is
     tried on a thousand known and a thousand unknown images, and the best one is taken
-    as `select_detector` takes the best detector.
+    as `select_detector` takes the best detector. Each temperature takes one gradient,
+    whatever the number of steps.
 
     Args:
         model: A trained `keras.Model`.
@@ -57,13 +57,21 @@ def tune_odin(
     >>> detector.epsilon
     0.002
     """
-    candidates = [
-        detectors.get(
-            "odin", num_classes=num_classes, temperature=temperature, epsilon=step
-        ).fit(model)
-        for temperature, step in itertools.product(temperatures, steps)
-    ]
-    return _best(candidates, _some(known, num_images), _some(unknown, num_images))
+    steps = tuple(steps)
+    known, unknown = _some(known, num_images), _some(unknown, num_images)
+    config, found = {"num_classes": num_classes}, {}
+    for temperature in temperatures:
+        tried = detectors.get("odin", temperature=temperature, **config).fit(model)
+        of_known, of_unknown = (
+            tried.score_steps(images, steps) for images in (known, unknown)
+        )
+        for index, step in enumerate(steps):
+            scores = of_known[:, index], of_unknown[:, index]
+            found[temperature, step] = rank(metrics.evaluate_scores(*scores))
+    temperature, step = min(found, key=lambda pair: found[pair])
+    return detectors.get("odin", temperature=temperature, epsilon=step, **config).fit(
+        model
+    )
 
 
 def tune_mahalanobis(
@@ -97,27 +105,22 @@ def tune_mahalanobis(
         A fitted `detectors.Mahalanobis`.
     """
     known, unknown = _some(known, num_images), _some(unknown, num_images)
-    candidates = []
+    found = []
     for layers in layer_sets:
         config = {"num_classes": num_classes, "layers": layers}
-        learnt = detectors.get("mahalanobis", **config).fit(model, data).get_arrays()
-        for step in steps:
+        fitted: Any = detectors.get("mahalanobis", **config).fit(model, data)
+        of_known, of_unknown = (
+            fitted.measure_steps(images, steps) for images in (known, unknown)
+        )
+        for index, step in enumerate(steps):
             candidate: Any = detectors.get("mahalanobis", perturbation=step, **config)
-            candidate.restore(model, learnt, num_classes)
+            candidate.restore(model, fitted.get_arrays(), num_classes)
+            distances = of_known[:, index], of_unknown[:, index]
             if layers is not None and len(layers) > 1:
-                candidate.weigh_layers(known, unknown)
-            candidates.append(candidate)
-    return _best(candidates, known, unknown)
-
-
-def _best(candidates, known, unknown):
-    # One after the other: in one graph for all, each candidate's gradients would hold
-    # their share of the memory at once.
-    tables = {}
-    for index, candidate in enumerate(candidates):
-        _, table = select_detector({index: candidate}, known=known, unknown=unknown)
-        tables |= table
-    return candidates[min(tables, key=lambda index: rank(tables[index]))]
+                candidate.weigh_by(*distances)
+            scores = [candidate.combine(rows.T) for rows in distances]
+            found.append((rank(metrics.evaluate_scores(*scores)), candidate))
+    return min(found, key=lambda pair: pair[0])[1]
 
 
 def _some(data: Images, num_images: int) -> np.ndarray:
