@@ -1,5 +1,7 @@
 """Random renderings: the same drawing or photograph, scanned or drawn otherwise."""
 
+import functools
+
 import tensorflow as tf
 
 from ood_keras.pipelines import augmentations
@@ -70,8 +72,8 @@ def random_photo_rendering(
     TensorShape([2, 32, 32, 3])
     """
     mirror_seed, seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-    mirrored = _draw(images, mirror_seed, 1)[0] < 0.5
-    images = tf.where(mirrored, tf.reverse(images, [2]), images)
+    (mirror,) = _Draws(tf.shape(images)[0])(mirror_seed, 1)
+    images = tf.where(mirror < 0.5, tf.reverse(images, [2]), images)
     return _render(images, seed, strength, _OF_PHOTOS)
 
 
@@ -114,26 +116,60 @@ _UNTOUCHED = 1 / 5
 
 def _render(images, seed, strength, changes):
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, len(changes) + 1))
-    touched = _draw(images, seeds[-1], 1)[0] >= _UNTOUCHED
+    draws = _Draws(tf.shape(images)[0])
+    touched = draws(seeds[-1], 1)[0] >= _UNTOUCHED
     for (change, share), change_seed in zip(changes, seeds[:-1], strict=True):
         draws_seed, chosen_seed = tf.unstack(
             tf.random.experimental.stateless_split(change_seed, 2)
         )
-        chosen = touched & (_draw(images, chosen_seed, 1)[0] < share)
-        changed = change(images, draws_seed, strength)
-        images = tf.where(chosen, tf.clip_by_value(changed, 0.0, 1.0), images)
+        chosen = touched & (draws(chosen_seed, 1)[0] < share)
+        images = _change_some(
+            images,
+            chosen,
+            lambda some, rows, change=change, seed=draws_seed: tf.clip_by_value(
+                change(some, seed, strength, draws.only(rows)), 0.0, 1.0
+            ),
+        )
     return images
 
 
-def _draw(images, seed, count, low=0.0, high=1.0):
-    """`count` uniform numbers for each image, each `(batch, 1, 1, 1)`."""
-    shape = [count, tf.shape(images)[0], 1, 1, 1]
-    return tf.unstack(tf.random.stateless_uniform(shape, seed, low, high), count)
+class _Draws:
+    """Random numbers for the images of a batch, or for those of some rows of it.
+
+    An image has the same ones, whichever others are looked at.
+    """
+
+    def __init__(self, count, rows=None):
+        self._count, self._rows = count, rows
+
+    def only(self, rows):
+        """Those of the rows `(n, 1)`."""
+        return _Draws(self._count, rows)
+
+    def __call__(self, seed, number, low=0.0, high=1.0):
+        """`number` uniform ones for each image, each `(n, 1, 1, 1)`."""
+        shape = [number, self._count, 1, 1, 1]
+        numbers = tf.unstack(tf.random.stateless_uniform(shape, seed, low, high))
+        return [self._take(each) for each in numbers]
+
+    def normal(self, seed, shape):
+        """Normal ones of a shape for each image, `(n, *shape)`."""
+        return self._take(tf.random.stateless_normal([self._count, *shape], seed))
+
+    def _take(self, numbers):
+        return numbers if self._rows is None else tf.gather_nd(numbers, self._rows)
 
 
-def _move(images, seed, strength, fill_mode="CONSTANT"):
+def _change_some(images, chosen, change):
+    """`images` with `change(some, rows)` in place of the chosen ones alone."""
+    rows = tf.where(tf.reshape(chosen, [-1]))
+    some = tf.ensure_shape(tf.gather_nd(images, rows), [None, *images.shape[1:]])
+    return tf.tensor_scatter_nd_update(images, rows, change(some, rows))
+
+
+def _move(images, seed, strength, draws, fill_mode="CONSTANT"):
     turn, zoom, shear, right, down = (
-        tf.reshape(draw, [-1]) * strength for draw in _draw(images, seed, 5, -1.0, 1.0)
+        tf.reshape(draw, [-1]) * strength for draw in draws(seed, 5, -1.0, 1.0)
     )
     height, width = images.shape[1], images.shape[2]
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
@@ -169,38 +205,52 @@ def _move(images, seed, strength, fill_mode="CONSTANT"):
     return tf.ensure_shape(moved, images.shape)
 
 
-def _move_photo(images, seed, strength):
-    return _move(images, seed, 0.8 * strength, "REFLECT")
+def _move_photo(images, seed, strength, draws):
+    return _move(images, seed, 0.8 * strength, draws, "REFLECT")
 
 
-def _change_pen(images, seed, strength):
-    which, share = _draw(images, seed, 2)
-    thicker2, thicker3 = (tf.nn.max_pool2d(images, size, 1, "SAME") for size in (2, 3))
-    thinner2, thinner3 = (
-        1.0 - tf.nn.max_pool2d(1.0 - images, size, 1, "SAME") for size in (2, 3)
-    )
-    pen = tf.where(which < 0.5, thicker2, thinner2)
-    # The wider window is rarer: it closes the eye of an e, or breaks a thin stroke.
-    pen = tf.where(which < 0.15, thicker3, pen)
-    pen = tf.where(which > 0.9, thinner3, pen)
+def _change_pen(images, seed, strength, draws):
+    which, share = draws(seed, 2)
+
+    def widen(size, images, _):
+        return tf.nn.max_pool2d(images, size, 1, "SAME")
+
+    def thin(size, images, _):
+        return 1.0 - tf.nn.max_pool2d(1.0 - images, size, 1, "SAME")
+
+    pen = images
+    for low, high, change, size in (
+        # The wider window is rarer: it closes the eye of an e, or breaks a thin stroke.
+        (0.0, 0.15, widen, 3),
+        (0.15, 0.5, widen, 2),
+        (0.5, 0.9, thin, 2),
+        (0.9, 1.0, thin, 3),
+    ):
+        chosen = (which >= low) & (which < high)
+        pen = _change_some(pen, chosen, functools.partial(change, size))
     return images + strength * share * (pen - images)
 
 
-def _soften(images, seed, strength):
-    which, width = _draw(images, seed, 2)
-    blurred = _blur(images, strength * (0.45 + 0.55 * width))
+def _soften(images, seed, strength, draws):
+    which, width = draws(seed, 2)
     height, columns = images.shape[1], images.shape[2]
-    softened = blurred
-    for low, factor, method in (
-        (0.5, 0.72, "bilinear"),
-        (0.67, 0.72, "bicubic"),
-        (0.84, 0.5, "bicubic"),
-    ):
+
+    def blur(some, rows):
+        return _blur(some, strength * (0.45 + 0.55 * tf.gather_nd(width, rows)))
+
+    def resize(factor, method, some, _):
         small = (max(1, round(factor * height)), max(1, round(factor * columns)))
-        reduced = tf.image.resize(images, small, "area")
-        enlarged = tf.image.resize(reduced, (height, columns), method)
-        softened = tf.where(which > low, enlarged, softened)
-    return softened
+        reduced = tf.image.resize(some, small, "area")
+        return tf.image.resize(reduced, (height, columns), method)
+
+    for low, high, change in (
+        (0.0, 0.5, blur),
+        (0.5, 0.67, functools.partial(resize, 0.72, "bilinear")),
+        (0.67, 0.84, functools.partial(resize, 0.72, "bicubic")),
+        (0.84, 1.0, functools.partial(resize, 0.5, "bicubic")),
+    ):
+        images = _change_some(images, (which >= low) & (which < high), change)
+    return images
 
 
 def _blur(images, sigma):
@@ -221,31 +271,31 @@ def _blur(images, sigma):
     return images / total
 
 
-def _bend_tones(images, seed, strength):
-    (exponent,) = _draw(images, seed, 1, -0.8, 0.8)
+def _bend_tones(images, seed, strength, draws):
+    (exponent,) = draws(seed, 1, -0.8, 0.8)
     # At 0, the power's gradient, which nobody asks for, would be infinite.
     return tf.pow(tf.maximum(images, 1e-6), tf.exp(strength * exponent))
 
 
-def _sharpen_tones(images, seed, strength):
+def _sharpen_tones(images, seed, strength, draws):
     # From mild to nearly binary.
-    return _bend_contrast(images, seed, strength, 3.0)
+    return _bend_contrast(images, seed, strength, draws, 3.0)
 
 
-def _raise_contrast(images, seed, strength):
-    return _bend_contrast(images, seed, strength, 0.9)
+def _raise_contrast(images, seed, strength, draws):
+    return _bend_contrast(images, seed, strength, draws, 0.9)
 
 
-def _bend_contrast(images, seed, strength, most):
-    steepness, level = _draw(images, seed, 2)
+def _bend_contrast(images, seed, strength, draws, most):
+    steepness, level = draws(seed, 2)
     slope = tf.exp(1.0 + most * strength * steepness)
     level = 0.5 + 0.3 * strength * (level - 0.5)
     low, high = (tf.sigmoid(slope * (end - level)) for end in (0.0, 1.0))
     return (tf.sigmoid(slope * (images - level)) - low) / (high - low)
 
 
-def _scale_tones(images, seed, strength):
-    contrast, brightness, about = _draw(images, seed, 3)
+def _scale_tones(images, seed, strength, draws):
+    contrast, brightness, about = draws(seed, 3)
     contrast = 1.0 - 0.4 * strength * contrast
     # Half of them about black, so that the background stays what it is.
     level = tf.where(about < 0.5, 0.0, 0.5)
@@ -253,17 +303,17 @@ def _scale_tones(images, seed, strength):
     return level + contrast * (images - level) + offset
 
 
-def _noise(images, seed, strength):
+def _noise(images, seed, strength, draws):
     size_seed, noise_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-    (size,) = _draw(images, size_seed, 1, 0.0, 0.06)
-    noise = tf.random.stateless_normal(tf.shape(images), noise_seed)
+    (size,) = draws(size_seed, 1, 0.0, 0.06)
+    noise = draws.normal(noise_seed, images.shape[1:])
     return images + strength * size * noise
 
 
-def _cast_colour(images, seed, strength):
+def _cast_colour(images, seed, strength, draws):
     if images.shape[-1] == 1:
         return images
-    gains = tf.concat(_draw(images, seed, images.shape[-1], -0.18, 0.18), axis=-1)
+    gains = tf.concat(draws(seed, images.shape[-1], -0.18, 0.18), axis=-1)
     return images * (1.0 + strength * gains)
 
 
