@@ -59,9 +59,10 @@ def tune_odin(
     """
     steps = tuple(steps)
     known, unknown = _some(known, num_images), _some(unknown, num_images)
-    config, found = {"num_classes": num_classes}, {}
+    found = {}
     for temperature in temperatures:
-        tried = detectors.get("odin", temperature=temperature, **config).fit(model)
+        tried = detectors.ODIN(num_classes=num_classes, temperature=temperature)
+        tried.fit(model)
         of_known, of_unknown = (
             tried.score_steps(images, steps) for images in (known, unknown)
         )
@@ -69,9 +70,10 @@ def tune_odin(
             scores = of_known[:, index], of_unknown[:, index]
             found[temperature, step] = rank(metrics.evaluate_scores(*scores))
     temperature, step = min(found, key=lambda pair: found[pair])
-    return detectors.get("odin", temperature=temperature, epsilon=step, **config).fit(
-        model
+    tuned = detectors.ODIN(
+        num_classes=num_classes, temperature=temperature, epsilon=step
     )
+    return tuned.fit(model)
 
 
 def tune_mahalanobis(
