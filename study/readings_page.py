@@ -20,6 +20,10 @@ _SHARES = {
     "accepted_worst": "mild, worst",
     "accuracy_mild": "classified right, mild",
 }
+_VALIDATION = {
+    "validation_fpr95_known_positive": "FPR95 known+",
+    "validation_auroc": "AUROC",
+}
 _KINDS = {"auroc": "untouched", "auroc_full_spectrum": "all"}
 
 
@@ -50,6 +54,7 @@ def page(folder: pathlib.Path) -> str:
                 "omniglot": _compare_omniglot(found, known, results),
                 "auroc": _list_auroc(found, known),
                 "acceptance": _list_acceptance(found, known),
+                "validation": _list_validation(found, known),
             }
             for known in results
             if results[known]
@@ -185,6 +190,38 @@ def _list_acceptance(found: records.Records, known: str) -> markdown.Table:
         for method in dict.fromkeys(row["method"] for row in of_known)
     ]
     return markdown.Table(["method", *_SHARES.values()], rows)
+
+
+def _list_validation(found: records.Records, known: str) -> markdown.Table | None:
+    """What validation images choose of each training's scores, `None` before any."""
+    measured: dict[str, list[Json]] = {}
+    for row in found.renderings:
+        # The first runs did not note it.
+        if row["known"] == known and row.get("validation_auroc") is not None:
+            measured.setdefault(row["method"], []).append(row)
+    means = {
+        method: [statistics.fmean(row[name] for row in rows) for name in _VALIDATION]
+        for method, rows in measured.items()
+    }
+    about = found.about["methods"]
+    best = {}
+    for method, (fpr95, auroc) in means.items():
+        training = about[method]["training"]
+        best[training] = min(
+            best.get(training, (2.0, 0.0, "")), (fpr95, -auroc, method)
+        )
+    chosen = {method for *_, method in best.values()}
+    rows = [
+        [
+            _title(found, method),
+            str(len(measured[method])),
+            *map(markdown.format_percent, of_method),
+            "chosen" if method in chosen else "",
+        ]
+        for method, of_method in means.items()
+    ]
+    header = ["method", "seeds", *_VALIDATION.values(), "of its training"]
+    return markdown.Table(header, rows) if rows else None
 
 
 def _average(values: Iterable[float | None]) -> str:

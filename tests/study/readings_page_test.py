@@ -116,6 +116,35 @@ def test_numbers_over_renderings_are_beside_those_untouched(tmp_path):
     assert "| 99.12 | 96.00 | 90.00 | 98.76 |" in page
 
 
+def test_validation_images_choose_the_score(tmp_path):
+    folder = write(tmp_path, {}, known=("mnist",))
+    assert "What validation images choose" not in readings_page.page(folder)
+    found = Records.read(folder)
+    renderings = [
+        {
+            **row,
+            "method": method,
+            "validation_auroc": auroc,
+            "validation_fpr95_known_positive": fpr95,
+        }
+        for row in found.renderings[1:]  # The first seed did not note it.
+        for method, fpr95, auroc in (
+            ("ours_synthetic", 0.02, 0.999),
+            ("ours_synthetic_distances", 0.01, 0.997),
+            (METHOD, 0.01, 0.998),
+            ("robust", 0.05, 0.98),
+        )
+    ]
+    Records(
+        found.about, found.runs, found.measurements, renderings, found.classes
+    ).write(folder)
+    page = readings_page.page(folder)
+    table = page.partition("What validation images choose")[2].partition("###")[0]
+    title = READINGS.methods[METHOD][0].title
+    assert f"| {title} | 2 | 1.00 | 99.80 | chosen |" in table
+    assert table.count("chosen") == 2  # The other is the only one of its training.
+
+
 def test_every_training_has_three_seeds_on_each_known_set():
     names = {run.name for run in READINGS.runs()}
     assert len(names) == 2 * 2 * 3
