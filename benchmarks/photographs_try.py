@@ -25,6 +25,7 @@ import time
 import zipfile
 
 from ood_keras.files import write_json
+from ood_keras.machine import num_cores
 
 
 def prepare(archive, unknown, folder):
@@ -116,7 +117,7 @@ def collect(arguments, folder, results):
         "commands": results,
         "seconds": sum(one["seconds"] for one in results),
         "processor_seconds": sum(one["processor_seconds"] for one in results),
-        "cpus": os.cpu_count(),
+        "cpus": num_cores(),
         "load": [round(load, 1) for load in os.getloadavg()],
         "machine": platform.machine(),
     }
