@@ -30,6 +30,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Returns:
         A tensor of the shape of the input.
 
+    Raises:
+        ValueError: an argument does not fit, as for `keras.layers.BatchNormalization`;
+            or the input has no known number of channels.
+
     Example:
 
     >>> import numpy as np, ood_keras
