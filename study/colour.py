@@ -17,6 +17,9 @@ FAR, NOISE = ("flowers", "mnist"), ("uniform_noise", "gaussian_noise")
 CIFAR10, CLOSED_SET = "cifar10", "closed_set"
 # What the others are compared with.
 BASELINE = f"{CLOSED_SET}_msp"
+# The known set whose unknown classes stand in for all others': on it the method is
+# chosen that is asked about near and far unknowns.
+DEVELOPMENT = f"{CIFAR10}_split_1"
 # Of the recipe's network, of whose units none has a block unless a training adds it.
 _PHOTOS: Json = {
     "filters": (16, 32, 64, 128),
@@ -76,11 +79,11 @@ _ALL_OF_CIFAR10 = Known(
     spec=CIFAR10,
     exposure=_SYNTHETIC,
     test_unknown=(NEAR, *FAR, *NOISE),
-    recipe=recipes.get("photos_scratch", **_PHOTOS, epochs=10),
+    recipe=recipes.get("photos_scratch", **_PHOTOS, epochs=25),
 )
 _CIFAR10_SPLITS = tuple(
     # As many steps as with ten classes.
-    _split(CIFAR10, number, recipes.get("photos_scratch", **_PHOTOS, epochs=17))
+    _split(CIFAR10, number, recipes.get("photos_scratch", **_PHOTOS, epochs=42))
     for number in range(5)
 )
 _MNIST_SPLITS = tuple(
@@ -97,6 +100,10 @@ _SCORES = {
         "Mahalanobis",
         "distance to class means; layers and step chosen on validation images",
     ),
+    "nci": (
+        "NCI",
+        "how well features agree with the weights of their class, and length",
+    ),
     "unknown_probability": ("P(unknown)", "the probability of the unknown class"),
     "probability_and_distances": (
         "P(unknown) and distances",
@@ -104,9 +111,9 @@ _SCORES = {
         "layers, each standardised on known images",
     ),
 }
-_OF_KNOWN = ("msp", "energy", "knn", "vim", "mahalanobis")
+_OF_KNOWN = ("msp", "energy", "knn", "vim", "mahalanobis", "nci")
 _OF_UNKNOWN_CLASS = (
-    *("unknown_probability", "msp", "energy", "knn"),
+    *("unknown_probability", "msp", "energy", "knn", "nci"),
     "probability_and_distances",
 )
 
@@ -194,13 +201,13 @@ _TRAININGS = (
     _closed("logit_norm", "pixmix"),
     _closed("t2fnorm", "pixmix"),
     _unknown_class(),
-    *(_unknown_class(trick) for trick in _TRICKS),
+    _unknown_class("logit_norm"),
+    _unknown_class("pixmix"),
     _unknown_class("logit_norm", "pixmix"),
-    _unknown_class("t2fnorm", "pixmix"),
     _ours(),
-    *(_ours(trick) for trick in _TRICKS),
+    _ours("logit_norm"),
+    _ours("pixmix"),
     _ours("logit_norm", "pixmix"),
-    _ours("t2fnorm", "pixmix"),
     # What the block and the time that it takes are worth without all else.
     _train(
         "closed_set_block",
@@ -226,7 +233,8 @@ _FIRST = (
     "ours",
     "ours_logit_norm_pixmix",
 )
-_ON_DIGITS = (CLOSED_SET, "unknown_class", "ours", "ours_logit_norm", "ours_t2fnorm")
+_ON_DIGITS = (CLOSED_SET, "unknown_class", "ours")
+_EVERY = tuple(one.name for one in _TRAININGS)
 
 
 def _names(known: tuple[Known, ...]) -> tuple[str, ...]:
@@ -243,20 +251,22 @@ COLOUR = Study(
     ),
     trainings=_TRAININGS,
     seeds=(0, 1, 2),
-    # What says most comes first.
+    # What says most comes first, what chooses before all.
     order=(
+        (_FIRST, (DEVELOPMENT,), (0,)),
+        (_EVERY, (DEVELOPMENT,), (0,)),
         (_FIRST, (CIFAR10,), (0,)),
-        (tuple(one.name for one in _TRAININGS), (CIFAR10,), (0,)),
-        (_FIRST, (CIFAR10,), (1, 2)),
         (_ON_DIGITS, _names(_MNIST_SPLITS), (0,)),
+        (_EVERY, (CIFAR10,), (0,)),
+        (_FIRST, (CIFAR10,), (1, 2)),
         (_FIRST, _names(_CIFAR10_SPLITS), (0,)),
         (_FIRST, _names(_FLOWERS_LEFT_OUT), (0,)),
-        (tuple(one.name for one in _TRAININGS), (CIFAR10,), (1, 2)),
+        (_EVERY, (CIFAR10,), (1, 2)),
     ),
     renderings="short",
     protocol={
         "network": "on photographs, recipe `photos_scratch` with four stages of 16, "
-        "32, 64 and 128 channels, one residual unit each, 10 epochs of CIFAR-10, 17 "
+        "32, 64 and 128 channels, one residual unit each, 25 epochs of CIFAR-10, 42 "
         "of six classes of it, 60 of flowers; on digits, recipe `robust`, 12 epochs. "
         "Every training has as many epochs; what an epoch costs differs and is listed",
         "augmentation": "photographs are shifted and mirrored, PixMix comes on top; "
@@ -272,11 +282,14 @@ COLOUR = Study(
         "as there are known images, of ten classes; noise is among them, and is then "
         "no unseen kind",
         "chosen": "epoch and numbers of detectors on validation images, of the "
-        "unknown by synthetic outliers alone",
+        "unknown by synthetic outliers alone; on digits the training and score, too. "
+        "The training and score that is asked about CIFAR-100, flowers and MNIST is "
+        "the one with the highest AUROC on the test images of one split of CIFAR-10, "
+        "which counts for nothing else",
         "renderings": "the strongest mild one of each kind of the suite of "
         "`evaluation.renderings`, of 500 images of each source; no training but the "
         "digits' was shown the suite's kinds, PixMix some of their sort",
         "threshold": "accepts 99 % of the known validation images",
-        "test images": "nothing is fitted to, tuned on or selected by any of them",
+        "test images": "nothing else is fitted to, tuned on or selected by any of them",
     },
 )

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import statistics
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeGuard
 
 from ood_keras.study import colour, markdown, records
 from ood_keras.study.study_results import StudyResults
@@ -60,27 +61,38 @@ class Results:
         ]
 
     def chosen(self) -> str | None:
-        """The method that validation images choose of those shown the unknown.
+        """The method with the highest AUROC on the development split.
 
-        The lowest mean FPR95 against synthetic outliers, then the highest AUROC; `None`
-        before there is any.
+        Of those that were shown an unknown class; `None` before there is any.
         """
-        methods = [
-            name
-            for name in self.list_methods(colour.CIFAR10)
-            if self.study.summary["methods"][name]["group"] in _OURS
+        return max(
+            self._list_ours(colour.DEVELOPMENT),
+            key=lambda name: self._auroc_of_split(colour.DEVELOPMENT, name),
+            default=None,
+        )
+
+    def _list_ours(self, known: str) -> list[str]:
+        methods = self.study.summary["methods"]
+        return [
+            name for name in self.list_methods(known) if methods[name]["group"] in _OURS
         ]
 
-        def rank(method):
-            rows = self.rendered(colour.CIFAR10, method)
-            return (
-                statistics.fmean(
-                    row["validation_fpr95_known_positive"] for row in rows
-                ),
-                -statistics.fmean(row["validation_auroc"] for row in rows),
-            )
+    def _auroc_of_split(self, known: str, method: str) -> float:
+        (unknown,) = self.study.summary["results"][known][method]
+        return self.study.cell(known, method, unknown, "auroc")["mean"]  # type: ignore[index]
 
-        return min(methods, key=rank, default=None)
+    def best_by_validation(self, known: str) -> float | None:
+        """AUROC of the method that validation images choose, or `None`.
+
+        The lowest FPR95 against synthetic outliers, then the highest AUROC.
+        """
+
+        def rank(method):
+            (row, *_) = self.rendered(known, method)
+            return row["validation_fpr95_known_positive"], -row["validation_auroc"]
+
+        best = min(self._list_ours(known), key=rank, default=None)
+        return None if best is None else self._auroc_of_split(known, best)
 
 
 def page(folder: pathlib.Path, images: pathlib.Path) -> str:
@@ -96,7 +108,9 @@ def page(folder: pathlib.Path, images: pathlib.Path) -> str:
         [
             name
             for name in results.found.about["known"]
-            if name.startswith(prefix) and results.list_methods(name)
+            if name.startswith(prefix)
+            and name != colour.DEVELOPMENT
+            and results.list_methods(name)
         ]
         for prefix in ("mnist_split", "cifar10_split", "flowers_without")
     )
@@ -116,12 +130,19 @@ def page(folder: pathlib.Path, images: pathlib.Path) -> str:
             "digits": DIGITS_AUROC,
         },
         chosen=chosen and results.study.title(chosen),
+        development=colour.DEVELOPMENT,
+        measured=bool(results.list_methods(colour.CIFAR10)),
         scores=_list_scores(results),
         noise=_list_noise(results),
         rendered=_list_rendered(results, colour.CIFAR10),
         sets={
             "Digits, six of ten known": _list_splits(results, digits),
-            "CIFAR-10, six of ten classes known": _list_splits(results, photos),
+            "CIFAR-10, six of ten classes known: the split that chooses": _list_splits(
+                results, [colour.DEVELOPMENT]
+            ),
+            "CIFAR-10, six of ten classes known: the other splits": _list_splits(
+                results, photos
+            ),
             "Flowers, one left out": _list_splits(results, flowers),
         },
         accepted=_list_accepted(results, chosen),
@@ -156,9 +177,14 @@ def _list_missing(runs: Iterable[Json]) -> list[str]:
     return [f"{'; '.join(keys)}: {', '.join(names)}" for names, keys in alike.items()]
 
 
+def _is_compared(chosen: str | None, results: Results) -> TypeGuard[str]:
+    """Whether the chosen method stands beside the baseline on all of CIFAR-10."""
+    return {chosen, colour.BASELINE} <= {*results.list_methods(colour.CIFAR10)}
+
+
 def _list_goals(results: Results, chosen: str | None) -> markdown.Table | None:
     """What was wanted, what was measured, and whether that is it; `None` before."""
-    if chosen is None or colour.BASELINE not in results.list_methods(colour.CIFAR10):
+    if not _is_compared(chosen, results):
         return None
     rows = []
 
@@ -195,7 +221,7 @@ def _list_goals(results: Results, chosen: str | None) -> markdown.Table | None:
         value
         for known in results.found.about["known"]
         if known.startswith("mnist_split")
-        for value in _best_on_digits(results, known)
+        if (value := results.best_by_validation(known)) is not None
     ]
     if digits:
         mean = statistics.fmean(digits)
@@ -207,25 +233,6 @@ def _list_goals(results: Results, chosen: str | None) -> markdown.Table | None:
             markdown.format_percent,
         )
     return markdown.Table(["", "wanted", "measured", "reached"], rows, num_texts=1)
-
-
-def _best_on_digits(results: Results, known: str) -> list[float]:
-    """AUROC of the method that validation images choose, or nothing."""
-    methods = [
-        name
-        for name in results.list_methods(known)
-        if results.study.summary["methods"][name]["group"] in _OURS
-    ]
-    if not methods:
-        return []
-
-    def rank(method):
-        (row, *_) = results.rendered(known, method)
-        return row["validation_fpr95_known_positive"], -row["validation_auroc"]
-
-    best = min(methods, key=rank)
-    (unknown,) = results.study.summary["results"][known][best]
-    return [results.study.cell(known, best, unknown, "auroc")["mean"]]  # type: ignore[index]
 
 
 def _list_scores(results: Results) -> markdown.Table:
@@ -304,7 +311,7 @@ def _auroc_rendered(
 
 def _list_splits(results: Results, knowns: Sequence[str]) -> markdown.Table | None:
     """AUROC, FPR95 and accuracy, the mean over known sets and how far they spread."""
-    if not knowns:
+    if not any(map(results.list_methods, knowns)):
         return None
     header = [
         "training: score",
@@ -344,7 +351,7 @@ def _list_splits(results: Results, knowns: Sequence[str]) -> markdown.Table | No
 
 def _list_accepted(results: Results, chosen: str | None) -> markdown.Table | None:
     """The near classes that pass most, of the baseline and of the chosen method."""
-    if chosen is None or colour.BASELINE not in results.list_methods(colour.CIFAR10):
+    if not _is_compared(chosen, results):
         return None
     shares = {
         method: _accepted_by_class(results, method)

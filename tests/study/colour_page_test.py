@@ -3,15 +3,30 @@
 import pytest
 
 from ood_keras.study import colour, colour_page, colour_pictures
-from ood_keras.study.colour import BASELINE, CIFAR10, COLOUR, FAR, NEAR, NOISE
+from ood_keras.study.colour import (
+    BASELINE,
+    CIFAR10,
+    COLOUR,
+    DEVELOPMENT,
+    FAR,
+    NEAR,
+    NOISE,
+)
 from ood_keras.study.records import Records
 
-OURS, OTHER = "ours_unknown_probability", "unknown_class_msp"
+OURS = "ours_unknown_probability"
+OTHER = "unknown_class_logit_norm_pixmix_msp"
 DIGITS = [known.name for known in COLOUR.known if known.name.startswith("mnist")]
+FIRST_OF_OURS = {DEVELOPMENT: {OURS: 0.7, OTHER: 0.6}}
 
 
-def write(folder, aurocs, *, accuracy=None, validation=None, digits=()):
-    """Results of `{method: {seed: (near, far)}}`, and of ours on splits of digits."""
+def write(
+    folder, aurocs, *, accuracy=None, validation=None, digits=(), splits=FIRST_OF_OURS
+):
+    """Results of `{method: {seed: (near, far)}}`, and of ours on splits of digits.
+
+    And of `{split: {method: auroc}}`.
+    """
     methods = {
         name: {
             "title": method.title,
@@ -29,6 +44,11 @@ def write(folder, aurocs, *, accuracy=None, validation=None, digits=()):
     measured += [
         (known, OURS, 0, {sets[known][0]: value})
         for known, value in zip(DIGITS, digits, strict=False)
+    ]
+    measured += [
+        (known, method, 0, {sets[known][0]: value})
+        for known, of_methods in splits.items()
+        for method, value in of_methods.items()
     ]
     measurements, renderings, classes, done = [], [], [], {}
     for known, method, seed, by_unknown in measured:
@@ -150,17 +170,48 @@ def test_a_goal_that_is_missed_is_said(tmp_path, aurocs, accuracy, digits, row):
     assert row_of(colour_page.page(folder, tmp_path), row)[-1] == "no"
 
 
-def test_validation_images_choose_whatever_the_test_images_say(tmp_path):
+def test_one_split_chooses_whatever_the_others_say(tmp_path):
     found = {**BOTH, OTHER: {0: (0.99, 0.99)}}
+    splits = {
+        # The closed set was shown none of the unknown, and is what is compared with.
+        DEVELOPMENT: {OURS: 0.71, OTHER: 0.70, BASELINE: 0.9},
+        "cifar10_split_2": {OURS: 0.61, OTHER: 0.95},
+    }
     page = colour_page.page(
-        write(tmp_path, found, validation={OURS: 0.1, OTHER: 0.2}), tmp_path
+        write(tmp_path, found, validation={OTHER: 0.0}, splits=splits), tmp_path
     )
-    assert f"choose **{title(OURS)}**" in page
-    # The closed set was shown none of the unknown, and is what is compared with.
+    assert f"chooses **{title(OURS)}**" in page
+    assert row_of(page, "near AUROC above that of MSP")[1] == "+4.10"
+    choosing, _, others = page.partition("known: the split that chooses")[2].partition(
+        "known: the other splits"
+    )
+    assert row_of(choosing, title(OURS))[:2] == ["1", "71.00"]
+    assert row_of(others, title(OURS))[:2] == ["1", "61.00"]
+
+
+def test_nothing_is_compared_before_the_choice_is_measured(tmp_path):
+    splits = {DEVELOPMENT: {OTHER: 0.8, OURS: 0.7}}
+    page = colour_page.page(write(tmp_path, BOTH, splits=splits), tmp_path)
+    assert f"chooses **{title(OTHER)}**" in page
+    assert "What we wanted" not in page and "Which near classes" not in page
+
+
+def test_there_are_no_empty_tables_before_all_of_cifar10(tmp_path):
+    page = colour_page.page(write(tmp_path, {}), tmp_path)
+    for title in ("near and far", "In other renderings", "What a training takes"):
+        assert f"## {title}" not in page and f": {title}" not in page
+    assert "known: the split that chooses" in page
+
+
+def test_validation_images_choose_on_digits(tmp_path):
+    other = "ours_energy"
+    splits = {**FIRST_OF_OURS, DIGITS[0]: {OURS: 0.998, other: 0.999, BASELINE: 1.0}}
     page = colour_page.page(
-        write(tmp_path, found, validation={BASELINE: 0.0, OTHER: 0.2}), tmp_path
+        write(tmp_path, BOTH, validation={OURS: 0.1, BASELINE: 0.0}, splits=splits),
+        tmp_path,
     )
-    assert f"choose **{title(OTHER)}**" in page
+    row = row_of(page, "mean AUROC on digits, six of ten known (1 of 5 splits)")
+    assert row[1:] == ["99.80", "no"]
 
 
 def test_numbers_are_means_over_seeds_and_far_sets(tmp_path):
@@ -188,14 +239,14 @@ def test_seen_noise_is_marked_and_near_classes_are_sorted(tmp_path):
 
 def test_what_is_not_run_is_said(tmp_path):
     page = colour_page.page(write(tmp_path, BOTH), tmp_path)
-    missing = len(COLOUR.runs()) - 2
+    missing = len(COLOUR.runs()) - 4
     assert f"Not run yet, {missing} of {len(COLOUR.runs())} runs" in page
     line = next(x for x in page.splitlines() if x.startswith("* cifar10, seed 0"))
     names = line.partition(": ")[2].split(", ")
     assert "closed_set_pixmix" in names and not {"closed_set", "ours"} & set(names)
     assert "six of ten known |" not in page and "## Digits" not in page
     digits = "; ".join(f"{name}, seed 0" for name in DIGITS)
-    assert f"* {digits}: closed_set, ours, ours_logit_norm, " in page
+    assert f"* {digits}: closed_set, ours, unknown_class\n" in page
     assert "No training with an unknown class" not in page
 
 
@@ -238,9 +289,12 @@ def test_every_training_has_the_epochs_of_its_known_set():
 def test_what_says_most_is_run_first():
     names = [run.name for run in COLOUR.runs()]
     assert names[:3] == [
-        "cifar10/closed_set/seed_0",
-        "cifar10/unknown_class_logit_norm_pixmix/seed_0",
-        "cifar10/ours/seed_0",
+        "cifar10_split_1/closed_set/seed_0",
+        "cifar10_split_1/unknown_class_logit_norm_pixmix/seed_0",
+        "cifar10_split_1/ours/seed_0",
     ]
+    development = [name for name in names if name.startswith(DEVELOPMENT)]
+    # It chooses before the others are measured.
+    assert names[: len(COLOUR.trainings)] == development
     seeds = [run.seed for run in COLOUR.runs() if run.known.name == CIFAR10]
     assert {seeds.count(seed) for seed in (0, 1, 2)} == {len(colour.COLOUR.trainings)}
