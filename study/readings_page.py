@@ -204,7 +204,7 @@ def _list_validation(found: records.Records, known: str) -> markdown.Table | Non
         for method, rows in measured.items()
     }
     about = found.about["methods"]
-    best = {}
+    best: dict[str, tuple[float, float, str]] = {}
     for method, (fpr95, auroc) in means.items():
         training = about[method]["training"]
         best[training] = min(
