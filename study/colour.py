@@ -285,7 +285,8 @@ COLOUR = Study(
         "unknown by synthetic outliers alone; on digits the training and score, too. "
         "The training and score that is asked about CIFAR-100, flowers and MNIST is "
         "the one with the highest AUROC on the test images of one split of CIFAR-10, "
-        "which counts for nothing else",
+        "which counts for nothing else; NCI was added to the scores when some of that "
+        "split's were known",
         "renderings": "the strongest mild one of each kind of the suite of "
         "`evaluation.renderings`, of 500 images of each source; no training but the "
         "digits' was shown the suite's kinds, PixMix some of their sort",

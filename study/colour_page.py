@@ -146,7 +146,8 @@ def page(folder: pathlib.Path, images: pathlib.Path) -> str:
             "Flowers, one left out": _list_splits(results, flowers),
         },
         accepted=_list_accepted(results, chosen),
-        cost=_list_cost(results),
+        cost=_list_cost(results, colour.CIFAR10),
+        cost_of_choice=_list_cost(results, colour.DEVELOPMENT),
         published=markdown.Table(
             ["method", "near", "far"],
             [[name, *map(str, values)] for name, values in PUBLISHED.items()],
@@ -378,11 +379,11 @@ def _accepted_by_class(results: Results, method: str) -> dict[str, float]:
     return {name: statistics.fmean(values) for name, values in shares.items()}
 
 
-def _list_cost(results: Results) -> markdown.Table:
-    """Minutes of each training on all of CIFAR-10."""
+def _list_cost(results: Results, known: str) -> markdown.Table:
+    """Minutes of each training on a known set."""
     minutes: dict[str, list[Json]] = {}
     for run in results.found.runs:
-        if run["known"] == colour.CIFAR10 and run["status"] == "finished":
+        if run["known"] == known and run["status"] == "finished":
             minutes.setdefault(run["training"], []).append(run["minutes"])
     rows = [
         [

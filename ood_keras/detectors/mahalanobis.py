@@ -155,7 +155,7 @@ class Mahalanobis(FeatureDetector):
             The detector itself.
 
         Raises:
-            ValueError: the score is a logarithm.
+            ValueError: a distance is NaN or infinite, or the score is a logarithm.
         """
         from sklearn.linear_model import LogisticRegression
 
@@ -164,6 +164,8 @@ class Mahalanobis(FeatureDetector):
                 "a regression over the layers may be negative and has no logarithm; "
                 "leave out logarithm=True to weigh the layers"
             )
+        check_finite(known, "known")
+        check_finite(unknown, "unknown")
         distances = np.concatenate([known, unknown]).astype(np.float64)
         size = np.sqrt(np.square(distances).mean(axis=0))
         scale = spread_or_one(distances.std(axis=0), size)
