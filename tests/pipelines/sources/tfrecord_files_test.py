@@ -367,7 +367,9 @@ def test_a_file_that_is_damaged_is_named_with_the_place(write, labelled, pack, d
 
 
 @pytest.mark.parametrize(
-    "content", [b"no records", b"", bytes(100), gzip.compress(b"no records")]
+    "content",
+    [b"no records", b"", bytes(100), gzip.compress(b"no records", mtime=0)],
+    ids=["text", "empty", "zeros", "packed"],
 )
 def test_files_without_any_record(tmp_path, content):
     (tmp_path / "a.tfrecord").write_bytes(content)
