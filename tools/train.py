@@ -23,9 +23,10 @@ _FLAGS.add_string(
 
 
 def _train() -> None:
-    workflow = app.load("workflows.training")
-    workflow.train(**_FLAGS.read_arguments("override"), overrides=_FLAGS.override)
-    verdict = workflow.describe_verdict(_FLAGS.run_dir)
+    app.load("workflows.training").train(
+        **_FLAGS.read_arguments("override"), overrides=_FLAGS.override
+    )
+    verdict = app.load("workflows.training_verdict").describe_verdict(_FLAGS.run_dir)
     if verdict:
         print(f"\n{verdict}")
     print(

@@ -14,6 +14,7 @@ from ood_keras import files, pipelines
 from ood_keras.conventions import check_count
 from ood_keras.evaluation import trials_figure
 from ood_keras.training import recipes
+from ood_keras.training.recipe_overrides import parse_overrides
 from ood_keras.training.run import DivergedError, find_best
 from ood_keras.types import Json, Path
 from ood_keras.workflows import run_data, run_record, training
@@ -132,7 +133,7 @@ def tune_recipe(
             "source, for example `synthetic`, which is made from the known images"
         )
     overrides = list(overrides)
-    fixed = training.parse_overrides(overrides)
+    fixed = parse_overrides(overrides)
     if recipe is None:
         recipe = _choose_recipe(known, of_train)
     begun_with = recipes.get(recipe, **fixed)
@@ -217,7 +218,7 @@ def parse_search(texts: Iterable[str]) -> dict[str, Range | list[Any]]:
                 raise ValueError
             if "|" in values:
                 choices = values.split("|")
-                parsed = [training.parse_overrides([f"{field}={c}"]) for c in choices]
+                parsed = [parse_overrides([f"{field}={c}"]) for c in choices]
                 found[field] = [one[field] for one in parsed]
             else:
                 low, high, *scale = values.split(":")
@@ -266,7 +267,7 @@ def _check_search(search, recipe: recipes.Recipe, set_already: Json) -> Json:
             raise ValueError(f"there is nothing to try for {field}")
         for value in ends:
             # Raises where the recipe has no such field, or the field no such value.
-            training.parse_overrides([f"{field}={json.dumps(value)}"])
+            parse_overrides([f"{field}={json.dumps(value)}"])
             changed: dict[str, Any] = {field: value}
             dataclasses.replace(recipe, **changed)
     return {

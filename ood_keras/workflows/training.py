@@ -2,23 +2,22 @@
 
 import dataclasses
 import hashlib
-import json
-import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
-from ood_keras import pipelines, training, transcoding
-from ood_keras.evaluation import renderings, verdict
+from ood_keras import pipelines, training
+from ood_keras.evaluation import renderings
 from ood_keras.files import write_json
 from ood_keras.image_files import BACKGROUND
 from ood_keras.names import one_line
-from ood_keras.pipelines import grouping
 from ood_keras.pipelines.sources import listed
-from ood_keras.training import processes, recipes, run_directory
-from ood_keras.training.run import find_best
+from ood_keras.training import processes, recipes
+from ood_keras.training.recipe_overrides import parse_overrides
 from ood_keras.types import Dataset, ImageShape, Json, Path
+from ood_keras.workflows.begun_run import BegunRun
 from ood_keras.workflows.class_weight import index_classes, read_class_weight
 from ood_keras.workflows.data_check import check_data, count_left_out
 from ood_keras.workflows.run_data import (
@@ -34,10 +33,7 @@ from ood_keras.workflows.run_data import (
     render_validation,
     take_validation,
 )
-
-# What a training comes to by its validation images; of its test images, `metrics.json`
-# says that.
-VERDICT = "training_verdict.json"
+from ood_keras.workflows.training_verdict import VERDICT, judge
 
 
 def train(
@@ -107,88 +103,59 @@ def train(
     # A process beside the first has a folder of its own, maybe on another machine.
     own_dir = processes.choose_folder(run_dir)
     weights = read_class_weight(class_weight)
-    changes = parse_overrides(overrides)
-    for field, value in (
-        ("backbone", backbone),
-        ("backbone_weights", backbone_weights and str(backbone_weights)),
-        ("mixed_precision", mixed_precision),
-    ):
-        if value is None:
-            continue
-        if field in changes:
-            raise ValueError(
-                f"--{field} and --override={field} say the same; give one of them"
-            )
-        changes[field] = None if value == "none" else value
-    recorded_recipe = (_read_recorded(own_dir) or {}).get("recipe")
-    if isinstance(recorded_recipe, dict) and "mixed_precision" in recorded_recipe:
-        changes.setdefault("mixed_precision", recorded_recipe["mixed_precision"])
+    changes = _collect_changes(
+        overrides,
+        backbone=backbone,
+        backbone_weights=backbone_weights and str(backbone_weights),
+        mixed_precision=mixed_precision,
+    )
+    begun = BegunRun(own_dir)
+    changes = {**begun.precision, **changes}
     is_chosen_by_data = False
     if recipe is None:
-        recipe = _read_recorded_recipe(own_dir)
+        recipe = begun.recipe_name or (
+            WITH_BACKBONE if changes.get("backbone") else None
+        )
         is_chosen_by_data = recipe is None
-        if is_chosen_by_data and changes.get("backbone"):
-            recipe, is_chosen_by_data = WITH_BACKBONE, False
-        recipe = recipe or _FOR_DRAWINGS
-    if not isinstance(recipe, recipes.Recipe):
-        recipe = recipes.get(recipe, **changes)
-    elif changes:
-        recipe = dataclasses.replace(recipe, **changes)
-    objective = recipe.objective
-    outputs = objective.outputs
-    if objective.shows_unknown and not unknown:
-        raise ValueError(
-            "no unknown source was given to train with. Name at least one, for example "
-            "`emnist/letters`, a folder of your own (`folder:PATH`), or `synthetic`, "
-            "which is made from the known images"
-        )
-    if unknown and not objective.shows_unknown:
-        raise ValueError(
-            f"the loss {recipe.loss!r} learns from known images alone, so give no "
-            f"unknown source. Received: {', '.join(unknown)}"
-        )
+    recipe = _change(recipe or _FOR_DRAWINGS, changes)
+    _check_unknown(unknown, recipe)
     training.set_seed(seed)
-    background = _read_recorded_background(own_dir, background)
-    exif_orientation = _read_recorded_exif_orientation(own_dir)
-    left_out = _read_recorded_left_out(own_dir)
+    background = begun.keep_background(background)
+    left_out = begun.left_out
     if left_out is None:
         left_out = check_data(known, unknown, background=background, skip_bad=skip_bad)
-        if left_out:
-            print(f"Left out: {count_left_out(left_out)}.", flush=True)
-            for spec, reasons in left_out.items():
-                for name, reason in reasons.items():
-                    print(f"  {spec}: {one_line(name)} {one_line(reason)}", flush=True)
-    group_by = _read_recorded_group_by(own_dir, group_by, [known, *unknown])
-    formats = _read_recorded_formats(own_dir)
+        _say_left_out(left_out)
+    group_by = begun.keep_groups(group_by, [known, *unknown])
+    recorded: Json = {
+        **({LEFT_OUT: left_out} if left_out else {}),
+        **({GROUP_BY: group_by} if group_by else {}),
+        **(
+            {FORMATS: begun.formats}
+            if any(map(listed.is_listed, [known, *unknown]))
+            else {}
+        ),
+    }
     known_source = pipelines.load(
         known,
         data_dir=data_dir,
         image_shape=image_shape,
         background=background,
-        exif_orientation=exif_orientation,
+        exif_orientation=begun.exif_orientation,
         leave_out=left_out.get(known, ()),
         group_by=group_by if listed.is_listed(known) else (),
-        formats=formats,
+        formats=begun.formats,
     )
-    _check_classes(known_source, objective)
+    _check_classes(known_source, recipe.objective)
     if is_chosen_by_data:
         name, kind = choose_recipe(known_source)
         if name != recipe.name:
             recipe = recipes.get(name, **changes)
-            objective = recipe.objective
         print(
             f"Recipe: {name}, since {known} looks like {kind}s; --recipe chooses "
             "another.",
             flush=True,
         )
-    num_outliers = _read_recorded_outliers(
-        own_dir, count_outliers(known_source.validation)
-    )
-    recorded = {
-        **({LEFT_OUT: left_out} if left_out else {}),
-        **({GROUP_BY: group_by} if group_by else {}),
-        **({FORMATS: formats} if any(map(listed.is_listed, [known, *unknown])) else {}),
-    }
+    num_outliers = begun.keep_outliers(count_outliers(known_source.validation))
     unknown_sources = load_unknown(
         unknown, known_source, data_dir, seed, num_outliers, recorded
     )
@@ -214,6 +181,7 @@ def train(
         class_weight=index_classes(weights, known_source.class_names),
     )
     judging = render_validation(recipe, known_validation, unknown_validation)
+    objective = recipe.objective
     model = objective.build_model(known_source.image_shape, num_classes)
     options: dict[str, Any] = {
         "run_dir": run_dir,
@@ -225,10 +193,10 @@ def train(
         "settings": {
             "known": known,
             "unknown": list(unknown),
-            "data_dir": _read_recorded_data_dir(own_dir, data_dir),
+            "data_dir": begun.keep_data_dir(data_dir),
             "image_shape": list(known_source.image_shape),
             **_background_setting(known_source),
-            **({"exif_orientation": True} if exif_orientation else {}),
+            **({"exif_orientation": True} if begun.exif_orientation else {}),
             **recorded,
             "class_names": list(known_source.class_names),
             "recipe": recipe.to_json(),
@@ -238,23 +206,7 @@ def train(
             **({NUM_OUTLIERS: num_outliers} if num_outliers < MOST_OUTLIERS else {}),
         },
     }
-
-    def wrap(data):
-        if recipe.mixup is not None:
-            data = training.RegMixup(data, recipe.mixup, seed)
-        return data if len(outputs) == 1 else LabelsForEach(data, outputs)
-
-    if recipe.is_pretrained:
-        weights = model.get_layer("backbone").get_weights()
-        options["settings"]["backbone_sha256"] = _digest(weights)
-        history = training.fit_transfer(
-            model, data, objective=objective, wrap=wrap, **options
-        )
-    else:
-        objective.compile(model, num_classes, data.steps_per_epoch)
-        history = training.fit(
-            model, wrap(data), epochs=recipe.epochs, score=objective.score, **options
-        )
+    history = _fit(model, data, recipe, options)
     judged = judge(history, known_validation, unknown_validation)
     if judged is not None:
         write_json(own_dir / VERDICT, judged.to_json())
@@ -274,59 +226,79 @@ def choose_recipe(known: pipelines.Source) -> tuple[str, str]:
     return _FOR_PHOTOS if kind == renderings.PHOTO else _FOR_DRAWINGS, kind
 
 
-def describe_verdict(run_dir: Path) -> str:
-    """The verdict of `judge` that a run holds, lines to print; or nothing."""
-    path = pathlib.Path(run_dir) / VERDICT
-    if not path.is_file():
-        return ""
-    return verdict.format_json(json.loads(path.read_text(encoding="utf-8")))
-
-
-def judge(
-    history: Sequence[Json],
-    known: pipelines.Split,
-    unknown: Sequence[pipelines.Split],
-) -> verdict.Verdict | None:
-    """Returns the verdict on a training by its validation images.
-
-    They chose the epoch, so it can only warn: `ood-evaluate` judges by test images.
-
-    Args:
-        history: What `training.fit` returned.
-        known: The known validation images.
-        unknown: The unknown validation images, of sources that training was shown.
-
-    Returns:
-        A `Verdict`; `None` where there is no classifier to judge.
-    """
-    best = find_best(history)
-    if "val_known_accuracy" not in best:
-        return None
-    images = sum(map(len, unknown))
-    passing = best.get("val_fpr95_known_positive")
-    kinds = []
-    if images and passing is not None:
-        kinds = [
-            verdict.Kind(
-                ", ".join(split.source for split in unknown),
-                images=images,
-                accepted=round(passing * images),
-                auroc=best["val_auroc"],
-                seen=True,
-            )
-        ]
-    return verdict.judge(
-        verdict.Measured(
-            images=len(known),
-            right=round(best["val_known_accuracy"] * len(known)),
-            largest_class=int(np.bincount(known.labels).max()),
-            unknown=kinds,
-            on="validation",
-        )
-    )
-
-
 _FOR_DRAWINGS, _FOR_PHOTOS, WITH_BACKBONE = "robust", "robust_wide", "photos"
+
+
+def _collect_changes(overrides: Iterable[str], **arguments: str | None) -> Json:
+    """Returns the changes of the recipe; "none" of an argument says that it is null."""
+    changes = parse_overrides(overrides)
+    for field, value in arguments.items():
+        if value is None:
+            continue
+        if field in changes:
+            raise ValueError(
+                f"--{field} and --override={field} say the same; give one of them"
+            )
+        changes[field] = None if value == "none" else value
+    return changes
+
+
+def _change(recipe: str | recipes.Recipe, changes: Json) -> recipes.Recipe:
+    if not isinstance(recipe, recipes.Recipe):
+        return recipes.get(recipe, **changes)
+    return dataclasses.replace(recipe, **changes)
+
+
+def _check_unknown(unknown: Sequence[str], recipe: recipes.Recipe) -> None:
+    """Raises unless there are unknown sources exactly if the loss learns from them."""
+    shows_unknown = recipe.objective.shows_unknown
+    if shows_unknown and not unknown:
+        raise ValueError(
+            "no unknown source was given to train with. Name at least one, for example "
+            "`emnist/letters`, a folder of your own (`folder:PATH`), or `synthetic`, "
+            "which is made from the known images"
+        )
+    if unknown and not shows_unknown:
+        raise ValueError(
+            f"the loss {recipe.loss!r} learns from known images alone, so give no "
+            f"unknown source. Received: {', '.join(unknown)}"
+        )
+
+
+def _say_left_out(left_out: Json) -> None:
+    if not left_out:
+        return
+    print(f"Left out: {count_left_out(left_out)}.", flush=True)
+    for spec, reasons in left_out.items():
+        for name, reason in reasons.items():
+            print(f"  {spec}: {one_line(name)} {one_line(reason)}", flush=True)
+
+
+def _fit(
+    model: keras.Model,
+    data: pipelines.Interleave,
+    recipe: recipes.Recipe,
+    options: dict[str, Any],
+) -> list[Json]:
+    """Trains as the recipe says; `options` are other arguments of `training.fit`."""
+    objective = recipe.objective
+
+    def wrap(data):
+        if recipe.mixup is not None:
+            data = training.RegMixup(data, recipe.mixup, options["seed"])
+        outputs = objective.outputs
+        return data if len(outputs) == 1 else LabelsForEach(data, outputs)
+
+    if recipe.is_pretrained:
+        weights = model.get_layer("backbone").get_weights()
+        options["settings"]["backbone_sha256"] = _digest(weights)
+        return training.fit_transfer(
+            model, data, objective=objective, wrap=wrap, **options
+        )
+    objective.compile(model, options["num_classes"], data.steps_per_epoch)
+    return training.fit(
+        model, wrap(data), epochs=recipe.epochs, score=objective.score, **options
+    )
 
 
 def _check_classes(
@@ -354,142 +326,11 @@ def _check_classes(
         )
 
 
-def _read_recorded(run_dir: Path) -> Json | None:
-    """The settings of a run that is resumed, or `None`."""
-    run_dir = pathlib.Path(run_dir)
-    # The first part of a training is a run of its own.
-    for folder in (run_dir, run_dir / run_directory.FIRST_PART):
-        if (folder / "run.json").is_file():
-            settings = run_directory.read(folder).get("settings")
-            return settings if isinstance(settings, dict) else {}
-    return None
-
-
-def _read_recorded_recipe(run_dir: Path) -> str | None:
-    """The name of the recipe of a run that is resumed, or `None`."""
-    recipe = (_read_recorded(run_dir) or {}).get("recipe")
-    name = recipe.get("name") if isinstance(recipe, dict) else None
-    return name if name in recipes.names() else None
-
-
-def _read_recorded_outliers(run_dir: Path, num_outliers: int) -> int:
-    """How many outliers judge: as in the run that is resumed, if there is one."""
-    settings = _read_recorded(run_dir)
-    return (
-        num_outliers if settings is None else settings.get(NUM_OUTLIERS, MOST_OUTLIERS)
-    )
-
-
 def _digest(weights: Iterable[np.ndarray]) -> str:
     digest = hashlib.sha256()
     for weight in weights:
         digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()
-
-
-# A recipe with changes keeps its name.
-_OVERRIDES = tuple(
-    field.name for field in dataclasses.fields(recipes.Recipe) if field.name != "name"
-)
-
-
-def parse_overrides(overrides: Iterable[str]) -> Json:
-    """Returns `{"epochs": 2}` for `["epochs=2"]`.
-
-    `None` and `none` say the same as `null` of a field that may be `None`; a block may
-    be called "none".
-    """
-    parsed = {}
-    for override in overrides:
-        field, separator, value = override.partition("=")
-        field, value = field.strip(), value.strip()
-        if not separator or not field or not value:
-            raise ValueError(
-                "an override is FIELD=VALUE, as in epochs=2, with FIELD one of "
-                f"{', '.join(_OVERRIDES)}. Received: {override!r}"
-            )
-        if field in parsed:
-            raise ValueError(
-                f"the field {field!r} of the recipe is overridden twice: {overrides}. "
-                "Give it once"
-            )
-        if field not in _OVERRIDES:
-            raise ValueError(
-                f"a recipe has no field {field!r} to override; it has: "
-                f"{', '.join(_OVERRIDES)}. Received: {override!r}"
-            )
-        try:
-            parsed[field] = json.loads(value)
-        except (json.JSONDecodeError, RecursionError):
-            is_none = value in ("None", "none") and field in recipes.OPTIONAL
-            parsed[field] = None if is_none else value
-    return parsed
-
-
-def _read_recorded_data_dir(run_dir: Path, data_dir: Path | None) -> str | None:
-    """Returns the data folder to record; a resumed run keeps the one it has.
-
-    The same data may lie elsewhere by then: the fingerprints tell whether it is.
-    """
-    settings = _read_recorded(run_dir)
-    if settings is not None:
-        return settings.get("data_dir")
-    return None if data_dir is None else str(data_dir)
-
-
-def _read_recorded_background(
-    run_dir: Path, background: int | str | None
-) -> int | str | None:
-    """Returns the background to read with: that of a run which is resumed.
-
-    `None` where an earlier version began it, which dropped alpha.
-    """
-    settings = _read_recorded(run_dir)
-    return None if settings is not None and "background" not in settings else background
-
-
-def _read_recorded_left_out(run_dir: Path) -> Json | None:
-    """Returns what a run that is resumed leaves out; `None` for a new run."""
-    settings = _read_recorded(run_dir)
-    return None if settings is None else settings.get(LEFT_OUT, {})
-
-
-def _read_recorded_group_by(
-    run_dir: Path, group_by: str | Sequence[str] | None, specs: Sequence[str]
-) -> list[str]:
-    """Returns what keeps pictures together: as in the run that is resumed.
-
-    Copies, in a new run with folders or the like; runs of earlier versions dealt out
-    pictures one by one.
-    """
-    if group_by is not None:
-        ways = [group_by] if isinstance(group_by, str) else list(group_by)
-        grouping.parse(ways)
-        if not any(map(listed.is_listed, specs)):
-            raise ValueError(
-                "`group_by` (--group_by) groups pictures of folders, zip files and "
-                "TFRecord files, and no source is a folder or such a file. Received: "
-                f"group_by={ways} for {', '.join(specs)}"
-            )
-        return [way for way in ways if way != grouping.NONE]
-    settings = _read_recorded(run_dir)
-    if settings is not None:
-        return list(settings.get(GROUP_BY, ()))
-    return [grouping.COPIES] if any(map(listed.is_listed, specs)) else []
-
-
-def _read_recorded_formats(run_dir: Path) -> list[str]:
-    """Returns the formats of pictures to read: as in the run that is resumed."""
-    settings = _read_recorded(run_dir)
-    if settings is None:
-        return list(transcoding.formats())
-    return list(settings.get(FORMATS, transcoding.FIRST_FORMATS))
-
-
-def _read_recorded_exif_orientation(run_dir: Path) -> bool:
-    """Whether to turn JPEG files: not in a run that an earlier version began."""
-    settings = _read_recorded(run_dir)
-    return settings is None or settings.get("exif_orientation", False)
 
 
 def _background_setting(source: pipelines.Source) -> Json:

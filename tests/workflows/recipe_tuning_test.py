@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from ood_keras.training.recipe_overrides import parse_overrides
 from ood_keras.training.run import DivergedError
 from ood_keras.workflows import Range, recipe_tuning, training, tune_recipe
 
@@ -21,7 +22,7 @@ def trainings(monkeypatch):
 
     def train(*, run_dir, overrides, **_):
         made.append((run_dir.name, overrides))
-        changes = training.parse_overrides(overrides)
+        changes = parse_overrides(overrides)
         rate = changes.get("learning_rate", 0.02)
         if rate > 0.15:
             raise DivergedError("training diverged")

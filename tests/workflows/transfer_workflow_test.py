@@ -11,6 +11,7 @@ from PIL import Image
 from ood_keras import export, pipelines, workflows
 from ood_keras.training import recipes
 from ood_keras.workflows import run_data
+from ood_keras.workflows.begun_run import BegunRun
 from ood_keras.workflows.class_weight import read_class_weight
 
 pytestmark = pytest.mark.usefixtures("compared_in_this_process")
@@ -112,12 +113,11 @@ def test_twice_the_known_images_within_bounds(known, outliers):
 
 
 def test_runs_of_earlier_versions_keep_their_outliers(tmp_path):
-    workflow = workflows.train.__globals__
-    assert workflow["_read_recorded_outliers"](tmp_path, 600) == 600
+    assert BegunRun(tmp_path).keep_outliers(600) == 600
     (tmp_path / "run.json").write_text('{"settings": {"data_dir": null}}')
-    assert workflow["_read_recorded_outliers"](tmp_path, 600) == 5000
+    assert BegunRun(tmp_path).keep_outliers(600) == 5000
     (tmp_path / "run.json").write_text('{"settings": {"validation_outliers": 700}}')
-    assert workflow["_read_recorded_outliers"](tmp_path, 600) == 700
+    assert BegunRun(tmp_path).keep_outliers(600) == 700
 
 
 @pytest.mark.parametrize(

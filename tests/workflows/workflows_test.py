@@ -17,7 +17,14 @@ from ood_keras.pipelines.sources import base
 from ood_keras.tools import evaluate as evaluate_command
 from ood_keras.tools import train as train_command
 from ood_keras.training import recipes, run_directory
-from ood_keras.workflows import conversion, promises, run_data, samples
+from ood_keras.training.recipe_overrides import parse_overrides
+from ood_keras.workflows import (
+    conversion,
+    promises,
+    run_data,
+    samples,
+    training_verdict,
+)
 from ood_keras.workflows import evaluation as measuring
 from ood_keras.workflows import exporting as export_workflow
 from ood_keras.workflows import training as training_workflow
@@ -216,7 +223,7 @@ def test_the_verdict_is_in_the_report_the_manifest_and_the_card(
 
 
 def test_a_training_is_judged_by_its_validation_images(run_dir, monkeypatch, capsys):
-    judged = json.loads((run_dir / training_workflow.VERDICT).read_text())
+    judged = json.loads((run_dir / training_verdict.VERDICT).read_text())
     assert judged["on"] == "validation"
     history = list(csv.DictReader((run_dir / "history.csv").open()))
     best = min(history, key=lambda row: float(row["val_fpr95_known_positive"]))
@@ -556,12 +563,10 @@ def test_a_recipe_of_ones_own_is_overridden_too(tmp_path):
 @pytest.mark.parametrize("word", ["null", "None", "none"])
 def test_an_override_can_be_none(word):
     fields = ("unknown_images", "beta", "augment")
-    overrides = training_workflow.parse_overrides(
-        [f"{field}={word}" for field in fields]
-    )
+    overrides = parse_overrides([f"{field}={word}" for field in fields])
     assert overrides == dict.fromkeys(fields)
     # Which is also what a block is called.
-    assert training_workflow.parse_overrides(["block=none"]) == {"block": "none"}
+    assert parse_overrides(["block=none"]) == {"block": "none"}
 
 
 def test_steps_out_of_order_say_which_comes_first(run_dir, tmp_path):
