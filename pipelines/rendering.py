@@ -20,8 +20,9 @@ def random_rendering(images: Tensor, seed: Tensor, *, strength: float = 1.0) -> 
     thinner (half); it is blurred, or reduced and enlarged again (half); its tones go
     through a gamma curve (half), a contrast curve from mild to binary (a third), and
     are scaled about a level, which may lift the background (a third); noise is added (a
-    fifth). What comes in from outside is black. Stateless: the same images and seed
-    give the same result.
+    fifth). What comes in from outside is black. Of dark ink on white paper all this is
+    done to the negative, so that its paper stays white. Stateless: the same images and
+    seed give the same result.
 
     A classifier whose known and unknown training images all pass through it is judged
     by what images show, and less by how they were scanned.
@@ -40,7 +41,11 @@ def random_rendering(images: Tensor, seed: Tensor, *, strength: float = 1.0) -> 
     >>> random_rendering(images, [1, 2]).shape
     TensorShape([2, 28, 28, 1])
     """
-    return _render(images, seed, strength, _OF_DRAWINGS)
+    # Ink is light and its ground is dark for all that follows.
+    light = _on_light_paper(images)
+    images = tf.where(light, 1.0 - images, images)
+    images = _render(images, seed, strength, _OF_DRAWINGS)
+    return tf.where(light, 1.0 - images, images)
 
 
 @augmentations.register
@@ -111,6 +116,8 @@ def mild_photo_rendering(images: Tensor, seed: Tensor) -> Tensor:
 
 
 _MILD = 1 / 2
+# Of a drawing whose edges are mostly lighter, the ground is white paper.
+_LIGHT = 0.9
 _UNTOUCHED = 1 / 5
 
 
@@ -131,6 +138,14 @@ def _render(images, seed, strength, changes):
             ),
         )
     return images
+
+
+def _on_light_paper(images):
+    """Which images have a light ground, `(batch, 1, 1, 1)`."""
+    edges = (images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1])
+    levels = tf.concat([tf.reduce_min(edge, axis=-1) for edge in edges], axis=1)
+    share = tf.reduce_mean(tf.cast(levels > _LIGHT, tf.float32), axis=1)
+    return tf.reshape(share > 0.5, [-1, 1, 1, 1])
 
 
 class _Draws:

@@ -17,6 +17,8 @@ from ood_keras import plugins
 from ood_keras.types import Tensor
 
 DRAWING, PHOTO = "drawing", "photo"
+# Of a picture whose edges are mostly lighter, the ground is white paper.
+_LIGHT = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,11 +234,31 @@ def _compress(images, quality):
     return np.concatenate(rendered).astype(np.float32) / 255
 
 
+def _on_light_paper(images):
+    """Which pictures have a light ground, dark ink on white paper: `(n, 1, 1, 1)`."""
+    edges = (images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1])
+    levels = np.concatenate([edge.min(axis=-1) for edge in edges], axis=1)
+    return (np.median(levels, axis=1) > _LIGHT)[:, None, None, None]
+
+
+def _of_ink(render):
+    """A rendering of light ink on a dark ground, of dark ink as well.
+
+    What comes in from outside is then paper, and what gets thicker is the pen.
+    """
+
+    def render_either(images, strength):
+        light = _on_light_paper(images)
+        rendered = render(np.where(light, 1 - images, images), strength)
+        return np.where(light, 1 - rendered, rendered)
+
+    return render_either
+
+
 def _thicken(images, share):
     from scipy import ndimage
 
-    size = (1, 3, 3, 1)
-    thick = ndimage.grey_dilation(images, footprint=_cross(size))
+    thick = ndimage.grey_dilation(images, footprint=_cross((1, 3, 3, 1)))
     return images + share * (thick - images)
 
 
@@ -266,7 +288,9 @@ def _transform(images, matrix, shift=(0.0, 0.0), mode="constant"):
 
 
 def _rotate(images, degrees):
-    turn = np.deg2rad(degrees)
+    """Turned to the left, which is against the clock, about the centre."""
+    # Rows go down, and the matrix leads from output to input pixels.
+    turn = -np.deg2rad(degrees)
     return _transform(
         images, [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
     )
@@ -335,8 +359,12 @@ for _rendering in (
     Rendering("gamma_bright", "gamma {}", (0.8, 0.6), 1, lambda x, g: x**g),
     Rendering("gamma_dark", "gamma {}", (1.25, 1.7), 1, lambda x, g: x**g),
     Rendering("noise", "noise, sigma {}", (0.03, 0.08), 1, _add_noise),
-    Rendering("thicker", "pen thicker by {}", (0.5, 1.0), 1, _thicken, (DRAWING,)),
-    Rendering("thinner", "pen thinner by {}", (0.3, 0.6), 1, _thin, (DRAWING,)),
+    Rendering(
+        "thicker", "pen thicker by {}", (0.5, 1.0), 1, _of_ink(_thicken), (DRAWING,)
+    ),
+    Rendering(
+        "thinner", "pen thinner by {}", (0.3, 0.6), 1, _of_ink(_thin), (DRAWING,)
+    ),
     Rendering(
         "binary",
         "binary at {}",
@@ -345,18 +373,20 @@ for _rendering in (
         lambda x, level: (x > level).astype(np.float32),
         (DRAWING,),
     ),
-    Rendering("turn_left", "turned left by {} degrees", (5, 10, 15), 2, _rotate),
+    Rendering(
+        "turn_left", "turned left by {} degrees", (5, 10, 15), 2, _of_ink(_rotate)
+    ),
     Rendering(
         "turn_right",
         "turned right by {} degrees",
         (5, 10, 15),
         2,
-        lambda x, degrees: _rotate(x, -degrees),
+        _of_ink(lambda x, degrees: _rotate(x, -degrees)),
     ),
-    Rendering("zoom_in", "zoomed {} times", (1.1, 1.2), 1, _zoom),
-    Rendering("zoom_out", "zoomed {} times", (0.9, 0.8), 1, _zoom),
-    Rendering("shear", "sheared by {}", (0.1, 0.2), 1, _shear),
-    Rendering("shift", "shifted by {} of the size", (0.05, 0.1), 1, _shift),
+    Rendering("zoom_in", "zoomed {} times", (1.1, 1.2), 1, _of_ink(_zoom)),
+    Rendering("zoom_out", "zoomed {} times", (0.9, 0.8), 1, _of_ink(_zoom)),
+    Rendering("shear", "sheared by {}", (0.1, 0.2), 1, _of_ink(_shear)),
+    Rendering("shift", "shifted by {} of the size", (0.05, 0.1), 1, _of_ink(_shift)),
     Rendering("warm", "colour cast {}", (0.1, 0.25), 1, _cast_colour, (PHOTO,), True),
 ):
     register(_rendering)

@@ -38,6 +38,41 @@ def test_each_image_is_rendered_alone(drawings):
             np.testing.assert_allclose(step(drawings), alone, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("thicker", "thinner", "turn_left", "turn_right"),
+        *("zoom_in", "zoom_out", "shear", "shift"),
+    ],
+)
+def test_ink_is_rendered_alike_on_black_and_on_white(name, drawings):
+    rendering = renderings._RENDERINGS[name]
+    for images in (drawings, np.repeat(drawings, 3, axis=-1)):
+        # A mixed batch: each picture has a ground of its own.
+        mixed = np.concatenate([images[:6], 1 - images[6:]])
+        for strength in rendering.strengths:
+            rendered = rendering(images, strength)
+            expected = np.concatenate([rendered[:6], 1 - rendered[6:]])
+            np.testing.assert_allclose(rendering(mixed, strength), expected, atol=1e-6)
+
+
+def test_a_thicker_pen_leaves_more_ink_on_any_ground(drawings):
+    for images, ink in ((drawings, np.sum), (1 - drawings, lambda x: np.sum(1 - x))):
+        thicker, thinner = (
+            renderings._RENDERINGS[name](images, 0.6) for name in ("thicker", "thinner")
+        )
+        assert ink(thinner) < ink(images) < ink(thicker)
+
+
+def test_left_is_against_the_clock():
+    images = np.zeros((1, 21, 21, 1), np.float32)
+    images[0, 10, 18] = 1.0  # To the right of the centre.
+    for name, is_up in (("turn_left", True), ("turn_right", False)):
+        rows = renderings._RENDERINGS[name](images, 15).sum(axis=(0, 2, 3))
+        row = np.average(np.arange(21), weights=rows)
+        assert (row < 9) if is_up else (row > 11)
+
+
 def test_resampling_to_the_same_size_changes_nothing(drawings):
     for name in ("nearest", "bilinear", "bicubic"):
         same = renderings._resize(drawings, (28, 28), name)

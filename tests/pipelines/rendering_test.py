@@ -39,6 +39,12 @@ def test_every_image_is_rendered_in_its_own_way(images):
     assert 40 < distinct < 64
 
 
+def test_ink_is_rendered_alike_on_black_and_on_white(images):
+    rendered = random_rendering(images, [1, 2]).numpy()
+    on_white = random_rendering(1 - images, [1, 2]).numpy()
+    np.testing.assert_allclose(on_white, 1 - rendered, atol=1e-5)
+
+
 def test_photographs_are_mirrored_and_colours_change_apart():
     generator = np.random.default_rng(0)
     colour = generator.uniform(0.2, 0.7, (1, 16, 16, 3)).astype(np.float32)
