@@ -61,7 +61,7 @@ class Results:
         ]
 
     def chosen(self) -> str | None:
-        """The method with the highest AUROC on the development split.
+        """The method with the highest AUROC on the images that choose.
 
         Of those that were shown an unknown class; `None` before there is any.
         """
@@ -108,9 +108,7 @@ def page(folder: pathlib.Path, images: pathlib.Path) -> str:
         [
             name
             for name in results.found.about["known"]
-            if name.startswith(prefix)
-            and name != colour.DEVELOPMENT
-            and results.list_methods(name)
+            if name.startswith(prefix) and results.list_methods(name)
         ]
         for prefix in ("mnist_split", "cifar10_split", "flowers_without")
     )
@@ -137,12 +135,10 @@ def page(folder: pathlib.Path, images: pathlib.Path) -> str:
         rendered=_list_rendered(results, colour.CIFAR10),
         sets={
             "Digits, six of ten known": _list_splits(results, digits),
-            "CIFAR-10, six of ten classes known: the split that chooses": _list_splits(
-                results, [colour.DEVELOPMENT]
+            "Training images of CIFAR-10, six of ten classes known, which choose": (
+                _list_splits(results, [colour.DEVELOPMENT])
             ),
-            "CIFAR-10, six of ten classes known: the other splits": _list_splits(
-                results, photos
-            ),
+            "CIFAR-10, six of ten classes known": _list_splits(results, photos),
             "Flowers, one left out": _list_splits(results, flowers),
         },
         accepted=_list_accepted(results, chosen),

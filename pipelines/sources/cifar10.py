@@ -11,30 +11,43 @@ _CLASS_NAMES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
+_TRAINING_IMAGES = "training_images"
 
 
 @register(
     name="cifar10",
     licence="none stated by the publisher (Alex Krizhevsky), who asks to cite "
     '"Learning Multiple Layers of Features from Tiny Images", 2009',
+    forms={
+        _TRAINING_IMAGES: "its training images alone, dealt out 60 : 20 : 20, so that "
+        "something can be chosen without a look at its test images"
+    },
 )
 def open_zips(request: base.Request) -> base.Source:
     """Opens `cifar10`: `train*.zip` and `test.zip` of pictures `LABEL/NAME.png`."""
-    if request.data_dir is None:
-        return tfds.open_dataset(request, "cifar10")
-    folder = request.data_dir / "cifar10"
+    alone = _TRAINING_IMAGES in request.forms
+    patterns = {"all" if alone else "train": "train*.zip"}
+    if not alone:
+        patterns["test"] = "test.zip"
+    folder = request.data_dir and request.data_dir / "cifar10"
     zips = {
-        "train": [pictures.Zip(path) for path in sorted(folder.glob("train*.zip"))],
-        "test": [pictures.Zip(path) for path in sorted(folder.glob("test.zip"))],
+        part: [pictures.Zip(path) for path in sorted(folder.glob(pattern))]
+        for part, pattern in patterns.items()
+        if folder
     }
     zips = {part: found for part, found in zips.items() if found}
     if not zips:
-        looked_for = [f"train*.zip and test.zip in {folder}"]
+        looked_for = (
+            [f"{' and '.join(patterns.values())} in {folder}"] if folder else []
+        )
+        if alone:
+            # TensorFlow Datasets has them in another order.
+            raise base.not_found(request, looked_for)
         return tfds.open_dataset(request, "cifar10", looked_for=looked_for)
 
     for part, found in zips.items():
         for zip in found:
-            zip.check_part(part)
+            zip.check_part("train" if part == "all" else part)
 
     def reader(zips):
         def read():

@@ -195,6 +195,22 @@ def test_cifar10_joins_its_training_zips(tmp_path, png):
     assert sorted(map(bytes, received)) == sorted(map(bytes, expected))
 
 
+def test_the_training_images_of_cifar10_stand_for_all_of_it(tmp_path, png):
+    images = [pixels(4, 4, 3) for _ in range(60)]
+    folder = tmp_path / "cifar10"
+    for rows, name in ((range(50), "train.zip"), (range(50, 60), "test.zip")):
+        write_zip(folder / name, {f"{i % 2}/{i:05}.png": png(images[i]) for i in rows})
+    source = pipelines.load("cifar10@training_images[0,1]", data_dir=tmp_path)
+    splits = [source.train.images, source.validation.images, source.test.images]
+    assert [*map(len, splits)] == [30, 10, 10]
+    received = map(bytes, np.concatenate(splits))
+    assert sorted(received) == sorted(map(bytes, images[:50]))
+    assert len(source.whole_test()) == 50
+    assert len(pipelines.load("cifar10[0,1]", data_dir=tmp_path).test) == 10
+    with pytest.raises(FileNotFoundError, match=r"train\*\.zip in .*nowhere"):
+        pipelines.load("cifar10@training_images", data_dir=tmp_path / "nowhere")
+
+
 def test_cifar10_labels_are_checked(tmp_path, png):
     write_zip(tmp_path / "cifar10" / "test.zip", {"11/0.png": png(pixels(4, 4, 3))})
     with pytest.raises(ValueError, match=r"folders 0 to 9.*11/0.png"):
