@@ -24,7 +24,7 @@ _FLAGS.add_string(
     "The version folder of a model, or the name of one that comes with the package.",
     required=True,
 )
-_FLAGS.add_string("output", "A new folder for the files.", required=True)
+_FLAGS.add_output("output", "A new folder for the files.", required=True)
 _FLAGS.add_string(
     "known",
     "The source, of the model's classes, whose known validation images are scored: "

@@ -31,7 +31,7 @@ _FLAGS.add_string(
     "The detector, by its name: mahalanobis, knn, vim, ...",
     required=True,
 )
-_FLAGS.add_string(
+_FLAGS.add_output(
     "output",
     "The folder of the fitted detector and of what was collected.",
     required=True,

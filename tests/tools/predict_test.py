@@ -199,6 +199,7 @@ def test_it_writes_a_file_at_an_operating_point(
         (["--model={model}", "gone.png"], "no such image file: gone.png"),
         (["--model={folder}", "{folder}"], "is not an exported model"),
         (["--model={model}", "--output=a.xls", "{folder}"], ".parquet"),
+        (["--model={model}", "--output=s3://a/b.csv", "{folder}"], "of this machine"),
         (["--model={model}", "--operating_point=lax", "{folder}"], "has: strict"),
         (
             ["--model={model}", "--operating_point=strict", "--threshold=1", "x"],
