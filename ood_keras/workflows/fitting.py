@@ -427,8 +427,9 @@ def _raise_without_pictures(
     missing = list(missing)
     if missing:
         besides = f" Left out: {inputs.describe(left_out)}." if left_out else ""
+        have = "a class has" if len(missing) == 1 else f"{len(missing)} classes have"
         raise ValueError(
-            f"{len(missing)} classes have no picture that can be learnt from: "
+            f"{have} no picture that can be learnt from: "
             f"{', '.join(missing[:5])}.{besides} {advice}; without pictures of a "
             "class, a detector would take that class for unknown"
         )

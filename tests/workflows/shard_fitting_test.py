@@ -293,7 +293,7 @@ def test_a_class_of_pictures_that_cannot_be_read_is_said(model, tmp_path):
     shutil.rmtree(train / "ring")
     (train / "ring").mkdir()
     (train / "ring" / "junk.png").write_bytes(b"junk")
-    with pytest.raises(ValueError, match=r"1 classes have no picture .*remove .*parts"):
+    with pytest.raises(ValueError, match=r"a class has no picture .*remove .*parts"):
         fit(model, train, tmp_path / "fitted", num_shards=1, skip_bad=True)
 
 
