@@ -4,10 +4,11 @@ Both may do a piece more than once, where a process is killed: what is done has 
 harmless when it is done again. Neither needs to know what a piece is.
 """
 
+import collections
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
 from ood_keras import machine
@@ -16,6 +17,9 @@ Piece = TypeVar("Piece")
 Outcomes = Iterator[tuple[Piece, Any, str | None]]
 
 MAX_ATTEMPTS = 3
+# After so many pieces, and two for each worker, whose process was killed each time, and
+# none that was done, no other is tried.
+_HOPELESS = 10
 
 
 def run(
@@ -39,7 +43,8 @@ def run(
 
     Yields:
         `(piece, result, error)`: what `work` returned and `None`, or `None` and what
-        went wrong. A piece whose process is killed is done again, three times in all.
+        went wrong. A piece whose process is killed is done again, three times in all:
+        on this machine after the others, and alone.
 
     Raises:
         ImportError: Ray is not installed.
@@ -60,35 +65,103 @@ def check(engine: str) -> None:
 def _run_locally(
     work: Callable[[Piece], Any], pieces: Sequence[Piece], num_workers: int | None
 ) -> Outcomes[Piece]:
+    num_workers = min(num_workers or machine.num_cores(), max(1, len(pieces)))
+    waiting = list(pieces)
+    while waiting:
+        # Where every process dies, as on a library that this processor cannot run,
+        # thousands of pieces need not be tried.
+        killed, waiting = yield from _run_each(
+            work, waiting, num_workers, most_killed=max(_HOPELESS, 2 * num_workers)
+        )
+        num_killed = len(killed)
+        for _ in range(MAX_ATTEMPTS - 1):
+            # One at a time, with the memory of the whole machine.
+            killed, _ = yield from _run_each(work, killed, 1)
+        for piece in killed:
+            yield piece, None, "its process was killed, for want of memory perhaps"
+        if len(killed) == num_killed:
+            for piece in waiting:
+                yield piece, None, "not begun: all processes before it were killed"
+            return
+
+
+def _run_each(
+    work: Callable[[Piece], Any],
+    pieces: Sequence[Piece],
+    num_workers: int,
+    most_killed: int | None = None,
+) -> Generator[tuple[Piece, Any, str | None], None, tuple[list[Piece], list[Piece]]]:
+    """Tries each piece once, in pools of one process, which take no other with them.
+
+    Args:
+        work, pieces: As for `run`.
+        num_workers: How many pieces at a time.
+        most_killed: After so many killed pieces no other is begun, as long as none was
+            done.
+
+    Yields:
+        As `run`, all that were not killed.
+
+    Returns:
+        `(killed, not_begun)`: the other pieces.
+    """
     import concurrent.futures
 
-    num_workers = min(num_workers or machine.num_cores(), max(1, len(pieces)))
-    rounds_for_nothing = 0
-    while pieces:
-        again = []
-        with concurrent.futures.ProcessPoolExecutor(
-            num_workers, multiprocessing.get_context("spawn"), _begin_worker
-        ) as pool:
-            running = {pool.submit(work, piece): piece for piece in pieces}
-            for future in concurrent.futures.as_completed(running):
-                piece = running[future]
-                try:
-                    result = future.result()
-                except concurrent.futures.process.BrokenProcessPool:
-                    # One that was killed takes the others' work with it.
-                    again.append(piece)
-                except Exception as error:
-                    yield piece, None, _describe(error)
-                else:
-                    yield piece, result, None
-        rounds_for_nothing += 1
-        if len(again) < len(pieces):
-            rounds_for_nothing = 0
-        pieces = again
-        if rounds_for_nothing == MAX_ATTEMPTS:
-            for piece in pieces:
-                yield piece, None, "its process was killed, for want of memory perhaps"
-            return
+    waiting = collections.deque(pieces)
+    idle: list[Any] = []
+    running: dict[Any, tuple[Piece, Any]] = {}
+    killed: list[Piece] = []
+    num_done = 0
+
+    def begin() -> None:
+        hopeless = not num_done and len(killed) >= (most_killed or len(pieces))
+        while waiting and len(running) < num_workers and not hopeless:
+            piece = waiting.popleft()
+            future, pool = _submit(work, piece, idle)
+            running[future] = piece, pool
+
+    try:
+        begin()
+        while running:
+            ended, _ = concurrent.futures.wait(
+                running, return_when=concurrent.futures.FIRST_COMPLETED
+            )
+            future = ended.pop()
+            piece, pool = running.pop(future)
+            error = future.exception()
+            if isinstance(error, concurrent.futures.process.BrokenProcessPool):
+                pool.shutdown()
+                killed.append(piece)
+                begin()
+                continue
+            num_done += 1
+            idle.append(pool)
+            begin()  # Before the caller, who may take long over the outcome.
+            if error is None:
+                yield piece, future.result(), None
+            else:
+                yield piece, None, _describe(error)
+    finally:
+        for pool in [*idle, *(pool for _, pool in running.values())]:
+            pool.shutdown()
+    return killed, list(waiting)
+
+
+def _submit(
+    work: Callable[[Piece], Any], piece: Piece, idle: list[Any]
+) -> tuple[Any, Any]:
+    """Begins a piece; returns `(future, pool)`, a pool of `idle` or a new one."""
+    import concurrent.futures
+
+    while idle:
+        pool = idle.pop()
+        try:
+            return pool.submit(work, piece), pool
+        except concurrent.futures.process.BrokenProcessPool:
+            pool.shutdown()  # Its process was killed while it had nothing to do.
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(1, context, _begin_worker)
+    return pool.submit(work, piece), pool
 
 
 def _run_on_ray(

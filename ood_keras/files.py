@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import pathlib
+import re
 import secrets
 import shutil
 import tempfile
@@ -37,8 +38,30 @@ _UNFINISHED = ".ood_keras.tmp"
 TEMPORARY = "ood_keras_"
 _DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS)
 
+# Also of what `pathlib` made of a URL; a drive has one letter.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
 # Folders cannot be opened everywhere.
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+
+
+def check_local(path: "Path") -> None:
+    """Raises unless a path to write to is one of this machine.
+
+    Without it, a URL would become the folders `./s3:/BUCKET` here.
+
+    Args:
+        path: The path, before anything was made of it.
+
+    Raises:
+        ValueError: it is a URL.
+    """
+    if _URL.match(os.fsdecode(path)):
+        raise ValueError(
+            f"expected a file or folder of this machine to write to. Received: {path}. "
+            "Only the parts of ood-predict --shards are written to a URL; write here, "
+            "and copy it there when it is done"
+        )
 
 
 def lock(descriptor: int, *, wait: bool = False) -> bool:
@@ -98,7 +121,9 @@ def atomic_file(path: "Path") -> Iterator[pathlib.Path]:
 
     Raises:
         OSError: what the file system said, with the target's name and what to do.
+        ValueError: `path` is a URL.
     """
+    check_local(path)
     path = pathlib.Path(path)
     # Neither another machine's process of the same number nor a thread meets it.
     own = f"{os.getpid()}_{secrets.token_hex(4)}"
@@ -130,7 +155,9 @@ def atomic_directory(path: "Path") -> Iterator[pathlib.Path]:
             is ever overwritten.
         BlockingIOError: another process is writing `path`.
         OSError: what the file system said, with the target's name and what to do.
+        ValueError: `path` is a URL.
     """
+    check_local(path)
     path = pathlib.Path(path)
     if path.exists():
         raise _exists_error(path)

@@ -40,12 +40,12 @@ _FLAGS.add_string(
     required=True,
 )
 _FLAGS.add_data_dir()
-_FLAGS.add_string(
+_FLAGS.add_output(
     "output_dir",
     "The folder of the results: CSV, JSON and other small files.",
     required=True,
 )
-_FLAGS.add_string(
+_FLAGS.add_output(
     "runs_dir", "The folder of weights, checkpoints and logs; default: runs/STUDY."
 )
 _FLAGS.add_string(

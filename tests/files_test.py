@@ -35,6 +35,19 @@ def test_file_appears_with_its_folder(tmp_path):
     assert leftovers(tmp_path) == ["a", "b.txt"]
 
 
+@pytest.mark.parametrize(
+    "url", ["s3://bucket/a.txt", pathlib.Path("gs://bucket/a.txt"), b"memory://a"]
+)
+def test_a_url_does_not_become_a_folder_of_this_machine(url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for write in (files.atomic_file, files.atomic_directory):
+        with pytest.raises(ValueError, match=r"of this machine.*Received: .*:/"):
+            write(url).__enter__()
+    assert not leftovers(tmp_path)
+    for path in ("a.txt", "/a:/b", "C:/a.txt", pathlib.Path("a/b:c")):
+        files.check_local(path)
+
+
 def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")

@@ -45,7 +45,7 @@ _FLAGS.add_specs(
     "will meet and was not trained on. Their validation part selects the detector, "
     "their test part measures it.",
 )
-_FLAGS.add_string("output", "A new folder for everything.", required=True)
+_FLAGS.add_output("output", "A new folder for everything.", required=True)
 _FLAGS.add_data_dir()
 _FLAGS.add_string(
     "input_range",

@@ -6,7 +6,7 @@ from typing import Any
 
 from absl import flags
 
-from ood_keras import conventions
+from ood_keras import conventions, files
 
 # What a flag says, and the environment variable that takes it to all who read it.
 _VARIABLES = {
@@ -35,12 +35,20 @@ class _SpecsParser(flags.ArgumentParser):
         return argument if isinstance(argument, list) else split_specs(argument)
 
 
+class _LocalPathParser(flags.ArgumentParser):
+    """Reads a path to write to, which has to be on this machine."""
+
+    def parse(self, argument: str) -> str:
+        files.check_local(argument)
+        return argument
+
+
 class Flags(flags.FlagValues):
     """The flags of one command.
 
     They are the command's own, so that several commands can be imported together. A
     flag is called as the argument of the workflow that it fills, and its value is read
-    as an attribute: after `flags.add_string("run_dir", "A run of ood-train.")` and
+    as an attribute: after `flags.add_output("run_dir", "A run of ood-train.")` and
     parsing it is `flags.run_dir`.
     """
 
@@ -61,6 +69,14 @@ class Flags(flags.FlagValues):
     ) -> None:
         """Defines a flag whose value is a text; `text` is what `--help` says of it."""
         flags.DEFINE_string(name, default, text, flag_values=self, required=required)
+
+    def add_output(
+        self, name: str, text: str, default: str | None = None, required: bool = False
+    ) -> None:
+        """Defines a flag of a file or folder to write to; a URL is refused."""
+        flags.DEFINE(
+            _LocalPathParser(), name, default, text, flag_values=self, required=required
+        )
 
     def add_bool(self, name: str, text: str, default: bool | None = False) -> None:
         """Defines a flag that is given, as `--name` or `--noname`, or not."""
@@ -107,7 +123,7 @@ class Flags(flags.FlagValues):
         """
         ending = f"; default: {default}." if default else "."
         self.add_string("data_dir", f"The folder that holds the data sets{ending}")
-        self.add_string(
+        self.add_output(
             "cache_dir",
             "The folder that keeps the decoded pixels of data sets that are too large "
             "for memory. Default: what the environment variable "

@@ -8,7 +8,8 @@ Writes OUTPUT/tflite/FORMAT/model.tflite (float32, float16, dynamic_range: weigh
 bits, int8: computed in 8 bits, takes uint8 images) and OUTPUT/onnx/model.onnx, each
 with its manifest, all with rejection inside. Rounding moves the scores, so the
 threshold of each rounded file is calibrated anew, on its own scores of the known
-validation images. What changed is printed, and written to OUTPUT/*/parity.json: size,
+validation images, rendered as those were that the model's own was chosen on. What
+changed is printed, and written to OUTPUT/*/parity.json: size,
 AUROC and FPR95 beside the SavedModel's, the share of images decided alike, before and
 after that, and latency. --formats=browser writes OUTPUT/browser/, a page of static
 files for onnxruntime-web and LiteRT.js.
@@ -24,12 +25,12 @@ _FLAGS.add_string(
     "The version folder of a model, or the name of one that comes with the package.",
     required=True,
 )
-_FLAGS.add_string("output", "A new folder for the files.", required=True)
+_FLAGS.add_output("output", "A new folder for the files.", required=True)
 _FLAGS.add_string(
     "known",
-    "The source, of the model's classes, whose known validation images are scored: "
-    "those that the model's threshold was chosen on. Without it, the one that the "
-    "model was trained with.",
+    "The source, of the model's classes, whose known validation images are scored, as "
+    "they are. Without it, the one that the model was trained with, rendered as the "
+    "images were that its threshold was chosen on.",
 )
 _FLAGS.add_specs(
     "unknown",

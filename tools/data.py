@@ -26,7 +26,7 @@ _FLAGS.add_specs(
     "known", "Sources of known images, separated by commas; the same as without a flag."
 )
 _FLAGS.add_specs("unknown", "Sources of unknown images, separated by commas.")
-_FLAGS.add_string("output", "A folder that receives audit.html and audit.json.")
+_FLAGS.add_output("output", "A folder that receives audit.html and audit.json.")
 _FLAGS.add_data_dir()
 _FLAGS.add_string(
     "recipe",

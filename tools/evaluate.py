@@ -24,7 +24,7 @@ number of images in constant memory, each metric with the bounds of the exact on
 from ood_keras.tools import app
 
 _FLAGS = app.Flags()
-_FLAGS.add_string("run_dir", "A run of ood-train.")
+_FLAGS.add_output("run_dir", "A run of ood-train.")
 _FLAGS.add_specs("unknown", "The sources of unknown test images, separated by commas.")
 _FLAGS.add_list(
     "scores",
@@ -40,7 +40,7 @@ _FLAGS.add_string(
     "model",
     "With --scores: the model that the answers must be of; default: any, but one.",
 )
-_FLAGS.add_string(
+_FLAGS.add_output(
     "output", "With --scores: a JSON file to write the metrics and bounds to."
 )
 _FLAGS.add_data_dir("the one that ood-train was given")

@@ -19,8 +19,8 @@ may weigh costs, or be one for each class:
 from ood_keras.tools import app
 
 _FLAGS = app.Flags()
-_FLAGS.add_string("run_dir", "A run of ood-train, after ood-evaluate.", required=True)
-_FLAGS.add_string("output", "The folder that receives a version folder.", required=True)
+_FLAGS.add_output("run_dir", "A run of ood-train, after ood-evaluate.", required=True)
+_FLAGS.add_output("output", "The folder that receives a version folder.", required=True)
 _FLAGS.add_thresholds()
 _FLAGS.add_string(
     "detector", "Default: the detector that was selected on validation data."

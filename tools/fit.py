@@ -2,8 +2,10 @@
 
   ood-fit --model=runs/mnist --detector=mahalanobis --output=fitted --shards=100 TRAIN/
 
-For pictures that no machine holds. Each TRAIN/ has a folder for each class of the
-model, of the same name; in these are pictures, or IDX or TFRecord files of pictures.
+For pictures that no machine holds. Each TRAIN/ has folders for classes of the model,
+or links to such, of the same names; in these are pictures, or IDX or TFRecord files of
+pictures. A class without pictures is an error; files of other kinds are left out, and
+counted.
 Fit on the pictures that the model was trained on, never on those that it is tested on.
 A shard is walked over once and leaves what the detector learns from it in a small file,
 which is not made again: a run that was killed goes on when the same command is given
@@ -31,7 +33,7 @@ _FLAGS.add_string(
     "The detector, by its name: mahalanobis, knn, vim, ...",
     required=True,
 )
-_FLAGS.add_string(
+_FLAGS.add_output(
     "output",
     "The folder of the fitted detector and of what was collected.",
     required=True,
@@ -69,6 +71,10 @@ def _fit(paths: list[str]) -> None:
         plugins=_FLAGS.plugin,
         progress=True,
     )
+    if counts.get("left_out"):
+        inputs = app.load("inference.inputs")
+        names = app.load("names")
+        print(names.printable(f"Left out {inputs.describe(counts['left_out'])}"))
     print(
         f"Learnt from {counts['images']:,} pictures in {counts['shards']:,} shards; "
         f"{counts['unreadable']:,} unreadable\nDone: {path}"

@@ -54,11 +54,11 @@ _FLAGS.add_bool(
     "raw_records",
     "The records of TFRecord files are encoded images, not tf.train.Examples.",
 )
-_FLAGS.add_string(
+_FLAGS.add_output(
     "picture",
     "Where to draw the first images with their answers, a PNG, PDF or SVG file.",
 )
-_FLAGS.add_string(
+_FLAGS.add_output(
     "explain",
     "A new folder for pictures of what is strange about the rejected images, the first "
     "100: each as the model saw it, with the parts in red by covering which its score "

@@ -10,7 +10,7 @@ Each step prints the command that does the same.
 from ood_keras.tools import app
 
 _FLAGS = app.Flags()
-_FLAGS.add_string("run_dir", "The folder that receives everything.", "runs/demo")
+_FLAGS.add_output("run_dir", "The folder that receives everything.", "runs/demo")
 
 
 def _quickstart() -> None:

@@ -13,7 +13,7 @@ from ood_keras.tools import app
 
 _FLAGS = app.Flags()
 _FLAGS.add_string("model", "A shipped model, or DIR/VERSION.", required=True)
-_FLAGS.add_string("output", "The folder that receives a version folder.", required=True)
+_FLAGS.add_output("output", "The folder that receives a version folder.", required=True)
 _FLAGS.add_string(
     "fitted",
     "The JSON file of the fitted detector, where it has learnt from features; of a "

@@ -16,7 +16,7 @@ model, renderings alone are measured, at its own threshold: renderings.json.
 from ood_keras.tools import app
 
 _FLAGS = app.Flags()
-_FLAGS.add_string("run_dir", "A run of ood-train.")
+_FLAGS.add_output("run_dir", "A run of ood-train.")
 _FLAGS.add_string(
     "model",
     "In its place, an exported model: DIR/VERSION, or mnist or fashion_mnist, which "
@@ -30,7 +30,7 @@ _FLAGS.add_string("compare_with", "A second run to compare with.")
 _FLAGS.add_specs(
     "unknown", "The sources of unknown test images, separated by commas.", required=True
 )
-_FLAGS.add_string("output", "The folder to write into.", required=True)
+_FLAGS.add_output("output", "The folder to write into.", required=True)
 _FLAGS.add_data_dir("the one that ood-train was given")
 _FLAGS.add_list(
     "detectors",

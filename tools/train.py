@@ -15,7 +15,7 @@ from ood_keras.tools import app
 
 _FLAGS = app.Flags()
 _FLAGS.add_training()
-_FLAGS.add_string(
+_FLAGS.add_output(
     "run_dir",
     "The folder that receives everything; give the same one to resume.",
     required=True,

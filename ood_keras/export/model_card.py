@@ -35,7 +35,6 @@ def render(manifest: Json) -> str:
     }
     training = dict(manifest.get("training") or {})
     rows = _rows(manifest)
-    unseen = {source: row for source, row in rows.items() if not row["seen"]}
     return environment.from_string(_TEMPLATE).render(
         manifest=manifest,
         of_classes=manifest["threshold"].get("values"),
@@ -44,7 +43,7 @@ def render(manifest: Json) -> str:
         files=manifest["input"].get("image_bytes"),
         known=_known(manifest),
         rows=rows,
-        weakest=min(unseen, key=lambda source: unseen[source]["auroc"], default=None),
+        weakest=_weakest(rows),
         columns=measures.in_rows(rows.values()),
         at_threshold=_at_threshold(manifest, rows),
         renderings=_renderings(manifest),
@@ -87,6 +86,16 @@ def _rows(manifest: Json) -> dict[str, Json]:
         }
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}
+
+
+def _weakest(rows: dict[str, Json]) -> str | None:
+    """The unseen source with the lowest AUROC; `None` where none was recorded."""
+    unseen = {
+        source: row["auroc"]
+        for source, row in rows.items()
+        if not row["seen"] and "auroc" in row
+    }
+    return min(unseen, key=lambda source: unseen[source], default=None)
 
 
 def _at_threshold(manifest: Json, rows: dict[str, Json]) -> Json | None:

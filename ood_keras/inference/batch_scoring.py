@@ -139,8 +139,8 @@ def score_to_file(
         FileNotFoundError: a path does not exist, or leads to no images.
         ImportError: `pyarrow`, which writes Parquet, is not installed.
         TypeError: as for `score`.
-        ValueError: as for `score`; or `output` has no known extension; or the output
-            was begun with another model or other arguments.
+        ValueError: as for `score`; or `output` is a URL or has no known extension; or
+            the output was begun with another model or other arguments.
 
     Example:
 
@@ -148,6 +148,7 @@ def score_to_file(
     >>> export.score_to_file(predictor, ["pictures/"], "answers.csv")
     {'images': 10000, 'accepted': 9512, 'rejected': 486, 'unreadable': 2, ...}
     """
+    files.check_local(output)
     output, paths = pathlib.Path(output), inputs.as_texts(paths)
     options: Json = {"feature": feature, "raw_records": raw_records}
     _check_output(output)

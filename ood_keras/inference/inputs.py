@@ -41,6 +41,8 @@ _UNREADABLE = file_content.UNREADABLE
 # A batch ends at so many bytes; and so many names of a listing are sorted in memory.
 _BATCH_BYTES = 2**26
 _SORTED_AT_ONCE = 2**18
+# What gzip makes of a byte, at most.
+_MOST_PACKED = 1032
 # Extensions that are counted apart; the rest together.
 _MAX_EXTENSIONS = 100
 _OTHERS = "others"
@@ -81,7 +83,9 @@ def as_texts(paths: Iterable[Path]) -> list[str]:
     return [os.fsdecode(path) for path in paths]
 
 
-def write_listing(listing: Path, paths: Iterable[str]) -> int | None:
+def write_listing(
+    listing: Path, paths: Iterable[str], *, linked: bool = False
+) -> int | None:
     """Lists on disk all that is to be read.
 
     Args:
@@ -92,6 +96,8 @@ def write_listing(listing: Path, paths: Iterable[str]) -> int | None:
             hidden files and those of other kinds are left out of it, see
             `read_left_out`, and links to folders are not followed. A file that is named
             itself is listed in any case.
+        linked: Whether links to folders that lie in a folder of `paths` itself, and not
+            deeper, are followed: class folders are often links.
 
     Returns:
         How many images there are; `None` if TFRecord files are among them, which do not
@@ -106,7 +112,7 @@ def write_listing(listing: Path, paths: Iterable[str]) -> int | None:
     # It counts only when all of it was written, so it need not be there whole or not.
     with open(listing, "w") as file:
         for path in paths:
-            lines = (json.dumps(entry) + "\n" for entry in _find(path, skipped))
+            lines = (json.dumps(entry) + "\n" for entry in _find(path, skipped, linked))
             empty = True
             # Two `**` find a file more than once.
             for line, _ in itertools.groupby(_sort(lines)):
@@ -236,7 +242,12 @@ def items(
             offset, start = after
 
 
-def split_listing(listing: Path, folder: Path, num_parts: int) -> list[pathlib.Path]:
+def split_listing(
+    listing: Path,
+    folder: Path,
+    num_parts: int,
+    image_shape: ImageShape | None = None,
+) -> list[pathlib.Path]:
     """Splits a listing into listings of about as many images each.
 
     Files of images are not divided, IDX and TFRecord files are. Of these it counts the
@@ -246,12 +257,14 @@ def split_listing(listing: Path, folder: Path, num_parts: int) -> list[pathlib.P
         listing: What `write_listing` wrote.
         folder: Receives the new listings; they are written whole or not at all.
         num_parts: How many at most; fewer if there are fewer images.
+        image_shape: `(height, width, channels)` that images of IDX files must have; a
+            file of others is one item, an error. `None` if that is not known.
 
     Returns:
-        The paths of the new listings, in order. Read one after the other they yield
-        what `listing` does. Where a TFRecord file is damaged, the images behind that
-        place are left out up to the end of the part, as they are left out up to the end
-        of the file without parts.
+        The paths of the new listings, in order; none if there is no image. Read one
+        after the other they yield what `listing` does. Where a TFRecord file is
+        damaged, the images behind that place are left out up to the end of the part, as
+        they are left out up to the end of the file without parts.
     """
     folder = pathlib.Path(folder)
     # Only of files that hold many: there may be very many of one image each.
@@ -261,7 +274,7 @@ def split_listing(listing: Path, folder: Path, num_parts: int) -> list[pathlib.P
         for number, line in enumerate(file):
             path, kind = json.loads(line)
             if kind in ("idx", "tfrecord"):
-                counts[number] = _count_items(path, kind)
+                counts[number] = _count_items(path, kind, image_shape)
             total += counts.get(number, 1)
     size = max(1, -(-total // num_parts))
     parts: list[pathlib.Path] = []
@@ -287,7 +300,7 @@ def split_listing(listing: Path, folder: Path, num_parts: int) -> list[pathlib.P
     return parts
 
 
-def _count_items(path: str, kind: str) -> int:
+def _count_items(path: str, kind: str, image_shape: ImageShape | None) -> int:
     """How many items an IDX or TFRecord file makes, an error at its end among them."""
     count = 0
     with contextlib.suppress(*_UNREADABLE), _open(path) as file:
@@ -298,8 +311,10 @@ def _count_items(path: str, kind: str) -> int:
             return count
         number, *shape = idx_header.read(file, path)
         size = math.prod(shape)
+        if not size or image_shape not in (None, _image_shape(shape)):
+            return 1  # It is an error, whatever its header promises.
         file_content.pass_over(file, max(0, number * size - 1))
-        if number * size == 0 or file.read(1):
+        if number == 0 or file.read(1):
             # One more row says so where the file is longer than its header.
             return number + bool(file.read(1))
     if kind == "tfrecord":
@@ -321,12 +336,20 @@ def read_again(
     raw_records: bool = False,
     exif_orientation: bool = True,
 ) -> bytes | np.ndarray | None:
-    """The content of one image that was read before."""
+    """The content of one image that was read before.
+
+    Raises:
+        OSError, ValueError, EOFError, zlib.error: it is gone, or the file is another.
+    """
     kind = _kind(path) or "image"
     contents = _contents(
         path, kind, index or 0, image_shape, feature, raw_records, exif_orientation
     )
-    return next(contents)[0]
+    for content, error in contents:
+        if error is None:
+            return content
+        break
+    raise ValueError(f"{path} was changed since it was read")
 
 
 def group(stream: Iterable[Item], size: int) -> Iterator[list[Item]]:
@@ -356,15 +379,18 @@ def _kind_and_bytes(content: bytes | np.ndarray | None) -> tuple[type | None, in
     return type(content), getattr(content, "nbytes", None) or len(content)
 
 
-def _find(path: str, skipped: collections.Counter) -> Iterator[tuple[str, str]]:
+def _find(
+    path: str, skipped: collections.Counter, linked: bool
+) -> Iterator[tuple[str, str]]:
     """Yields `(path, kind)` for all that a path of the user leads to.
 
     Args:
         path: The path.
         skipped: A `Counter` of what is left out.
+        linked: As for `write_listing`.
     """
     if os.path.isdir(path):
-        yield from _in_folder(path, skipped)
+        yield from _in_folder(path, skipped, linked)
     elif os.path.lexists(path):
         yield path, _kind(path) or "image"
     else:
@@ -404,14 +430,17 @@ def _matching(
                 yield path, kind
 
 
-def _in_folder(top: str, skipped: collections.Counter) -> Iterator[tuple[str, str]]:
+def _in_folder(
+    top: str, skipped: collections.Counter, linked: bool = False
+) -> Iterator[tuple[str, str]]:
     """Yields `(path, kind)` for the images below a folder, and unreadable folders."""
-    for folder in _folders(top):
+    for folder in _folders(top, linked):
+        follow = linked and folder == top
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     hidden = entry.name.startswith(".")
-                    if hidden or entry.is_dir(follow_symlinks=False):
+                    if hidden or entry.is_dir(follow_symlinks=follow):
                         continue
                     path = os.path.join(folder, entry.name)
                     if kind := _kind_to_read(path, skipped):
@@ -420,17 +449,21 @@ def _in_folder(top: str, skipped: collections.Counter) -> Iterator[tuple[str, st
             yield folder, "folder"
 
 
-def _folders(top: str) -> Iterator[str]:
-    """Yields a folder and all below it; links and hidden ones are not followed."""
+def _folders(top: str, linked: bool = False) -> Iterator[str]:
+    """Yields a folder and all below it; links and hidden ones are not followed.
+
+    With `linked`, links in the first one are.
+    """
     waiting = [top]
     while waiting:
         folder = waiting.pop()
+        follow = linked and folder == top
         yield folder
         with contextlib.suppress(OSError), os.scandir(folder or ".") as entries:
             waiting += [
                 os.path.join(folder, entry.name)
                 for entry in entries
-                if entry.is_dir(follow_symlinks=False) and entry.name[0] != "."
+                if entry.is_dir(follow_symlinks=follow) and entry.name[0] != "."
             ]
 
 
@@ -516,7 +549,11 @@ def _count(path: str, kind: str) -> int | None:
         return None if kind == "tfrecord" else 1
     try:
         with _open(path) as file:
-            return idx_header.read(file, path)[0]
+            number, *shape = idx_header.read(file, path)
+        size = math.prod(shape)
+        # Else it is an error, whatever its header promises.
+        holds = size > 0 and number * size <= _MOST_PACKED * os.path.getsize(path)
+        return number if holds else 1
     except _UNREADABLE:
         return 1
 
@@ -568,13 +605,18 @@ def _pixels(path, start, image_shape):
 def _num_images(file, path, image_shape):
     """Reads the header of an IDX file."""
     shape = idx_header.read(file, path)
-    if (*shape, 1)[1:4] != image_shape:
+    if _image_shape(shape[1:]) != image_shape:
         raise WrongShapeError(
             f"{path} holds an array of shape {shape}, and the model takes images of "
             f"shape {image_shape}: expected (num_images, "
             f"{', '.join(map(str, image_shape))})"
         )
     return shape[0]
+
+
+def _image_shape(axes):
+    """The shape of images with these axes, of which that of the channels may miss."""
+    return (*axes, 1)[:3]
 
 
 def _records(path, start, feature, raw_records):

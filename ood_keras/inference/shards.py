@@ -26,7 +26,7 @@ import numpy as np
 from ood_keras import engines, files, machine, storage
 from ood_keras._version import __version__
 from ood_keras.inference import batch_scoring, inputs, loading
-from ood_keras.types import Json, Path
+from ood_keras.types import ImageShape, Json, Path
 
 if TYPE_CHECKING:
     from ood_keras.inference.edge_predictor import EdgePredictor
@@ -113,7 +113,7 @@ def plan(
         "ood_keras": __version__,
     }
     output = storage.absolute(output)
-    names = begin(output, settings)
+    names = begin(output, settings, image_shape=predictor.image_shape)
     # Where the model lies may differ from one machine to the next.
     path = str(pathlib.Path(model).absolute()) if os.path.exists(model) else str(model)
     return [
@@ -130,13 +130,27 @@ def plan(
     ]
 
 
-def begin(output: Path, settings: Json) -> list[str]:
+def begin(
+    output: Path,
+    settings: Json,
+    *,
+    image_shape: ImageShape | None = None,
+    write_listing: Callable[[pathlib.Path], object] | None = None,
+    needs_images: bool = False,
+) -> list[str]:
     """Cuts the listing of a folder's plan into shards, once, and returns their names.
 
     Args:
         output: The folder, or its URL.
         settings: What the plan is of, plain JSON values; `paths` and `num_shards` say
             what is listed and how many shards at most.
+        image_shape: `(height, width, channels)` that images of IDX files must have, if
+            that is known.
+        write_listing: Called with a path, lists there what is to be read, or raises
+            what is wrong with it, and nothing is planned; default:
+            `inputs.write_listing` of the paths.
+        needs_images: Whether files that hold no image are an error; else there is one
+            shard of nothing.
 
     Returns:
         The names of the listings in `output/shards`, in order.
@@ -144,8 +158,15 @@ def begin(output: Path, settings: Json) -> list[str]:
     Raises:
         FileNotFoundError: a path does not exist, or leads to no images.
         ValueError: the folder was begun with other settings, or `num_shards` is not
-            positive.
+            positive; or there is no image, and one is needed.
     """
+    paths = settings["paths"]
+    planning = _Planning(
+        settings,
+        image_shape,
+        write_listing or (lambda listing: inputs.write_listing(listing, paths)),
+        needs_images,
+    )
     num_shards = settings["num_shards"]
     if not (isinstance(num_shards, int) and num_shards > 0):
         raise ValueError(
@@ -155,12 +176,17 @@ def begin(output: Path, settings: Json) -> list[str]:
     if found is not None:
         return found["shards"]
     if storage.is_url(output):
-        return _make_plan_at(output, settings)["shards"]
+        return _make_plan_at(output, planning)["shards"]
     folder = pathlib.Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     with files.lock_folder(folder, wait=True):
-        found = _find_plan(folder, settings) or _make_plan(folder, settings)
+        found = _find_plan(folder, settings) or _make_plan(folder, planning)
     return found["shards"]
+
+
+def read_left_out(output: Path) -> dict[str, int]:
+    """What was left out of the listing of a planned folder; see `inputs`."""
+    return storage.read_json(storage.join(output, SHARDS, _LEFT_OUT))
 
 
 def score_shard(
@@ -250,13 +276,11 @@ def finish(shards: Iterable[Shard], output: Path) -> Json:
     if not storage.is_url(output):
         for unfinished in (pathlib.Path(output) / PARTS).glob(".*.tmp*"):
             unfinished.unlink(missing_ok=True)  # Of processes that were killed.
-    with storage.local_copy(storage.join(output, SHARDS, _LEFT_OUT)) as path:
-        left_out = json.loads(path.read_text())
     content = {
         "model_sha256": shards[0].model_sha256,
         "options": shards[0].options,
         **_add_counts(parts),
-        "left_out": left_out,
+        "left_out": read_left_out(output),
         "parts": parts,
     }
     storage.write_json(storage.join(output, MANIFEST), content)
@@ -424,6 +448,8 @@ def _find_plan(output: Path, settings: Json) -> Json | None:
     if not storage.exists(path):
         return None
     found = storage.read_json(path)
+    if not found["shards"]:
+        return None  # Earlier versions planned nothing where there was no image.
     wanted = json.loads(json.dumps(settings))
     if found["settings"] != wanted:
         changed = [
@@ -436,25 +462,46 @@ def _find_plan(output: Path, settings: Json) -> Json | None:
     return found
 
 
-def _make_plan(output: pathlib.Path, settings: Json) -> Json:
+@dataclasses.dataclass(frozen=True)
+class _Planning:
+    """How to plan, as `begin` is told."""
+
+    settings: Json
+    image_shape: ImageShape | None
+    write_listing: Callable[[pathlib.Path], object]
+    needs_images: bool
+
+
+def _make_plan(output: pathlib.Path, planning: _Planning) -> Json:
+    settings = planning.settings
     folder = output / SHARDS
     folder.mkdir(exist_ok=True)
     listing = folder / "listing"
-    inputs.write_listing(listing, settings["paths"])
-    parts = inputs.split_listing(listing, folder, settings["num_shards"])
+    planning.write_listing(listing)
+    parts = inputs.split_listing(
+        listing, folder, settings["num_shards"], planning.image_shape
+    )
     listing.unlink()
+    if not parts:
+        if planning.needs_images:
+            raise ValueError(
+                f"the files in {', '.join(settings['paths'])} hold no image. Expected "
+                "some; an IDX or TFRecord file may be empty"
+            )
+        parts = [folder / "shard-00000.jsonl"]
+        files.write_text(parts[0], "")
     found = {"settings": settings, "shards": [part.name for part in parts]}
     files.write_json(output / _PLAN, found)
     return found
 
 
-def _make_plan_at(url: Path, settings: Json) -> Json:
+def _make_plan_at(url: Path, planning: _Planning) -> Json:
     """Makes the plan here and puts it to a URL, last of all what says that it is there.
 
     Two that begin at once, which nothing prevents there, put the same.
     """
     with tempfile.TemporaryDirectory(prefix=files.TEMPORARY) as folder:
-        found = _make_plan(pathlib.Path(folder), settings)
+        found = _make_plan(pathlib.Path(folder), planning)
         for path in sorted((pathlib.Path(folder) / SHARDS).iterdir()):
             with storage.writing(storage.join(url, SHARDS, path.name)) as made:
                 shutil.copyfile(path, made)

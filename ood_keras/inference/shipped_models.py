@@ -4,8 +4,11 @@ import importlib.resources
 import pathlib
 
 from ood_keras.inference import manifest
-from ood_keras.inference.versions import next_version
 from ood_keras.types import Path
+
+# What ships, and nothing else that was exported beside it into a checkout. The files
+# .gitignore and setup.cfg say it too.
+VERSIONS = {"fashion_mnist": (1, 2), "mnist": (1, 2, 3)}
 
 
 def shipped(name: str) -> pathlib.Path:
@@ -15,7 +18,8 @@ def shipped(name: str) -> pathlib.Path:
         name: "mnist" or "fashion_mnist".
 
     Returns:
-        `DIR/VERSION`, a `pathlib.Path`, of the newest version.
+        `DIR/VERSION`, a `pathlib.Path`, of the newest version that ships. Versions that
+        somebody exported beside it, in a checkout, are opened by their path alone.
 
     Raises:
         FileNotFoundError: there is no such model; the error lists those there are.
@@ -25,17 +29,17 @@ def shipped(name: str) -> pathlib.Path:
     >>> export.load("mnist").predict(images)["label"]  # opens shipped("mnist")
     array(['7', '__unknown__', '2'], dtype=object)
     """
-    if name not in names():
+    versions = _versions(name)
+    if not versions:
         raise FileNotFoundError(
             f"no model {str(name)!r} comes with ood_keras. {_hint()}"
         )
-    return _folder() / name / str(next_version(_folder() / name) - 1)
+    return versions[-1]
 
 
 def names() -> list[str]:
     """The names that `shipped` takes, sorted."""
-    found = _folder().glob(f"*/*/{manifest.NAME}")
-    return sorted({path.parents[1].name for path in found})
+    return [name for name in sorted(VERSIONS) if _versions(name)]
 
 
 def locate(model: Path) -> pathlib.Path:
@@ -57,8 +61,11 @@ def locate(model: Path) -> pathlib.Path:
     )
 
 
-def _folder() -> pathlib.Path:
-    return pathlib.Path(str(importlib.resources.files("ood_keras.saved_models")))
+def _versions(name: str) -> list[pathlib.Path]:
+    """The folders of a model's versions that ship and are there, the newest last."""
+    folder = pathlib.Path(str(importlib.resources.files("ood_keras.saved_models")))
+    paths = [folder / name / str(version) for version in VERSIONS.get(name, ())]
+    return [path for path in paths if (path / manifest.NAME).is_file()]
 
 
 def _hint() -> str:

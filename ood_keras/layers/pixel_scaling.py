@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from ood_keras.types import Json, Shape, Tensor
@@ -87,6 +88,7 @@ class PixelScaling(keras.layers.Layer):
 
 
 def _numbers(value: Any) -> float | list[float]:
-    if isinstance(value, (int, float)):
+    # NumPy's numbers and arrays without axes are one number too.
+    if np.ndim(value) == 0:
         return float(value)
     return [float(number) for number in value]

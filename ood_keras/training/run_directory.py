@@ -45,11 +45,12 @@ def open_run(run_dir: Path, run: Json) -> Iterator[pathlib.Path]:
         The folder, a `pathlib.Path`.
 
     Raises:
-        ValueError: the folder holds another run, or files that are no run.
+        ValueError: the folder holds another run, or files that are no run, or is a URL.
         BlockingIOError: another process is training in the folder.
         OSError: the folder cannot be written.
         TypeError: `run` holds something that JSON cannot say.
     """
+    files.check_local(run_dir)
     folder = pathlib.Path(run_dir)
     run = _as_json(run)
     check_folder(folder)

@@ -13,7 +13,7 @@ from ood_keras.inference import manifest
 from ood_keras.inference.file_formats import CHOICES, FILE_FORMATS, FileFormat
 from ood_keras.inference.shipped_models import locate
 from ood_keras.types import Dataset, Json, Path
-from ood_keras.workflows.run_data import load_as_recorded
+from ood_keras.workflows import run_data
 from ood_keras.workflows.same_classes import check_same_classes
 
 BROWSER = "browser"
@@ -44,7 +44,9 @@ def convert(
             `onnx/parity.json`; with the format "browser" also `browser`, see
             `export.browser`.
         known: Spec of the known source, whose validation split is scored; default: the
-            one that the model was trained with.
+            one that the model was trained with. The images of that one are rendered as
+            those were that its threshold was chosen on, see
+            `run_data.recorded_augmentation`; those of another are taken as they are.
         unknown: Specs of unknown sources, whose validation splits the reports judge by;
             default: those that the model was trained with, where `known` is its own.
         data_dir: The folder of the data sets.
@@ -52,15 +54,19 @@ def convert(
         target_acceptance: Share of known images to accept; `None` keeps the model's.
 
     Returns:
-        `(path, table)`: `output`, and the reports as a table to print.
+        `(path, table)`: `output`, and the reports as a table to print, which says how
+        the images were rendered.
     """
     _check_formats(formats)
     path = locate(model)
-    training = manifest.read(path).get("training") or {}
+    content = manifest.read(path)
+    training = content.get("training") or {}
+    is_own = known in (None, training.get("known"))
     if known is not None:
         source = _load(known, data_dir, path)
         pipelines.check_known(source.validation)
-        check_same_classes(source, manifest.read(path)["class_names"])
+        check_same_classes(source, content["class_names"])
+        is_own = is_own or _is_recorded(source.validation, training)
     else:
         if not isinstance(training.get("known"), str):
             raise ValueError(
@@ -68,9 +74,13 @@ def convert(
                 "source of the known images that the threshold was chosen on"
             )
         known, unknown = training["known"], unknown or training.get("unknown")
-    images = {"known_images": _validation([known], data_dir, path)}
+    # Others are those of the place that the files are for.
+    augmentation = run_data.recorded_augmentation(content) if is_own else None
+    images = {"known_images": _validation([known], data_dir, path, augmentation)}
     if unknown:
-        images["unknown_images"] = _validation(unknown, data_dir, path, known)
+        images["unknown_images"] = _validation(
+            unknown, data_dir, path, augmentation, known
+        )
     images["target_acceptance"] = target_acceptance
     with atomic_directory(output) as folder:
         for kind in FILE_FORMATS:
@@ -90,6 +100,12 @@ def convert(
         f"The page has no {name}, which could not be made: {reason}"
         for name, reason in left_out.items()
     ]
+    if augmentation is not None:
+        remarks.insert(
+            0,
+            f"They are rendered by {augmentation}, as those were that the model's "
+            "threshold was chosen on.",
+        )
     return pathlib.Path(output), "\n".join([table(reports), *remarks])
 
 
@@ -232,9 +248,21 @@ def _warn_of(entries: Mapping[str, Json]) -> list[str]:
 
 
 def _validation(
-    specs: Sequence[str], data_dir: Path | None, model: Path, known: str | None = None
+    specs: Sequence[str],
+    data_dir: Path | None,
+    model: Path,
+    augmentation: str | None,
+    known: str | None = None,
 ) -> Dataset:
-    """The validation images of all sources as one dataset, in the model's shape."""
+    """The validation images of all sources as one dataset, in the model's shape.
+
+    Args:
+        specs: The sources: the known one, or unknown ones beside `known`.
+        data_dir: The folder of the data sets.
+        model: The exported model.
+        augmentation: Name of the one that renders them, or `None`.
+        known: The known source, of unknown ones.
+    """
     load: Any = functools.partial(_load, data_dir=data_dir, model=model)
     if known is not None:
         load = functools.partial(load, known=load(known))
@@ -245,15 +273,22 @@ def _validation(
     else:
         share = _MAX_UNKNOWN // len(splits)
         splits = [split.take(min(share, len(split))) for split in splits]
-    datasets = [split.dataset() for split in splits]
-    return functools.reduce(lambda first, second: first.concatenate(second), datasets)
+    found: Any = run_data.concatenate(run_data.render_in(augmentation, splits))
+    return found
+
+
+def _is_recorded(split: pipelines.Split, training: Json) -> bool:
+    """Whether images are those that a training validated with, wherever they are."""
+    data = training.get("data")
+    found = data.get(f"{training.get('known')}/validation") if data else None
+    return bool(found) and found.get("sha256") == split.fingerprint()
 
 
 def _load(
     spec: str, data_dir: Path | None, model: Path, **options: Any
 ) -> pipelines.Source:
     """A source as the model reads it, dealt out as its training was."""
-    return load_as_recorded(
+    return run_data.load_as_recorded(
         spec,
         manifest.read(model).get("training") or {},
         data_dir=data_dir,

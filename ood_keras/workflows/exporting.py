@@ -12,6 +12,7 @@ from ood_keras import npz
 from ood_keras.calibration import any_threshold
 from ood_keras.conventions import accepts
 from ood_keras.evaluation import under_renderings, verdict
+from ood_keras.files import check_local
 from ood_keras.names import valid
 from ood_keras.pipelines.sources.licences import licence
 from ood_keras.training import recipes, run_directory
@@ -106,6 +107,7 @@ def export_run(
         live: The fitted detector, on the model of the run, where it is at hand; `None`
             opens both from the run.
     """
+    check_local(output)
     settings = read_settings(run_dir, needs_model=live is None)
     metrics = json.loads(_find_evaluated(run_dir, "metrics.json").read_text())
     name = detector or metrics["selected_detector"]

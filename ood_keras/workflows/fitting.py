@@ -82,8 +82,9 @@ def fit(
             taken; or a `.keras` file, whose classes are the folders in the order of
             their names.
         detector: Name of a detector that learns, see `detectors.names`.
-        paths: Folders that have a folder of known pictures for each class; in these,
-            at any depth, PNG, JPEG and other pictures, IDX and TFRecord files.
+        paths: Folders that have a folder of known pictures for each class, or a link to
+            one; in these, at any depth, PNG, JPEG and other pictures, IDX and TFRecord
+            files. A class needs pictures in one of the folders.
         output: A folder; receives `NAME.json` and `NAME.npz`, as `detectors.save`
             writes them, and `NAME.parts/` with what was collected.
         num_shards: How many shards at most.
@@ -101,7 +102,8 @@ def fit(
 
     Returns:
         `(path, counts)`: the JSON file of the detector, which `detectors.load` reads,
-        and `{"images", "unreadable", "shards"}`.
+        and `{"images", "unreadable", "shards"}`; also "left_out" as for `export.score`,
+        if there is anything.
 
     Raises:
         FileNotFoundError: there is no model, or a path does not exist or leads to no
@@ -109,8 +111,8 @@ def fit(
         ImportError: Ray is not installed.
         RuntimeError: shards failed; the message has the first errors.
         ValueError: the detector learns nothing from pictures, a folder is no class of
-            the model, a class of the model has no folder, the output was begun with
-            another model or other arguments, or as `Detector.learn`.
+            the model, a class of the model has no folder or no pictures, the output was
+            begun with another model or other arguments, or as `Detector.learn`.
 
     Example:
 
@@ -121,6 +123,7 @@ def fit(
     >>> detectors.load(path, keras.models.load_model("runs/mnist/model.keras"))
     """
     engines.check(engine)
+    files.check_local(output)
     output, model = pathlib.Path(output).absolute(), pathlib.Path(model).absolute()
     roots = [os.path.abspath(path) for path in inputs.as_texts(paths)]
     opened = _open_model(str(model))
@@ -135,6 +138,7 @@ def fit(
         )
     checked = [*roots, *([] if validation is None else [os.path.abspath(validation)])]
     _check_folders(checked, reading["class_names"])
+    _check_every_class(roots, reading["class_names"])
     if model.is_file():
         logits = network.Network(opened, logits=made.get_config()["logits"]).num_logits
         _check_unknown_class(model, logits, reading["class_names"], unknown_class)
@@ -156,13 +160,28 @@ def fit(
             model=str(model),
             plugins=tuple(plugins),
         )
-        for number, name in enumerate(shards.begin(folder, settings))
+        for number, name in enumerate(
+            shards.begin(
+                folder,
+                settings,
+                image_shape=tuple(reading["image_shape"]),
+                write_listing=functools.partial(
+                    _list_every_class, roots=roots, class_names=reading["class_names"]
+                ),
+                needs_images=True,
+            )
+        )
     ]
     shards.run_all(fit_shard, planned, engine, num_workers, progress)
-    counts = {"images": 0, "unreadable": 0, "shards": len(planned)}
-    for shard in planned:
-        for name, count in fit_shard(shard).items():
-            counts[name] += count
+    found = [fit_shard(shard) for shard in planned]
+    counts: Json = {
+        name: sum(part[name] for part in found) for name in ("images", "unreadable")
+    }
+    counts["shards"] = len(planned)
+    left_out = shards.read_left_out(folder)
+    _check_learnt(folder, found, reading["class_names"], left_out)
+    if left_out:
+        counts["left_out"] = left_out
     # One after the other, since many samples together may be large.
     read = (collected_files.read_collected(shard.output) for shard in planned)
     merged = functools.reduce(lambda one, two: detector_room.merge([one, two]), read)
@@ -182,8 +201,8 @@ def fit_shard(shard: Shard) -> Json:
     This is the unit that any engine maps. A part that is there is left as it is.
 
     Returns:
-        `{"images", "unreadable"}`: how many pictures were learnt from, and how many
-        could not be read.
+        `{"images", "unreadable", "of_classes"}`: how many pictures were learnt from,
+        how many could not be read, and how many of each class were learnt from.
 
     Raises:
         ValueError: a picture cannot be read, the model is another one, or the part that
@@ -216,7 +235,11 @@ def fit_shard(shard: Shard) -> Json:
     known = KnownPictures(shard.listing, settings["paths"], **settings["reading"])
     detector = detector_room.get(settings["detector"], **settings["config"])
     collected = detector.collect(_open_model(shard.model), known, shard=shard.number)
-    counts = {"images": known.num_images, "unreadable": known.num_unreadable}
+    counts = {
+        "images": known.num_images,
+        "unreadable": known.num_unreadable,
+        "of_classes": known.num_of_classes.tolist(),
+    }
     detector_room.write_collected(collected, path, {**about, "counts": counts})
     return counts
 
@@ -236,6 +259,7 @@ class KnownPictures:
     Attributes:
         num_images: How many pictures the last walk over all has read.
         num_unreadable: How many it has left out.
+        num_of_classes: How many of each class it has read, an array.
     """
 
     def __init__(
@@ -255,10 +279,14 @@ class KnownPictures:
         self._shape = (height, width, channels)
         self._background, self._exif_orientation = background, exif_orientation
         self._skip_bad = skip_bad
+        self._begin()
+
+    def _begin(self) -> None:
         self.num_images = self.num_unreadable = 0
+        self.num_of_classes = np.zeros(len(self._labels), np.int64)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        self.num_images = self.num_unreadable = 0
+        self._begin()
         images: list[np.ndarray] = []
         labels: list[int] = []
         stream = inputs.items(
@@ -304,6 +332,7 @@ class KnownPictures:
 
     def _batch(self, images, labels):
         self.num_images += len(images)
+        self.num_of_classes += np.bincount(labels, minlength=len(self._labels))
         return np.stack(images).astype(np.float32) / 255, np.array(labels, np.int64)
 
 
@@ -343,6 +372,67 @@ def _check_folders(roots: Sequence[str], class_names: Sequence[str]) -> None:
                 f"{', '.join(others[:5])}. Expected some of "
                 f"{', '.join(class_names[:20])}"
             )
+
+
+def _check_every_class(roots: Sequence[str], class_names: Sequence[str]) -> None:
+    """Raises unless each class has a folder, in one of the roots at least."""
+    there = {name for root in roots for name in _class_folders(root)}
+    missing = [name for name in class_names if name not in there]
+    if missing:
+        raise ValueError(
+            f"{', '.join(roots)}: no folder for {len(missing)} of the "
+            f"{len(class_names)} classes of the model ({', '.join(missing[:5])}). "
+            f"Expected one for each: {', '.join(class_names[:20])}. Without pictures "
+            "of a class, a detector would take that class for unknown"
+        )
+
+
+def _list_every_class(
+    listing: pathlib.Path, roots: Sequence[str], class_names: Sequence[str]
+) -> None:
+    """Lists what is to be read, or raises where the folders of a class hold nothing."""
+    inputs.write_listing(listing, roots, linked=True)
+    missing = dict.fromkeys(class_names)
+    with open(listing, "rb") as file:
+        for line in file:
+            path, kind = json.loads(line)
+            if kind == "folder":
+                continue  # One that cannot be read.
+            for root in roots:
+                if path.startswith(os.path.join(root, "")):
+                    missing.pop(pathlib.PurePath(path).relative_to(root).parts[0], None)
+            if not missing:
+                return
+    _raise_without_pictures(missing, inputs.read_left_out(listing), "Put some there")
+
+
+def _check_learnt(
+    folder: pathlib.Path,
+    found: Sequence[Json],
+    class_names: Sequence[str],
+    left_out: Mapping[str, int],
+) -> None:
+    """Raises where no picture of a class could be learnt from."""
+    # Parts of earlier versions do not say of which class they learnt.
+    if all("of_classes" in part for part in found):
+        total = np.sum([part["of_classes"] for part in found], axis=0)
+        missing = [class_names[label] for label in np.flatnonzero(total == 0)]
+        advice = f"Put some there, and remove {folder} to begin again"
+        _raise_without_pictures(missing, left_out, advice)
+
+
+def _raise_without_pictures(
+    missing: Iterable[str], left_out: Mapping[str, int], advice: str
+) -> None:
+    missing = list(missing)
+    if missing:
+        besides = f" Left out: {inputs.describe(left_out)}." if left_out else ""
+        have = "a class has" if len(missing) == 1 else f"{len(missing)} classes have"
+        raise ValueError(
+            f"{have} no picture that can be learnt from: "
+            f"{', '.join(missing[:5])}.{besides} {advice}; without pictures of a "
+            "class, a detector would take that class for unknown"
+        )
 
 
 def _check_unknown_class(
@@ -405,7 +495,7 @@ def _list_validation(
 ) -> KnownPictures:
     root = os.path.abspath(validation)
     listing = folder / "validation.jsonl"
-    inputs.write_listing(listing, [root])
+    inputs.write_listing(listing, [root], linked=True)
     return KnownPictures(listing, [root], **settings["reading"])
 
 

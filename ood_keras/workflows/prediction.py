@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ood_keras import export, image_files
-from ood_keras.files import atomic_file
-from ood_keras.inference import batch_scoring, ground, inputs, shards
+from ood_keras import export
+from ood_keras.files import atomic_file, check_local
+from ood_keras.inference import batch_scoring, ground, shards
 from ood_keras.names import printable, shorten
-from ood_keras.types import ImageShape, Json, Path
+from ood_keras.types import Json, Path
 from ood_keras.workflows import explanation
 
 # The table's first column is as wide as the longest of so many names needs.
@@ -79,13 +79,25 @@ def table(
     if hint is not None:
         yield hint
     if picture is not None:
-        _draw(picture, drawn, predictor, options)
+        num_gone = _draw(picture, drawn, predictor, options)
+        if num_gone:
+            yield (
+                f"Not drawn: {num_gone} images, which are gone or changed since they "
+                "were scored"
+            )
     if explain is not None:
-        count = explanation.write(explain, predictor, rejected, **_to_read(options))
+        count, alone = explanation.write(
+            explain, predictor, rejected, **_to_read(options)
+        )
         yield (
-            f"Explained: {count} of {num_rejected} rejected images (at most "
+            f"Explained: {count - alone} of {num_rejected} rejected images (at most "
             f"{explanation.MOST_EXPLAINED}), in {printable(str(explain))}"
         )
+        if alone:
+            yield (
+                f"Without heat: {alone} of them, of which the model gives no score, or "
+                "none with a part covered"
+            )
 
 
 def predict_to_file(
@@ -113,6 +125,7 @@ def predict_to_file(
         What was counted, and where it is, lines to print.
     """
     if num_shards is None:
+        check_local(output)
         predictor = export.load(model)
         counts = export.score_to_file(predictor, paths, output, **options)
         written = str(output)
@@ -143,14 +156,9 @@ def _describe_negative(predictor, rows, options):
     rejected = [row for row in rows if row["valid"] and not row["accepted"]]
     if examples is None or not rejected:
         return None
-    try:
-        small = [
-            _image(row, predictor.image_shape, options) for row in rejected[:_MAX_DRAWN]
-        ]
-    except (OSError, ValueError):
-        # It is gone, or changed, since it was scored; the answers stand all the same.
-        return None
-    return ground.describe_negative(examples.images, np.stack(small))
+    images = [_image(row, predictor, options) for row in rejected[:_MAX_DRAWN]]
+    small = [image for image in images if image is not None]
+    return ground.describe_negative(examples.images, np.stack(small)) if small else None
 
 
 def _name(row: Json) -> str:
@@ -168,14 +176,23 @@ def _show(row: Json) -> str:
 
 
 def _draw(path, drawn, predictor, options):
-    """Draws some of the images, those accepted above those rejected."""
+    """Draws some of the images, those accepted above those rejected.
+
+    Returns:
+        How many are gone, or changed, since they were scored; the answers stand all the
+        same.
+    """
     from ood_keras.evaluation import figures
 
-    parts = {}
+    parts, num_gone = {}, 0
     for accepted, title in ((True, "accepted"), (False, "rejected as unknown")):
         images, captions = [], []
         for row in drawn[accepted]:
-            images.append(_image(row, predictor.image_shape, options))
+            image = _image(row, predictor, options)
+            if image is None:
+                num_gone += 1
+                continue
+            images.append(image)
             label = row["label"] if accepted else "unknown"
             score = "none" if row["ood_score"] is None else f"{row['ood_score']:.1f}"
             (label,) = shorten([label], 18)
@@ -183,23 +200,22 @@ def _draw(path, drawn, predictor, options):
         parts[title] = images, captions
     with atomic_file(path) as temporary:
         figures.pictures(parts).savefig(temporary, dpi=150)
+    return num_gone
 
 
-def _image(row: Json, image_shape: ImageShape, options: Json) -> np.ndarray:
-    picture = _read(row, image_shape, options)
-    return np.asarray(picture.convert("L").resize((56, 56)))[..., None] / 255
-
-
-def _read(row, image_shape, options):
-    """The Pillow image that a row is of, read again."""
+def _image(row: Json, predictor: Any, options: Json) -> np.ndarray | None:
+    """A small grey picture of what a row is of; `None` if that is gone or changed."""
     from PIL import Image
 
-    content: Any = inputs.read_again(
-        row["path"], row["index"], image_shape, **_to_read(options)
-    )
-    if isinstance(content, bytes):  # By the rules that it was scored by.
-        content = image_files.read(content)
-    return Image.fromarray(content.squeeze())
+    pixels = explanation.read_pixels(row, predictor, _to_read(options))
+    if pixels is None:
+        return None
+    if pixels.shape[-1] not in (1, 3):  # No colours, whatever they are.
+        pixels = pixels.mean(axis=-1, keepdims=True).astype(np.uint8)
+    if pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    picture = Image.fromarray(pixels).convert("L").resize((56, 56))
+    return np.asarray(picture)[..., None] / 255
 
 
 def _to_read(options: Json) -> Json:

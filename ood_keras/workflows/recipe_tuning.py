@@ -150,6 +150,7 @@ def tune_recipe(
             name: str(value) for name, value in of_train.items() if name != "data_dir"
         },
     }
+    files.check_local(output)
     output = pathlib.Path(output)
     output.mkdir(parents=True, exist_ok=True)
     with files.lock_folder(output):

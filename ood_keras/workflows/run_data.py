@@ -447,10 +447,38 @@ def render(
     recipe: recipes.Recipe, splits: Sequence[pipelines.Split]
 ) -> list[pipelines.Split]:
     """Returns splits in the renderings that a recipe chooses by, or as they are."""
-    augmentation = recipe.validation_augment
+    return render_in(recipe.validation_augment, splits)
+
+
+def render_in(
+    augmentation: str | None, splits: Sequence[pipelines.Split]
+) -> list[pipelines.Split]:
+    """Returns splits in the renderings of an augmentation; as they are of `None`."""
     if augmentation is None:
         return list(splits)
     return [pipelines.augment_once(split, augmentation) for split in splits]
+
+
+def recorded_augmentation(manifest: Json) -> str | None:
+    """The augmentation of the validation images that an export's threshold is of.
+
+    Args:
+        manifest: The content of an exported model's manifest, whose `metrics` and
+            `training` may have any form.
+
+    Returns:
+        Its name; `None` where the images were taken as they are: by recipes without
+        one, by those of versions that had none, and by `ood-calibrate`.
+    """
+    if "recalibrated_from" in manifest:
+        return None
+    metrics, training = manifest.get("metrics"), manifest.get("training")
+    recipe = training.get("recipe") if isinstance(training, dict) else None
+    for found in (metrics, recipe):
+        if isinstance(found, dict) and isinstance(found.get(VALIDATION_AUGMENT), str):
+            name = found[VALIDATION_AUGMENT]
+            return None if name == AS_THEY_ARE else name
+    return None
 
 
 def concatenate(splits: Sequence[pipelines.Split]) -> Dataset | None:

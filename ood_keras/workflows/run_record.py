@@ -63,6 +63,7 @@ def load_model(run_dir: Path) -> keras.Model:
             pixel_ranges.PixelRange(**adopted["pixels"]),
             tuple(adopted["image_shape"]),
             adopted["output"],
+            adopted.get("gives"),
         )
     try:
         return models.in_float32(keras.models.load_model(path))

@@ -11,6 +11,7 @@ from ood_keras.detectors import compiled
 from ood_keras.inference import heat_map
 from ood_keras.inference.nearest_known import NearestKnown
 from ood_keras.names import shorten
+from ood_keras.workflows.explanation import find_heat
 
 if TYPE_CHECKING:
     from ood_keras import detectors, evaluation
@@ -76,7 +77,11 @@ def explain(
             captions.append(f"score {scores[row]:.2f}")
             if budget:
                 budget -= 1
-                heat = _heat(lambda batch: run(batch)["ood_score"], image)
+                heat = find_heat(
+                    lambda batch: run(batch)["ood_score"],
+                    image,
+                    batch_size=_BATCH_SIZE,
+                )
                 if heat is not None:
                     images.append(heat_map.overlay(image, heat))
                     captions.append("what is strange")
@@ -92,13 +97,6 @@ def _caption(split: pipelines.Split, row: int, class_names: Any) -> str:
     label = int(split.labels[row])
     name = shorten(class_names, 18)[label] if class_names else str(label)
     return f"nearest known:\n{name}"
-
-
-def _heat(score: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> Any:
-    try:
-        return heat_map.heat_maps(score, image[None], batch_size=_BATCH_SIZE)[0]
-    except heat_map.NoHeatError:
-        return None
 
 
 def _compile(

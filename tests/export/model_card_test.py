@@ -159,6 +159,22 @@ def test_a_manifest_of_before_there_were_cards_has_one_too():
     assert "was not told" in model_card.render(old)
 
 
+@pytest.mark.parametrize("kept", [("detection_error",), ()])
+def test_results_without_an_auroc_name_no_weakest_source(kept):
+    """`export.saved_model` takes the metrics that somebody has."""
+    metrics = results(letters=(True, 0.5), noise=(False, 0.99))
+    rows = metrics["detectors"]["energy"]["unknown"]
+    metrics["detectors"]["energy"]["unknown"] = {
+        source: {name: row[name] for name in ("seen", *kept)}
+        for source, row in rows.items()
+    }
+    assert "Weakest on" in model_card.render(manifest())
+    page = model_card.render(manifest(metrics=metrics))
+    assert "Weakest on" not in page and "AUROC" not in page
+    expected = ["`noise`", "unseen", *["12.50"] * len(kept), "100.00", "40"]
+    assert table_row(page, "`noise`") == expected
+
+
 @pytest.mark.parametrize("files", [..., None])
 def test_a_model_that_takes_no_files_has_a_card(files):
     content = manifest()

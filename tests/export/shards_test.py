@@ -123,6 +123,52 @@ def test_a_damaged_file_makes_the_same_rows_in_parts(pictures, tmp_path, damage)
         assert [row for part in parts for row in walk(part)] == expected
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        idx(np.zeros((9, 4, 5), np.uint8)),
+        # Four thousand million images, which its header can say in 16 bytes.
+        b"\0\0\x08\x03" + np.array([4_000_000_000, 0, 28], ">u4").tobytes(),
+        b"\0\0\x08\x03" + np.array([0, 4, 5], ">u4").tobytes(),
+    ],
+    ids=["another shape", "nothing of many", "none of another shape"],
+)
+def test_a_file_of_others_is_one_row_in_parts_too(pictures, tmp_path, content):
+    (pictures / "a.idx").write_bytes(content)
+    whole = tmp_path / "listing"
+    num_pictures = 6 + NUM_IMAGES + 7
+    (pictures / "all.tfrecord").unlink()
+    assert inputs.write_listing(whole, [str(pictures)]) <= num_pictures + 9
+    expected = walk(whole)
+    assert len(expected) == num_pictures + 1
+    parts = inputs.split_listing(whole, tmp_path / "parts", 6, (3, 2, 1))
+    assert [row for part in parts for row in walk(part)] == expected
+    assert max(len(walk(part)) for part in parts) <= 7
+
+
+@pytest.mark.parametrize("name", ["none.tfrecord", "none.idx"])
+def test_files_without_images_make_an_empty_answer(
+    stand_in, tmp_path, monkeypatch, name
+):
+    monkeypatch.setitem(
+        engines.ENGINES,
+        "local",
+        lambda work, pieces, _: [(piece, work(piece), None) for piece in pieces],
+    )
+    path = tmp_path / name
+    path.write_bytes(b"" if "tf" in name else idx(np.zeros((0, 3, 2), np.uint8)))
+    counts = batch_scoring.score_to_file(Brightness(), [path], tmp_path / "a.csv")
+    output = tmp_path / "answers"
+    manifest = shards.score_shards("m", [path], output, num_shards=2)
+    assert counts["images"] == manifest["images"] == 0
+    assert read(output) == [] and len(manifest["parts"]) == 1
+    # What earlier versions left, which failed after that.
+    plan = output / "PLAN.json"
+    found = json.loads(plan.read_text())
+    plan.write_text(json.dumps({**found, "shards": []}))
+    assert shards.score_shards("m", [path], output, num_shards=2) == manifest
+
+
 def test_parts_hold_what_one_file_would(stand_in, pictures, tmp_path, monkeypatch):
     paths = [pictures / "many.idx", pictures / "packed.idx.gz"]
     output = tmp_path / "answers"

@@ -1,5 +1,6 @@
 """Models that come with the package: found by name, whole, small, described."""
 
+import configparser
 import importlib.resources
 import pathlib
 import shutil
@@ -10,6 +11,7 @@ import pytest
 from ood_keras import calibration, export
 from ood_keras.evaluation import under_renderings
 from ood_keras.export import model_card
+from ood_keras.inference import shipped_models
 from ood_keras.inference.shipped_models import names
 
 MOST_BYTES = 6_000_000
@@ -17,10 +19,13 @@ MOST_BYTES = 6_000_000
 
 @pytest.fixture
 def installation(exported, tmp_path, monkeypatch):
-    """A package with two versions of `mnist`, and a working folder elsewhere."""
+    """A package with `mnist`, what else was exported there, and a folder elsewhere."""
     folder = tmp_path / "package"
-    for version in ("2", "10"):
-        shutil.copytree(exported.path, folder / "mnist" / version)
+    for place in ("mnist/2", "mnist/10", "mnist/11", "mine/1"):
+        shutil.copytree(exported.path, folder / place)
+    monkeypatch.setattr(
+        shipped_models, "VERSIONS", {"empty": (1,), "mnist": (1, 2, 10)}
+    )
     (folder / "empty").mkdir()
     (folder / "README.md").touch()
     monkeypatch.setattr(importlib.resources, "files", lambda _: folder)
@@ -44,7 +49,28 @@ def test_a_folder_goes_before_a_name(installation, exported):
     assert export.load("mnist").path == pathlib.Path("mnist")
 
 
-@pytest.mark.parametrize("name", ["mnst", "empty", "README.md", "mnist/3", "saved/1"])
+def test_what_ships_is_said_once():
+    """By git, by the wheel, and by the names."""
+    expected = {
+        f"{name}/{version}"
+        for name, versions in shipped_models.VERSIONS.items()
+        for version in versions
+    }
+    root = pathlib.Path(__file__).parents[2]
+    kept = (root / ".gitignore").read_text().splitlines()
+    kept = [line[14:-1] for line in kept if line.startswith("!saved_models/")]
+    assert sorted(kept) == sorted(expected)
+    setup = configparser.ConfigParser()
+    setup.read(root / "setup.cfg")
+    packed = setup["options.package_data"]["ood_keras.saved_models"].split()
+    assert sorted(packed) == sorted(f"{one}/**" for one in expected)
+    there = {path.parent for path in root.glob("saved_models/*/*/manifest.json")}
+    assert expected <= {f"{path.parent.name}/{path.name}" for path in there}
+
+
+@pytest.mark.parametrize(
+    "name", ["mnst", "empty", "README.md", "mnist/3", "saved/1", "mine"]
+)
 def test_a_wrong_name_lists_those_there_are(installation, name):
     with pytest.raises(FileNotFoundError, match=r"no such folder.*their name: mnist"):
         export.load(name)
@@ -56,7 +82,11 @@ def test_a_shipped_model_is_not_recalibrated_in_place(installation):
     threshold = calibration.quantile([0.0], 0.5)
     with pytest.raises(FileNotFoundError, match="mnist is not an exported model"):
         export.recalibrate("mnist", threshold)
-    assert {path.name for path in (installation / "mnist").iterdir()} == {"2", "10"}
+    assert {path.name for path in (installation / "mnist").iterdir()} == {
+        "2",
+        "10",
+        "11",
+    }
 
 
 @pytest.mark.parametrize("name", names())

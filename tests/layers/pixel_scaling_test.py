@@ -1,10 +1,14 @@
 """The two ends of an adopted network."""
 
+import json
+import types
+
 import keras
 import numpy as np
 import pytest
 
 from ood_keras.layers import LogitsOfProbabilities, PixelScaling
+from ood_keras.workflows.adoption import pixel_ranges
 
 
 def test_pixels_are_scaled_in_float32_under_any_policy():
@@ -19,6 +23,25 @@ def test_pixels_are_scaled_in_float32_under_any_policy():
     np.testing.assert_allclose(np.ravel(made), [255, -0.5, 0.5])
     with pytest.raises(ValueError, match="`scale` has 2 numbers for 3 channels"):
         PixelScaling([1.0, 2.0])(image)
+
+
+@pytest.mark.parametrize("number", [np.float32(255), np.int64(255), np.array(255.0)])
+def test_a_number_of_numpy_is_one_number(number):
+    layer = PixelScaling(number, -number)
+    config = json.loads(json.dumps(layer.get_config()))
+    assert (config["scale"], config["offset"]) == (255.0, -255.0)
+    image = np.ones((1, 1, 1, 3), np.float32)
+    np.testing.assert_array_equal(PixelScaling.from_config(config)(image), 0 * image)
+
+
+def test_a_preprocessor_may_hold_numbers_of_numpy():
+    """Those of KerasHub are read from JSON, and set by hand too."""
+    converter = types.SimpleNamespace(
+        scale=np.float32(0.5), offset=np.array(-1.0), image_size=None
+    )
+    preprocessor = types.SimpleNamespace(image_converter=converter)
+    pixels, size = pixel_ranges.of_preprocessor(preprocessor)
+    assert (pixels.scale, pixels.offset, size) == (127.5, -1.0, None)
 
 
 @pytest.mark.parametrize("num_classes", [2, 5])

@@ -1,5 +1,6 @@
 """Flags and errors of the commands."""
 
+import copy
 import inspect
 import os
 import subprocess
@@ -234,6 +235,21 @@ def test_positional_arguments_reach_the_command():
     arguments = ("ood-test", "Text.", app.Flags(), received.extend)
     app.run(*arguments, ["ood-test", "a", "b"], takes_paths=True)
     assert received == ["a", "b"]
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.__name__)
+def test_what_a_command_writes_is_of_this_machine(tool, capsys):
+    """A URL would become a folder `./s3:`, and the command would say Done."""
+    flag_values = copy.deepcopy(tool._FLAGS)
+    written = {"output", "output_dir", "run_dir", "runs_dir", "picture", "explain"}
+    texts = {name for name in flag_values if not flag_values[name].boolean}
+    for name in written & texts:
+        with pytest.raises(SystemExit) as stop:
+            app.run("ood", "", flag_values, list, ["ood", f"--{name}=s3://bucket/a"])
+        # With --shards, ood-predict writes to a URL.
+        refused = (tool, name) != (predict, "output")
+        assert ("of this machine" in capsys.readouterr().err) == refused
+        assert stop.value.code
 
 
 def test_what_is_no_flag_is_an_error_where_none_is_taken(capsys):

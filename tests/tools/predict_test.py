@@ -6,15 +6,18 @@ import os
 import struct
 import subprocess
 import sys
+import types
 import zlib
 
 import numpy as np
 import pytest
+from export.brightness import Brightness, idx
 from export.small_export import Exported
 from PIL import Image
 
 from ood_keras import export
-from ood_keras.inference import loading
+from ood_keras.evaluation import figures
+from ood_keras.inference import loading, pillow_decoder
 from ood_keras.tools import predict
 from ood_keras.workflows import prediction
 
@@ -199,6 +202,7 @@ def test_it_writes_a_file_at_an_operating_point(
         (["--model={model}", "gone.png"], "no such image file: gone.png"),
         (["--model={folder}", "{folder}"], "is not an exported model"),
         (["--model={model}", "--output=a.xls", "{folder}"], ".parquet"),
+        (["--model={model}", "--output=s3://a/b.csv", "{folder}"], "of this machine"),
         (["--model={model}", "--operating_point=lax", "{folder}"], "has: strict"),
         (
             ["--model={model}", "--operating_point=strict", "--threshold=1", "x"],
@@ -314,3 +318,109 @@ def test_negatives_of_the_known_images_are_noticed(tmp_path, monkeypatch, capsys
         assert status == 0
         said.append("give their negatives" in out)
     assert said == [True, False]
+
+
+class StandIn(Brightness):
+    """The same model for files, with rules of its own, and no score for white ones."""
+
+    image_shape = (6, 4, 1)
+    background = 0
+    exif_orientation = False
+    known_examples = None
+
+    def predict(self, images, threshold=None):
+        answer = super().predict(images, threshold)
+        white = images.min(axis=(1, 2, 3)) == 1
+        answer["ood_score"] = np.where(white, np.inf, answer["ood_score"])
+        return answer
+
+    def predict_bytes(self, contents, threshold=None):
+        decoded = [
+            pillow_decoder.decode(
+                content, self.image_shape, self.background, self.exif_orientation
+            )
+            for content in contents
+        ]
+        return self.predict(np.stack(decoded) / np.float32(255), threshold)
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Whatever is opened is this model; what it draws is `drawn`, by title."""
+    model, model.drawn = StandIn(), {}
+    monkeypatch.setattr(export, "load", lambda path: model)
+    draw = figures.pictures
+
+    def remember(rows):
+        model.drawn.update(rows)
+        return draw(rows)
+
+    monkeypatch.setattr(figures, "pictures", remember)
+    return model
+
+
+def test_a_picture_shows_files_as_the_model_reads_them(stand_in, tmp_path):
+    ink = np.zeros((6, 4, 2), np.uint8)  # Grey and alpha: nothing on nothing.
+    Image.fromarray(ink, "LA").save(tmp_path / "a.png")
+    half = np.repeat(np.array([0, 255], np.uint8), 8)[:, None] * np.ones(8, np.uint8)
+    turned = Image.Exif()
+    turned[274] = 3  # Upside down, says the camera; this model does not look.
+    Image.fromarray(half.astype(np.uint8)).save(tmp_path / "b.jpg", exif=turned)
+    lines = prediction.table(
+        model="m", paths=[tmp_path], picture=tmp_path / "p.pdf", threshold=1.0
+    )
+    assert "2 accepted" in list(lines)[-1]
+    (ground, photo), _ = stand_in.drawn["accepted"]
+    assert ground.max() == 0
+    assert photo[:20].max() < 0.1 and photo[-20:].min() > 0.9
+
+
+def test_what_changed_since_it_was_scored_is_not_drawn(stand_in, tmp_path):
+    for name in "abcd":
+        Image.fromarray(np.zeros((6, 4), np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "e.idx").write_bytes(idx(np.zeros((3, 6, 4), np.uint8)))
+    lines = prediction.table(
+        model="m", paths=[tmp_path], picture=tmp_path / "p.pdf", threshold=1.0
+    )
+    assert next(lines).startswith("image")
+    (tmp_path / "b.png").unlink()
+    (tmp_path / "c.png").write_bytes(b"\x89PNG junk")
+    (tmp_path / "e.idx").write_bytes(idx(np.zeros((1, 6, 4), np.uint8)))
+    assert list(lines)[-1].startswith("Not drawn: 4 images")
+    images, captions = stand_in.drawn["accepted"]
+    assert len(images) == len(captions) == 3
+
+
+@pytest.mark.parametrize("num_channels", [2, 5])
+def test_images_that_no_picture_shows_are_drawn_grey(stand_in, tmp_path, num_channels):
+    stand_in.image_shape = (6, 4, num_channels)
+    pixels = np.full((2, *stand_in.image_shape), 100, np.uint8)
+    pixels[..., 0] = 200
+    stand_in.known_examples = types.SimpleNamespace(images=pixels)
+    (tmp_path / "a.idx").write_bytes(idx(pixels))
+    lines = prediction.table(
+        model="m", paths=[tmp_path], picture=tmp_path / "p.pdf", threshold=0.0
+    )
+    assert "2 rejected" in list(lines)[-1]
+    images, _ = stand_in.drawn["rejected as unknown"]
+    expected = (200 + 100 * (num_channels - 1)) / num_channels / 255
+    np.testing.assert_allclose(images, expected, atol=1 / 255)
+
+
+def test_an_image_without_a_score_is_explained_by_itself(stand_in, tmp_path):
+    (tmp_path / "images").mkdir()
+    for name, level in (("a", 100), ("b", 255), ("c", 200)):
+        pixels = np.full((6, 4), level, np.uint8)
+        pixels[2, 2] = 255
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{name}.png")
+    explained = tmp_path / "explained"
+    *_, said, without = prediction.table(
+        model="m", paths=[tmp_path / "images"], explain=explained, threshold=0.2
+    )
+    assert said.startswith("Explained: 2 of 3 rejected")
+    assert without.startswith("Without heat: 1 of them")
+    widths = []
+    for path in sorted(explained.iterdir()):
+        with Image.open(path) as picture:
+            widths.append(picture.width)
+    assert widths[0] == widths[2] == 2 * widths[1]

@@ -24,6 +24,7 @@ from ood_keras.workflows.adoption import (
     estimate,
     given_network,
     pixel_ranges,
+    wrapping,
 )
 from ood_keras.workflows.adoption import formats as format_room
 
@@ -523,6 +524,8 @@ def test_a_run_of_a_saved_model_is_opened_again(pictures, tmp_path):
     original = saved_model(tmp_path)
     first = adopt(original, pictures, output, input_range="0,255")
     shutil.rmtree(original)
+    recorded = json.loads((output / "run.json").read_text())["settings"]["adopted"]
+    assert recorded["gives"] == first.found["gives"] == "softmax"
     report = workflows.evaluate(
         run_dir=output,
         unknown=[f"folder:{pictures / 'other'}"],
@@ -550,6 +553,47 @@ def test_what_a_network_takes_is_found_by_trial(pictures):
     assert found.pixels == pixel_ranges.RANGES["-1,1"]
     assert found.found_by == "trial on 24 known pictures"
     assert found.accuracy["-1,1"] == 1
+
+
+def of_two(activation, scale=4.0, bias=0.5):
+    """Tells green from blue by one number; for noise it is near 0.5."""
+    images = keras.Input((SIDE, SIDE, 3))
+    means = layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 255)(images))
+    last = layers.Dense(2 if activation == "softmax" else 1, activation)
+    model = keras.Model(images, last(means))
+    kernel = scale * np.array([[0.0, 0.0], [0.0, 1.0], [0.0, -1.0]])[:, -last.units :]
+    last.set_weights([kernel, np.full(last.units, bias)])
+    return model
+
+
+@pytest.mark.parametrize("activation", [None, "sigmoid", "softmax"])
+def test_what_a_saved_model_gives_is_told_by_more_than_noise(
+    pictures, tmp_path, activation
+):
+    """Logits that noise keeps in [0, 1] are no probabilities, and stay as they are."""
+    model = of_two(activation)
+    model.export(tmp_path / "exported", verbose=False)
+    noise = np.random.default_rng(0).uniform(0, 255, (8, SIDE, SIDE, 3))
+    values = np.asarray(model(noise))
+    assert values.min() >= 0 and values.max() <= 1
+    found = find(tmp_path / "exported", pictures, "two", input_range="0,255")
+    assert found.gives == (activation or "logits")
+    told = found.to_json()
+    assert (told["gives"], told["gives_found_on"] > 100) == (found.gives, True)
+    drawn = draw(np.random.default_rng(0), "green")[None] / np.float32(255)
+    expected = np.asarray(model(255 * drawn), np.float64)
+    if activation == "sigmoid":
+        expected = np.log(expected / (1 - expected))
+    if activation == "softmax":
+        expected = np.log(expected) - np.log(expected).mean()
+    np.testing.assert_allclose(found.model(drawn), expected, rtol=1e-3)
+    # Also where nobody has pictures.
+    none = np.zeros((0, SIDE, SIDE, 3), np.float32)
+    ranges = [pixel_ranges.RANGES["0,255"]]
+    gives, _ = wrapping.tell_output(
+        tmp_path / "exported", (SIDE, SIDE, 3), None, ranges, none
+    )
+    assert gives == found.gives
 
 
 def test_where_nothing_tells_the_user_is_asked(pictures):

@@ -2,14 +2,16 @@
 
 import contextlib
 import json
+import pathlib
 
 import keras
 import numpy as np
 import pytest
 
-from ood_keras import calibration, detectors, export, pipelines
+from ood_keras import calibration, detectors, export, files, pipelines
 from ood_keras.export import parity
-from ood_keras.workflows import conversion
+from ood_keras.inference import manifest
+from ood_keras.workflows import conversion, run_data
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +113,120 @@ def test_known_images_of_another_place_and_another_share(model, digits, tmp_path
     assert "auroc" not in report["files"]["onnx"]
     assert export.load(path / "onnx").operating_points == {}
     assert "and 0 unknown" in table
+
+
+@pytest.fixture
+def converted(model, monkeypatch):
+    """Converts with the manifest changed; returns what the formats are given."""
+    given, read = {}, manifest.read
+
+    def convert(output, changes, **options):
+        monkeypatch.setattr(manifest, "read", lambda path: {**read(path), **changes})
+
+        def write(kind, path, folder, choices, images):
+            given.update(images)
+            place = folder / kind.name
+            place.mkdir()
+            entry = {"num_known": 0, "num_unknown": 0, "saved_model": {}, "files": {}}
+            files.write_json(place / "parity.json", entry)
+            return place
+
+        monkeypatch.setattr(conversion, "write", write)
+        _, said = conversion.convert(
+            model=model, output=output, formats=["onnx"], **options
+        )
+        return {
+            name: np.concatenate([batch.numpy() for batch, _ in given[name]])
+            for name in ("known_images", "unknown_images")
+            if given.get(name) is not None
+        }, said
+
+    return convert
+
+
+TRAINING = {"known": "digits", "unknown": ["uniform_noise"]}
+RENDERED = {"recipe": {"name": "mine", "validation_augment": "mild_rendering"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "known", "augmentation"),
+    [
+        ({"training": {**TRAINING, **RENDERED}}, None, "mild_rendering"),
+        ({"training": {**TRAINING, **RENDERED}}, "digits", "mild_rendering"),
+        (
+            {
+                "training": {**TRAINING, **RENDERED},
+                "metrics": {"validation_augment": "random_shift"},
+            },
+            None,
+            "random_shift",
+        ),
+        (
+            {
+                "training": {**TRAINING, **RENDERED},
+                "metrics": {"validation_augment": "none"},
+            },
+            None,
+            None,
+        ),
+        # An older one, one of no recipe, one that ood-calibrate wrote.
+        ({"training": {**TRAINING, "recipe": {"name": "fast"}}}, None, None),
+        ({"training": {**TRAINING, "recipe": "by hand"}, "metrics": [1]}, None, None),
+        (
+            {"training": {**TRAINING, **RENDERED}, "recalibrated_from": {}},
+            None,
+            None,
+        ),
+        # The user's images.
+        (
+            {"training": {**TRAINING, **RENDERED, "known": "another"}},
+            "digits",
+            None,
+        ),
+    ],
+)
+def test_the_threshold_is_chosen_on_images_rendered_as_the_models_was(
+    converted, digits, tmp_path, changes, known, augmentation
+):
+    found, said = converted(
+        tmp_path / "edge", changes, known=known, unknown=["uniform_noise"]
+    )
+    noise = pipelines.load("uniform_noise", known=digits).validation
+    for name, split in (
+        ("known_images", digits.validation),
+        ("unknown_images", noise.take(min(5000, len(noise)))),
+    ):
+        if augmentation is not None:
+            split = pipelines.augment_once(split, augmentation)
+        expected = split.images / np.float32(255)
+        np.testing.assert_allclose(found[name], expected, atol=1e-6)
+    assert ("rendered by" in said) == (augmentation is not None)
+    assert augmentation is None or f"rendered by {augmentation}" in said
+
+
+def test_the_models_own_images_are_known_wherever_they_are(converted, digits, tmp_path):
+    data = {"another/validation": {"sha256": digits.validation.fingerprint()}}
+    training = {**TRAINING, **RENDERED, "known": "another", "data": data}
+    _, said = converted(tmp_path / "edge", {"training": training}, known="digits")
+    assert "rendered by mild_rendering" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "augmentation"),
+    [
+        ("mnist/1", None),
+        ("mnist/2", "random_rendering"),
+        ("mnist/3", "mild_rendering"),
+        ("fashion_mnist/1", None),
+        ("fashion_mnist/2", "random_photo_rendering"),
+    ],
+)
+def test_what_ships_says_how_its_validation_images_were_rendered(name, augmentation):
+    content = json.loads(pathlib.Path(f"saved_models/{name}/manifest.json").read_text())
+    assert run_data.recorded_augmentation(content) == augmentation
+    protocol = content["training"]["protocol"]
+    if "validation images for" in protocol:
+        assert augmentation in protocol
 
 
 def test_what_cannot_be_done_is_said_and_leaves_nothing(model, tmp_path):

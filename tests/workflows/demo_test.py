@@ -9,6 +9,7 @@ import shutil
 import socket
 import struct
 import time
+import types
 import zlib
 
 import demo_browser
@@ -356,3 +357,11 @@ def test_score_and_threshold_are_shown_apart():
     assert np.float32(above) == close and np.float32(below) == np.float32(-2.43)
     same = float(np.float32(0.1))
     assert np.float32(demo_page._digits(same, same)[0]) == np.float32(0.1)
+
+
+def test_an_image_that_has_no_score_in_part_has_no_heat():
+    demo = object.__new__(demo_answers.Demo)
+    demo.model = types.SimpleNamespace(
+        predict=lambda images, threshold: {"ood_score": np.full(len(images), np.inf)}
+    )
+    assert demo._explain(np.zeros((6, 4, 1), np.float32)) is None

@@ -237,6 +237,79 @@ def test_an_unknown_class_that_is_said_needs_no_warning(
         fit(model, train, tmp_path / "many", unknown_class=True)
 
 
+def test_every_class_of_a_run_needs_a_folder(run_dir, two_folders, train, tmp_path):
+    with pytest.raises(ValueError, match=r"1 of the 3 classes of the model \(dot\)"):
+        fit(run_dir, two_folders, tmp_path / "fitted")
+    assert not (tmp_path / "fitted").exists()
+    # In another root it may be.
+    other = tmp_path / "other"
+    shutil.copytree(train / "dot", other / "dot")
+    paths = [two_folders, other]
+    _, counts = workflows.fit(
+        model=run_dir,
+        detector="mahalanobis",
+        paths=paths,
+        output=tmp_path / "fitted",
+        num_shards=2,
+    )
+    assert counts["images"] == 6 + 40 + 6
+
+
+def test_a_link_to_a_class_folder_is_read_as_it(model, train, two_folders, tmp_path):
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for name in CLASSES:
+        (linked / name).symlink_to(train / name, target_is_directory=True)
+    found, counts = fit(model, linked, tmp_path / "links")
+    assert counts == {"images": 80, "unreadable": 0, "shards": 5}
+    expected, _ = fit(model, train, tmp_path / "folders")
+    for (_, one), (_, two) in zip(
+        *(
+            sorted(np.load(path.with_suffix(".npz")).items())
+            for path in (found, expected)
+        ),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, two, rtol=1e-5)
+
+
+def test_a_class_without_pictures_is_said_and_stops_no_second_try(model, tmp_path):
+    train = make_pictures(tmp_path / "train", 6)
+    shutil.rmtree(train / "ring")
+    (train / "ring").mkdir()
+    (train / "ring" / "notes.txt").write_text("none yet")
+    with pytest.raises(
+        ValueError, match=r"no picture .*: ring\. Left out: 1 other file: 1 \.txt"
+    ):
+        fit(model, train, tmp_path / "fitted")
+    Image.new("L", (8, 8)).save(train / "ring" / "a.png")
+    _, counts = fit(model, train, tmp_path / "fitted")
+    assert counts["images"] == 6 + 12 + 1
+    assert counts["left_out"] == {".txt (no picture)": 1}
+
+
+def test_a_class_of_pictures_that_cannot_be_read_is_said(model, tmp_path):
+    train = make_pictures(tmp_path / "train", 6)
+    shutil.rmtree(train / "ring")
+    (train / "ring").mkdir()
+    (train / "ring" / "junk.png").write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"a class has no picture .*remove .*parts"):
+        fit(model, train, tmp_path / "fitted", num_shards=1, skip_bad=True)
+
+
+def test_files_of_no_picture_are_no_plan(model, tmp_path):
+    train = tmp_path / "train"
+    empty = b"\0\0\x08\x03" + np.array([0, 8, 8], ">i4").tobytes()
+    for name in CLASSES:
+        (train / name).mkdir(parents=True)
+        (train / name / "none.idx").write_bytes(empty)
+    with pytest.raises(ValueError, match="hold no image"):
+        fit(model, train, tmp_path / "fitted")
+    make_pictures(tmp_path / "more", 6)
+    shutil.copytree(tmp_path / "more", train, dirs_exist_ok=True)
+    assert fit(model, train, tmp_path / "fitted")[1]["images"] == 24
+
+
 @pytest.fixture
 def run_dir(model, tmp_path):
     """A run as `ood-train` leaves it, with classes in another order than by name."""

@@ -18,7 +18,7 @@ from ood_keras.calibration import any_threshold
 from ood_keras.calibration.conformal import smallest_num_images
 from ood_keras.conventions import accepts
 from ood_keras.detectors.registry import Description
-from ood_keras.files import write_json
+from ood_keras.files import check_local, write_json
 from ood_keras.image_files import BACKGROUND
 from ood_keras.pipelines.sources import loading
 from ood_keras.training import recipes, run_directory
@@ -141,6 +141,7 @@ def adopt(
     request = ThresholdRequest(target_acceptance=target_acceptance, method=method)
     chosen, left_out = format_room.choose(formats)
     compared = candidates.choose(detectors)
+    check_local(output)
     output = pathlib.Path(output)
     _check_empty(output)
     existed = output.is_dir()

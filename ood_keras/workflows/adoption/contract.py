@@ -15,7 +15,9 @@ from ood_keras.workflows.adoption.given_network import GivenNetwork
 
 # Labelled pictures on which ranges of pixels and orders of classes are tried.
 _NUM_TRIED = 512
-# Of these, those whose statistics are compared with batch normalisation's, at once.
+# Of these, about as many tell what a SavedModel gives.
+_NUM_SHOWN = 64
+# And those whose statistics are compared with batch normalisation's, at once.
 _NUM_MEASURED = 32
 
 
@@ -30,6 +32,8 @@ class Contract:
         image_shape: `(height, width, channels)`.
         output: Name of the output that classifies, or `None`.
         head: What the output is.
+        gives: What a SavedModel gives, one of `wrapping.OUTPUTS`; else `None`.
+        gives_found_on: On how many images that was found.
         accuracy: `{range: share of known validation pictures that are classified as
             their folders do}`, of every range that was tried.
         seconds_per_image: How long the network takes.
@@ -44,6 +48,8 @@ class Contract:
     head: str
     accuracy: dict[str, float]
     seconds_per_image: float
+    gives: str | None = None
+    gives_found_on: int | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def __str__(self) -> str:
@@ -61,6 +67,11 @@ class Contract:
             "output": self.output,
             "head": self.head,
             "accuracy_by_pixels": self.accuracy,
+            **(
+                {"gives": self.gives, "gives_found_on": self.gives_found_on}
+                if self.gives is not None
+                else {}
+            ),
         }
 
 
@@ -81,6 +92,10 @@ def find(
     shape, count = source.image_shape, source.num_classes
     some = source.validation.take(min(len(source.validation), _NUM_TRIED))
     images, labels = some.images.astype(np.float32) / 255, some.labels
+    told = network.declared
+    tried = pixel_ranges.candidates(shape, *([told] if told else []))
+    shown = images[:: max(1, len(images) // _NUM_SHOWN)]
+    found_on = network.tell_output(shape, tried, shown)
     # In its own pixels, so that each range can be tried.
     bare = network.wrap(pixel_ranges.RANGES["0,1"], shape)
     view = detector_room.Network(bare, sample=images[:2])
@@ -91,9 +106,7 @@ def find(
             [outputs["logits"][:, :count] for outputs, _ in view.batches(pixels, 64)]
         )
 
-    told = network.declared
     hint = first_layers.tell_pixels(bare, images[:2])
-    tried = pixel_ranges.candidates(shape, *([told] if told else []))
     ranges = {one.name: one for one in tried}
     run(images[:64])  # The graph is made, which is not to be timed.
     start = time.monotonic()
@@ -118,6 +131,8 @@ def find(
         head=head,
         accuracy={name: trial.accuracy for name, trial in trials.items()},
         seconds_per_image=seconds,
+        gives=network.gives,
+        gives_found_on=found_on,
     )
 
 

@@ -3,10 +3,11 @@
 import dataclasses
 import pathlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import keras
+import numpy as np
 
 from ood_keras.detectors.network import check_model
 from ood_keras.files import atomic_file
@@ -31,6 +32,8 @@ class GivenNetwork:
         shape: `(height, width, channels)`, or `None` if nothing says.
         declared: The pixels that it takes, or `None` if nobody says.
         declared_by: Who says so.
+        gives: What a SavedModel gives, see `wrapping.tell_output`; `None` before
+            `tell_output`, and of a network that can be looked into.
     """
 
     model: keras.Model | None
@@ -39,6 +42,7 @@ class GivenNetwork:
     shape: ImageShape | None
     declared: pixel_ranges.PixelRange | None
     declared_by: str
+    gives: str | None = None
 
     @classmethod
     def open(
@@ -83,10 +87,33 @@ class GivenNetwork:
         shape = wrapping.find_shape(opened, shape, size)
         return cls(opened, None, output, shape, declared, by)
 
+    def tell_output(
+        self,
+        shape: ImageShape,
+        ranges: Iterable[pixel_ranges.PixelRange],
+        pictures: np.ndarray,
+    ) -> int | None:
+        """Finds what a SavedModel gives, which `wrap` then goes by.
+
+        Args:
+            shape, ranges, pictures: As for `wrapping.tell_output`.
+
+        Returns:
+            On how many images that was found; `None` of another network.
+        """
+        if self.folder is None:
+            return None
+        self.gives, count = wrapping.tell_output(
+            self.folder, shape, self.output, ranges, pictures
+        )
+        return count
+
     def wrap(self, pixels: pixel_ranges.PixelRange, shape: ImageShape) -> keras.Model:
         """A Keras model of images in [0, 1]; see `wrapping.wrap`."""
         if self.folder is not None:
-            return wrapping.wrap_saved_model(self.folder, pixels, shape, self.output)
+            return wrapping.wrap_saved_model(
+                self.folder, pixels, shape, self.output, self.gives
+            )
         return wrapping.wrap(self.model, pixels, shape, self.output)
 
     def save(self, model: keras.Model, run_dir: pathlib.Path) -> list[str]:

@@ -259,6 +259,6 @@ def check_told(told: str, by: str, trials: Mapping[str, Trial], count: int) -> N
 def _numbers(value: Any, default: float) -> float | tuple[float, ...]:
     if value is None:
         return default
-    if isinstance(value, (int, float)):
+    if np.ndim(value) == 0:
         return float(value)
     return tuple(float(number) for number in np.asarray(value).reshape(-1))

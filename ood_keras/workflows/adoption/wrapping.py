@@ -1,6 +1,7 @@
 """The network as it is served: pixels in [0, 1] in, one answer out."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -11,6 +12,10 @@ from ood_keras.layers import LogitsOfProbabilities
 from ood_keras.types import ImageShape, Path
 from ood_keras.workflows.adoption.pixel_ranges import PixelRange
 
+# What a SavedModel may give; the last two are probabilities.
+LOGITS = "logits"
+OUTPUTS = (LOGITS, "softmax", "sigmoid")
+_ROUNDING = 1e-5
 # What a SavedModel of Keras 3 calls the signature that predicts.
 _ENDPOINTS = ("serve", "serving_default")
 
@@ -103,7 +108,11 @@ def wrap(
 
 
 def wrap_saved_model(
-    folder: Path, pixels: PixelRange, shape: ImageShape, output: str | None
+    folder: Path,
+    pixels: PixelRange,
+    shape: ImageShape,
+    output: str | None,
+    gives: str | None = None,
 ) -> keras.Model:
     """The same of a SavedModel, which gives probabilities or logits and no more.
 
@@ -112,6 +121,8 @@ def wrap_saved_model(
         pixels: What it takes.
         shape: `(height, width, channels)`.
         output: Name of the output that classifies, or `None` if there is one.
+        gives: What `tell_output` found. `None` is for runs of earlier versions, which
+            decided by eight images of noise and did not record it.
 
     Raises:
         ValueError: it has no signature for images, or as for `wrap`.
@@ -122,17 +133,100 @@ def wrap_saved_model(
     images = keras.Input(shape, name="image", dtype="float32")
     seen = images if pixels.is_unit else pixels.layer()(images)
     answer = _pick(layer(seen), place)
-    noise = np.random.default_rng(0).uniform(size=(8, *shape)).astype(np.float32)
-    values = np.asarray(_pick(layer(pixels.apply(noise)), place))
+    if gives is None:
+        noise = np.random.default_rng(0).uniform(size=(8, *shape)).astype(np.float32)
+        gives = _kind_of(_values(layer, place, pixels.apply(noise), folder))
+    elif gives not in OUTPUTS:
+        raise ValueError(
+            f"a network gives one of {', '.join(OUTPUTS)}. Received: {gives!r}"
+        )
+    if gives != LOGITS:
+        answer = LogitsOfProbabilities(gives)(answer)
+    return keras.Model(images, answer, name="saved_model_adopted")
+
+
+def tell_output(
+    folder: Path,
+    shape: ImageShape,
+    output: str | None,
+    ranges: Iterable[PixelRange],
+    pictures: np.ndarray,
+) -> tuple[str, int]:
+    """Tells whether a SavedModel gives probabilities or logits.
+
+    Probabilities lie in [0, 1] whatever the network is given; logits may for some
+    images, and are squeezed beyond recognition where they are taken for probabilities.
+    So it is shown much: noise, one level, bright regions, single channels, pictures;
+    each in all ranges of pixels, since which one is right is not known yet.
+
+    Args:
+        folder: The SavedModel.
+        shape: `(height, width, channels)`.
+        output: Name of the output that classifies, or `None` if there is one.
+        ranges: The ranges of pixels.
+        pictures: Known ones, floats in [0, 1].
+
+    Returns:
+        `(gives, num_images)`: one of `OUTPUTS`, and on how many images that was found.
+
+    Raises:
+        ValueError: as for `wrap_saved_model`.
+    """
+    layer = open_saved_model(folder)
+    found = _try(layer, np.zeros((2, *shape), np.float32))
+    place = _place(layer, found, output)
+    images = np.concatenate([_extremes(shape), pictures])
+    values = np.concatenate(
+        [
+            _values(layer, place, one.apply(images[start : start + 8]), folder)
+            for one in ranges
+            for start in range(0, len(images), 8)
+        ]
+    )
+    return _kind_of(values), len(values)
+
+
+def _values(layer, place, pixels, folder):
+    values = np.asarray(_pick(layer(pixels), place))
     if values.ndim != 2:
         raise ValueError(
             f"the SavedModel {folder} is no classifier of images: its output has the "
-            f"shape {values.shape} for 8 images. Expected (8, classes)"
+            f"shape {values.shape} for {len(pixels)} images. Expected "
+            f"({len(pixels)}, classes)"
         )
-    if np.all((values >= 0) & (values <= 1)):
-        sums = np.allclose(values.sum(axis=-1), 1, atol=1e-2) and values.shape[-1] > 1
-        answer = LogitsOfProbabilities("softmax" if sums else "sigmoid")(answer)
-    return keras.Model(images, answer, name="saved_model_adopted")
+    return values
+
+
+def _kind_of(values: np.ndarray) -> str:
+    """One of `OUTPUTS`, by numbers `(num_images, classes)` that a network gave."""
+    # In a wrong range, numbers may overflow.
+    values = values[np.isfinite(values).all(axis=-1)]
+    if not len(values) or values.min() < -_ROUNDING or values.max() > 1 + _ROUNDING:
+        return LOGITS
+    sums = np.allclose(values.sum(axis=-1), 1, atol=1e-2) and values.shape[-1] > 1
+    return "softmax" if sums else "sigmoid"
+
+
+def _extremes(shape: ImageShape) -> np.ndarray:
+    """Images in [0, 1] that draw out of a network what it can give."""
+    random = np.random.default_rng(0)
+    images = [*random.uniform(size=(8, *shape))]
+    for contrast in (0.05, 0.25, 0.6):
+        for offset in (0.0, 0.5, 1.0):
+            noise = random.uniform(size=shape)
+            images.append(offset * (1 - contrast) + contrast * noise)
+    images += [np.full(shape, level) for level in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    height, width = shape[0] // 2, shape[1] // 2
+    for top in (0, height // 2, height):
+        for left in (0, width // 2, width):
+            image = np.zeros(shape)
+            image[top : top + max(1, height), left : left + max(1, width)] = 1
+            images += [image, 1 - image]
+    for channel in range(shape[2]) if shape[2] > 1 else ():
+        image = np.zeros(shape)
+        image[..., channel] = 1
+        images += [image, 1 - image]
+    return np.stack(images).astype(np.float32)
 
 
 def shape_of_saved_model(folder: Path) -> ImageShape | None:

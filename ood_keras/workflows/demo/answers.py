@@ -14,6 +14,7 @@ from ood_keras.inference import ground, heat_map, pillow_decoder
 from ood_keras.inference.nearest_known import NearestKnown
 from ood_keras.pipelines import drawing
 from ood_keras.types import Path
+from ood_keras.workflows.explanation import find_heat
 
 DEFAULT_POINT = "default"
 SHEET_SIDE = 280
@@ -201,11 +202,11 @@ class Demo:
         """The image with what is strange in red, or `None`."""
         if image.size > _MOST_EXPLAINED:
             return None
-        (heat,) = heat_map.heat_maps(
+        heat = find_heat(
             lambda images: self.model.predict(images, threshold=0.0)["ood_score"],
-            image[None],
+            image,
         )
-        return heat_map.overlay(image, heat)
+        return None if heat is None else heat_map.overlay(image, heat)
 
 
 def _paper(content: bytes | str) -> np.ndarray:
