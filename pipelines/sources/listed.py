@@ -13,6 +13,7 @@ import numpy as np
 from ood_keras.conventions import UNKNOWN
 from ood_keras.pipelines import grouping, pixel_cache
 from ood_keras.pipelines.sources import base, pictures, registry
+from ood_keras.pipelines.sources import forms as general_forms
 from ood_keras.pipelines.sources.layout import Layout
 from ood_keras.pipelines.sources.spec import parse
 
@@ -69,11 +70,13 @@ def find_pictures(spec: str) -> Layout:
     """Lists the pictures of such a source and goes on where a class is wrong.
 
     Args:
-        spec: The spec string; a choice of classes in it is passed over.
+        spec: The spec string; a choice of classes and general forms in it are
+            passed over.
     """
     parsed = parse(spec)
     name, _, argument = parsed.base.partition(":")
-    request = base.Request(parsed.base, argument, forms=parsed.forms)
+    own = general_forms.leave_own(parsed.forms)
+    request = base.Request(parsed.base, argument, forms=own)
     return _LISTERS[name](request, go_on=True)
 
 

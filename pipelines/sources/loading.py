@@ -129,7 +129,7 @@ def load(
         leave_out=leave_out,
         group_by=() if group_by == (grouping.NONE,) else group_by,
         formats=None if formats is None else tuple(formats),
-        forms=tuple(form for form in parsed.forms if form not in general),
+        forms=general_forms.leave_own(parsed.forms),
     )
     source = registered.open(request)
     if not isinstance(source, Source):
