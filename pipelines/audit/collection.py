@@ -35,7 +35,9 @@ class Picture:
             and number of an array.
         class_name: Its class, or `None` if it is unknown.
         role: The split that it is in, or is dealt out to; `None` if it is not read.
-        fixed: Whether the source says so: its folders, or the official parts.
+        part: The split that the source itself says, by its folders or official parts;
+            `None` if it is dealt out. Of a training part some may be dealt out to
+            validation: their `role` is that, and their `part` is not.
         file: What its bytes are read from, as from a path; or `None` for an image of an
             array.
         image: The image of an array, or `None`.
@@ -53,7 +55,7 @@ class Picture:
     name: str
     class_name: str | None
     role: Role | None = None
-    fixed: bool = False
+    part: Role | None = None
     file: Any = None
     image: np.ndarray | None = dataclasses.field(default=None, repr=False)
     error: str | None = None
@@ -211,7 +213,7 @@ def _list_files(number, spec, kind, ways):
             found.name(file),
             class_name,
             role=None if part == "all" else part,
-            fixed=part != "all",
+            part=None if part == "all" else part,
             file=file,
             keys=keys.get(file, ()),
         )
@@ -241,7 +243,7 @@ def _list_arrays(number, spec, kind, data_dir, background):
             name = split.files[row] if split.files else f"{role} {row}"
             class_name = split.class_names[label] if label >= 0 else None
             some.append(
-                Picture(number, name, class_name, role=role, fixed=True, image=image)
+                Picture(number, name, class_name, role=role, part=role, image=image)
             )
     source = AuditedSource(spec, kind, opened.class_names, {})
     return source, some

@@ -8,6 +8,7 @@ from PIL import Image
 
 from ood_keras import pipelines, transcoding
 from ood_keras.pipelines import audit
+from ood_keras.pipelines.audit import findings
 
 
 def photograph(seed, side=48):
@@ -131,6 +132,26 @@ def test_a_picture_in_two_splits(tmp_path, folder):
         {"train/cat/00.png", "test/cat/00.png"},
         {"train/cat/01.png", "test/cat/01.png"},
     ]
+
+
+def test_one_label_in_two_sources_is_one_label(tmp_path, folder):
+    for name in ("Cat", "fox"):
+        (tmp_path / "more" / name).mkdir(parents=True)
+        for seed in range(6):
+            pixels = photograph(600 + seed + 10 * (name == "fox"))
+            (tmp_path / "more" / name / f"{seed}.png").write_bytes(encode(pixels))
+    (tmp_path / "more/Cat/same.png").write_bytes(encode(photograph(0)))
+    (tmp_path / "more/fox/other.png").write_bytes(encode(photograph(2)))
+    found, names = find(f"folder:{folder.root}", f"folder:{tmp_path / 'more'}")
+    assert names["equal_repeated"] == [{"cat/00.png", "Cat/same.png"}]
+    assert names["equal_labels"] == [{"cat/02.png", "fox/other.png"}]
+    assert found["equal_repeated"].severity == "look"
+
+
+def test_letters_of_both_cases_are_two_labels():
+    source = audit.AuditedSource("letters", "known", ("A", "a"), {})
+    some = [audit.Picture(0, name, name) for name in source.class_names]
+    assert findings.harm_of(audit.Collection([source], some), some) == "labels"
 
 
 def test_a_picture_and_a_class_known_and_unknown(tmp_path, folder):
