@@ -111,7 +111,7 @@ def tune_recipe(
     goes further. The same data may lie in another `data_dir` by then.
 
     Validation images choose among the trials, so they flatter the best one; measure it
-    with `workflows.evaluate`. No test image is read here.
+    with `workflows.evaluate`. Test images take no part here, but for their shape.
 
     Args:
         known: As for `workflows.train`.

@@ -165,7 +165,7 @@ def load_run_data(
 def check_data(run_dir: pathlib.Path, data_dir: Path | None = None) -> None:
     """Raises unless the data that a run was trained and judged with are still the same.
 
-    No test image is read.
+    Test images are not compared.
 
     Args:
         run_dir: A finished run.

@@ -4,6 +4,7 @@ Files of a folder, members of a zip file, records: whatever they lie in, they ar
 out, kept together, left out, read and cached in the same way.
 """
 
+import functools
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -100,23 +101,37 @@ def _open(request: base.Request, found: Layout) -> base.Source:
             f"{request.spec}: {len(links):,} links lead out of the folder and are "
             f"followed, for example {name} to {target}"
         )
-    group_by = grouping.parse(request.group_by) if request.group_by else None
+    group_by = grouping.parse(request.group_by)
     keys: dict[Any, tuple[str, ...]] = {}
-    if group_by is not None:
+    if group_by:
         keys, remark = found.read_keys(group_by, request.spec)
         if remark:
             base.warn(f"{request.spec}: {remark}")
     indices = {name: index for index, name in enumerate(found.class_names)}
 
+    def keep(part):
+        return [
+            (file, UNKNOWN if name is None else indices[name])
+            for file, name in found.pictures[part]
+            if found.name(file) not in request.leave_out
+        ]
+
+    @functools.cache
+    def check_parts():
+        if request.image_shape is None and len(found.pictures) > 1:
+            pictures.check_parts(
+                ((file for file, _ in keep(part)) for part in found.pictures),
+                request.background,
+                exif_orientation=request.exif_orientation,
+            )
+
     def reader(part):
         def read():
-            kept = [
-                (file, UNKNOWN if name is None else indices[name])
-                for file, name in found.pictures[part]
-                if found.name(file) not in request.leave_out
-            ]
+            # Before any part is decoded, which may take long.
+            check_parts()
+            kept = keep(part)
             files, labels = [file for file, _ in kept], [label for _, label in kept]
-            find_copies = group_by is not None and group_by.copies
+            find_copies = group_by.copies
             images, looks = pictures.read_all(
                 files,
                 _key(request, found, part, files),
@@ -126,7 +141,7 @@ def _open(request: base.Request, found: Layout) -> base.Source:
                 find_looks=find_copies,
             )
             groups = None
-            if group_by is not None:
+            if group_by:
                 alike = grouping.same_keys([keys[file] for file in files])
                 if find_copies:
                     alike = [*grouping.find_copies(looks), *alike]

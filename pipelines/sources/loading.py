@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from ood_keras import plugins
 from ood_keras.image_files import BACKGROUND, check_background
 from ood_keras.names import fold
-from ood_keras.pipelines import grouping
 from ood_keras.pipelines.sources import forms as general_forms
 from ood_keras.pipelines.sources import listed, orientation, registry
 from ood_keras.pipelines.sources.base import Request, Source
@@ -127,7 +126,7 @@ def load(
         background=None if background is None else check_background(background),
         exif_orientation=exif_orientation,
         leave_out=leave_out,
-        group_by=() if group_by == (grouping.NONE,) else group_by,
+        group_by=group_by,
         formats=None if formats is None else tuple(formats),
         forms=general_forms.leave_own(parsed.forms),
     )
@@ -185,6 +184,18 @@ def check_spec(spec: str) -> None:
         spec: A spec string, as for `load`.
     """
     _find(str(spec), parse(str(spec)))
+
+
+def is_made(spec: str) -> bool:
+    """Whether a spec names a source whose images are made and not read.
+
+    Args:
+        spec: A spec string, as for `load`; no data is looked for.
+
+    Raises:
+        ValueError: no source or form is called so.
+    """
+    return _find(str(spec), parse(str(spec)))[0].is_made
 
 
 def _listed() -> str:
