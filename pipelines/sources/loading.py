@@ -53,7 +53,8 @@ def load(
             `"mnist@negative[0-4]"`, `"omniglot@as_distributed@area"`.
         data_dir: Folder of data sets, one folder each, looked in first.
         image_shape: `(height, width, channels)` to convert all images to, see
-            `resizing.adapt`. Left out: the source's own shape.
+            `resizing.adapt`, with 1 or 3 channels, or those of `known`. Left out: the
+            source's own shape.
         seed: For the sources that are made, not read: `synthetic` and the noises.
         known: `Source` or `Split` of known images that `synthetic` starts from.
         count: Images per split of a source that is made; 10,000 if left out.
@@ -119,7 +120,9 @@ def load(
         spec=parsed.base,
         argument=argument,
         data_dir=None if data_dir is None else pathlib.Path(data_dir).expanduser(),
-        image_shape=general_forms.shape_before(general, check_image_shape(image_shape)),
+        image_shape=general_forms.shape_before(
+            general, _check_shape_beside(image_shape, known)
+        ),
         seed=seed,
         known=known,
         count=count,
@@ -304,6 +307,16 @@ def parse_classes(spec, text, class_names):
                     )
                 classes.append(named if named_by_number else number)
     return classes
+
+
+def _check_shape_beside(
+    image_shape: Iterable[int] | None, known: Source | Split | None
+) -> ImageShape | None:
+    """As `check_image_shape`; that of known images may have any channels."""
+    is_other = isinstance(image_shape, tuple) and image_shape[2:] not in ((1,), (3,))
+    if is_other and known is not None and image_shape == known.image_shape:
+        return known.image_shape
+    return check_image_shape(image_shape)
 
 
 def check_image_shape(image_shape: Iterable[int] | None) -> ImageShape | None:
