@@ -37,18 +37,32 @@ class GroupBy:
     folder: bool
     patterns: tuple[re.Pattern[str], ...]
 
+    def __bool__(self) -> bool:
+        """Whether it groups at all, which "none" does not."""
+        return self.copies or self.folder or bool(self.patterns)
+
+    def without_names(self) -> "GroupBy":
+        """What is left where names tell nothing."""
+        return GroupBy(self.copies, False, ())
+
 
 def parse(group_by: str | Iterable[str]) -> GroupBy:
     """Returns what `group_by` of `pipelines.load` asks for.
 
     Args:
-        group_by: "copies", "folder", a regular expression with one group, or several.
+        group_by: "copies", "folder", a regular expression with one group, or several;
+            or "none", as no group is.
+
+    Returns:
+        The `GroupBy`, false if nothing is grouped.
 
     Raises:
         ValueError: it is none of these.
 
     >>> parse(["copies", r"patient(\\d+)_"]).copies
     True
+    >>> bool(parse("none"))
+    False
     """
     ways = [group_by] if isinstance(group_by, str) else list(group_by)
     patterns = [_compile(way) for way in ways if way not in (COPIES, FOLDER, NONE)]

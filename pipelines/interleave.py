@@ -430,6 +430,7 @@ def _check_unknown(known: Split, unknown: list[Split]) -> None:
                 f"{known.image_shape}, {split} {split.image_shape}. Load both with "
                 f"image_shape={known.image_shape}"
             )
+        contents.check(split, known=False)
 
 
 def _even_positions(length: int, count: int, random: np.random.Generator) -> np.ndarray:

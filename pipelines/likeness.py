@@ -25,8 +25,11 @@ def measure(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns `code` and `describe` of a picture of any size.
 
     Args:
-        image: uint8 `(height, width, channels)`.
+        image: uint8 `(height, width, channels)`; of channels that are neither grey nor
+            RGB, the mean is taken.
     """
+    if image.shape[2] not in (1, 3):
+        image = np.rint(image.mean(2, keepdims=True)).astype(np.uint8)
     small = resizing.adapt(image[np.newaxis], SHAPE)[0]
     return code(small), describe(small)
 

@@ -10,7 +10,8 @@ what is left out, with the reason; copies, equal or nearly so, of one picture un
 several labels, in several splits, known here and unknown there; classes that differ by
 case; blank pictures; classes of few pictures; labels and pictures to look at first.
 With --output it writes a page with the pictures, audit.html, and audit.json. With
---recipe it estimates what a training will cost.
+--recipe it estimates what a training will cost, where the pictures have one size or
+--image_shape says which they are brought to.
 
 Sources are as for ood-train; those without a flag are known ones. Exit status: 0 if
 nothing would spoil the result of a training, 3 if something would, 1 if the audit
@@ -33,7 +34,9 @@ _FLAGS.add_string(
     "A recipe of ood-train, of which a few steps are run to estimate what it costs.",
 )
 _FLAGS.add_list(
-    "image_shape", "HEIGHT,WIDTH,CHANNELS that would be trained with; for --recipe."
+    "image_shape",
+    "HEIGHT,WIDTH,CHANNELS that would be trained with; for --recipe, and for sources "
+    "of several sizes that are no files.",
 )
 _FLAGS.add_background()
 _FLAGS.add_repeated(

@@ -17,8 +17,8 @@ def pictures(rows: Mapping[str, tuple[np.ndarray, Sequence[str]]]) -> "Figure":
 
     Args:
         rows: `{row title: (images, captions)}`: images `(n, height, width, channels)`
-            in [0, 1] with one or three channels, and one string each. A row without
-            images says "none".
+            in [0, 1], and one string each, see `to_show`. A row without images says
+            "none".
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -53,10 +53,18 @@ def pictures(rows: Mapping[str, tuple[np.ndarray, Sequence[str]]]) -> "Figure":
             place = left / width, (top - size) / height, size / width, size / height
             axes = figure.add_axes(place)
             axes.set_axis_off()
-            image = np.clip(image, 0, 1)
-            if image.shape[-1] == 1:
-                image = image[..., 0]
+            image = to_show(np.clip(image, 0, 1))
             axes.imshow(image, cmap="gray", vmin=0, vmax=1)
             below = {"ha": "center", "va": "top", "fontsize": 6.5}
             write(left + size / 2, top - size - gap / 2, caption, **below)
     return figure
+
+
+def to_show(image: np.ndarray) -> np.ndarray:
+    """An image as Matplotlib shows it: RGB, or without channels, which is grey.
+
+    Args:
+        image: `(height, width, channels)`; of other channels than one or three, the
+            mean is shown.
+    """
+    return image if image.shape[-1] == 3 else image.mean(axis=-1)

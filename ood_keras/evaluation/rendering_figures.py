@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ood_keras.evaluation import style
+from ood_keras.evaluation.picture_figure import to_show
 from ood_keras.types import Json
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def acceptance(measured: Json, pictures: np.ndarray | None) -> "Figure":
     for place, images in enumerate(pictures):
         tiles = np.concatenate(list(images), axis=1)
         strip.imshow(
-            tiles if tiles.shape[-1] == 3 else tiles[..., 0],
+            to_show(tiles),
             cmap="gray",
             vmin=0,
             vmax=1,

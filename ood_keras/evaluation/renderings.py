@@ -36,6 +36,8 @@ class Rendering:
             [0, 1] is clipped.
         kinds: The kinds of picture it is for: "drawing", "photo" or both.
         needs_colour: Whether it changes colour alone, so that grey pictures have none.
+        needs_file: Whether it goes by way of a picture file, which only images of one
+            channel or of three can be.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Rendering:
     render: Callable[[np.ndarray, float], np.ndarray]
     kinds: tuple[str, ...] = (DRAWING, PHOTO)
     needs_colour: bool = False
+    needs_file: bool = False
 
     def __post_init__(self):
         if not self.strengths or not 0 <= self.num_mild <= len(self.strengths):
@@ -112,13 +115,17 @@ def names() -> list[str]:
     return list(_RENDERINGS)
 
 
-def suite(kind: str, *, short: bool = False, colour: bool = True) -> list[Step]:
+def suite(
+    kind: str, *, short: bool = False, colour: bool = True, files: bool = True
+) -> list[Step]:
     """The renderings of a kind of picture, at each of their strengths.
 
     Args:
         kind: "drawing" (grey strokes on a plain background) or "photo".
         short: Only the strongest mild one of each, for a quick look.
         colour: Whether the pictures have colour; without, changes of it are left out.
+        files: Whether the pictures can be picture files, which have one channel or
+            three; without, what goes by way of one is left out.
 
     Raises:
         ValueError: there is no such kind.
@@ -128,6 +135,8 @@ def suite(kind: str, *, short: bool = False, colour: bool = True) -> list[Step]:
     steps = []
     for rendering in _RENDERINGS.values():
         if kind not in rendering.kinds or (rendering.needs_colour and not colour):
+            continue
+        if rendering.needs_file and not files:
             continue
         every = [
             Step(rendering, strength, mild=place < rendering.num_mild)
@@ -344,7 +353,7 @@ for _rendering in (
         1,
         lambda images, factor: _resample(images, factor, "bilinear", "bilinear"),
     ),
-    Rendering("jpeg", "JPEG, quality {}", (75, 40, 20), 2, _compress),
+    Rendering("jpeg", "JPEG, quality {}", (75, 40, 20), 2, _compress, needs_file=True),
     Rendering(
         "darker", "brightness times {}", (0.85, 0.7, 0.5), 2, lambda x, by: x * by
     ),

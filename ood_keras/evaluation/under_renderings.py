@@ -323,7 +323,10 @@ def _measure(score, known, unknown, *, num_classes, short, kind, num_images, pro
     others = {name: _take(data, num_images, name)[0] for name, data in unknown.items()}
     if kind is None:
         kind = renderings.kind_of(images)
-    suite = renderings.suite(kind, short=short, colour=images.shape[-1] == 3)
+    channels = images.shape[-1]
+    suite = renderings.suite(
+        kind, short=short, colour=channels == 3, files=channels in (1, 3)
+    )
     renders: dict[Applied, Callable[[np.ndarray], np.ndarray]] = {
         Applied(UNTOUCHED, UNTOUCHED, False): _leave,
         **{Applied(step.name, step.title, step.mild): step for step in suite},

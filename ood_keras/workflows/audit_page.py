@@ -22,6 +22,7 @@ def render(
     collection: data_audit.Collection,
     findings: list[data_audit.Finding],
     estimate: Json | None = None,
+    no_cost: str | None = None,
 ) -> str:
     """Returns the page as text.
 
@@ -29,6 +30,7 @@ def render(
         collection: The pictures.
         findings: What is wrong with them.
         estimate: What a training would cost, see `cost.estimate`, or `None`.
+        no_cost: What to say in place of it, or `None`.
     """
     import jinja2
 
@@ -55,7 +57,7 @@ def render(
             (finding, _SEVERITIES[finding.severity], _figures(collection, finding))
             for finding in findings
         ],
-        cost=None if estimate is None else cost.describe(estimate),
+        cost=no_cost if estimate is None else cost.describe(estimate),
     )
 
 
@@ -94,6 +96,8 @@ def _thumbnail(picture: data_audit.Picture) -> str | None:
             return None
     if pixels is None:
         return None
+    if pixels.shape[2] not in (1, 3):  # Of arrays.
+        return None
     image = Image.fromarray(np.squeeze(pixels, 2) if pixels.shape[2] == 1 else pixels)
     image.thumbnail((_SIDE, _SIDE))
     stream = io.BytesIO()
@@ -127,6 +131,7 @@ ul { padding-left: 1.2rem; overflow-wrap: anywhere; }
 spoil the result{% endif %}</h1>
 {% for source, counts, sizes in sources %}
 <h2><bdi>{{ source.spec }}</bdi>, {{ source.kind }}</h2>
+{% if source.is_made %}<p>Its images are made, not looked at.</p>{% else %}
 <div class="scroll"><table>
 <thead><tr><th>class</th>{% for role in roles %}<th>{{ role }}</th>{% endfor %}
 <th>all</th><th>height x width</th></tr></thead>
@@ -138,6 +143,7 @@ spoil the result{% endif %}</h1>
 <td>{{ sizes.get(name, "") }}</td></tr>
 {% endfor %}
 </tbody></table></div>
+{% endif %}
 {% endfor %}
 {% for finding, severity, figures in findings %}
 <section class="{{ finding.severity }}">

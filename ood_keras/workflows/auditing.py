@@ -10,6 +10,7 @@ from ood_keras.pipelines import audit as data_audit
 from ood_keras.pipelines import grouping
 from ood_keras.pipelines.sources.loading import check_image_shape
 from ood_keras.pipelines.split import ROLES
+from ood_keras.training import recipes
 from ood_keras.types import ImageShape, Json, Path
 from ood_keras.workflows import audit_page, cost
 
@@ -26,12 +27,14 @@ class Audit:
         collection: The pictures.
         findings: What is wrong with them, the worst first.
         cost: What a training would cost, see `cost.estimate`; `None` if no recipe was
-            asked about.
+            asked about, or it cannot be told.
+        no_cost: Why the cost that was asked about cannot be told, or `None`.
     """
 
     collection: data_audit.Collection
     findings: list[data_audit.Finding]
     cost: Json | None = None
+    no_cost: str | None = None
 
     @property
     def spoils(self) -> bool:
@@ -47,6 +50,8 @@ class Audit:
         parts += [_describe(finding) for finding in self.findings]
         if self.cost is not None:
             parts.append(cost.describe(self.cost))
+        if self.no_cost is not None:
+            parts.append(_say_no_cost(self.no_cost))
         return "\n\n".join(parts)
 
     def to_json(self) -> Json:
@@ -86,6 +91,7 @@ class Audit:
                 for finding in self.findings
             ],
             **({} if self.cost is None else {"cost": self.cost}),
+            **({} if self.no_cost is None else {"no_cost": self.no_cost}),
         }
 
 
@@ -109,14 +115,16 @@ def audit(
 
     Args:
         known: Specs of known sources, as for `pipelines.load`.
-        unknown: Specs of unknown sources.
+        unknown: Specs of unknown sources. Those that are made, such as `synthetic`,
+            are named and not looked at.
         output: A folder that receives `audit.html`, a page with the pictures, and
             `audit.json`. `None` writes nothing.
         data_dir: The folder of the data sets.
         background: What transparent pixels are laid on.
         recipe: Name of a recipe whose cost is to be estimated, see `cost.estimate`.
-        image_shape: `(height, width, channels)` that it would be trained with; default:
-            that of the pictures, which then have one.
+        image_shape: `(height, width, channels)` that would be trained with; default:
+            that of the pictures. If they have several, the cost cannot be told, and
+            `Audit.no_cost` says so.
         group_by: What makes pictures belong together when they are dealt out, see
             `pipelines.load`; as for `train`, copies.
         progress: Called with how many of how many pictures are read.
@@ -126,7 +134,7 @@ def audit(
 
     Raises:
         ValueError: no source is given, one is unknown, or its folders cannot be told
-            apart.
+            apart; no recipe is called so, or its cost is never estimated.
         DataNotFoundError: a source is not there.
 
     Example:
@@ -140,30 +148,44 @@ def audit(
         raise ValueError(
             "there is nothing to look at. Name sources, such as folder:PICTURES"
         )
+    # Before all pictures are read.
+    shape = check_image_shape(image_shape)
+    chosen = None if recipe is None else cost.find_recipe(recipe)
     collection = data_audit.gather(
         known,
         unknown,
         data_dir=data_dir,
         background=check_background(background),
         group_by=group_by,
+        image_shape=shape,
         progress=progress,
     )
-    estimate = None
-    if recipe is not None:
-        estimate = _estimate(collection, recipe, check_image_shape(image_shape))
-    found = Audit(collection, data_audit.find(collection), estimate)
+    estimate = no_cost = None
+    if chosen is not None:
+        try:
+            estimate = _estimate(collection, chosen, shape)
+        except ValueError as error:
+            no_cost = str(error)
+    found = Audit(collection, data_audit.find(collection), estimate, no_cost)
     if output is not None:
         folder = pathlib.Path(output)
         folder.mkdir(parents=True, exist_ok=True)
         content = found.to_json()
         files.write_json(folder / "audit.json", content)
-        page = audit_page.render(collection, found.findings, estimate)
+        text = None if no_cost is None else _say_no_cost(no_cost)
+        page = audit_page.render(collection, found.findings, estimate, text)
         files.write_text(folder / "audit.html", page)
     return found
 
 
+def _say_no_cost(why: str) -> str:
+    return f"What a training would cost cannot be told: {why}"
+
+
 def _estimate(
-    collection: data_audit.Collection, recipe: str, image_shape: ImageShape | None
+    collection: data_audit.Collection,
+    recipe: recipes.Recipe,
+    image_shape: ImageShape | None,
 ) -> Json:
     known = [
         one
@@ -171,6 +193,8 @@ def _estimate(
         if one.shape is not None and collection.kind(one) == "known"
     ]
     shapes = {one.shape for one in known if one.shape is not None}
+    if not shapes:
+        raise ValueError("there are no known pictures that can be read")
     if image_shape is None and len(shapes) != 1:
         raise ValueError(
             f"the pictures have {len(shapes)} sizes, so what a training costs depends "
@@ -190,6 +214,8 @@ def _estimate(
 def _table(collection: data_audit.Collection, number: int) -> str:
     """A source's pictures by class and split."""
     source = collection.sources[number]
+    if source.is_made:
+        return f"{source.spec} ({source.kind}): its images are made, not looked at"
     counts = data_audit.counts(collection, number)
     roles = [role for role in ROLES if any(role in count for count in counts.values())]
     sizes = data_audit.sizes(collection, number)

@@ -50,17 +50,12 @@ def estimate(
         ValueError: there are no training images, the recipe cannot have such a
             network, or it has a backbone.
     """
-    if not isinstance(recipe, recipes.Recipe):
-        recipe = recipes.get(recipe)
-    if recipe.is_pretrained:
-        raise ValueError(
-            f"the cost of the recipe {recipe.name!r} is that of its backbone, whose "
-            "features are computed once; it is not estimated. Choose another recipe"
-        )
+    recipe = find_recipe(recipe)
     if num_train < 1:
         raise ValueError("there are no readable training images to estimate a cost for")
     objective = recipe.objective
-    count = recipe.batch_size * (_WARM_UP + _MEASURED)
+    # One of each class at least, as `Interleave` wants it.
+    count = max(recipe.batch_size * (_WARM_UP + _MEASURED), num_classes)
     class_names = tuple(map(str, range(num_classes)))
     random = np.random.default_rng(0)
     known, unknown = (
@@ -113,6 +108,22 @@ def estimate(
         "minutes": recipe.epochs * (steps * seconds + validation) / 60,
         "memory_bytes": process + images * int(np.prod(image_shape)),
     }
+
+
+def find_recipe(recipe: str | recipes.Recipe) -> recipes.Recipe:
+    """Returns a recipe whose cost can be estimated.
+
+    Raises:
+        ValueError: no recipe is called so, or it has a backbone.
+    """
+    if not isinstance(recipe, recipes.Recipe):
+        recipe = recipes.get(recipe)
+    if recipe.is_pretrained:
+        raise ValueError(
+            f"the cost of the recipe {recipe.name!r} is that of its backbone, whose "
+            "features are computed once; it is not estimated. Choose another recipe"
+        )
+    return recipe
 
 
 def describe(estimate: Json) -> str:

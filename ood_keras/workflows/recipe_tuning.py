@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ood_keras import files, pipelines
+from ood_keras import files
 from ood_keras.conventions import check_count
 from ood_keras.evaluation import trials_figure
 from ood_keras.training import recipes
@@ -23,6 +23,16 @@ from ood_keras.workflows import run_data, run_record, training
 JUDGED_BY = "val_fpr95_known_positive"
 _REPORTED = (JUDGED_BY, "val_auroc", "val_known_accuracy")
 RESULT, PICTURE, TRIALS = "tuning.json", "tuning.png", "trials"
+_NAME = "{:03}"
+# What decides the recipe where none is named, of the arguments of `training.train`.
+_OF_RECIPE = (
+    "backbone",
+    "data_dir",
+    "image_shape",
+    "background",
+    "skip_bad",
+    "group_by",
+)
 # What is searched by default: the recipe's own number, so much up and down.
 _BY_FACTOR, _FACTOR = ("learning_rate", "weight_decay", "objectosphere_weight"), 4.0
 _DROPOUTS = (0.0, 0.5)
@@ -101,7 +111,7 @@ def tune_recipe(
     goes further. The same data may lie in another `data_dir` by then.
 
     Validation images choose among the trials, so they flatter the best one; measure it
-    with `workflows.evaluate`. No test image is read here.
+    with `workflows.evaluate`. Test images take no part here, but for their shape.
 
     Args:
         known: As for `workflows.train`.
@@ -134,8 +144,16 @@ def tune_recipe(
         )
     overrides = list(overrides)
     fixed = parse_overrides(overrides)
+    files.check_local(output)
+    output = pathlib.Path(output)
     if recipe is None:
-        recipe = _choose_recipe(known, of_train)
+        recipe = training.find_recipe(
+            known=known,
+            unknown=unknown,
+            run_dir=output / TRIALS / _NAME.format(1),
+            overrides=overrides,
+            **{name: of_train[name] for name in _OF_RECIPE if name in of_train},
+        )
     begun_with = recipes.get(recipe, **fixed)
     space = _check_search(search, begun_with, fixed)
     asked = {
@@ -150,8 +168,6 @@ def tune_recipe(
             name: str(value) for name, value in of_train.items() if name != "data_dir"
         },
     }
-    files.check_local(output)
-    output = pathlib.Path(output)
     output.mkdir(parents=True, exist_ok=True)
     with files.lock_folder(output):
         done = _read_done(output / RESULT, asked)
@@ -178,7 +194,7 @@ def tune_recipe(
                     ),
                     number,
                     values,
-                    output / TRIALS / f"{number:03}",
+                    output / TRIALS / _NAME.format(number),
                 )
                 _write(output, asked, done)
                 print(_describe(done, trials), flush=True)
@@ -235,18 +251,6 @@ def parse_search(texts: Iterable[str]) -> dict[str, Range | list[Any]]:
     return found
 
 
-def _choose_recipe(known: str, of_train: Mapping[str, Any]) -> str:
-    """The recipe that `workflows.train` takes where none is named."""
-    if of_train.get("backbone"):
-        return training.WITH_BACKBONE
-    options = {
-        name: of_train[name]
-        for name in ("data_dir", "image_shape", "background")
-        if name in of_train
-    }
-    return training.choose_recipe(pipelines.load(known, **options))[0]
-
-
 def _check_search(search, recipe: recipes.Recipe, set_already: Json) -> Json:
     """What to search, plain JSON values; each must make a recipe."""
     if search is None:
@@ -271,8 +275,11 @@ def _check_search(search, recipe: recipes.Recipe, set_already: Json) -> Json:
             parse_overrides([f"{field}={json.dumps(value)}"])
             changed: dict[str, Any] = {field: value}
             dataclasses.replace(recipe, **changed)
+    # What is read of `tuning.json` later has lists where there are tuples now.
     return {
-        field: dataclasses.asdict(values) if isinstance(values, Range) else [*values]
+        field: _plain(dataclasses.asdict(values))
+        if isinstance(values, Range)
+        else [_plain(value) for value in values]
         for field, values in search.items()
     }
 
@@ -352,8 +359,12 @@ def _count(trial_id: str) -> int:
 
 
 def _get_own(recipe: recipes.Recipe, field: str) -> Any:
-    value = getattr(recipe, field)
-    return [*value] if isinstance(value, tuple) else value
+    return _plain(getattr(recipe, field))
+
+
+def _plain(value: Any) -> Any:
+    """A value as it comes back from JSON."""
+    return json.loads(json.dumps(value))
 
 
 def _decode(values: Json, space: Json) -> Json:
@@ -413,7 +424,7 @@ def _check_data(
 ) -> None:
     """Raises if the data are others than those of the trials that are done."""
     for number in sorted(done):
-        run_dir = output / TRIALS / f"{number:03}"
+        run_dir = output / TRIALS / _NAME.format(number)
         # One that diverged has no network.
         if run_record.has_model(run_dir):
             run_data.check_data(run_dir, data_dir)

@@ -80,7 +80,7 @@ def measure_robustness(
         first["known"],
         first,
         data_dir=data_dir or first["data_dir"],
-        image_shape=first["image_shape"],
+        image_shape=run_data.shape_to_load(first),
         background=first.get("background"),
         exif_orientation=first.get("exif_orientation", False),
     )

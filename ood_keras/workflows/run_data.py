@@ -165,7 +165,7 @@ def load_run_data(
 def check_data(run_dir: pathlib.Path, data_dir: Path | None = None) -> None:
     """Raises unless the data that a run was trained and judged with are still the same.
 
-    No test image is read.
+    Test images are not compared.
 
     Args:
         run_dir: A finished run.
@@ -203,10 +203,23 @@ def _load_known(settings: Json, data_dir: Path | None) -> pipelines.Source:
         settings["known"],
         settings,
         data_dir=data_dir,
-        image_shape=settings["image_shape"],
+        image_shape=shape_to_load(settings),
         background=settings.get("background"),
         exif_orientation=settings.get("exif_orientation", False),
     )
+
+
+def shape_to_load(settings: Json) -> Sequence[int] | None:
+    """The shape to bring a run's known images to, or `None` to leave them as they are.
+
+    Nothing is brought to other channels than one or three, so images that have others
+    had the shape of the run from the start.
+
+    Args:
+        settings: What `train` recorded.
+    """
+    shape = settings["image_shape"]
+    return shape if shape[2] in (1, 3) else None
 
 
 def read_evaluated_recipe(run_dir: pathlib.Path, settings: Json) -> recipes.Recipe:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ood_keras.pipelines import Split
 
 _NUM_SAMPLES = 64
+# Grey, grey and RGB with transparency, RGB: no PNG has other channels.
+_CHANNELS_OF_PNG = (1, 2, 3, 4)
 # A file name may have 255, its temporary neighbour has more.
 _MAX_STEM_BYTES = 180
 
@@ -27,12 +29,14 @@ def write_samples(folder: Path, splits: Iterable["Split"]) -> list[pathlib.Path]
         splits: `pipelines.Split`s.
 
     Returns:
-        The files' paths.
+        The files' paths; none for images of more channels than a PNG file can have.
     """
     from PIL import Image
 
     paths = []
     for split in splits:
+        if split.image_shape[2] not in _CHANNELS_OF_PNG:
+            continue
         for row in range(min(_NUM_SAMPLES, len(split))):
             label = split.labels[row]
             name = split.class_names[label] if label >= 0 else "unknown"
@@ -42,7 +46,9 @@ def write_samples(folder: Path, splits: Iterable["Split"]) -> list[pathlib.Path]
                 stem = f"{digest[:12]}_{stem[-40:]}"
             path = pathlib.Path(folder) / f"{stem}.png"
             with atomic_file(path) as temporary:
-                Image.fromarray(split.images[row].squeeze()).save(temporary)
+                image = split.images[row]
+                grey = image.shape[2] == 1
+                Image.fromarray(image[..., 0] if grey else image).save(temporary)
             paths.append(path)
     return paths
 

@@ -113,37 +113,20 @@ def train(
     changes = {**begun.precision, **changes}
     is_chosen_by_data = False
     if recipe is None:
-        recipe = begun.recipe_name or (
-            WITH_BACKBONE if changes.get("backbone") else None
-        )
+        recipe = _name_recipe(begun, changes)
         is_chosen_by_data = recipe is None
     recipe = _change(recipe or _FOR_DRAWINGS, changes)
     _check_unknown(unknown, recipe)
     training.set_seed(seed)
-    background = begun.keep_background(background)
-    left_out = begun.left_out
-    if left_out is None:
-        left_out = check_data(known, unknown, background=background, skip_bad=skip_bad)
-        _say_left_out(left_out)
-    group_by = begun.keep_groups(group_by, [known, *unknown])
-    recorded: Json = {
-        **({LEFT_OUT: left_out} if left_out else {}),
-        **({GROUP_BY: group_by} if group_by else {}),
-        **(
-            {FORMATS: begun.formats}
-            if any(map(listed.is_listed, [known, *unknown]))
-            else {}
-        ),
-    }
-    known_source = pipelines.load(
+    known_source, recorded = _open_known(
         known,
+        unknown,
+        begun,
         data_dir=data_dir,
         image_shape=image_shape,
         background=background,
-        exif_orientation=begun.exif_orientation,
-        leave_out=left_out.get(known, ()),
-        group_by=group_by if listed.is_listed(known) else (),
-        formats=begun.formats,
+        skip_bad=skip_bad,
+        group_by=group_by,
     )
     _check_classes(known_source, recipe.objective)
     if is_chosen_by_data:
@@ -211,6 +194,84 @@ def train(
     if judged is not None:
         write_json(own_dir / VERDICT, judged.to_json())
     return history
+
+
+def find_recipe(
+    *,
+    known: str,
+    unknown: Sequence[str],
+    run_dir: Path,
+    overrides: Iterable[str] = (),
+    backbone: str | None = None,
+    **of_data: Any,
+) -> str:
+    """The name of the recipe that `train` takes where none is named.
+
+    Of a run that is not begun, the known images are looked at in the splits that it
+    will have, without the files that it will leave out.
+
+    Args:
+        known: As for `train`.
+        unknown: As for `train`.
+        run_dir: As for `train`.
+        overrides: As for `train`.
+        backbone: As for `train`.
+        **of_data: `data_dir`, `image_shape`, `background`, `skip_bad` and `group_by`,
+            as for `train`.
+
+    Raises:
+        ValueError: files would spoil the result, and `skip_bad` is not given.
+    """
+    begun = BegunRun(run_dir)
+    name = _name_recipe(begun, _collect_changes(overrides, backbone=backbone))
+    if name is not None:
+        return name
+    return choose_recipe(_open_known(known, unknown, begun, **of_data)[0])[0]
+
+
+def _name_recipe(begun: BegunRun, changes: Json) -> str | None:
+    """The recipe that is taken whatever the images look like, or `None`."""
+    return begun.recipe_name or (WITH_BACKBONE if changes.get("backbone") else None)
+
+
+def _open_known(
+    known: str,
+    unknown: Sequence[str],
+    begun: BegunRun,
+    *,
+    data_dir: Path | None = None,
+    image_shape: ImageShape | None = None,
+    background: int | str | None = BACKGROUND,
+    skip_bad: bool = False,
+    group_by: str | Sequence[str] | None = None,
+) -> tuple[pipelines.Source, Json]:
+    """The known source without what is bad, and what a run records of all sources."""
+    background = begun.keep_background(background)
+    left_out = begun.left_out
+    if left_out is None:
+        left_out = check_data(known, unknown, background=background, skip_bad=skip_bad)
+        _say_left_out(left_out)
+    group_by = begun.keep_groups(group_by, [known, *unknown])
+    recorded: Json = {
+        **({LEFT_OUT: left_out} if left_out else {}),
+        **({GROUP_BY: group_by} if group_by else {}),
+        **(
+            {FORMATS: begun.formats}
+            if any(map(listed.is_listed, [known, *unknown]))
+            else {}
+        ),
+    }
+    known_source = pipelines.load(
+        known,
+        data_dir=data_dir,
+        image_shape=image_shape,
+        background=background,
+        exif_orientation=begun.exif_orientation,
+        leave_out=left_out.get(known, ()),
+        group_by=group_by if listed.is_listed(known) else (),
+        formats=begun.formats,
+    )
+    return known_source, recorded
 
 
 def choose_recipe(known: pipelines.Source) -> tuple[str, str]:

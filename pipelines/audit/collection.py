@@ -35,7 +35,9 @@ class Picture:
             and number of an array.
         class_name: Its class, or `None` if it is unknown.
         role: The split that it is in, or is dealt out to; `None` if it is not read.
-        fixed: Whether the source says so: its folders, or the official parts.
+        part: The split that the source itself says, by its folders or official parts;
+            `None` if it is dealt out. Of a training part some may be dealt out to
+            validation: their `role` is that, and their `part` is not.
         file: What its bytes are read from, as from a path; or `None` for an image of an
             array.
         image: The image of an array, or `None`.
@@ -53,7 +55,7 @@ class Picture:
     name: str
     class_name: str | None
     role: Role | None = None
-    fixed: bool = False
+    part: Role | None = None
     file: Any = None
     image: np.ndarray | None = dataclasses.field(default=None, repr=False)
     error: str | None = None
@@ -77,6 +79,7 @@ class AuditedSource:
         problems: What is wrong with single classes, in words.
         links: `{name: target}` of links that lead out of its folder.
         nested: Folders within class folders, whose pictures count for the class.
+        is_made: Whether its images are made and not read: there are none to look at.
     """
 
     spec: str
@@ -86,6 +89,7 @@ class AuditedSource:
     problems: tuple[str, ...] = ()
     links: dict[str, str] = dataclasses.field(default_factory=dict)
     nested: tuple[str, ...] = ()
+    is_made: bool = False
 
 
 @dataclasses.dataclass
@@ -124,13 +128,15 @@ def gather(
     decode: bool = True,
     only_listed: bool = False,
     group_by: str | Iterable[str] = (),
+    image_shape: ImageShape | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Collection:
     """Reads all pictures of some sources, and goes on where one cannot be read.
 
     Args:
         known: Specs of known sources, as for `pipelines.load`.
-        unknown: Specs of unknown sources.
+        unknown: Specs of unknown sources. Those that are made, such as `synthetic`,
+            have nothing to look at.
         data_dir: The folder of the data sets.
         background: What transparent pixels are laid on, see `pipelines.load`.
         decode: Whether to decode the pictures. Otherwise files are looked at as far as
@@ -151,21 +157,27 @@ def gather(
     """
     kinds: list[tuple[str, Kind]] = [(spec, "known") for spec in known]
     kinds += [(spec, "unknown") for spec in unknown]
-    ways = grouping.parse(group_by) if group_by else None
+    ways = grouping.parse(group_by)
     sources: list[AuditedSource] = []
     pictures_of: list[list[Picture]] = []
     classes_of: list[Sequence[str]] = []
+    are_grouped: list[bool] = []
     for spec, kind in kinds:
         if listed.is_listed(spec):
-            source, some, classes = _list_files(len(sources), spec, kind, ways)
+            source, some, classes, is_grouped = _list_files(
+                len(sources), spec, kind, ways
+            )
         elif only_listed:
             continue
         else:
-            source, some = _list_arrays(len(sources), spec, kind, data_dir, background)
-            classes = source.class_names
+            source, some = _list_arrays(
+                len(sources), spec, kind, data_dir, background, image_shape
+            )
+            classes, is_grouped = source.class_names, False
         sources.append(source)
         pictures_of.append(some)
         classes_of.append(classes)
+        are_grouped.append(is_grouped)
     # Of a choice of classes the others are dealt out too, but not looked at.
     found = [
         one
@@ -183,12 +195,12 @@ def gather(
         for row, each in enumerate(seen):
             if each is not None:
                 collection.codes[row], collection.vectors[row] = each
-    if ways is not None and ways.copies:
+    if ways.copies:
         for group in _find_copies(collection):
             for row in group:
                 found[row].copy_of = group[0] + 1
-    for some, classes in zip(pictures_of, classes_of, strict=True):
-        _deal_out(some, classes, ways is not None)
+    for dealt in zip(pictures_of, classes_of, are_grouped, strict=True):
+        _deal_out(*dealt)
     return collection
 
 
@@ -199,19 +211,20 @@ def _list_files(number, spec, kind, ways):
         indices = loading.parse_classes(spec, classes, class_names)
         class_names = [class_names[index] for index in indices]
     keys: dict[Any, tuple[str, ...]] = {}
-    if ways is not None:
+    if ways:
         try:
             keys, _ = found.read_keys(ways, spec)
         except grouping.NothingGroupedError:
             if kind == "known":
                 raise
+            ways = ways.without_names()
     some = [
         Picture(
             number,
             found.name(file),
             class_name,
             role=None if part == "all" else part,
-            fixed=part != "all",
+            part=None if part == "all" else part,
             file=file,
             keys=keys.get(file, ()),
         )
@@ -227,11 +240,26 @@ def _list_files(number, spec, kind, ways):
         {name: str(target) for name, target in found.find_links_out().items()},
         tuple(map(found.name, found.nested)),
     )
-    return source, some, found.class_names
+    return source, some, found.class_names, bool(ways)
 
 
-def _list_arrays(number, spec, kind, data_dir, background):
-    opened = loading.load(spec, data_dir=data_dir, background=background)
+def _list_arrays(number, spec, kind, data_dir, background, image_shape):
+    if kind == "unknown" and loading.is_made(spec):
+        # What is equal or plain among them is as it was meant.
+        return AuditedSource(spec, kind, (), {}, is_made=True), []
+    options = {"data_dir": data_dir, "background": background}
+    try:
+        return _list_splits(number, spec, kind, loading.load(spec, **options))
+    except ValueError:
+        if image_shape is None:
+            raise
+        # Its images have no one size, so they are looked at as they would be trained
+        # with; any other error comes again.
+        opened = loading.load(spec, image_shape=image_shape, **options)
+        return _list_splits(number, spec, kind, opened)
+
+
+def _list_splits(number, spec, kind, opened):
     some = []
     for role in opened.roles:
         split = opened.split(role)
@@ -241,7 +269,7 @@ def _list_arrays(number, spec, kind, data_dir, background):
             name = split.files[row] if split.files else f"{role} {row}"
             class_name = split.class_names[label] if label >= 0 else None
             some.append(
-                Picture(number, name, class_name, role=role, fixed=True, image=image)
+                Picture(number, name, class_name, role=role, part=role, image=image)
             )
     source = AuditedSource(spec, kind, opened.class_names, {})
     return source, some

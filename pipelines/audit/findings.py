@@ -236,12 +236,22 @@ def harm_of(collection: Collection, some: Sequence[Picture]) -> str:
     kinds = {collection.kind(one) for one in some}
     if len(kinds) > 1:
         return "known_and_unknown"
-    if len({(one.source, one.class_name) for one in some}) > 1 and kinds == {"known"}:
+    if kinds == {"known"} and _have_several_labels(some):
         return "labels"
-    fixed = {(one.source, one.role) for one in some if one.fixed}
-    if len(fixed) > 1:
+    if len({one.part for one in some if one.part}) > 1:
         return "splits"
     return "repeated"
+
+
+def _have_several_labels(some: Sequence[Picture]) -> bool:
+    """Whether pictures differ in class; "Cat" here is the "cat" of another source."""
+    names = collections.defaultdict(set)
+    for one in some:
+        names[one.source].add(one.class_name)
+    # Within a source, "A" and "a" may be two letters.
+    if any(len(of_source) > 1 for of_source in names.values()):
+        return True
+    return len({fold(one.class_name or "") for one in some}) > 1
 
 
 def _left_out(collection: Collection) -> Iterator[Finding]:

@@ -41,11 +41,11 @@ def _of_copies(collection: Collection, group: list[int]) -> dict[int, str]:
         reason = f"is the same picture under several labels: {', '.join(labels)}"
         chosen |= dict.fromkeys(group, reason)
     elif harm == "splits":
-        roles = [some[row].role for row in group]
-        last = max((role for role in roles if role), key=ROLES.index)
+        roles = {row: some[row].part or some[row].role for row in group}
+        last = max((role for role in roles.values() if role), key=ROLES.index)
         chosen |= {
             row: f"is the same picture as one in {last}"
-            for row in group
-            if some[row].role != last
+            for row, role in roles.items()
+            if role != last
         }
     return chosen

@@ -1,6 +1,7 @@
 """Zip files, never trusting what they say; nothing is ever unpacked to disk."""
 
 import pathlib
+import re
 import stat
 import zipfile
 import zlib
@@ -18,6 +19,7 @@ ERRORS = (
     zlib.error,
     EOFError,
 )
+_DRIVE = re.compile("[A-Za-z]:.*")
 # Python unpacks these piece by piece. Of bzip2 and LZMA it unpacks at once whatever the
 # bytes at hand become, which can be gigabytes.
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -45,8 +47,9 @@ def members(
 
     Raises:
         ValueError: it is no zip file; or a member is there twice, lies outside the
-            folder that it would be unpacked to, is a link, is encrypted or is
-            compressed by anything but deflate.
+            folder that it would be unpacked to, has a backslash in its name or a colon
+            at the start of its path, is a link, is encrypted or is compressed by
+            anything but deflate.
     """
     with open_zip(path, corrupt) as archive:
         return [member for member in contents(path, archive) if not member.is_dir()]
@@ -76,6 +79,8 @@ def contents(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     kept, names = [], set()
     for member in archive.infolist():
         parts = pathlib.PurePosixPath(member.filename).parts
+        if not parts and member.is_dir():  # "./", the folder itself.
+            continue
         if member.is_dir():
             _check_place(path, member, parts)
         else:
@@ -145,8 +150,17 @@ def _check(path: Path, member: zipfile.ZipInfo, parts: tuple[str, ...]) -> None:
 
 def _check_place(path: Path, member: zipfile.ZipInfo, parts: tuple[str, ...]) -> None:
     name = member.filename
-    if not parts or parts[0] == "/" or ".." in parts or "\\" in name or ":" in parts[0]:
-        raise _refusal(path, member, "lies outside the folder it would be unpacked to")
+    # By Windows' way to write paths too, "..\\x" and "C:\\x" are outside.
+    folders = name.replace("\\", "/").split("/")
+    if not parts or not folders[0] or ".." in folders or _DRIVE.fullmatch(folders[0]):
+        problem = "lies outside the folder it would be unpacked to"
+    elif "\\" in name:
+        problem = "has a backslash in its name; in a zip file, / parts the folders"
+    elif ":" in parts[0]:
+        problem = "has a colon at the start of its path, which not all systems take"
+    else:
+        return
+    raise _refusal(path, member, problem)
 
 
 def _refusal(path: Path, member: zipfile.ZipInfo, problem: str) -> ValueError:

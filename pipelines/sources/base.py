@@ -130,7 +130,8 @@ class Source:
         """Returns the `Split` of a role.
 
         Raises:
-            ValueError: the source has no such split.
+            ValueError: the source has no such split, or one with images of another
+                shape than those of a split that was read.
         """
         if role not in ROLES:
             raise ValueError(f"`role` must be one of {ROLES}. Received: {role!r}")
@@ -141,7 +142,17 @@ class Source:
                 f"{role}"
             )
         if role not in self._splits:
-            self._splits[role] = self._load_split(role)
+            split = self._load_split(role)
+            for other in self._splits.values():
+                if split.image_shape != other.image_shape:
+                    raise ValueError(
+                        f"{self.name}: all splits must have images of one shape. "
+                        f"Received: {other.role} {other.image_shape}, {role} "
+                        f"{split.image_shape}. Give image_shape=(height, width, "
+                        "channels), --image_shape=H,W,C of ood-train, to convert them "
+                        "all"
+                    )
+            self._splits[role] = split
         return self._splits[role]
 
     def whole_test(self) -> Split:

@@ -22,18 +22,30 @@ _IN_CIFAR10 = (
 
 @dataclasses.dataclass(frozen=True)
 class _Pictures:
-    """What is read of zip files, picture by picture."""
+    """What is read of zip files, picture by picture.
+
+    Attributes:
+        images: The pictures, in the shape that is asked for.
+        labels: Their classes.
+        names: Their names within the zip files.
+        hashes: `likeness.hash_pixels` of each as it lies there.
+        looks: What `grouping.Looks.arrays` returns of them as they lie there.
+    """
 
     images: PixelArray
     labels: np.ndarray
     names: list[str]
-
-    def hashes(self) -> list[bytes]:
-        return [likeness.hash_pixels(image) for image in self.images]
+    hashes: list[bytes]
+    looks: dict[str, np.ndarray]
 
     def choose(self, rows: np.ndarray) -> "_Pictures":
-        names = [self.names[row] for row in rows]
-        return _Pictures(self.images[rows], self.labels[rows], names)
+        return _Pictures(
+            self.images[rows],
+            self.labels[rows],
+            [self.names[row] for row in rows],
+            [self.hashes[row] for row in rows],
+            {name: values[rows] for name, values in self.looks.items()},
+        )
 
 
 @register(
@@ -58,7 +70,7 @@ def open_cifar100(request: base.Request) -> base.Source:
         def read():
             found = _read(zips[part], class_names, request)
             if _APART in request.forms:
-                rows = [hash not in _IN_CIFAR10 for hash in found.hashes()]
+                rows = [hash not in _IN_CIFAR10 for hash in found.hashes]
                 found = found.choose(np.flatnonzero(rows))
             return found.images, found.labels, found.names
 
@@ -84,17 +96,14 @@ def open_flowers(request: base.Request) -> base.Source:
     class_names = _class_names(zips)
 
     def read():
-        found = _read(zips["all"], class_names, request)
-        alike = copies.equal_groups(found.hashes())
+        found = _read(zips["all"], class_names, request, find_looks=True)
+        alike = copies.equal_groups(found.hashes)
         under_two = [
             row for rows in alike if len(set(found.labels[rows])) > 1 for row in rows
         ]
         rows = np.setdiff1d(np.arange(len(found.labels)), under_two)
         found = found.choose(rows)
-        looks = grouping.Looks(len(rows))
-        for image in found.images:
-            looks.add(looks.measure(image))
-        groups = grouping.number(grouping.find_copies(looks.arrays()), len(rows))
+        groups = grouping.number(grouping.find_copies(found.looks), len(rows))
         return found.images, found.labels, found.names, groups
 
     return base.from_parts(request, class_names, {"all": read})
@@ -126,25 +135,42 @@ def _class_names(zips: Mapping[str, list[pictures.Zip]]) -> list[str]:
 
 
 def _class_of(zip: pictures.Zip, name: str) -> str:
-    folders = name.split("/")[:-1]
-    if not folders:
+    folder = pathlib.PurePosixPath(name).parent.name
+    if not folder:
         raise ValueError(
             f"{zip.path}: pictures must lie in folders, one for each class. Received: "
             f"{name}"
         )
-    return folders[-1]
+    return folder
 
 
 def _read(
-    zips: list[pictures.Zip], class_names: list[str], request: base.Request
+    zips: list[pictures.Zip],
+    class_names: list[str],
+    request: base.Request,
+    *,
+    find_looks: bool = False,
 ) -> _Pictures:
     indices = {name: index for index, name in enumerate(class_names)}
     names = [name for zip in zips for name in zip.names]
     labels = [indices[_class_of(zip, name)] for zip in zips for name in zip.names]
-    images = pictures.stack(
-        (picture for zip in zips for picture in zip.read(request.background)),
+    hashes: list[bytes] = []
+    looks = grouping.Looks(len(names)) if find_looks else None
+
+    def read_each():
+        for zip in zips:
+            for picture in zip.read(request.background):
+                # Copies are told by the pixels as they lie there.
+                hashes.append(likeness.hash_pixels(picture))
+                if looks is not None:
+                    looks.add(looks.measure(picture))
+                yield picture
+
+    images = pictures.stack(read_each(), names, request.image_shape)
+    return _Pictures(
+        images,
+        np.array(labels, np.int32),
         names,
-        # Copies are told by the pixels as they lie there.
-        None,
+        hashes,
+        {} if looks is None else looks.arrays(),
     )
-    return _Pictures(images, np.array(labels, np.int32), names)

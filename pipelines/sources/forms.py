@@ -41,6 +41,15 @@ GENERAL = {
 }
 
 
+def leave_own(names: Iterable[str]) -> tuple[str, ...]:
+    """Returns those forms that are a source's own: all but the general ones.
+
+    >>> leave_own(["area", "negative"])
+    ('area',)
+    """
+    return tuple(name for name in names if name not in GENERAL)
+
+
 def apply(names: Iterable[str], images: np.ndarray) -> np.ndarray:
     """Returns images in forms of `GENERAL`, one after the other.
 

@@ -4,6 +4,7 @@ Files of a folder, members of a zip file, records: whatever they lie in, they ar
 out, kept together, left out, read and cached in the same way.
 """
 
+import functools
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ import numpy as np
 from ood_keras.conventions import UNKNOWN
 from ood_keras.pipelines import grouping, pixel_cache
 from ood_keras.pipelines.sources import base, pictures, registry
+from ood_keras.pipelines.sources import forms as general_forms
 from ood_keras.pipelines.sources.layout import Layout
 from ood_keras.pipelines.sources.spec import parse
 
@@ -69,11 +71,13 @@ def find_pictures(spec: str) -> Layout:
     """Lists the pictures of such a source and goes on where a class is wrong.
 
     Args:
-        spec: The spec string; a choice of classes in it is passed over.
+        spec: The spec string; a choice of classes and general forms in it are
+            passed over.
     """
     parsed = parse(spec)
     name, _, argument = parsed.base.partition(":")
-    request = base.Request(parsed.base, argument, forms=parsed.forms)
+    own = general_forms.leave_own(parsed.forms)
+    request = base.Request(parsed.base, argument, forms=own)
     return _LISTERS[name](request, go_on=True)
 
 
@@ -97,23 +101,37 @@ def _open(request: base.Request, found: Layout) -> base.Source:
             f"{request.spec}: {len(links):,} links lead out of the folder and are "
             f"followed, for example {name} to {target}"
         )
-    group_by = grouping.parse(request.group_by) if request.group_by else None
+    group_by = grouping.parse(request.group_by)
     keys: dict[Any, tuple[str, ...]] = {}
-    if group_by is not None:
+    if group_by:
         keys, remark = found.read_keys(group_by, request.spec)
         if remark:
             base.warn(f"{request.spec}: {remark}")
     indices = {name: index for index, name in enumerate(found.class_names)}
 
+    def keep(part):
+        return [
+            (file, UNKNOWN if name is None else indices[name])
+            for file, name in found.pictures[part]
+            if found.name(file) not in request.leave_out
+        ]
+
+    @functools.cache
+    def check_parts():
+        if request.image_shape is None and len(found.pictures) > 1:
+            pictures.check_parts(
+                ((file for file, _ in keep(part)) for part in found.pictures),
+                request.background,
+                exif_orientation=request.exif_orientation,
+            )
+
     def reader(part):
         def read():
-            kept = [
-                (file, UNKNOWN if name is None else indices[name])
-                for file, name in found.pictures[part]
-                if found.name(file) not in request.leave_out
-            ]
+            # Before any part is decoded, which may take long.
+            check_parts()
+            kept = keep(part)
             files, labels = [file for file, _ in kept], [label for _, label in kept]
-            find_copies = group_by is not None and group_by.copies
+            find_copies = group_by.copies
             images, looks = pictures.read_all(
                 files,
                 _key(request, found, part, files),
@@ -123,7 +141,7 @@ def _open(request: base.Request, found: Layout) -> base.Source:
                 find_looks=find_copies,
             )
             groups = None
-            if group_by is not None:
+            if group_by:
                 alike = grouping.same_keys([keys[file] for file in files])
                 if find_copies:
                     alike = [*grouping.find_copies(looks), *alike]

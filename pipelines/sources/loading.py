@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from ood_keras import plugins
 from ood_keras.image_files import BACKGROUND, check_background
 from ood_keras.names import fold
-from ood_keras.pipelines import grouping
 from ood_keras.pipelines.sources import forms as general_forms
 from ood_keras.pipelines.sources import listed, orientation, registry
 from ood_keras.pipelines.sources.base import Request, Source
@@ -54,7 +53,8 @@ def load(
             `"mnist@negative[0-4]"`, `"omniglot@as_distributed@area"`.
         data_dir: Folder of data sets, one folder each, looked in first.
         image_shape: `(height, width, channels)` to convert all images to, see
-            `resizing.adapt`. Left out: the source's own shape.
+            `resizing.adapt`, with 1 or 3 channels, or those of `known`. Left out: the
+            source's own shape.
         seed: For the sources that are made, not read: `synthetic` and the noises.
         known: `Source` or `Split` of known images that `synthetic` starts from.
         count: Images per split of a source that is made; 10,000 if left out.
@@ -120,16 +120,18 @@ def load(
         spec=parsed.base,
         argument=argument,
         data_dir=None if data_dir is None else pathlib.Path(data_dir).expanduser(),
-        image_shape=general_forms.shape_before(general, check_image_shape(image_shape)),
+        image_shape=general_forms.shape_before(
+            general, _check_shape_beside(image_shape, known)
+        ),
         seed=seed,
         known=known,
         count=count,
         background=None if background is None else check_background(background),
         exif_orientation=exif_orientation,
         leave_out=leave_out,
-        group_by=() if group_by == (grouping.NONE,) else group_by,
+        group_by=group_by,
         formats=None if formats is None else tuple(formats),
-        forms=tuple(form for form in parsed.forms if form not in general),
+        forms=general_forms.leave_own(parsed.forms),
     )
     source = registered.open(request)
     if not isinstance(source, Source):
@@ -185,6 +187,18 @@ def check_spec(spec: str) -> None:
         spec: A spec string, as for `load`.
     """
     _find(str(spec), parse(str(spec)))
+
+
+def is_made(spec: str) -> bool:
+    """Whether a spec names a source whose images are made and not read.
+
+    Args:
+        spec: A spec string, as for `load`; no data is looked for.
+
+    Raises:
+        ValueError: no source or form is called so.
+    """
+    return _find(str(spec), parse(str(spec)))[0].is_made
 
 
 def _listed() -> str:
@@ -293,6 +307,16 @@ def parse_classes(spec, text, class_names):
                     )
                 classes.append(named if named_by_number else number)
     return classes
+
+
+def _check_shape_beside(
+    image_shape: Iterable[int] | None, known: Source | Split | None
+) -> ImageShape | None:
+    """As `check_image_shape`; that of known images may have any channels."""
+    is_other = isinstance(image_shape, tuple) and image_shape[2:] not in ((1,), (3,))
+    if is_other and known is not None and image_shape == known.image_shape:
+        return known.image_shape
+    return check_image_shape(image_shape)
 
 
 def check_image_shape(image_shape: Iterable[int] | None) -> ImageShape | None:

@@ -319,9 +319,9 @@ def read_all(
 
     shape = image_shape
     if shape is None:
-        # The first that can be read; where none can, all are named below.
-        read = (read_one(path)[0] for path in paths)
-        shape = next((some.shape for some in read if some is not None), (1, 1, 1))
+        found = _find_shape(paths, background, exif_orientation)
+        # Where none can be read, all are named below.
+        shape = (1, 1, 1) if found is None else found[1]
     return pixel_cache.read(
         key,
         (len(paths), *shape),
@@ -329,6 +329,41 @@ def read_all(
         looks.arrays if looks is not None else dict,
         grouping.Looks.NAMES if looks is not None else (),
     )
+
+
+def check_parts(
+    parts: Iterable[Iterable[Any]],
+    background: int | None = image_files.BACKGROUND,
+    *,
+    exif_orientation: bool = True,
+) -> None:
+    """Raises a `ValueError` if parts of a source begin with pictures of other shapes.
+
+    Args:
+        parts: The files of each part, as for `read_all`; the first of each that can be
+            read is decoded.
+        background: As for `decode`.
+        exif_orientation: As for `decode`.
+    """
+    first = None
+    for paths in parts:
+        found = _find_shape(paths, background, exif_orientation)
+        first = first or found
+        if first and found and found[1] != first[1]:
+            raise _shape_error(*first, *found)
+
+
+def _find_shape(
+    paths: Iterable[Any], background: int | None, exif_orientation: bool
+) -> tuple[Any, tuple[int, ...]] | None:
+    """The first file that can be read, and its shape; `None` if none can."""
+    for path in paths:
+        try:
+            pixels = decode(path.read_bytes(), path, background, exif_orientation)
+        except ValueError:
+            continue
+        return path, pixels.shape
+    return None
 
 
 def _map(

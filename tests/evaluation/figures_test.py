@@ -255,6 +255,16 @@ def test_pictures_draw_every_image_and_name_empty_rows():
     assert _saved(figure)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_pictures_of_any_channels_are_drawn(channels):
+    images = np.random.default_rng(0).random((2, 4, 5, channels))
+    figure = figures.pictures({"known": (images, ["a", "b"])})
+    for axes, image in zip(figure.axes, images, strict=True):
+        (shown,) = axes.get_images()
+        expected = image if channels == 3 else image.mean(-1)
+        np.testing.assert_allclose(shown.get_array(), expected)
+
+
 def test_user_settings_and_pyplot_are_left_alone(features):
     before = dict(matplotlib.rcParams)
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red"}):

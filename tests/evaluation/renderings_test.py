@@ -110,6 +110,16 @@ def test_kinds_of_pictures():
         renderings.suite("picture")
 
 
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_images_that_no_picture_file_can_be_are_rendered_without_one(channels):
+    steps = renderings.suite("photo", colour=False, files=False)
+    whole = {step.rendering.name for step in renderings.suite("photo", colour=False)}
+    assert whole - {step.rendering.name for step in steps} == {"jpeg"}
+    images = np.random.default_rng(0).random((2, 9, 8, channels), np.float32)
+    for step in steps:
+        assert step(images).shape == images.shape
+
+
 def test_one_of_ones_own_is_registered(monkeypatch):
     monkeypatch.setattr(renderings, "_RENDERINGS", dict(renderings._RENDERINGS))
     mine = renderings.Rendering(

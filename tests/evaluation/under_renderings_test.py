@@ -205,6 +205,30 @@ def test_grey_pictures_have_no_colour_to_change(case, data):
     assert "warm" in colour
 
 
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_images_that_no_picture_file_can_be_are_measured(channels):
+    images = np.random.default_rng(0).random((6, 9, 8, channels), np.float32)
+    labels = np.arange(6) % 2
+
+    def score(batches, name):
+        scores = np.concatenate([one.mean((1, 2, 3)) for one, _ in batches])
+        return {"mean": scores}, np.zeros(len(scores), int)
+
+    measured = under_renderings._measure(
+        score,
+        ("made", (images, labels)),
+        {"others": images},
+        num_classes=2,
+        short=False,
+        kind=None,
+        num_images=4,
+        progress=False,
+    )
+    sorts = {step.name.partition("=")[0] for step in measured.steps}
+    assert "jpeg" not in sorts and {"blur", "noise"} <= sorts
+    assert measured.pictures.shape == (len(measured.steps), 4, 9, 8, channels)
+
+
 def test_a_report_shows_and_says_it(case, data, source, tmp_path):
     fitted, _ = case
     report = evaluation.evaluate(

@@ -81,6 +81,15 @@ def test_classes_of_one_picture_each_are_looked_at_together():
         pipelines.check_known(made)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_unknown_images_that_are_black_are_doubted_as_known_ones_are(dtype):
+    random = np.random.default_rng(0)
+    known = random.random((20, 6, 6, 1)), np.arange(20) % 2
+    unknown = random.integers(0, 2, (20, 6, 6, 1)).astype(dtype)
+    with pytest.warns(pipelines.DataWarning, match=r"unknown.*20 images are of nearly"):
+        pipelines.interleave(known, unknown, 2)
+
+
 def test_nothing_is_found_in_honest_images():
     some_plain = np.concatenate([PLAIN[:10], lively(10)])
     faint = np.zeros((20, 8, 8, 3), np.uint8)

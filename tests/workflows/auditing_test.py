@@ -11,7 +11,7 @@ from PIL import Image
 from ood_keras import pipelines, workflows
 from ood_keras.tools import data as command
 from ood_keras.training import recipes
-from ood_keras.workflows import cost
+from ood_keras.workflows import auditing, cost
 
 
 @pytest.fixture
@@ -121,8 +121,70 @@ def test_what_a_training_costs():
         cost.estimate(recipe, (28, 28, 1), num_classes=3, num_train=0, num_validation=0)
 
 
-def test_pictures_of_several_sizes_cost_what_their_common_size_does(pictures):
+def test_pictures_of_several_sizes_are_audited_and_cost_nobody_knows_what(
+    pictures, tmp_path
+):
+    spoil(pictures)
     pixels = np.zeros((9, 9, 3), np.uint8)
     Image.fromarray(pixels).save(pictures / "cat/large.png")
-    with pytest.raises(ValueError, match=r"2 sizes.*Give --image_shape"):
-        workflows.audit(known=[f"folder:{pictures}"], recipe="demo")
+    found = workflows.audit(
+        known=[f"folder:{pictures}"], recipe="demo", output=tmp_path / "audit"
+    )
+    assert found.spoils and found.cost is None
+    why = "What a training would cost cannot be told: the pictures have 2 sizes"
+    assert why in str(found) and "Give --image_shape" in found.no_cost
+    content = json.loads((tmp_path / "audit/audit.json").read_text())
+    assert content["no_cost"] == found.no_cost and "cost" not in content
+    assert why in (tmp_path / "audit/audit.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"recipe": "dem"}, "demo"),
+        ({"recipe": "photos"}, "not estimated"),
+        ({"recipe": "demo", "image_shape": (8, 8)}, "`image_shape` must be"),
+    ],
+)
+def test_what_is_asked_for_is_checked_before_any_picture_is_read(
+    pictures, monkeypatch, options, message
+):
+    monkeypatch.setattr(auditing.data_audit, "gather", None)
+    with pytest.raises(ValueError, match=message):
+        workflows.audit(known=[f"folder:{pictures}"], **options)
+
+
+def test_many_classes_cost_no_images_that_nobody_gave(monkeypatch):
+    class Interleave:
+        def __init__(self, known, *_, **__):
+            assert len(set(known.labels.tolist())) == 90
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cost.pipelines, "Interleave", Interleave)
+    recipe = recipes.get("demo", batch_size=8)
+    with pytest.raises(KeyboardInterrupt):
+        cost.estimate(
+            recipe, (28, 28, 1), num_classes=90, num_train=90, num_validation=9
+        )
+
+
+def test_made_images_are_named_and_not_looked_at(pictures, tmp_path):
+    found = workflows.audit(
+        known=[f"folder:{pictures}"], unknown=["synthetic"], output=tmp_path / "audit"
+    )
+    assert "synthetic (unknown): its images are made, not looked at" in str(found)
+    page = (tmp_path / "audit/audit.html").read_text()
+    assert page.count("Its images are made, not looked at.") == 1
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_a_page_of_arrays_that_no_picture_file_can_hold(tmp_path, channels):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (20, 8, 8, channels), np.uint8)
+    images[3] = images[2]
+    np.savez(tmp_path / "set.npz", images=images, labels=np.arange(20) % 2)
+    found = workflows.audit(
+        known=[f"npz:{tmp_path / 'set.npz'}"], output=tmp_path / "audit"
+    )
+    assert "1 picture under several labels" in str(found)
+    assert (tmp_path / "audit/audit.html").is_file()

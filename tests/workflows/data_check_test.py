@@ -126,6 +126,30 @@ def test_copies_in_several_splits_leave_the_test_as_it_is(tmp_path):
     ]
 
 
+def test_copies_in_one_split_do_no_harm_wherever_they_lie(tmp_path):
+    for seed in range(30):
+        write(tmp_path / "known/cat" / f"{seed}.png", seed)
+        for folder in (1, 2):
+            for part in ("train", "test"):
+                path = tmp_path / f"u{folder}/{part}/{seed}.png"
+                write(path, 1000 * folder + 100 * (part == "test") + seed)
+    # Of a training part, some go into validation; their copies need not.
+    for number in range(3, 30):
+        write(tmp_path / f"u1/train/{number}.png", 1000)
+    write(tmp_path / "u2/train/0.png", 1000)
+    known, *unknown = (f"folder:{tmp_path}/{name}" for name in ("known", "u1", "u2"))
+    assert check_data(known, unknown) == {}
+    assert check_data(known, unknown, skip_bad=True) == {}
+    # One in two splits of two folders is in the test of one, and there it stays.
+    write(tmp_path / "u2/test/0.png", 1001)
+    with pytest.raises(ValueError, match=r"1 picture in several splits.*\n.*1\.png"):
+        check_data(known, unknown)
+    left_out = check_data(known, unknown, skip_bad=True)
+    assert {spec: [*names] for spec, names in left_out.items()} == {
+        unknown[0]: ["train/1.png"]
+    }
+
+
 def test_files_to_leave_out_are_those_of_folders(folders):
     known, _ = folders
     bad = ["cat/empty.png", "cat/cut.png", "cat/0.png", "no/such.png"]

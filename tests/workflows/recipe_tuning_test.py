@@ -5,7 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from ood_keras import pipelines
+from ood_keras.training import recipes
 from ood_keras.training.recipe_overrides import parse_overrides
 from ood_keras.training.run import DivergedError
 from ood_keras.workflows import Range, recipe_tuning, training, tune_recipe
@@ -96,6 +99,70 @@ def test_more_trials_go_further_and_other_arguments_are_refused(trainings, tmp_p
         with pytest.raises(ValueError, match="holds a search with another"):
             tune_recipe(**{**options, **other}, trials=4)
     assert len(trainings) == 4
+
+
+def test_choices_of_several_numbers_may_be_tuples(trainings, tmp_path):
+    own = recipes.get("demo").filters
+    assert isinstance(own, tuple)
+    options = {
+        **ARGUMENTS,
+        "search": {"filters": [(2, 2), own, (4,)]},
+        "output": tmp_path,
+    }
+    (first,) = tune_recipe(**options, trials=1)
+    assert first.values == {"filters": [*own]}
+    assert len(tune_recipe(**options, trials=3)) == len(trainings) == 3
+    # What is tried is credited to what it is, the recipe's own choice too.
+    space = json.loads((tmp_path / "tuning.json").read_text())["asked"]["search"]
+    assert recipe_tuning._encode(first.values, space) == {"filters": 1}
+
+
+def test_the_recipe_is_chosen_by_what_will_be_trained_with(
+    trainings, tmp_path, monkeypatch
+):
+    random = np.random.default_rng(0)
+    for number in range(40):
+        path = tmp_path / "known" / ("cat", "dog")[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+    for number in range(3):
+        copy = tmp_path / "known/cat" / f"copy{number}.png"
+        shutil.copy(tmp_path / "known/cat/00.png", copy)
+    (tmp_path / "known/cat/bad.png").write_bytes(b"")
+    spec = f"folder:{tmp_path / 'known'}"
+    seen = []
+    choose = training.choose_recipe
+
+    def look(known):
+        seen.append(known.train.files)
+        return choose(known)
+
+    monkeypatch.setattr(training, "choose_recipe", look)
+    options = {"known": spec, "unknown": ["synthetic"], "trials": 1}
+    with pytest.raises(ValueError, match=r"1 file cannot be read(.|\n)*--skip_bad"):
+        tune_recipe(**options, output=tmp_path / "a")
+    tune_recipe(**options, output=tmp_path / "b", skip_bad=True)
+    expected = pipelines.load(spec, leave_out=["cat/bad.png"], group_by="copies")
+    assert seen == [expected.train.files]
+    dealt = pipelines.load(spec, leave_out=["cat/bad.png"])
+    assert dealt.train.files != expected.train.files
+    assert trainings == [("001", [])]
+
+
+@pytest.mark.parametrize(
+    ("options", "recipe"),
+    [
+        ({"overrides": ["backbone=MobileNetV2"]}, "photos"),
+        ({"backbone": "none"}, "robust"),
+    ],
+)
+def test_a_backbone_decides_the_recipe_as_in_a_training(
+    trainings, tmp_path, options, recipe
+):
+    arguments = {"known": "digits", "unknown": ["synthetic"], **options}
+    tune_recipe(**arguments, search={"learning_rate": [0.1]}, trials=1, output=tmp_path)
+    recorded = json.loads((tmp_path / "tuning.json").read_text())
+    assert recorded["asked"]["recipe"] == recipe
 
 
 def test_errors_of_a_training_come_out_as_they_are(tmp_path, monkeypatch):

@@ -946,6 +946,20 @@ def test_samples_of_a_long_spec_and_after_a_kill(tmp_path):
     assert len(samples.read_samples(tmp_path, test.image_shape)) == 3 * 64
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_samples_are_what_a_png_can_hold(tmp_path, channels):
+    shape = (70, 1, 6, channels)
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    split = pipelines.Split("made", "test", images, np.full(70, -1, np.int32))
+    paths = samples.write_samples(tmp_path, [split])
+    read = samples.read_samples(tmp_path, shape[1:])
+    if channels == 5:
+        assert paths == [] and read is None
+    else:
+        assert len(paths) == 64
+        np.testing.assert_allclose(read, images[:64] / np.float32(255))
+
+
 def transparent_pictures(folder, names=("cat", "dog"), seed=0):
     """Two classes of pictures that are noise in grey and in alpha."""
     from PIL import Image

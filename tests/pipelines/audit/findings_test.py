@@ -8,6 +8,9 @@ from PIL import Image
 
 from ood_keras import pipelines, transcoding
 from ood_keras.pipelines import audit
+from ood_keras.pipelines.audit import findings
+from ood_keras.pipelines.sources import registry
+from ood_keras.workflows import run_data
 
 
 def photograph(seed, side=48):
@@ -133,6 +136,26 @@ def test_a_picture_in_two_splits(tmp_path, folder):
     ]
 
 
+def test_one_label_in_two_sources_is_one_label(tmp_path, folder):
+    for name in ("Cat", "fox"):
+        (tmp_path / "more" / name).mkdir(parents=True)
+        for seed in range(6):
+            pixels = photograph(600 + seed + 10 * (name == "fox"))
+            (tmp_path / "more" / name / f"{seed}.png").write_bytes(encode(pixels))
+    (tmp_path / "more/Cat/same.png").write_bytes(encode(photograph(0)))
+    (tmp_path / "more/fox/other.png").write_bytes(encode(photograph(2)))
+    found, names = find(f"folder:{folder.root}", f"folder:{tmp_path / 'more'}")
+    assert names["equal_repeated"] == [{"cat/00.png", "Cat/same.png"}]
+    assert names["equal_labels"] == [{"cat/02.png", "fox/other.png"}]
+    assert found["equal_repeated"].severity == "look"
+
+
+def test_letters_of_both_cases_are_two_labels():
+    source = audit.AuditedSource("letters", "known", ("A", "a"), {})
+    some = [audit.Picture(0, name, name) for name in source.class_names]
+    assert findings.harm_of(audit.Collection([source], some), some) == "labels"
+
+
 def test_a_picture_and_a_class_known_and_unknown(tmp_path, folder):
     others = tmp_path / "others"
     for name in ("Cat", "fox"):
@@ -233,6 +256,50 @@ def test_splits_are_those_that_the_source_deals(folder):
         for role in ("train", "validation", "test"):
             dealt = {one.name for one in collection.pictures if one.role == role}
             assert dealt == set(source.split(role).files)
+
+
+@pytest.mark.parametrize("group_by", ["none", ["none"], [], "copies", "(.)_never_"])
+def test_splits_are_dealt_as_in_a_training_whatever_is_grouped(folder, group_by):
+    for seed in range(0, 24, 2):
+        folder(f"cat/copy{seed}.png", encode(photograph(0)))
+    spec = f"folder:{folder.root}"
+    ways = [group_by] if isinstance(group_by, str) else group_by
+    recorded = {"group_by": ways, "formats": transcoding.formats()}
+    # Names of unknown pictures need not tell what those of known ones do.
+    is_unknown = group_by == "(.)_never_"
+    known, unknown = ([], [spec]) if is_unknown else ([spec], [])
+    collection = audit.gather(known, unknown, group_by=group_by)
+    source = run_data.load_as_recorded(spec, recorded)
+    for role in ("train", "validation", "test"):
+        dealt = {one.name for one in collection.pictures if one.role == role}
+        assert dealt == set(source.split(role).files)
+
+
+def test_made_images_are_not_looked_at(folder):
+    collection = audit.gather([f"folder:{folder.root}"], ["synthetic", "uniform_noise"])
+    assert [one.is_made for one in collection.sources] == [False, True, True]
+    assert len(collection.pictures) == 24
+    with pytest.raises(ValueError, match="synthetic has no form"):
+        audit.gather([f"folder:{folder.root}"], ["synthetic@negative"])
+
+
+def test_sources_of_several_sizes_are_brought_to_one(monkeypatch):
+    def of_sizes(request):
+        def reader(side):
+            shape = (4, side, side, 3)
+            images = np.random.default_rng(side).integers(0, 256, shape, np.uint8)
+            return lambda: (images, np.arange(4) % 2)
+
+        parts = {"train": reader(8), "test": reader(9)}
+        return pipelines.from_parts(request, ["cat", "dog"], parts)
+
+    monkeypatch.setitem(
+        registry._SOURCES, "of_sizes", registry.Registered("of_sizes", of_sizes)
+    )
+    with pytest.raises(ValueError, match="image_shape"):
+        audit.gather(["of_sizes"])
+    collection = audit.gather(["of_sizes"], image_shape=(8, 8, 3))
+    assert {one.shape for one in collection.pictures} == {(8, 8, 3)}
 
 
 def test_arrays_are_looked_at_too(tmp_path):

@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from ood_keras import pipelines
+from ood_keras import pipelines, resizing
 from ood_keras.pipelines import likeness
 from ood_keras.pipelines.sources import class_zips
 
@@ -82,6 +82,29 @@ def test_flowers_under_two_labels_are_out_and_copies_stay_together(tmp_path, png
     assert (
         len(pipelines.load("flowers[tulip]", data_dir=tmp_path).test.class_names) == 1
     )
+
+
+def test_pictures_of_several_sizes_are_brought_to_one(tmp_path, png):
+    images = {
+        f"{name}/{i:02}.png": pixels(40 + i % 2) for name in "ab" for i in range(12)
+    }
+    # Told by the pixels as they lie there, whatever shape is asked for.
+    images |= {"a/both.png": images["a/00.png"], "b/both.png": images["a/00.png"]}
+    images["b/copy.png"] = images["b/01.png"]
+    for spec, name in (("flowers", "images"), ("cifar100", "test")):
+        write(tmp_path / spec / f"{name}.zip", images, png)
+        with pytest.raises(ValueError, match=r"one size .*Give image_shape="):
+            pipelines.load(spec, data_dir=tmp_path).test  # noqa: B018
+    shape = (16, 16, 3)
+    flowers = pipelines.load("flowers", data_dir=tmp_path, image_shape=shape)
+    files = {role: flowers.split(role).files for role in flowers.roles}
+    every = sorted(name for names in files.values() for name in names)
+    assert every == sorted({*images} - {"a/00.png", "a/both.png", "b/both.png"})
+    assert any({"b/01.png", "b/copy.png"} <= {*names} for names in files.values())
+    test = pipelines.load("cifar100", data_dir=tmp_path, image_shape=shape).test
+    for name, image in zip(test.files, test.images, strict=True):
+        expected = resizing.adapt(images[name][np.newaxis], shape)[0]
+        np.testing.assert_array_equal(image, expected)
 
 
 @pytest.mark.parametrize("spec", ["flowers", "cifar100@without_cifar10"])

@@ -6,6 +6,7 @@ from PIL import Image
 
 from ood_keras import pipelines, transcoding
 from ood_keras.pipelines import DataNotFoundError
+from ood_keras.pipelines.sources import pictures
 
 RANDOM = np.random.default_rng(0)
 
@@ -47,6 +48,37 @@ def test_a_folder_without_sub_folders_is_one_unknown_class(tmp_path, write_pictu
     assert source.class_names == ()
     assert source.test.labels.tolist() == [-1, -1]
     assert source.image_shape == (4, 4, 3)
+
+
+@pytest.mark.parametrize("other", [(6, 5, 1), (8, 8, 1)])
+def test_splits_of_several_shapes_are_refused_before_all_is_decoded(
+    tmp_path, write_pictures, monkeypatch, other
+):
+    for name in ("cat", "dog"):
+        write_pictures(tmp_path / "train" / name, 12, (8, 8, 3))
+        write_pictures(tmp_path / "test" / name, 3, other)
+    (tmp_path / "train/cat/000.png").write_bytes(b"")
+    decoded = []
+    decode = pictures.decode
+
+    def count(content, name, *options):
+        pixels = decode(content, name, *options)
+        decoded.append(name)
+        return pixels
+
+    monkeypatch.setattr(pictures, "decode", count)
+    spec = f"folder:{tmp_path}"
+    for role in ("train", "test"):
+        source = pipelines.load(spec, leave_out=["train/cat/000.png"])
+        decoded.clear()
+        with pytest.raises(ValueError, match=r"one size .*/test/cat/.*image_shape="):
+            source.split(role)
+        assert len(decoded) == 2
+    source = pipelines.load(
+        spec, leave_out=["train/cat/000.png"], image_shape=(8, 8, 3)
+    )
+    shapes = {source.split(role).image_shape for role in source.roles}
+    assert shapes == {source.image_shape} == {(8, 8, 3)}
 
 
 def test_folders_of_splits_are_kept(tmp_path, write_pictures):

@@ -52,6 +52,16 @@ def test_bad_image_shapes_are_explained(shape):
         pipelines.load("digits", image_shape=shape)
 
 
+def test_unknown_images_may_have_the_channels_of_the_known_ones():
+    images = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 5), np.uint8)
+    known = pipelines.as_split((images, np.arange(20) % 2), "known")
+    for spec in ("synthetic", "uniform_noise"):
+        made = pipelines.load(spec, known=known, image_shape=(6, 6, 5), count=9)
+        assert made.train.images.shape == (9, 6, 6, 5)
+    with pytest.raises(ValueError, match="`image_shape` must be"):
+        pipelines.load("uniform_noise", known=known, image_shape=(6, 6, 4))
+
+
 def test_classes_can_be_chosen_by_name():
     chosen = pipelines.load("glyphs[k, A]")
     assert chosen.class_names == ("K", "A")

@@ -35,6 +35,18 @@ def test_train_and_test_arrays_as_in_keras(tmp_path):
     assert chosen.test.labels.tolist() == [0, 0]
 
 
+def test_splits_of_several_shapes_are_refused(tmp_path):
+    path = tmp_path / "set.npz"
+    arrays = {"x_train": IMAGES, "y_train": LABELS}
+    arrays |= {"x_test": IMAGES[:5, 1:], "y_test": LABELS[:5]}
+    source = load(path, **arrays)
+    assert source.train.image_shape == (5, 4, 1)
+    with pytest.raises(ValueError, match=r"train \(5, 4, 1\), test \(4, 4, 1\)"):
+        source.image_shape  # noqa: B018
+    source = pipelines.load(f"npz:{path}", image_shape=(6, 6, 1))
+    assert {source.split(role).image_shape for role in source.roles} == {(6, 6, 1)}
+
+
 def test_classes_are_those_of_all_parts(tmp_path):
     labels = np.arange(24, dtype=np.uint8) % 10
     source = load(

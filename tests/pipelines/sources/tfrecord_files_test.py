@@ -14,7 +14,7 @@ from ood_keras import machine, pipelines, tfrecords
 from ood_keras.pipelines import DataNotFoundError, audit
 from ood_keras.pipelines.sources import records, tfrecord_files
 from ood_keras.pipelines.sources.base import Request
-from ood_keras.workflows import run_data
+from ood_keras.workflows import data_check, run_data
 
 RANDOM = np.random.default_rng(0)
 PACKS = {"": bytes, "GZIP": gzip.compress, "ZLIB": zlib.compress}
@@ -211,6 +211,17 @@ def test_features_are_named_behind_the_path(write, picture):
     assert unknown.class_names == () and len(unknown.whole_test()) == 30
     assert [*pipelines.forms(spec)][:2] == ["image=", "label="]
     assert run_data.find_seen([spec], ["digits", spec.partition("@")[0]]) == [spec]
+
+
+def test_records_in_general_forms_are_checked_as_they_lie_there(write, picture):
+    rows = [example(jpeg=picture(), label=n % 2) for n in range(20)]
+    path = write("a.tfrecord", rows)
+    for spec in (f"{path}@image=jpeg@negative", f"{path}@transposed@image=jpeg[1]"):
+        spec = f"tfrecord:{spec}"
+        expected = pipelines.load(spec).class_names
+        assert data_check.check_data(spec, []) == {}
+        (source,) = audit.gather([spec]).sources
+        assert (source.spec, source.class_names) == (spec, expected)
 
 
 def test_a_pattern_is_seen_where_one_of_its_files_was(write, labelled, tmp_path):

@@ -206,6 +206,11 @@ def test_a_member_that_grows_is_read_no_further_than_it_says(write, monkeypatch)
         ("cat/../../1.png", 0, "lies outside the folder"),
         ("C:/cat/1.png", 0, "lies outside the folder"),
         ("../empty/", 0, "lies outside the folder"),
+        ("..\\cat\\1.png", 0, "lies outside the folder"),
+        ("C:\\cat\\1.png", 0, "lies outside the folder"),
+        ("pics\\cat\\1.png", 0, "has a backslash in its name; in a zip file, / parts"),
+        ("dog: small/1.png", 0, "has a colon at the start of its path"),
+        ("dog: small/", 0, "has a colon at the start of its path"),
         ("cat/./00.png", 0, "twice"),
         ("cat/00.png/1.png", 0, "twice, or as a file and as a folder"),
     ],
@@ -216,6 +221,16 @@ def test_archives_that_are_refused(write, name, flags, message):
         archive.writestr(name, b"")
     with pytest.raises(ValueError, match=message):
         pipelines.load(f"zip:{path}")
+
+
+def test_the_folder_itself_may_be_a_member(write):
+    path = pack(write(*numbered("cat", "dog")))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("./", b"")
+        archive.writestr("./cat/more.png", archive.read("cat/00.png"))
+    source = pipelines.load(f"zip:{path}")
+    assert source.class_names == ("cat", "dog")
+    assert sum(len(source.split(role)) for role in source.roles) == 21
 
 
 def test_links_encrypted_members_and_other_compressions_are_refused(write):
