@@ -23,7 +23,7 @@ the result was whole or absent, which leftovers were found (all of them are gone
 the next run), and how many of the runs that went on ended equal. A file that is there
 keeps the scenarios that are not run again; `runs` says which were run together. Where a
 scenario is broken, the exit status is 1. Processes are forked from one that has
-imported everything and run nothing. Takes 50 minutes on two cores.
+imported everything and run nothing. Takes nearly two hours on two cores.
 """
 
 import argparse

@@ -55,8 +55,14 @@ shutil.copytree(_DOCS.parent / "notebooks", _DOCS / "notebooks", dirs_exist_ok=T
 
 
 def setup(app):
+    app.connect("source-read", _link_to_copied_notebooks)
     app.connect("autodoc-process-docstring", _read_as_markdown)
     app.connect("autodoc-skip-member", _skip_inherited_text)
+
+
+def _link_to_copied_notebooks(app, docname, source):
+    """The pages link to the notebooks where they lie, one folder above their copies."""
+    source[0] = re.sub(r"\]\(\.\./((?:\.\./)*notebooks/)", r"](\1", source[0])
 
 
 def _skip_inherited_text(app, what, name, obj, skip, options):

@@ -10,6 +10,8 @@ from ood_keras.types import Json
 from ood_keras.workflows import conversion
 
 _FORMATS = (*CHOICES, "browser")
+# Of the pictures that the threshold was chosen on.
+_SHARES = ("accepted_when_chosen", "accepted_as_files", "decided_alike")
 
 
 def page(path: pathlib.Path) -> str:
@@ -28,6 +30,11 @@ def page(path: pathlib.Path) -> str:
         target=calibration.TARGET_ACCEPTANCE,
         costs=_list_costs(networks),
         checks=_list_checks(networks),
+        changed=[
+            {"name": name, **entry["promise"]}
+            for name, entry in networks.items()
+            if entry["promise"]["decided_alike"] < 1
+        ],
         formats=_list_formats(networks),
         coarse=_list_coarse(networks),
         left_out=_list_left_out(networks),
@@ -83,8 +90,8 @@ def _list_checks(networks: Json) -> markdown.Table:
                 entry["selected_detector"],
                 "yes" if entry["file_unchanged"] else "NO",
                 f"{entry['largest_difference']:.0e}",
-                f"{markdown.format_percent(promise['accepted_as_files'])} of "
                 f"{promise['pictures']:,}",
+                *(markdown.format_percent(promise[share]) for share in _SHARES),
                 f"{entry['new_known_accepted']} of {entry['new_known_files']}",
             ]
         )
@@ -93,8 +100,11 @@ def _list_checks(networks: Json) -> markdown.Table:
         "takes pixels",
         "detector",
         "file unchanged",
-        "largest difference",
-        "calibration files accepted",
+        "largest difference of probabilities",
+        "calibration files",
+        "accepted when chosen",
+        "accepted as files",
+        "decided alike",
         "new known files accepted",
     ]
     return markdown.Table(header, rows, num_texts=3)

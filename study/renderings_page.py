@@ -64,7 +64,33 @@ def quote(folder: pathlib.Path) -> str:
         example=_find_example(models),
         seeds=_list_seeds(models),
         again=[found for model in models if (found := _average_seeds(model))],
+        shipped=_list_shipped(models),
+        like_digits=sorted(LIKE_DIGITS),
     )
+
+
+def _list_shipped(models: list[Json]) -> list[Json]:
+    """What lies in each folder of versions, and the letters that its newest accepts."""
+    folders: dict[pathlib.PurePosixPath, dict[int, Json]] = {}
+    for model in models:
+        path = pathlib.PurePosixPath(model["model"]["name"])
+        folders.setdefault(path.parent, {})[int(path.name)] = model
+    shipped = []
+    for folder, versions in folders.items():
+        newest = max(versions)
+        groups = _group_letters([versions[newest]])
+        shipped.append(
+            {
+                "name": folder.name,
+                "folder": folder,
+                "models": [versions[number]["name"] for number in sorted(versions)],
+                "versions": sorted(versions),
+                "newest": newest,
+                "model": versions[newest]["name"],
+                "letters": [accepted for _, ((accepted, _),) in groups],
+            }
+        )
+    return shipped
 
 
 def _average_seeds(model: Json) -> Json | None:
@@ -363,9 +389,10 @@ def _mark(source: str, models: list[Json]) -> str:
 
 def _compare_letters(models: list[Json]) -> Json | None:
     """Letters that look like digits apart from those that do not."""
-    measured = [model["classes"].get(_LETTERS) for model in models]
-    if models[0]["known"]["source"] != _DIGITS or not all(measured):
+    groups = _group_letters(models)
+    if not groups:
         return None
+    measured = [model["classes"][_LETTERS] for model in models]
     rows = []
     for name in sorted(measured[0]):
         values = [classes[name]["accepted"] for classes in measured]
@@ -382,28 +409,42 @@ def _compare_letters(models: list[Json]) -> Json | None:
                 ),
             ],
             [
-                [
-                    title,
-                    *(cell for classes in measured for cell in _pool(classes, chosen)),
-                ]
-                for title, chosen in (
-                    ("all", lambda name: True),
-                    ("like a digit by shape", lambda name: name in LIKE_DIGITS),
-                    ("no digit by shape", lambda name: name not in LIKE_DIGITS),
-                )
+                [title, *(markdown.format_percent(v) for pair in pairs for v in pair)]
+                for title, pairs in groups
             ],
         ),
     }
 
 
-def _pool(classes: Json, chosen) -> list[str]:
+def _group_letters(models: list[Json]) -> list[tuple[str, list[tuple[float, float]]]]:
+    """Of all letters, those like a digit and the others: the shares of each model.
+
+    Returns:
+        `(title, [(accepted, auroc) of each model])` for the three groups; none where
+        digits are not known or letters were not measured.
+    """
+    measured = [model["classes"].get(_LETTERS) for model in models]
+    if models[0]["known"]["source"] != _DIGITS or not all(measured):
+        return []
+    return [
+        (title, [_pool(classes, chosen) for classes in measured])
+        for title, chosen in (
+            ("all", lambda name: True),
+            ("like a digit by shape", lambda name: name in LIKE_DIGITS),
+            ("no digit by shape", lambda name: name not in LIKE_DIGITS),
+        )
+    ]
+
+
+def _pool(classes: Json, chosen) -> tuple[float, float]:
     """Acceptance and AUROC of some classes taken together.
 
     Both are means over unknown images, so those of all are the weighted mean.
     """
     kept = [row for name, row in classes.items() if chosen(name)]
     total = sum(row["images"] for row in kept)
-    return [
-        markdown.format_percent(sum(row["images"] * row[what] for row in kept) / total)
+    accepted, auroc = (
+        sum(row["images"] * row[what] for row in kept) / total
         for what in ("accepted", "auroc")
-    ]
+    )
+    return accepted, auroc

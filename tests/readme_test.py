@@ -23,6 +23,9 @@ def test_links_and_pictures_lead_somewhere():
 
 def test_the_lines_for_a_notebook_run(tmp_path, monkeypatch):
     (snippet,) = re.findall(r"```python\n(.+?)```", README, flags=re.DOTALL)
+    (output,) = re.findall(r'"(saved_models/.+)"', snippet)
+    # What is there is never overwritten.
+    assert not (ROOT / output).exists()
     monkeypatch.chdir(tmp_path)
     for needs_data, needs_none in (
         ("emnist/letters", "glyphs"),
@@ -33,7 +36,7 @@ def test_the_lines_for_a_notebook_run(tmp_path, monkeypatch):
         assert needs_data in snippet
         snippet = snippet.replace(needs_data, needs_none)
     exec(compile(snippet, "README.md", "exec"), {})
-    assert (tmp_path / "saved_models/mnist/1/saved_model.pb").is_file()
+    assert (tmp_path / "saved_models/my_digits/1/saved_model.pb").is_file()
 
 
 def test_make_targets_exist():

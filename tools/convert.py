@@ -1,6 +1,6 @@
 """Converts an exported model to files for devices and browsers that decide as it does.
 
-  ood-convert --model=saved_models/mnist/1 --data_dir=DATA --output=edge/mnist
+  ood-convert --model=mnist --data_dir=DATA --output=edge/mnist
   ood-convert --model=mnist --known=folder:PICTURES --formats=int8 --output=edge/mnist
   ood-convert --model=mnist --data_dir=DATA --formats=browser --output=page
 

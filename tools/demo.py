@@ -1,6 +1,6 @@
 """Serves a page on this machine to try an exported model on.
 
-  ood-demo --model=saved_models/mnist/1
+  ood-demo --model=mnist
 
 Draw on the page, or give it a picture, a file of any format that ood-predict reads, and
 see the class or "unknown", the score against the threshold among the scores of known
@@ -11,7 +11,7 @@ leaves the machine and nothing is stored. Needs pip install '.[demo]' in a check
 The page is for this machine alone. To let others on the network use it, by any address
 in digits or by a name that leads here:
 
-  ood-demo --model=saved_models/mnist/1 --host=0.0.0.0,demo.example.org
+  ood-demo --model=mnist --host=0.0.0.0,demo.example.org
 
 Other names, and pages of other servers that try to use it, are refused. Images are
 judged one at a time; when too many wait, the page says so.

@@ -1,6 +1,6 @@
 """Exports a run as a SavedModel that rejects what it does not know.
 
-  ood-export --run_dir=runs/mnist --output=saved_models/mnist
+  ood-export --run_dir=runs/mnist --output=saved_models/digits
 
 Calibrates the threshold of the selected detector on the known validation scores of the
 run, writes OUTPUT/VERSION (the next free number) for TensorFlow Serving, and compares

@@ -1,7 +1,7 @@
 """Classifies images with an exported model, or rejects them.
 
-  ood-predict --model=saved_models/mnist/1 PATH...
-  ood-predict --model=saved_models/mnist/1 --output=answers.csv PICTURES/
+  ood-predict --model=mnist PATH...
+  ood-predict --model=mnist --output=answers.csv PICTURES/
 
 A PATH is a PNG or JPEG file; an IDX or a TFRecord file, packed by gzip or zlib or not;
 a folder, which is searched at any depth; or a glob in quotes. Files are recognised by

@@ -5,8 +5,9 @@
 For whoever releases the package, after the graph of exported models has changed. The
 network is built from the recipe in the manifest, its weights are those of the exported
 model, and everything that the manifest says of training and results stays. It fails if
-one decision, or a score by more than rounding, differs from the model that is shipped.
-Compare `NEW/mnist/1` with `saved_models/mnist/1`, and put it in its place.
+one decision, or a score by more than rounding, differs from the model that is shipped,
+of which a name means the newest version. Then put `NEW/mnist/1` in the place of
+`saved_models/mnist/3`; for an earlier version give `--model=saved_models/mnist/1`.
 """
 
 from ood_keras.tools import app

@@ -1,7 +1,7 @@
 """Measures what noise, attacks and renderings of images do to a trained run.
 
   ood-robustness --run_dir=runs/mnist --unknown=kmnist,notmnist --output=runs/robustness
-  ood-robustness --model=saved_models/mnist/1 --unknown=kmnist --output=runs/renderings
+  ood-robustness --model=mnist --unknown=kmnist --output=runs/renderings
 
 White noise, Gaussian noise, FGSM and PGD in growing strength: known accuracy, share
 rejected and AUROC, for several detectors. Renderings (blurred, resized, turned,

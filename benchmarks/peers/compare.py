@@ -1,6 +1,6 @@
 """Head to head: the same trained weights scored by us, by oodeel and by pytorch-ood.
 
-  python benchmarks/peers/compare.py --data_dir=../shared/data \\
+  python benchmarks/peers/compare.py --data_dir=DATA \\
       --oodeel=PEERS/oodeel/bin/python --pytorch_ood=PEERS/pytorch_ood/bin/python \\
       --output=benchmarks/results/peers.json
 

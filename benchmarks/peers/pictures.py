@@ -1,6 +1,6 @@
 """The pictures of the guides to detectors and thresholds, from peers.json and scores.
 
-  python benchmarks/peers/pictures.py --data_dir=../shared/data
+  python benchmarks/peers/pictures.py --data_dir=DATA
 
 The one about detectors shows what compare.py wrote. Those about thresholds train its
 network on Fashion-MNIST, score with one detector, calibrate on validation images and

@@ -35,7 +35,7 @@ class OneClassSVM(FeatureDetector):
             and exported models `4 * D` bytes each.
         gamma: Float > 0. `None` takes 1 over the median squared distance of a training
             image to its nearest neighbour, so that the kernel sees the gaps between
-            classes and no unknown image is needed. (`study` chooses among eight by
+            classes and no unknown image is needed. (`study` chooses among seven by
             AUROC on unknown validation images instead.)
         max_images: Images to learn from at most, drawn at random: fitting takes a time
             that grows with their square.

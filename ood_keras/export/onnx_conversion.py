@@ -62,7 +62,7 @@ def onnx(
 
     Example:
 
-    >>> export.onnx("saved_models/mnist/1", "edge/mnist_onnx", known_images=validation)
+    >>> export.onnx("mnist", "edge/mnist_onnx", known_images=validation)
     PosixPath('edge/mnist_onnx')
     """
     onnx_predictor.onnxruntime()

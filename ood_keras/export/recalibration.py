@@ -63,10 +63,10 @@ def recalibrate(
 
     Example:
 
-    >>> scores = export.load("saved_models/mnist/1").predict(known_images)["ood_score"]
+    >>> scores = export.load("saved_models/digits/1").predict(known_images)["ood_score"]
     >>> threshold = calibration.conformal(scores, target_acceptance=0.99)
-    >>> export.recalibrate("saved_models/mnist/1", threshold)
-    PosixPath('saved_models/mnist/2')
+    >>> export.recalibrate("saved_models/digits/1", threshold)
+    PosixPath('saved_models/digits/2')
     """
     thresholds = describe_thresholds(threshold, operating_points)
     path = pathlib.Path(path)

@@ -131,8 +131,8 @@ def saved_model(
 
     >>> detector = detectors.get("energy", num_classes=10).fit(model)
     >>> threshold = calibration.conformal(detector.score(known_validation_images))
-    >>> export.saved_model(model, detector, threshold, "saved_models/mnist/1")
-    PosixPath('saved_models/mnist/1')
+    >>> export.saved_model(model, detector, threshold, "saved_models/digits/1")
+    PosixPath('saved_models/digits/1')
     """
     path = check_version(path)
     background = None if background is None else check_background(background)

@@ -82,7 +82,7 @@ def tflite(
 
     Example:
 
-    >>> export.tflite("saved_models/mnist/1", "edge/mnist", known_images=validation)
+    >>> export.tflite("mnist", "edge/mnist", known_images=validation)
     PosixPath('edge/mnist')
     """
     formats = _check_formats(formats)

@@ -89,7 +89,7 @@ def score(
 
     Example:
 
-    >>> predictor = export.load("saved_models/mnist/1")
+    >>> predictor = export.load("mnist")
     >>> for row in export.score(predictor, ["pictures/", "more/*.png"]):
     ...     print(row["path"], row["label"], row["error"] or row["ood_score"])
     """
@@ -144,7 +144,7 @@ def score_to_file(
 
     Example:
 
-    >>> predictor = export.load("saved_models/mnist/1")
+    >>> predictor = export.load("mnist")
     >>> export.score_to_file(predictor, ["pictures/"], "answers.csv")
     {'images': 10000, 'accepted': 9512, 'rejected': 486, 'unreadable': 2, ...}
     """

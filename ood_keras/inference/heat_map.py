@@ -51,7 +51,7 @@ def heat_maps(
 
     Example:
 
-    >>> predictor = export.load("saved_models/mnist/1")
+    >>> predictor = export.load("mnist")
     >>> maps = heat_maps(lambda images: predictor.predict(images)["ood_score"], images)
     """
     images = np.asarray(images)

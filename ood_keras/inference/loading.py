@@ -32,7 +32,7 @@ def load(path: Path) -> "Predictor | EdgePredictor":
 
     Example:
 
-    >>> predictor = export.load("saved_models/mnist/1")
+    >>> predictor = export.load("mnist")
     >>> predictor.predict(images)["label"]
     array(['7', '__unknown__', '2'], dtype=object)
     """

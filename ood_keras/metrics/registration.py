@@ -31,7 +31,10 @@ def register(metric: Any = None, /, **fields: Any) -> Any:
       saved models find again once the module is imported.
     * As a decorator, a `keras.metrics.Metric` that can be made without arguments. It is
       fed `y_true`, 1 for unknown images and 0 for known ones, and `y_pred`, their
-      `ood_score`s of any size, both float32 `(num_images,)`, all at once. Its direction
+      `ood_score`s of any size, both float32 `(num_images,)`, all at once. Those of
+      Keras that count at many thresholds from 0 to 1, such as `keras.metrics.AUC`, mean
+      nothing for scores outside of [0, 1], which are an error in the evaluation: bring
+      them to [0, 1] in its `update_state`. Its direction
       is that of the class (`_direction`, "up" or "down", as in Keras' own) unless
       `higher_is_better` is given. It can be listed in `model.compile` too, but is fed
       there what Keras feeds it: labels and logits.
@@ -156,6 +159,7 @@ class _OfScores:
             np.float32([0, 1]), [len(known_scores), len(unknown_scores)]
         )
         scores = np.concatenate([known_scores, unknown_scores])
+        _check_scale(metric, scores)
         metric.update_state(is_unknown, scores.astype(np.float32))
         result = metric.result()
         if isinstance(result, dict):
@@ -164,6 +168,37 @@ class _OfScores:
                 "one metric for each"
             )
         return float(result)
+
+
+# They count at thresholds spread over [0, 1]; what is below or above is all alike.
+_OF_PROBABILITIES = (
+    keras.metrics.AUC,
+    keras.metrics.PrecisionAtRecall,
+    keras.metrics.RecallAtPrecision,
+    keras.metrics.SensitivityAtSpecificity,
+    keras.metrics.SpecificityAtSensitivity,
+)
+_ROUNDING = 1e-6
+
+
+def _check_scale(metric: keras.metrics.Metric, scores: np.ndarray) -> None:
+    """Raises a `ValueError` where a metric of probabilities is given other scores."""
+    if not isinstance(metric, _OF_PROBABILITIES) or not len(scores):
+        return
+    if getattr(metric, "_from_logits", False):  # A sigmoid brings them to [0, 1].
+        return
+    low, high = np.min(scores), np.max(scores)
+    if low >= -_ROUNDING and high <= 1 + _ROUNDING:
+        return
+    # Keras adds two thresholds that lie just outside.
+    if min(metric.thresholds) < -0.5 or max(metric.thresholds) > 1.5:
+        return
+    raise ValueError(
+        f"{type(metric).__name__} counts at thresholds from 0 to 1, so expected scores "
+        f"in [0, 1]. Received: scores from {low:.6g} to {high:.6g}. Take a built-in "
+        "metric, such as 'auroc', whose scores are of any size; register a formula "
+        "(xp, curve); or bring the scores to [0, 1] in `update_state` of the class"
+    )
 
 
 def _refuse(fields: dict, kind: str) -> None:

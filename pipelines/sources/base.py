@@ -369,18 +369,27 @@ def role_of(name: str) -> Role | None:
     return next((role for role in ROLES if folded in _SPELLINGS[role]), None)
 
 
-def not_found(request: Request, looked_for: Iterable[object]) -> DataNotFoundError:
-    """Returns the error for a source that is nowhere; lists where it was looked for."""
+def not_found(
+    request: Request, looked_for: Iterable[object], can_be_downloaded: bool = False
+) -> DataNotFoundError:
+    """Returns the error for a source that is nowhere; lists where it was looked for.
+
+    Args:
+        request: The `Request`.
+        looked_for: Where.
+        can_be_downloaded: Whether a network would help.
+    """
     if request.data_dir is None:
         looked_for = ["(no data_dir was given)", *looked_for]
     places = "\n".join(f"  - {place}" for place in looked_for)
     folder = "DATA_DIR"
     if not request.argument:
         folder += "/" + request.spec.replace("/", "_")
+    advice = ", or run once with a network" if can_be_downloaded else ""
     return DataNotFoundError(
         f"data set {request.spec!r} was not found. Looked for:\n{places}\n"
         f"Put it into {folder}, see docs/data.md, and give that DATA_DIR as data_dir "
-        "(--data_dir), or run once with a network"
+        f"(--data_dir){advice}"
     )
 
 

@@ -112,7 +112,7 @@ def open_dataset(
             "TensorFlow Datasets, which is not installed: "
             f"pip install tensorflow-datasets importlib_resources ({error})"
         )
-        raise base.not_found(request, looked_for) from error
+        raise base.not_found(request, looked_for, can_be_downloaded=True) from error
     builder = _prepare(request, tfds, name, looked_for)
     info = builder.info
     image_key, label_key = info.supervised_keys or ("image", "label")
@@ -177,7 +177,7 @@ def _prepare(request, tfds, name, looked_for):
             if problem:
                 looked_for.append(f"its files in {manual}: {', '.join(missing)}")
                 looked_for.append(f"a download from {url}: {problem}")
-                raise base.not_found(request, looked_for)
+                raise base.not_found(request, looked_for, can_be_downloaded=True)
     builder = tfds.builder(name, data_dir=str(folders[0]))
     try:
         builder.download_and_prepare(download_config=config)
@@ -187,7 +187,7 @@ def _prepare(request, tfds, name, looked_for):
             f"what TensorFlow Datasets could prepare in {builder.data_dir}, but it "
             f"failed ({type(error).__name__}: {error})"
         )
-        raise base.not_found(request, looked_for) from error
+        raise base.not_found(request, looked_for, can_be_downloaded=True) from error
     return builder
 
 

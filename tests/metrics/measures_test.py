@@ -323,6 +323,46 @@ def test_keras_own_metrics_can_be_registered(registry):
     assert metrics.get("keras_auc").title == "AUC of Keras"
 
 
+@pytest.mark.parametrize(
+    ("cls", "arguments"),
+    [
+        (keras.metrics.AUC, ()),
+        (keras.metrics.PrecisionAtRecall, (0.5,)),
+        (keras.metrics.RecallAtPrecision, (0.5,)),
+        (keras.metrics.SensitivityAtSpecificity, (0.5,)),
+        (keras.metrics.SpecificityAtSensitivity, (0.5,)),
+    ],
+)
+@pytest.mark.parametrize("shift", [-5, 5])
+def test_keras_thresholds_need_scores_between_0_and_1(registry, cls, arguments, shift):
+    class OfKeras(cls):
+        def __init__(self):
+            super().__init__(*arguments)
+
+    metrics.register(higher_is_better=True, name="of_keras")(OfKeras)
+    with pytest.raises(ValueError, match=r"OfKeras counts at .*scores from .*'auroc'"):
+        metrics.evaluate_scores(KNOWN + shift, UNKNOWN + shift, further=["of_keras"])
+    within = metrics.evaluate_scores(KNOWN / 2, UNKNOWN / 2, further=["of_keras"])
+    assert 0 < within["of_keras"] <= 1
+
+
+def test_keras_metrics_that_take_scores_of_any_size(registry):
+    @metrics.register(name="of_logits")
+    class OfLogits(keras.metrics.AUC):
+        def __init__(self):
+            super().__init__(num_thresholds=2000, from_logits=True)
+
+    @metrics.register(name="recall_at_half")
+    class RecallAtHalf(keras.metrics.Recall):
+        """Unknown images above one threshold, which is where one says."""
+
+    row = metrics.evaluate_scores(
+        KNOWN - 1, UNKNOWN - 1, further=["of_logits", "recall_at_half"]
+    )
+    assert row["of_logits"] == pytest.approx(row["auroc"], abs=2e-3)
+    assert row["recall_at_half"] == np.mean(UNKNOWN - 1 > 0.5)
+
+
 def test_the_same_cell_may_run_twice_and_another_metric_may_not(registry):
     metrics.register(fpr99())
     metrics.register(fpr99(title="FPR at 99 %"))

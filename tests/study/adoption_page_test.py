@@ -22,7 +22,12 @@ def write(folder):
         "pixels": "-1,1",
         "detectors": 24,
         "selected_detector": "knn",
-        "promise": {"pictures": 20, "accepted_as_files": 0.95},
+        "promise": {
+            "pictures": 20,
+            "accepted_when_chosen": 1.0,
+            "accepted_as_files": 0.95,
+            "decided_alike": 0.95,
+        },
         "new_known_files": 21,
         "new_known_accepted": 19,
         "formats": {
@@ -32,7 +37,14 @@ def write(folder):
         },
         "formats_left_out": {"onnx": "an operator is missing"},
     }
+    alike = {
+        "pictures": 1000,
+        "accepted_when_chosen": 0.955,
+        "accepted_as_files": 0.955,
+        "decided_alike": 1.0,
+    }
     changed = {**entry, "file_unchanged": False, "formats_left_out": {}}
+    changed["promise"] = alike
     result = {
         "networks": {"small": entry, "other": changed},
         "left_out": ["a ViT"],
@@ -63,8 +75,14 @@ def test_every_network_has_a_row_in_every_table(tmp_path):
     assert small["takes pixels"] == "-1,1" and small["detector"] == "knn"
     assert small["file unchanged"] == "yes"
     assert tables["other"]["file unchanged"] == "NO"
-    assert small["largest difference"] == "3e-06"
-    assert small["calibration files accepted"] == "95.00 of 20"
+    assert small["largest difference of probabilities"] == "3e-06"
+    assert small["calibration files"] == "20"
+    assert tables["other"]["calibration files"] == "1,000"
+    assert small["accepted when chosen"] == "100.00"
+    assert small["accepted as files"] == small["decided alike"] == "95.00"
+    assert tables["other"]["decided alike"] == "100.00"
+    assert "**Of small, 95.00 % of these files are decided alike**" in text
+    assert "**Of other" not in text
     assert small["new known files accepted"] == "19 of 21"
     assert small["float32"] == "100.00" and small["int8"] == "98.76"
     assert small["browser"] == "yes"

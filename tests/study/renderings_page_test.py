@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from ood_keras import export
 from ood_keras.study import renderings_page
 
 RESULTS = pathlib.Path(__file__).parents[2] / "results" / "renderings"
@@ -53,6 +54,37 @@ def test_unknown_images_that_pass(folder):
     )
     assert rows["glyphs"][2:] == ["-", "-"]
     assert "-" not in rows["kmnist"]
+
+
+def test_the_quote_says_which_model_a_name_opens_and_which_letters_it_takes():
+    quote = " ".join(renderings_page.quote(RESULTS).split())
+    newest = "mnist_robust_mild"
+    assert (
+        f"`mnist_fast`, `mnist_robust`, `{newest}` are versions 1, 2, 3 of "
+        "`saved_models/mnist`, and `--model=mnist` opens version 3."
+    ) in quote
+    result = json.loads((RESULTS / newest / "renderings.json").read_text("utf-8"))
+    images, accepted = {}, {}
+    for letter, row in result["classes"]["emnist/letters"].items():
+        for group in ("all", "like" if letter in "BGILOQSYZ" else "other"):
+            images[group] = images.get(group, 0) + row["images"]
+            accepted[group] = accepted.get(group, 0) + row["images"] * row["accepted"]
+    shares = {name: 100 * accepted[name] / images[name] for name in images}
+    assert shares["other"] < shares["all"] < shares["like"]
+    assert f"`{newest}` still accepts {shares['all']:.2f} % of the test" in quote
+    assert f"letters: {shares['like']:.2f} % of those shaped like a digit" in quote
+    assert f"{shares['other']:.2f} % of the others" in quote
+    assert export.shipped("mnist").name == "3"
+
+
+def test_the_quote_without_letters_says_nothing_of_them(folder):
+    for path in folder.glob("*/renderings.json"):
+        result = json.loads(path.read_text("utf-8"))
+        del result["classes"]["emnist/letters"]
+        path.write_text(json.dumps(result))
+    quote = renderings_page.quote(folder)
+    assert "are versions 1, 2 of `saved_models/mnist`" in quote
+    assert "Beware" not in quote
 
 
 def test_the_same_training_with_other_seeds():

@@ -134,6 +134,7 @@ def test_methods_are_means_over_their_seeds(tmp_path):
     assert lines[0] == "| Ours | 99.12 | 95.50 | 90.00 | 98.76 |"
     assert lines[1] == "| Ours | 99.99 | 55.00 |"
     assert "55.00 to 75.00 over all renderings" in page
+    assert "ours: seeds 0, 1" in page and "extra_class: seed 0" in page
 
 
 @pytest.mark.parametrize("swap", [False, True])

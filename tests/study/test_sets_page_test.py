@@ -61,7 +61,8 @@ def test_every_form_has_a_row(tmp_path):
     assert (first["AUROC"], first["accepted"]) == ("91.23", "3.21")
     assert (second["spec"], second["form"]) == ("`a_set_of_ones_own`", "")
     assert (second["Detection error"], second["images"]) == ("4.56", "1,234")
-    assert "98.76 %" in text and "seed 7" in text and "whole" in text
+    assert "98.76 %" in text and "seed 7" in text and "Whole test sets" in text
+    assert "EMNIST letters is a split of our own" in text
     assert "The paper's row of mnist" not in text
 
 

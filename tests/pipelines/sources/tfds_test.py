@@ -194,13 +194,25 @@ def test_what_cannot_be_had_fails_at_once_and_says_why(
     message = str(error.value)
     for part in (tmp_path / "data", tmp_path / "own", "a download from http"):
         assert str(part) in message
+    assert message.endswith("or run once with a network")
     assert len(offline) == 1
 
 
-def test_notmnist_is_not_in_tfds(offline, tmp_path):
-    with pytest.raises(DataNotFoundError, match=r"IDX files in .*notmnist"):
-        pipelines.load("notmnist", data_dir=tmp_path)
+@pytest.mark.parametrize(
+    ("spec", "looked_for"),
+    [
+        ("notmnist", "IDX files in .*notmnist"),
+        ("kannada_mnist", "IDX files in .*kannada_mnist"),
+        ("flowers", "images.zip in .*flowers"),
+        ("cifar100@without_cifar10", "zip in .*cifar100"),
+    ],
+)
+def test_what_is_not_in_tfds_is_not_said_to_be(spec, looked_for, offline, tmp_path):
+    with pytest.raises(DataNotFoundError, match=looked_for) as error:
+        pipelines.load(spec, data_dir=tmp_path)
     assert not offline
+    assert "network" not in str(error.value)
+    assert str(error.value).endswith("(--data_dir)")
 
 
 def test_no_data_dir_is_said(library, offline):
