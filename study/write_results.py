@@ -6,8 +6,8 @@ Run it in the root of the repository after results/ has changed. It writes the l
 between <!-- results: FOLDER --> and <!-- end --> of README.md, docs/results.md,
 docs/published_table.md and docs/reading_results.md from results/table1, and
 docs/robustness.md from results/robustness, docs/renderings.md from
-results/renderings, docs/what_table1_measures.md from results/scanner,
-docs/two_readings.md from results/readings,
+results/renderings, docs/what_table1_measures.md from results/scanner and
+results/renderings, docs/two_readings.md from results/readings,
 docs/colour.md from results/colour,
 docs/test_sets.md from benchmarks/results/test_set_forms.json, and docs/adopted.md from
 benchmarks/results/adopt.json; with --pictures, docs/images/results_*.png too. With
@@ -46,6 +46,7 @@ def pages() -> dict[pathlib.Path, str]:
         readings_page,
         renderings_page,
         robustness_page,
+        scanner_letters,
         scanner_page,
         summary,
         table1_page,
@@ -68,7 +69,8 @@ def pages() -> dict[pathlib.Path, str]:
         text = renderings_page.page(_RENDERINGS, _DEMO_SHEET)
         written[pathlib.Path("docs/renderings.md")] = text
     if scanner_page.is_written(_SCANNER):
-        text = scanner_page.page(_SCANNER)
+        rendered = scanner_letters.compare(_RENDERINGS, _IMAGES)
+        text = scanner_page.page(_SCANNER, rendered)
         written[pathlib.Path("docs/what_table1_measures.md")] = text
     if readings_page.is_written(_READINGS):
         text = readings_page.page(_READINGS)
@@ -123,6 +125,7 @@ def _draw() -> None:
     from ood_keras.study import (
         colour_page,
         colour_pictures,
+        scanner_letters,
         summary,
         table1_pictures,
     )
@@ -132,6 +135,7 @@ def _draw() -> None:
         paths += table1_pictures.draw(_TABLE1, _IMAGES)
     if colour_page.is_written(_COLOUR):
         paths += colour_pictures.draw(_COLOUR, _IMAGES)
+    paths += scanner_letters.draw(_RENDERINGS, _IMAGES)
     for path in paths:
         print(path)
 
