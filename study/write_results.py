@@ -25,6 +25,7 @@ _FLAGS.add_bool("pictures", "Draw the pictures anew first.")
 _TABLE1 = pathlib.Path("results/table1")
 _ROBUSTNESS = pathlib.Path("results/robustness")
 _RENDERINGS = pathlib.Path("results/renderings")
+_CAPITALS = pathlib.Path("benchmarks/results/printed_capitals.json")
 _DEMO_SHEET = pathlib.Path("benchmarks/results/demo_sheet.json")
 _SCANNER = pathlib.Path("results/scanner")
 _READINGS = pathlib.Path("results/readings")
@@ -42,6 +43,7 @@ def pages() -> dict[pathlib.Path, str]:
     """
     from ood_keras.study import (
         adoption_page,
+        capitals_section,
         colour_page,
         readings_page,
         renderings_page,
@@ -66,7 +68,8 @@ def pages() -> dict[pathlib.Path, str]:
     if any(_ROBUSTNESS.glob("*/robustness.json")):
         written[pathlib.Path("docs/robustness.md")] = robustness_page.page(_ROBUSTNESS)
     if renderings_page.is_written(_RENDERINGS):
-        text = renderings_page.page(_RENDERINGS, _DEMO_SHEET)
+        capitals = capitals_section.compare(_CAPITALS)
+        text = renderings_page.page(_RENDERINGS, _DEMO_SHEET, capitals)
         written[pathlib.Path("docs/renderings.md")] = text
     if scanner_page.is_written(_SCANNER):
         rendered = scanner_letters.compare(_RENDERINGS, _IMAGES)
