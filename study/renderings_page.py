@@ -13,13 +13,18 @@ LIKE_DIGITS = frozenset("BGILOQSYZ")
 _LETTERS, _DIGITS = "emnist/letters", "mnist"
 
 
-def page(folder: pathlib.Path, sheet: pathlib.Path | None = None) -> str:
+def page(
+    folder: pathlib.Path,
+    sheet: pathlib.Path | None = None,
+    capitals: Json | None = None,
+) -> str:
     """Returns the text of `docs/renderings.md`.
 
     Args:
         folder: `pathlib.Path` with a folder for each model, as the page should name it
             from the repository's root. In it, `seed_*` are the same training again.
         sheet: What `benchmarks/demo_sheet.py` wrote, if it is there.
+        capitals: What `capitals_section.compare` returned.
     """
     results = [_describe(path) for path in sorted(folder.glob("*/renderings.json"))]
     drawn = _read_sheet(sheet) if sheet and sheet.is_file() else {}
@@ -34,6 +39,7 @@ def page(folder: pathlib.Path, sheet: pathlib.Path | None = None) -> str:
         seeds=_list_seeds(results),
         like_digits=sorted(LIKE_DIGITS),
         sheet=_describe_sheet(sheet) if sheet and sheet.is_file() else None,
+        capitals=capitals,
     )
 
 

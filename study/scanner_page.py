@@ -17,12 +17,13 @@ _KINDS = {"untouched": "auroc", "all": "auroc_full_spectrum"}
 _BLOCK = {"with": f"ours{RENDERED}", "without": f"no_block{RENDERED}"}
 
 
-def page(folder: pathlib.Path) -> str:
+def page(folder: pathlib.Path, rendered: Json | None = None) -> str:
     """Returns the text of `docs/what_table1_measures.md`.
 
     Args:
         folder: What `ood-study --study=scanner` wrote, as the page should name it from
             the repository's root.
+        rendered: What `scanner_letters.compare` returned.
     """
     found = records.Records.read(folder)
     methods = [
@@ -38,6 +39,7 @@ def page(folder: pathlib.Path) -> str:
         acceptance=_list_acceptance(found, methods),
         auroc=_list_auroc(found, methods, unknown),
         letters=_list_letters(found, methods),
+        rendered=rendered,
         like_digits=sorted(LIKE_DIGITS),
         block=_compare_block(found, unknown),
         protocol=found.about["protocol"],

@@ -6,8 +6,8 @@ Run it in the root of the repository after results/ has changed. It writes the l
 between <!-- results: FOLDER --> and <!-- end --> of README.md, docs/results.md,
 docs/published_table.md and docs/reading_results.md from results/table1, and
 docs/robustness.md from results/robustness, docs/renderings.md from
-results/renderings, docs/what_table1_measures.md from results/scanner,
-docs/two_readings.md from results/readings,
+results/renderings, docs/what_table1_measures.md from results/scanner and
+results/renderings, docs/two_readings.md from results/readings,
 docs/colour.md from results/colour,
 docs/test_sets.md from benchmarks/results/test_set_forms.json, and docs/adopted.md from
 benchmarks/results/adopt.json; with --pictures, docs/images/results_*.png too. With
@@ -25,6 +25,7 @@ _FLAGS.add_bool("pictures", "Draw the pictures anew first.")
 _TABLE1 = pathlib.Path("results/table1")
 _ROBUSTNESS = pathlib.Path("results/robustness")
 _RENDERINGS = pathlib.Path("results/renderings")
+_CAPITALS = pathlib.Path("benchmarks/results/printed_capitals.json")
 _DEMO_SHEET = pathlib.Path("benchmarks/results/demo_sheet.json")
 _SCANNER = pathlib.Path("results/scanner")
 _READINGS = pathlib.Path("results/readings")
@@ -42,10 +43,12 @@ def pages() -> dict[pathlib.Path, str]:
     """
     from ood_keras.study import (
         adoption_page,
+        capitals_section,
         colour_page,
         readings_page,
         renderings_page,
         robustness_page,
+        scanner_letters,
         scanner_page,
         summary,
         table1_page,
@@ -65,10 +68,12 @@ def pages() -> dict[pathlib.Path, str]:
     if any(_ROBUSTNESS.glob("*/robustness.json")):
         written[pathlib.Path("docs/robustness.md")] = robustness_page.page(_ROBUSTNESS)
     if renderings_page.is_written(_RENDERINGS):
-        text = renderings_page.page(_RENDERINGS, _DEMO_SHEET)
+        capitals = capitals_section.compare(_CAPITALS)
+        text = renderings_page.page(_RENDERINGS, _DEMO_SHEET, capitals)
         written[pathlib.Path("docs/renderings.md")] = text
     if scanner_page.is_written(_SCANNER):
-        text = scanner_page.page(_SCANNER)
+        rendered = scanner_letters.compare(_RENDERINGS, _IMAGES)
+        text = scanner_page.page(_SCANNER, rendered)
         written[pathlib.Path("docs/what_table1_measures.md")] = text
     if readings_page.is_written(_READINGS):
         text = readings_page.page(_READINGS)
@@ -123,6 +128,7 @@ def _draw() -> None:
     from ood_keras.study import (
         colour_page,
         colour_pictures,
+        scanner_letters,
         summary,
         table1_pictures,
     )
@@ -132,6 +138,7 @@ def _draw() -> None:
         paths += table1_pictures.draw(_TABLE1, _IMAGES)
     if colour_page.is_written(_COLOUR):
         paths += colour_pictures.draw(_COLOUR, _IMAGES)
+    paths += scanner_letters.draw(_RENDERINGS, _IMAGES)
     for path in paths:
         print(path)
 

@@ -73,3 +73,16 @@ def test_examples_open_shipped_models_by_name_and_write_elsewhere():
         for line in page.read_text().splitlines()
         if example.search(line)
     ]
+
+
+def test_the_page_on_folders_names_tests_that_are_there():
+    page = (REFERENCE.parent / "folders.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if not row.startswith(("| tried |", "| --- |"))]
+    assert len(rows) > 30
+    tests = pathlib.Path(__file__).parent
+    for row in rows:
+        named = re.findall(r"`([\w/]+_test\.py)`", row.split("|")[-2])
+        assert all((tests / name).is_file() for name in named), row
+        # What no test shows is still open.
+        assert named or "**Open**" in row, row

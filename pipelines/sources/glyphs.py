@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import string
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from ood_keras.pipelines.sources import base
 from ood_keras.pipelines.sources.registry import register
 
 # Whole families per split: a font seen in training is never tested on.
-_FONTS = {
+FONTS = {
     "train": (
         *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique"),
         *("DejaVuSans-BoldOblique", "DejaVuSerif", "DejaVuSerif-Bold"),
@@ -28,13 +29,13 @@ _FONTS = {
 # Printed, these are digits: 0, 1, 2, 5, 6, 8 and 9. Counting a 0 that is accepted as a
 # mistake would measure the typeface.
 _LOOK_LIKE_DIGITS = "OoDQIilZzSsbGBgq"
-_CHARACTERS = [
+CHARACTERS = [
     character
     for character in string.ascii_letters
     if character not in _LOOK_LIKE_DIGITS
 ]
-_CLASS_NAMES = sorted({character.upper() for character in _CHARACTERS})
-_VARIANTS = 8
+_CLASS_NAMES = sorted({character.upper() for character in CHARACTERS})
+NUM_VARIANTS = 8
 _CANVAS = 56
 
 
@@ -53,23 +54,35 @@ def open_glyphs(request: base.Request) -> base.Source:
     )
 
     def reader(role):
-        return lambda: _render(_FONTS[role], np.random.default_rng(len(_FONTS[role])))
+        return lambda: _draw(FONTS[role])
 
-    readers = {role: reader(role) for role in _FONTS}
+    readers = {role: reader(role) for role in FONTS}
     return base.from_parts(request, _CLASS_NAMES, readers)
 
 
-def _render(fonts, random):
-    """Returns images, uint8 `(number, 56, 56, 1)` to be reduced, and labels."""
+def render(
+    fonts: Sequence[str], characters: Sequence[str], random: np.random.Generator
+) -> np.ndarray:
+    """Draws characters in every font and variant.
+
+    Args:
+        fonts: Names of font files that Matplotlib ships, such as those of `FONTS`.
+        characters: The characters, such as `CHARACTERS`.
+        random: Chooses places and angles.
+
+    Returns:
+        uint8 `(fonts * NUM_VARIANTS * characters, 56, 56, 1)`, bright on black, to be
+        reduced; the characters change fastest, then the variants.
+    """
     import matplotlib
     from PIL import Image, ImageDraw, ImageFont
 
     folder = pathlib.Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    images, labels = [], []
+    images = []
     for font in fonts:
-        for size in np.linspace(32, 46, _VARIANTS).astype(int):
+        for size in np.linspace(32, 46, NUM_VARIANTS).astype(int):
             face = ImageFont.truetype(str(folder / f"{font}.ttf"), int(size))
-            for character in _CHARACTERS:
+            for character in characters:
                 picture = Image.new("L", (_CANVAS, _CANVAS))
                 draw = ImageDraw.Draw(picture)
                 left, top, right, bottom = draw.textbbox((0, 0), character, face)
@@ -82,5 +95,10 @@ def _render(fonts, random):
                 angle = random.uniform(-12, 12)
                 turned = picture.rotate(angle, Image.Resampling.BILINEAR)
                 images.append(np.asarray(turned))
-                labels.append(_CLASS_NAMES.index(character.upper()))
-    return np.stack(images)[..., None], np.array(labels, np.int32)
+    return np.stack(images)[..., None]
+
+
+def _draw(fonts):
+    images = render(fonts, CHARACTERS, np.random.default_rng(len(fonts)))
+    labels = [_CLASS_NAMES.index(character.upper()) for character in CHARACTERS]
+    return images, np.tile(np.array(labels, np.int32), len(fonts) * NUM_VARIANTS)

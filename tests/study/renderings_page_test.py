@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ood_keras import export
-from ood_keras.study import renderings_page
+from ood_keras.study import capitals_section, renderings_page
 
 RESULTS = pathlib.Path(__file__).parents[2] / "results" / "renderings"
 
@@ -112,3 +112,49 @@ def test_the_same_training_with_other_seeds():
     letters = drawn["pens"]["as scanned"]["letters"]
     expected = 100 * (1 - letters["accepted_other"])
     assert float(rows["0"][-1]) == pytest.approx(expected, abs=0.006)
+
+
+def test_printed_capitals_are_counted_apart_from_small_letters(folder):
+    def rows(**accepted):
+        return {
+            name: {"images": 8, "accepted": share, "auroc": 1 - share / 2}
+            for name, share in accepted.items()
+        }
+
+    model = {
+        "recipe": "robust",
+        "seed": 0,
+        "detector": "energy",
+        "known_accepted": 0.991,
+        "sets": {
+            "glyphs": rows(a=0.5, A=0.25, K=0.75),
+            # C is a digit by shape to both lists, B to that of `glyphs` alone.
+            "capitals": rows(A=0.25, B=0.5, C=1.0),
+        },
+    }
+    file = folder / "capitals.json"
+    assert capitals_section.compare(file) is None
+    file.write_text(
+        json.dumps(
+            {
+                "fonts": ["cmr10", "cmb10"],
+                "machine": {"processor": "made up", "cores": 3},
+                "models": {"saved_models/mnist/3": model},
+            }
+        )
+    )
+    page = renderings_page.page(folder, None, capitals_section.compare(file))
+    section = page.partition("## Printed capitals")[2]
+    for row in (
+        "| printed characters | how many | mnist/3: passed | mnist/3: AUROC |",
+        "| capitals of `glyphs` | 2 | 50.00 | 75.00 |",
+        "| small letters of `glyphs` | 1 | 50.00 | 75.00 |",
+        "| all of `glyphs` | 3 | 50.00 | 75.00 |",
+        "| capitals but C, I, L, O, S, Z | 2 | 37.50 | 81.25 |",
+    ):
+        assert row in section
+    assert "In print B, C, D, E," in section and "the same 2 fonts" in section
+    assert "99.10 % of the test digits" in section and "made up, 3 cores" in section
+    assert "[below](#printed-capitals)" in page
+    assert "## Printed capitals" not in (without := renderings_page.page(folder))
+    assert "#printed-capitals" not in without

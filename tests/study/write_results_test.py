@@ -24,6 +24,7 @@ from ood_keras.study import (
     write_results,
 )
 from ood_keras.study import summary as study_summary
+from ood_keras.study.find import find_study
 from ood_keras.study.study_results import StudyResults
 from ood_keras.study.table1 import TABLE1
 
@@ -84,17 +85,28 @@ def test_the_committed_pages_say_what_the_committed_results_say(monkeypatch):
         assert path.read_text() == text, f"{path}: run ood_keras.study.write_results"
 
 
-def test_the_committed_tables_say_what_the_committed_runs_say():
-    folder = ROOT / "results/table1"
-    written = records.Records.read(folder)
-    found = study_summary.collect(TABLE1, folder)
-    assert found.about == written.about, "run ood-study --study=table1 --summary"
+# Every study with committed results, a new one too.
+STUDIES = sorted(path.parent.name for path in ROOT.glob("results/*/study.json"))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_committed_tables_say_what_the_committed_runs_say(name):
+    folder = ROOT / "results" / name
+    study, _ = find_study(name)
+    written, found = records.Records.read(folder), study_summary.collect(study, folder)
+    assert found.about == written.about, f"run ood-study --study={name} --summary"
     assert found.runs == written.runs
-    assert written.measurements == [
-        {key: value for key, value in row.items() if value is not None}
-        for row in found.measurements
-    ]
-    assert len(written.measurements) > 800
+    for table in ("measurements", "renderings", "classes"):
+        rows = [
+            {key: value for key, value in row.items() if value is not None}
+            for row in getattr(found, table)
+        ]
+        assert getattr(written, table) == rows, table
+    assert written.measurements
+
+
+def test_the_tables_of_all_studies_are_compared():
+    assert {"table1", "scanner", "readings", "colour"} <= set(STUDIES)
 
 
 def test_the_committed_scores_give_the_committed_numbers():

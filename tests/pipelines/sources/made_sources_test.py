@@ -38,7 +38,7 @@ def test_digits_can_have_any_shape():
 def test_glyphs_are_letters_on_black_with_other_fonts_in_every_split():
     letters = pipelines.load("glyphs")
     families = [
-        {font.split("-")[0].removesuffix("BolIta") for font in glyphs._FONTS[role]}
+        {font.split("-")[0].removesuffix("BolIta") for font in glyphs.FONTS[role]}
         for role in ROLES
     ]
     assert not families[0] & families[1] and not families[2] & (
@@ -48,7 +48,7 @@ def test_glyphs_are_letters_on_black_with_other_fonts_in_every_split():
     for role, fonts in zip(ROLES, (8, 4, 9), strict=True):
         split = letters.split(role)
         assert split.image_shape == (28, 28, 1)
-        assert len(split) == fonts * 8 * len(glyphs._CHARACTERS)
+        assert len(split) == fonts * 8 * len(glyphs.CHARACTERS)
         border = np.concatenate([split.images[:, 0], split.images[:, -1]], axis=1)
         assert (border == 0).mean() > 0.95
         assert (split.images.max((1, 2, 3)) > 120).all()
@@ -56,6 +56,14 @@ def test_glyphs_are_letters_on_black_with_other_fonts_in_every_split():
     rows = all_rows(letters)
     assert len(set(rows)) > 0.999 * len(rows)
     assert letters.train.fingerprint() == pipelines.load("glyphs").train.fingerprint()
+
+
+def test_characters_of_glyphs_change_fastest():
+    places = [character.upper() for character in glyphs.CHARACTERS]
+    assert places.count("A") == 2 and len(set(places)) < len(places)
+    for split in map(pipelines.load("glyphs").split, ROLES):
+        names = np.array(split.class_names)[split.labels].reshape(-1, len(places))
+        assert (names == places).all()
 
 
 def test_letters_are_no_unknowns_for_letters():
