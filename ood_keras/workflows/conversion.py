@@ -279,9 +279,9 @@ def _validation(
 
 def _is_recorded(split: pipelines.Split, training: Json) -> bool:
     """Whether images are those that a training validated with, wherever they are."""
-    data = training.get("data")
-    found = data.get(f"{training.get('known')}/validation") if data else None
-    return bool(found) and found.get("sha256") == split.fingerprint()
+    data = training.get("data") or {}
+    found = data.get(f"{training.get('known')}/validation") or {}
+    return found.get("sha256") == split.fingerprint()
 
 
 def _load(

@@ -416,7 +416,9 @@ def _check_learnt(
     # Parts of earlier versions do not say of which class they learnt.
     if all("of_classes" in part for part in found):
         total = np.sum([part["of_classes"] for part in found], axis=0)
-        missing = [class_names[label] for label in np.flatnonzero(total == 0)]
+        missing = [
+            name for name, count in zip(class_names, total, strict=True) if not count
+        ]
         advice = f"Put some there, and remove {folder} to begin again"
         _raise_without_pictures(missing, left_out, advice)
 

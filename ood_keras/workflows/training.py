@@ -106,7 +106,7 @@ def train(
     changes = _collect_changes(
         overrides,
         backbone=backbone,
-        backbone_weights=backbone_weights and str(backbone_weights),
+        backbone_weights=None if backbone_weights is None else str(backbone_weights),
         mixed_precision=mixed_precision,
     )
     begun = BegunRun(own_dir)

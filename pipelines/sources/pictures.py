@@ -317,7 +317,7 @@ def read_all(
                 + ". If the others count too, save each as a file of its own"
             )
 
-    shape = image_shape
+    shape: tuple[int, ...] | None = image_shape
     if shape is None:
         found = _find_shape(paths, background, exif_orientation)
         # Where none can be read, all are named below.
