@@ -358,8 +358,17 @@ def role_of(name: str) -> Role | None:
     return next((role for role in ROLES if folded in _SPELLINGS[role]), None)
 
 
-def not_found(request: Request, looked_for: Iterable[object]) -> DataNotFoundError:
-    """Returns the error for a source that is nowhere; lists where it was looked for."""
+def not_found(
+    request: Request, looked_for: Iterable[object], otherwise: str = ""
+) -> DataNotFoundError:
+    """Returns the error for a source that is nowhere; lists where it was looked for.
+
+    Args:
+        request: The `Request`.
+        looked_for: The places.
+        otherwise: What else can be done than to put the data into a folder, as ", or
+            run once with a network".
+    """
     if request.data_dir is None:
         looked_for = ["(no data_dir was given)", *looked_for]
     places = "\n".join(f"  - {place}" for place in looked_for)
@@ -369,7 +378,7 @@ def not_found(request: Request, looked_for: Iterable[object]) -> DataNotFoundErr
     return DataNotFoundError(
         f"data set {request.spec!r} was not found. Looked for:\n{places}\n"
         f"Put it into {folder}, see docs/data.md, and give that DATA_DIR as data_dir "
-        "(--data_dir), or run once with a network"
+        f"(--data_dir){otherwise}"
     )
 
 
