@@ -5,8 +5,8 @@ import io
 
 import numpy as np
 
-from ood_keras import image_files, names
-from ood_keras.evaluation.page import STYLE
+from ood_keras import image_files
+from ood_keras.evaluation import page
 from ood_keras.pipelines import audit as data_audit
 from ood_keras.pipelines.sources import pictures
 from ood_keras.pipelines.split import ROLES
@@ -32,15 +32,6 @@ def render(
         estimate: What a training would cost, see `cost.estimate`, or `None`.
         no_cost: What to say in place of it, or `None`.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=names.on_page,
-    )
     sources = [
         (
             source,
@@ -49,7 +40,8 @@ def render(
         )
         for number, source in enumerate(collection.sources)
     ]
-    return environment.from_string(_TEMPLATE).render(
+    template = page.new_environment().from_string(_TEMPLATE)
+    return template.render(
         sources=sources,
         roles=ROLES,
         spoils=data_audit.spoils(findings),
@@ -116,13 +108,13 @@ _TEMPLATE = (
 <title>Audit of {{ sources|map(attribute="0.spec")|join(", ") }}</title>
 <style>
 """
-    + STYLE
+    + page.STYLE
     + """\
 .groups { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1rem 0; }
 .groups figure { margin: 0; max-width: 100%; }
 .groups img { padding: .2rem; width: 8rem; height: 8rem; object-fit: contain; }
-.groups figcaption { font-size: .8rem; max-width: 17rem; overflow-wrap: anywhere; }
-ul { padding-left: 1.2rem; overflow-wrap: anywhere; }
+.groups figcaption { font-size: .8rem; max-width: 17rem; }
+ul { padding-left: 1.2rem; }
 .spoils { border-left: 4px solid #bd1f01; padding-left: .8rem; }
 </style>
 </head>
@@ -130,14 +122,15 @@ ul { padding-left: 1.2rem; overflow-wrap: anywhere; }
 <h1>{% if spoils %}Something here would spoil the result{% else %}Nothing here would
 spoil the result{% endif %}</h1>
 {% for source, counts, sizes in sources %}
-<h2><bdi>{{ source.spec }}</bdi>, {{ source.kind }}</h2>
+<h2><bdi>{{ source.spec|breakable }}</bdi>, {{ source.kind }}</h2>
 {% if source.is_made %}<p>Its images are made, not looked at.</p>{% else %}
-<div class="scroll"><table>
+<div class="scroll" tabindex="0" role="region" aria-label="Pictures by class">
+<table>
 <thead><tr><th>class</th>{% for role in roles %}<th>{{ role }}</th>{% endfor %}
 <th>all</th><th>height x width</th></tr></thead>
 <tbody>
 {% for name, count in counts.items() %}
-<tr><td><bdi>{{ "(unknown)" if name is none else name }}</bdi></td>
+<tr><td><bdi>{{ ("(unknown)" if name is none else name)|breakable }}</bdi></td>
 {% for role in roles %}<td>{{ "{:,}".format(count.get(role, 0)) }}</td>{% endfor %}
 <td>{{ "{:,}".format(count.values()|sum) }}</td>
 <td>{{ sizes.get(name, "") }}</td></tr>

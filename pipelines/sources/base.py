@@ -370,14 +370,15 @@ def role_of(name: str) -> Role | None:
 
 
 def not_found(
-    request: Request, looked_for: Iterable[object], can_be_downloaded: bool = False
+    request: Request, looked_for: Iterable[object], otherwise: str = ""
 ) -> DataNotFoundError:
     """Returns the error for a source that is nowhere; lists where it was looked for.
 
     Args:
         request: The `Request`.
-        looked_for: Where.
-        can_be_downloaded: Whether a network would help.
+        looked_for: The places.
+        otherwise: What else can be done than to put the data into a folder, as ", or
+            run once with a network".
     """
     if request.data_dir is None:
         looked_for = ["(no data_dir was given)", *looked_for]
@@ -385,11 +386,10 @@ def not_found(
     folder = "DATA_DIR"
     if not request.argument:
         folder += "/" + request.spec.replace("/", "_")
-    advice = ", or run once with a network" if can_be_downloaded else ""
     return DataNotFoundError(
         f"data set {request.spec!r} was not found. Looked for:\n{places}\n"
         f"Put it into {folder}, see docs/data.md, and give that DATA_DIR as data_dir "
-        f"(--data_dir){advice}"
+        f"(--data_dir){otherwise}"
     )
 
 

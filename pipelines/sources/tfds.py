@@ -42,6 +42,12 @@ _EMNIST_MERGED = _Quirk(
     class_names=tuple(string.digits + string.ascii_uppercase + "abdefghnqrt"),
     transposed=True,
 )
+# The specs that read what keras.datasets keeps; it has others as pickle files, which
+# nothing here opens.
+_KERAS = {
+    "mnist": "npz:~/.keras/datasets/mnist.npz",
+    "fashion_mnist": "idx:~/.keras/datasets/fashion-mnist",
+}
 # By name and config, without a version. A namespace is of classes called by digits
 # alone; those called by letters count by their names, beside digits too.
 _QUIRKS = {
@@ -112,7 +118,8 @@ def open_dataset(
             "TensorFlow Datasets, which is not installed: "
             f"pip install tensorflow-datasets importlib_resources ({error})"
         )
-        raise base.not_found(request, looked_for, can_be_downloaded=True) from error
+        step = "install TensorFlow Datasets and run once with a network"
+        raise base.not_found(request, looked_for, _otherwise(request, step)) from error
     builder = _prepare(request, tfds, name, looked_for)
     info = builder.info
     image_key, label_key = info.supervised_keys or ("image", "label")
@@ -177,7 +184,7 @@ def _prepare(request, tfds, name, looked_for):
             if problem:
                 looked_for.append(f"its files in {manual}: {', '.join(missing)}")
                 looked_for.append(f"a download from {url}: {problem}")
-                raise base.not_found(request, looked_for, can_be_downloaded=True)
+                raise base.not_found(request, looked_for, _otherwise(request))
     builder = tfds.builder(name, data_dir=str(folders[0]))
     try:
         builder.download_and_prepare(download_config=config)
@@ -187,8 +194,15 @@ def _prepare(request, tfds, name, looked_for):
             f"what TensorFlow Datasets could prepare in {builder.data_dir}, but it "
             f"failed ({type(error).__name__}: {error})"
         )
-        raise base.not_found(request, looked_for, can_be_downloaded=True) from error
+        raise base.not_found(request, looked_for, _otherwise(request)) from error
     return builder
+
+
+def _otherwise(request, step="run once with a network"):
+    """What else than a folder of one's own gives the data, for the message."""
+    read = _KERAS.get(request.spec)
+    kept = f". What keras.datasets has fetched is not looked for: {read} reads it"
+    return f", or {step}{kept if read else ''}"
 
 
 def _problem_with(url: str) -> str | None:

@@ -147,7 +147,7 @@ def test_a_metric_from_outside_is_reported_where_it_is_named(
     assert "Both on one side" in str(report)
     report.save(tmp_path)
     page = (tmp_path / "report.html").read_text()
-    assert page.count("Both on one side ↓") == 3
+    assert page.count("Both on one side&nbsp;↓") == 3
     assert "unknown images below the lowest known one" in page
     with pytest.raises(ValueError, match="unknown metric 'below_al'"):
         evaluation.evaluate(fitted, **data, further_metrics=["below_al"])

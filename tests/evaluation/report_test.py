@@ -4,7 +4,9 @@ import html.parser
 import json
 
 import numpy as np
+import pages
 import pytest
+from PIL import Image
 
 from ood_keras.evaluation import page
 
@@ -105,6 +107,67 @@ def test_names_are_escaped(run_dir):
     source = (run_dir / "report.html").read_text()
     assert "<b>noise" not in source
     assert "&lt;b&gt;noise&lt;/b&gt; &amp; co" in source
+
+
+def test_names_end_their_lines_between_words(run_dir):
+    source = (run_dir / "report.html").read_text()
+    assert "<b>unknown_<wbr>probability</b>" in source
+    assert "<bdi>emnist/<wbr>letters</bdi>" in source
+    # What stands for a character is no word.
+    assert "<bdi>&lt;b&gt;noise&lt;/b&gt; &amp; co</bdi>" in source
+
+
+@pytest.fixture(scope="module")
+def phone(run_dir):
+    with pages.on_phone(run_dir / "report.html") as page:
+        yield page
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_what_is_too_wide_scrolls_and_says_so(phone, scheme):
+    phone.emulate_media(color_scheme=scheme)
+    assert pages.width(phone) == pages.WIDTH
+    for place in (".scroll:has(table)", "figure .scroll"):
+        box = phone.locator(place).first
+        assert pages.hidden(box) > 50
+        assert pages.shadows(box) == (False, True)
+        pages.scroll_to_end(box)
+        # The first column of a table stays in sight, and is over the shadow there.
+        assert pages.shadows(box) == ("figure" in place, False)
+        box.evaluate("box => { box.scrollLeft = 0; }")
+    protocol = phone.locator(".scroll:has(table.text)").last
+    assert pages.hidden(protocol) == 0
+    assert pages.shadows(protocol) == (False, False)
+
+
+def test_on_a_phone_the_first_column_stays_in_sight(phone):
+    box = phone.locator(".scroll:has(table)").first
+    cell = box.locator("tbody td").first
+    before = cell.bounding_box()["x"]
+    pages.scroll_to_end(box)
+    assert cell.bounding_box()["x"] == before
+    box.evaluate("box => { box.scrollLeft = 0; }")
+
+
+def test_figures_are_at_least_as_large_as_they_were_drawn(phone, run_dir):
+    # At 96 pixels to the inch, where letters of 9 points are 12 pixels high.
+    drawn = []
+    for path in (run_dir / "figures").glob("*.png"):
+        with Image.open(path) as image:
+            drawn.append(round(image.width / image.info["dpi"][0] * 96))
+    shown = phone.locator("figure img").evaluate_all(
+        "images => images.map(image => image.getBoundingClientRect().width)"
+    )
+    assert sorted(shown) == pytest.approx(sorted(drawn), abs=1)
+
+
+def test_on_a_desk_nothing_needs_to_scroll(phone):
+    phone.emulate_media(color_scheme="light")
+    phone.set_viewport_size({"width": 1200, "height": 900})
+    for box in phone.locator(".scroll").all():
+        assert pages.hidden(box) == 0
+    assert pages.shadows(phone.locator("figure .scroll").first) == (False, False)
+    phone.set_viewport_size({"width": pages.WIDTH, "height": pages.HEIGHT})
 
 
 def test_saving_twice_gives_the_same_bytes(case, run_dir, tmp_path):

@@ -1,11 +1,13 @@
 """The folder for browsers: numbers out, thresholds in, and two real runtimes."""
 
 import json
+import pathlib
 import shutil
 
 import browser_runs
 import keras
 import numpy as np
+import pages
 import pytest
 
 import ood_keras
@@ -359,3 +361,10 @@ def test_files_become_the_pixels_that_training_reads(shape, packages, shipped_pa
         # Half way between two levels, sums of another order round to the other.
         assert off.max() <= 1
         assert off.mean() < 0.01
+
+
+def test_no_name_widens_the_page_on_a_phone():
+    file = pathlib.Path(export.__file__).with_name("browser_page") / "index.html"
+    with pages.on_phone(file) as page:
+        page.locator("#state").evaluate("(place) => place.append('x'.repeat(99))")
+        assert pages.width(page) == pages.WIDTH

@@ -5,6 +5,7 @@ import re
 import sys
 
 import numpy as np
+import pages
 import pytest
 from PIL import Image
 
@@ -59,6 +60,22 @@ def test_the_audit_is_text_a_page_and_json(pictures, tmp_path):
     # Names are shown, and never taken for markup.
     assert "<b>pictures" not in page and "&lt;b&gt;pictures" in page
     assert "http" not in page
+
+
+def test_the_page_fits_a_phone(pictures, tmp_path):
+    spoil(pictures)
+    pictures = pictures.rename(tmp_path / ("x" * 80))
+    (pictures / "cat").rename(pictures / "a_class_with_a_name_that_goes_on")
+    workflows.audit(known=[f"folder:{pictures}"], output=tmp_path)
+    text = (tmp_path / "audit.html").read_text()
+    assert "<bdi>a_<wbr>class_<wbr>with_<wbr>a_<wbr>name_" in text
+    with pages.on_phone(tmp_path / "audit.html") as page:
+        assert pages.width(page) == pages.WIDTH
+        box = page.locator(".scroll").first
+        assert pages.hidden(box) > 10
+        assert pages.shadows(box) == (False, True)
+        pages.scroll_to_end(box)
+        assert pages.shadows(box) == (False, False)
 
 
 def test_without_output_nothing_is_written(pictures, tmp_path):

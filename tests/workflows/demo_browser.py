@@ -2,14 +2,15 @@
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 
-import pytest
+from pages import launch
+
+__all__ = ["launch", "serve", "wait_until_ready"]
 
 
 def serve(make_command):
@@ -32,25 +33,6 @@ def serve(make_command):
             yield address
         finally:
             server.terminate()
-
-
-@contextlib.contextmanager
-def launch(**options):
-    """Yields a page of a headless browser; skips where there is no browser."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    names = ("chromium", "google-chrome", "chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.skip("no browser is installed: looked for chromium and google-chrome")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(
-            executable_path=found,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        page = browser.new_page(**options)
-        page.set_default_timeout(30_000)
-        yield page
-        browser.close()
 
 
 def wait_until_ready(page):

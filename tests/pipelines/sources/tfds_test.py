@@ -215,6 +215,15 @@ def test_what_is_not_in_tfds_is_not_said_to_be(spec, looked_for, offline, tmp_pa
     assert str(error.value).endswith("(--data_dir)")
 
 
+@pytest.mark.parametrize(
+    "spec", ["notmnist", "kannada_mnist", "flowers", "cifar10@training_images"]
+)
+def test_no_network_is_advised_for_what_none_has(spec, offline, tmp_path):
+    with pytest.raises(DataNotFoundError) as error:
+        pipelines.load(spec, data_dir=tmp_path)
+    assert str(error.value).endswith("(--data_dir)")
+
+
 def test_no_data_dir_is_said(library, offline):
     with pytest.raises(DataNotFoundError, match="no data_dir was given"):
         pipelines.load("mnist")
@@ -224,6 +233,26 @@ def test_without_the_package_the_install_line_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(DataNotFoundError, match="pip install tensorflow-datasets"):
         pipelines.load("mnist", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "kept"),
+    [
+        ("mnist", "npz:~/.keras/datasets/mnist.npz"),
+        ("fashion_mnist", "idx:~/.keras/datasets/fashion-mnist"),
+        ("cifar10", None),
+    ],
+)
+def test_without_the_package_a_network_alone_is_not_enough(
+    spec, kept, monkeypatch, tmp_path
+):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(DataNotFoundError) as error:
+        pipelines.load(spec, data_dir=tmp_path)
+    message = str(error.value)
+    assert "or install TensorFlow Datasets and run once with a network" in message
+    assert f"/{spec}, see docs/data.md" in message
+    assert message.endswith(f": {kept} reads it" if kept else "with a network")
 
 
 def test_an_unknown_name_is_explained(library, tmp_path):
