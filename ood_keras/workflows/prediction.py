@@ -10,7 +10,7 @@ from ood_keras import export, image_files
 from ood_keras.files import atomic_file
 from ood_keras.inference import batch_scoring, ground, inputs, shards
 from ood_keras.names import printable, shorten
-from ood_keras.types import ImageShape, Json, Path
+from ood_keras.types import Json, Path
 from ood_keras.workflows import explanation
 
 # The table's first column is as wide as the longest of so many names needs.
@@ -144,9 +144,7 @@ def _describe_negative(predictor, rows, options):
     if examples is None or not rejected:
         return None
     try:
-        small = [
-            _image(row, predictor.image_shape, options) for row in rejected[:_MAX_DRAWN]
-        ]
+        small = [_image(row, predictor, options) for row in rejected[:_MAX_DRAWN]]
     except (OSError, ValueError):
         # It is gone, or changed, since it was scored; the answers stand all the same.
         return None
@@ -175,7 +173,7 @@ def _draw(path, drawn, predictor, options):
     for accepted, title in ((True, "accepted"), (False, "rejected as unknown")):
         images, captions = [], []
         for row in drawn[accepted]:
-            images.append(_image(row, predictor.image_shape, options))
+            images.append(_image(row, predictor, options))
             label = row["label"] if accepted else "unknown"
             score = "none" if row["ood_score"] is None else f"{row['ood_score']:.1f}"
             (label,) = shorten([label], 18)
@@ -185,20 +183,26 @@ def _draw(path, drawn, predictor, options):
         figures.pictures(parts).savefig(temporary, dpi=150)
 
 
-def _image(row: Json, image_shape: ImageShape, options: Json) -> np.ndarray:
-    picture = _read(row, image_shape, options)
+def _image(row: Json, predictor: Any, options: Json) -> np.ndarray:
+    picture = _read(row, predictor, options)
     return np.asarray(picture.convert("L").resize((56, 56)))[..., None] / 255
 
 
-def _read(row, image_shape, options):
-    """The Pillow image that a row is of, read again."""
+def _read(row, predictor, options):
+    """The Pillow image that a row is of, read again by the rules it was scored by."""
     from PIL import Image
 
+    upright = getattr(predictor, "exif_orientation", True)
     content: Any = inputs.read_again(
-        row["path"], row["index"], image_shape, **_to_read(options)
+        row["path"],
+        row["index"],
+        predictor.image_shape,
+        exif_orientation=upright,
+        **_to_read(options),
     )
-    if isinstance(content, bytes):  # By the rules that it was scored by.
-        content = image_files.read(content)
+    if isinstance(content, bytes):
+        background = getattr(predictor, "background", image_files.BACKGROUND)
+        content = image_files.read(content, background, upright)
     return Image.fromarray(content.squeeze())
 
 

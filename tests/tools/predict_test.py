@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+import types
 import zlib
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from export.small_export import Exported
 from PIL import Image
 
-from ood_keras import export
+from ood_keras import export, image_files
 from ood_keras.inference import loading
 from ood_keras.tools import predict
 from ood_keras.workflows import prediction
@@ -314,3 +315,33 @@ def test_negatives_of_the_known_images_are_noticed(tmp_path, monkeypatch, capsys
         assert status == 0
         said.append("give their negatives" in out)
     assert said == [True, False]
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_pictures_are_looked_at_again_as_they_were_scored(
+    upright, tmp_path, monkeypatch
+):
+    """On the model's background, and turned only by a model that turns them."""
+    alpha = np.zeros((40, 40, 4), np.uint8)
+    alpha[:, 20:] = 255  # Transparent on the left, white on the right.
+    Image.fromarray(alpha).save(tmp_path / "a.png")
+    exif = Image.Exif()
+    exif[image_files.ORIENTATION_TAG] = 3
+    Image.fromarray(alpha[..., :3]).save(tmp_path / "b.jpg", exif=exif)
+    model = types.SimpleNamespace(
+        image_shape=(28, 28, 1),
+        background=0,
+        exif_orientation=upright,
+        known_examples=types.SimpleNamespace(images=None),
+    )
+    seen = []
+    monkeypatch.setattr(
+        prediction.ground, "describe_negative", lambda _, images: seen.extend(images)
+    )
+    rejected = {"index": None, "valid": True, "accepted": False}
+    rows = [{"path": str(tmp_path / name), **rejected} for name in ("a.png", "b.jpg")]
+    prediction._describe_negative(model, rows, {})
+    halves = [
+        [image[:, :20].mean() > 0.5, image[:, 36:].mean() > 0.5] for image in seen
+    ]
+    assert halves == [[False, True], [upright, not upright]]
