@@ -27,7 +27,6 @@ from ood_keras import (
     file_content,
     files,
     idx_header,
-    image_files,
     tfrecords,
     transcoding,
 )
@@ -565,7 +564,7 @@ def _contents(
     if kind == "idx":
         return _pixels(path, start, image_shape)
     if kind == "tfrecord":
-        return _records(path, start, feature, raw_records)
+        return _records(path, start, feature, raw_records, exif_orientation)
     return _content(path, exif_orientation)
 
 
@@ -576,13 +575,14 @@ def _content(
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ValueError(f"the file has more than the {MAX_BYTES} bytes that are read")
+    yield _as_read(content, exif_orientation), None
+
+
+def _as_read(content: bytes, exif_orientation: bool) -> bytes:
+    """What a model is given for a picture; a ValueError says why it is not read."""
     if file_content.picture_format(content[: file_content.HEAD_BYTES]) is None:
-        yield content, None  # The model says that it is no picture.
-        return
-    try:
-        yield transcoding.as_read(content, exif_orientation), None
-    except image_files.Refused as error:
-        raise ValueError(str(error)) from error
+        return content  # The model says that it is no picture.
+    return transcoding.as_read(content, exif_orientation)
 
 
 def _pixels(path, start, image_shape):
@@ -619,16 +619,15 @@ def _image_shape(axes):
     return (*axes, 1)[:3]
 
 
-def _records(path, start, feature, raw_records):
+def _records(path, start, feature, raw_records, exif_orientation):
     with _open(path) as file:
         for record in tfrecords.read(file, path, start=start, max_bytes=MAX_BYTES):
-            if raw_records:
-                yield record, None
-                continue
+            content, error = None, None
             try:
-                content, error = tfrecords.image_in(record, feature), None
+                picture = record if raw_records else tfrecords.image_in(record, feature)
+                content = _as_read(picture, exif_orientation)
             except ValueError as problem:
-                content, error = None, str(problem)
+                error = str(problem)
             yield content, error
 
 

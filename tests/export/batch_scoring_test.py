@@ -4,6 +4,7 @@ import csv
 import errno
 import glob
 import gzip
+import io
 import json
 import os
 import pathlib
@@ -25,7 +26,7 @@ from brightness import Brightness, idx, png
 from PIL import Image
 from small_export import IMAGE_SHAPE
 
-from ood_keras import calibration, export, files, transcoding
+from ood_keras import calibration, export, files, image_files, transcoding
 from ood_keras.inference import batch_scoring, inputs
 from ood_keras.names import printable
 
@@ -254,6 +255,47 @@ def test_files_of_other_kinds_are_counted_and_named(
     assert row["error"].startswith("is a HEIC picture, which is not read here. pip")
     with pytest.raises(FileNotFoundError, match=r"It has 1 other file: 1 \.avif"):
         list(export.score(predictor, [str(folder / "*.[aA]vif")]))
+
+
+@pytest.mark.parametrize("raw_records", [False, True])
+def test_pictures_in_records_are_read_as_those_in_files(
+    raw_records, tmp_path, monkeypatch
+):
+    """Also what no graph reads: other formats, and a large photograph."""
+    monkeypatch.setattr(transcoding, "formats", lambda: ("PNG", "JPEG", "BMP", "TIFF"))
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 12, 3), np.uint8)
+    exif = Image.Exif()
+    exif[image_files.ORIENTATION_TAG] = 6
+    contents = []
+    for kind, scale in (("PNG", 1), ("BMP", 1), ("TIFF", 1), ("JPEG", 1), ("JPEG", 2)):
+        file = io.BytesIO()
+        picture = Image.fromarray(pixels).resize((12 * scale, 16 * scale))
+        picture.save(file, kind, exif=exif)
+        contents.append(file.getvalue())
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 200)
+    contents += [b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40), b"junk"]
+    for number, content in enumerate(contents):
+        (tmp_path / f"{number}.png").write_bytes(content)
+    write_records(
+        tmp_path / "all.tfrecord",
+        contents if raw_records else [example(image=[each]) for each in contents],
+    )
+
+    def read(paths):
+        listing = tmp_path / "listing.jsonl"
+        inputs.write_listing(listing, paths)
+        items = inputs.items(listing, (0, 0), (9, 9, 3), raw_records=raw_records)
+        return [(item.content, item.error) for item in items]
+
+    of_files = read([str(tmp_path / "*.png")])
+    assert read([str(tmp_path / "all.tfrecord")]) == of_files
+    for content, error in of_files[:5]:
+        assert error is None and content.startswith((image_files.PNG, image_files.JPEG))
+    sizes = [image_files.read(content).shape[:2] for content, _ in of_files[:5]]
+    # A BMP and a PNG say nothing of which side is up.
+    assert sizes == [(16, 12)] * 2 + [(12, 16)] * 3
+    assert "is a HEIC picture" in of_files[5][1]
+    assert of_files[6] == (b"junk", None)  # The model says that it is none.
 
 
 def test_any_extensions_are_counted_in_bounded_memory(predictor, tmp_path):

@@ -89,10 +89,16 @@ def test_other_formats_and_large_photographs_are_read_alike(monkeypatch):
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (4, 17, 13, 4)).astype(np.uint8)
     contents = []
+    kinds = [("TIFF", 4), ("TIFF", 3), ("BMP", 3), ("GIF", 3), ("WEBP", 4)]
+    if "AVIF" in transcoding.formats():
+        kinds += [("AVIF", 4), ("AVIF", 3)]
+    if "HEIC" in transcoding.formats():
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        kinds += [("HEIF", 4), ("HEIF", 3)]
     for image in images:
-        for kind, channels in (
-            *(("TIFF", 4), ("TIFF", 3), ("BMP", 3), ("GIF", 3), ("WEBP", 4)),
-        ):
+        for kind, channels in kinds:
             file = io.BytesIO()
             Image.fromarray(image[..., :channels]).save(file, kind)
             contents.append(file.getvalue())
@@ -115,6 +121,57 @@ def test_other_formats_and_large_photographs_are_read_alike(monkeypatch):
             assert answer[1] is not None
             what, levels = file_agreement.difference(*answer)
             assert not what and levels <= (shape == file_agreement.SMALL)
+
+
+@pytest.mark.parametrize("format", ["AVIF", "HEIC", "TIFF", "WEBP", "JPEG"])
+def test_what_a_turned_camera_wrote_is_read_alike(format, monkeypatch):
+    """A JPEG is a large one, and is halved; HEIC and AVIF say it in their own boxes."""
+    if format not in transcoding.formats():
+        pytest.skip(f"nothing here reads {format}: {transcoding.find_cure(format)}")
+    image = np.random.default_rng(0).integers(0, 256, (5, 4, 3)).astype(np.uint8)
+    # Smooth, and so large that no format changes it much; one size for all turns.
+    image = np.asarray(Image.fromarray(image).resize((26, 34), Image.BICUBIC))
+    contents = [turned_file(image, format, turn) for turn in range(1, 9)]
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 26 * 34 - (format == "JPEG"))
+    paths = file_agreement._paths(255)
+    served = [transcoding.as_read(content) for content in contents]
+    trained = [pictures.decode(content, "x") for content in contents]
+    for turn, pixels in enumerate(trained, start=1):
+        expected = image_files.turn(image, turn)
+        if format == "JPEG":
+            height, width = (side // 2 for side in expected.shape[:2])
+            expected = resizing.adapt(expected[np.newaxis], (height, width, 3))[0]
+        assert pixels.shape == expected.shape
+        assert np.abs(pixels.astype(int) - expected).mean() < 6
+    # The shapes of the graphs that another test has made.
+    for shape in ((17, 13, 3), file_agreement.SMALL):
+        answers = (
+            [resizing.adapt(pixels[np.newaxis], shape)[0] for pixels in trained],
+            paths.edge(served, shape),
+            paths.graph(served, shape),
+        )
+        for answer in zip(*answers, strict=True):
+            assert answer[1] is not None
+            what, levels = file_agreement.difference(*answer)
+            assert not what and levels <= 1
+
+
+def turned_file(image, format, orientation):
+    """A file of an image that a camera held that way has noted so."""
+    exif = Image.Exif()
+    exif[image_files.ORIENTATION_TAG] = orientation
+    options = {"exif": exif}
+    if format == "HEIC":
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        # Only of bytes does it make the boxes that turn the picture.
+        format, options["exif"] = "HEIF", exif.tobytes()
+    if format != "TIFF":
+        options["quality"] = 95
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, format, **options)
+    return file.getvalue()
 
 
 def test_a_difference_is_seen():

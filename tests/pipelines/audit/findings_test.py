@@ -120,6 +120,23 @@ def test_copies_within_a_class_and_in_other_sizes(folder):
     assert "shapes" in found
 
 
+def test_very_small_and_very_wide_pictures_are_only_said_to_be_so(folder):
+    """Of 10 pixels a side nobody can say whether two are nearly equal."""
+    for seed in (0, 2):
+        tiny = Image.fromarray(photograph(seed)).resize((10, 10), Image.LANCZOS)
+        folder(f"cat/tiny_{seed}.png", encode(np.asarray(tiny)))
+    wide = Image.fromarray(photograph(61)).resize((10_000, 100), Image.BICUBIC)
+    folder("dog/wide.jpg", encode(np.asarray(wide), "JPEG"))
+    for decode in (True, False):
+        found, _ = find(f"folder:{folder.root}", decode=decode)
+        assert set(found) <= _ALWAYS | {"shapes"}
+        assert not audit.spoils(found.values())
+        if decode:
+            assert found["shapes"].lines == (
+                "10 to 100 high (median 48), 10 to 10000 wide (median 48)",
+            )
+
+
 def test_a_picture_in_two_splits(tmp_path, folder):
     for part in ("train", "test"):
         for seed in range(24):
