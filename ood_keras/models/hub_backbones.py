@@ -123,8 +123,7 @@ def _import(name: str) -> Any:
     except ImportError as error:
         raise ValueError(
             f"{name} is a network of KerasHub, and KerasHub cannot be imported "
-            f"({error}). Install it: pip install 'ood_keras[hub]', or pip install "
-            "keras-hub"
+            f"({error}). Install it, the extra `hub`: pip install keras-hub"
         ) from error
     return keras_hub
 

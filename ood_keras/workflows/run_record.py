@@ -73,7 +73,7 @@ def load_model(run_dir: Path) -> keras.Model:
         if "keras_hub" in str(error):
             raise ValueError(
                 f"{path} holds a {missing[1]} of KerasHub, which cannot be imported. "
-                "Install it: pip install keras-hub"
+                "Install it, the extra `hub`: pip install keras-hub"
             ) from error
         raise plugins.UnknownNameError(
             f"{path} holds the class {missing[1]!r}, which is not registered with Keras"

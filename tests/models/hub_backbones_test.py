@@ -157,7 +157,7 @@ def test_a_download_that_fails_says_how_to_do_without(hub, monkeypatch):
 
 def test_without_keras_hub_the_message_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_hub", None)
-    with pytest.raises(ValueError, match=r"KerasHub cannot be.*ood_keras\[hub\]"):
+    with pytest.raises(ValueError, match=r"KerasHub cannot be.*pip install keras-hub"):
         models.transfer("keras_hub:resnet_50_imagenet", SHAPE, 3)
 
 
@@ -170,5 +170,5 @@ def test_a_run_with_one_says_how_to_install_keras_hub_too(tmp_path, monkeypatch)
 
     (tmp_path / "model.keras").touch()
     monkeypatch.setattr(keras.models, "load_model", fail)
-    with pytest.raises(ValueError, match=r"ResNetBackbone of KerasHub.*pip install"):
+    with pytest.raises(ValueError, match="a ResNetBackbone of KerasHub"):
         run_record.load_model(tmp_path)
