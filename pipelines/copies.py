@@ -58,9 +58,22 @@ def near_groups(
     """
     rows = np.flatnonzero(says_much)
     pairs = rows[near_pairs(codes[rows])]
-    first, second = vectors[pairs.T].astype(np.float32)
-    alike = np.linalg.norm(first - second, axis=1) <= _NEAR_FEATURES
-    return connect(pairs[alike], len(codes))
+    first, second = vectors[pairs.T]
+    return connect(pairs[are_near(first, second)], len(codes))
+
+
+def are_near(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Returns which pictures with near codes are near by their features too.
+
+    Args:
+        first: `(pairs, features)`, of `likeness.describe`.
+        second: The same of the other picture of each pair.
+
+    Returns:
+        Bool `(pairs,)`.
+    """
+    difference = first.astype(np.float32) - second.astype(np.float32)
+    return np.linalg.norm(difference, axis=1) <= _NEAR_FEATURES
 
 
 def near_pairs(codes: np.ndarray, max_distance: int = MAX_DISTANCE) -> np.ndarray:

@@ -199,6 +199,36 @@ def find_copies(looks: Mapping[str, np.ndarray]) -> list[list[int]]:
     return copies.merge(near + equal, len(codes))
 
 
+def find_across(
+    looks: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]
+) -> dict[int, int]:
+    """Returns which pictures are copies of one among others, equal or nearly so.
+
+    Args:
+        looks: What `Looks.arrays` returned of the pictures.
+        others: What it returned of the others.
+
+    Returns:
+        `{row: row of the first such one among the others}`, by row.
+    """
+    rows, other_rows = (np.flatnonzero(each["says_much"]) for each in (looks, others))
+    codes = [looks["codes"][rows], others["codes"][other_rows]]
+    pairs = copies.near_pairs(np.concatenate(codes))
+    # The smaller row of a pair is its first.
+    pairs = pairs[(pairs[:, 0] < len(rows)) & (pairs[:, 1] >= len(rows))]
+    ones, twos = rows[pairs[:, 0]], other_rows[pairs[:, 1] - len(rows)]
+    near = copies.are_near(looks["vectors"][ones], others["vectors"][twos])
+    found = [*zip(ones[near].tolist(), twos[near].tolist(), strict=True)]
+    places: dict[bytes, int] = {}
+    for place, pixels in enumerate(map(bytes, others["hashes"])):
+        places.setdefault(pixels, place)
+    for row, pixels in enumerate(map(bytes, looks["hashes"])):
+        if pixels in places:
+            found.append((row, places[pixels]))
+    # Of several the first: a dict keeps the last.
+    return dict(sorted(dict(sorted(found, reverse=True)).items()))
+
+
 def number(groups: Iterable[Sequence[int]], count: int) -> np.ndarray:
     """Returns the number of the group of each row, int64 `(count,)`.
 

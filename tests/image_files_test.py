@@ -350,6 +350,15 @@ def test_a_note_that_makes_no_sense_says_nothing(note):
     np.testing.assert_array_equal(image_files.read(content), decoded(JPEG))
 
 
+def test_a_note_in_a_png_is_ignored():
+    note = exif(SIDEWAYS).removeprefix(b"Exif\0\0") + bytes(4)
+    head, *others = [header(28, 28), (b"IDAT", zlib.compress(ROWS)), (b"IEND", b"")]
+    content = join([head, (b"eXIf", note), *others])
+    with Image.open(io.BytesIO(content)) as picture:
+        assert picture.getexif()[0x0112] == 6
+    np.testing.assert_array_equal(image_files.read(content), GREY)
+
+
 def test_the_first_note_before_the_pixels_counts():
     turned = np.rot90(decoded(JPEG), -1)
     first = inserted(

@@ -191,14 +191,16 @@ class Flags(flags.FlagValues):
         self.add_string(
             "backbone",
             "A network of keras.applications to begin with, such as MobileNetV2, "
-            "EfficientNetV2B0 or MobileNetV2:alpha=0.35. It is frozen and what is on "
-            "top of it trains on its features, which are computed once; "
+            "EfficientNetV2B0 or MobileNetV2:alpha=0.35; or, with KerasHub installed, "
+            "keras_hub:NAME of a preset or keras_hub:FOLDER. It is frozen and what is "
+            "on top of it trains on its features, which are computed once; "
             "--override=fine_tune_epochs=5 then trains all of it in the last epochs.",
         )
         self.add_string(
             "backbone_weights",
-            "Weights of the backbone: imagenet, which are downloaded once (the "
-            "default); a .weights.h5, .h5 or .keras file; or none for random ones.",
+            "Weights of the backbone: imagenet, which are downloaded once, or come "
+            "with a preset of KerasHub (the default); a .weights.h5, .h5 or .keras "
+            "file; or none for random ones.",
         )
         self.add_enum(
             "mixed_precision",

@@ -1,4 +1,7 @@
-"""Image networks of `keras.applications`, by name: their maps, pixels and weights."""
+"""Image networks by name: their maps, pixels and weights.
+
+Those of `keras.applications`; `hub_backbones` has those of KerasHub.
+"""
 
 import ast
 import inspect
@@ -11,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ood_keras.models import hub_backbones
 from ood_keras.types import Path, Tensor
 
 # What a user does not choose by the name.
@@ -42,12 +46,15 @@ def build(
 ) -> keras.Model:
     """Returns a network without its classifier, from RGB images to its last map.
 
+    Of a transformer, to the row of its tokens, see `to_map`.
+
     Args:
         name: One of `names()`; with arguments of its builder after a colon, as in
-            "MobileNetV2:alpha=0.35".
+            "MobileNetV2:alpha=0.35"; or a preset of KerasHub, as
+            `hub_backbones.build` takes it.
         image_size: `(height, width)`.
-        weights: "imagenet", which are downloaded once; a file of weights, see
-            `load_weights`; or `None` for random ones.
+        weights: "imagenet", which are downloaded once, or of a preset its own; a file
+            of weights, see `load_weights`; or `None` for random ones.
 
     Raises:
         ValueError: there is no network of this name; it does not take such images or
@@ -55,10 +62,20 @@ def build(
         ConnectionError: the weights cannot be downloaded.
         FileNotFoundError: there is no such file.
     """
-    builder, arguments = _parse(name)
     from_imagenet = weights == "imagenet"
+    if hub_backbones.is_named(name):
+        model = hub_backbones.build(name, image_size, load_weights=from_imagenet)
+    else:
+        model = _build(name, image_size, from_imagenet)
+    if weights is not None and not from_imagenet:
+        load_weights(model, weights, name)
+    return model
+
+
+def _build(name: str, image_size: tuple[int, int], from_imagenet: bool) -> keras.Model:
+    builder, arguments = _parse(name)
     try:
-        model = builder(
+        return builder(
             include_top=False,
             input_shape=(*image_size, 3),
             weights="imagenet" if from_imagenet else None,
@@ -80,9 +97,6 @@ def build(
             "(`weights` in Python), or train from random weights with "
             "--backbone_weights=none, which needs many more images and epochs"
         ) from error
-    if weights is not None and not from_imagenet:
-        load_weights(model, weights, name)
-    return model
 
 
 def load_weights(model: keras.Model, path: Path, name: str = "the network") -> None:
@@ -130,8 +144,9 @@ def load_weights(model: keras.Model, path: Path, name: str = "the network") -> N
 def preprocess(images: Tensor, name: str) -> Tensor:
     """Returns images in [0, 1], of a Functional model, as a network wants them.
 
-    What `preprocess_input` of the network's own module does to pixels of 0 to 255, with
-    layers that any Keras loads. Grey images become RGB.
+    What `preprocess_input` of the network's own module, or the image converter of a
+    preset, does to pixels of 0 to 255, with layers that any Keras loads. Grey images
+    become RGB.
 
     Args:
         images: `(batch, height, width, channels)`, one channel or three.
@@ -144,18 +159,36 @@ def preprocess(images: Tensor, name: str) -> Tensor:
             "a backbone takes grey or RGB images, 1 or 3 channels. Received: images "
             f"with {images.shape[-1]} channels"
         )
-    gains, offsets, reverses = _probe(_parse(name)[0])
+    gains, offsets, reverses = _probe(_find_preprocessing(name), name)
     if reverses:
         images = keras.ops.flip(images, axis=-1)
     return keras.layers.Rescaling(gains, offsets, name="preprocessing")(images)
 
 
-def _probe(builder: Callable) -> tuple[list[float], list[float], bool]:
+def to_map(made: Any, network: keras.Model, image_size: tuple[int, int]) -> Tensor:
+    """Returns what a network made of images, in a Functional model, as its last map.
+
+    Args:
+        made: What `network` returned.
+        network: What `build` returned.
+        image_size: As for `build`.
+    """
+    return hub_backbones.to_map(made, network, image_size)
+
+
+def _find_preprocessing(name: str) -> Callable[[Any], Any]:
+    if hub_backbones.is_named(name):
+        return hub_backbones.find_preprocessing(name)
+    return sys.modules[_parse(name)[0].__module__].preprocess_input
+
+
+def _probe(
+    function: Callable[[Any], Any], name: str
+) -> tuple[list[float], list[float], bool]:
     """Gain and offset of each channel from [0, 1], and whether RGB becomes BGR.
 
-    Read off from what the network's own function makes of black, red, green and blue.
+    Read off from what a network's own function makes of black, red, green and blue.
     """
-    function = sys.modules[builder.__module__].preprocess_input
     colours = np.concatenate([np.zeros((1, 3)), np.eye(3)]).astype(np.float32)
     made = np.asarray(function(255 * colours.reshape(4, 1, 1, 3))).reshape(4, 3)
     offsets, matrix = made[0], made[1:] - made[0]
@@ -165,8 +198,7 @@ def _probe(builder: Callable) -> tuple[list[float], list[float], bool]:
         matrix[::-1] if reverses else matrix, np.diag(diagonal), atol=1e-4
     ):
         raise ValueError(
-            f"the preprocessing of {builder.__name__} mixes colours, which is not "
-            "supported"
+            f"the preprocessing of {name} mixes colours, which is not supported"
         )
     return [float(x) for x in diagonal], [float(x) for x in offsets], reverses
 
@@ -176,7 +208,7 @@ def _parse(name: str) -> tuple[Callable, dict[str, Any]]:
     if network not in names():
         raise ValueError(
             f"there is no backbone {network!r}; the networks of keras.applications "
-            f"are: {', '.join(names())}"
+            f"are: {', '.join(names())}. One of KerasHub is keras_hub:PRESET"
         )
     builder = getattr(keras.applications, network)
     allowed = [x for x in inspect.signature(builder).parameters if x not in _FIXED]

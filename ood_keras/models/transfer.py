@@ -22,7 +22,7 @@ def transfer(
     dropout: float = 0.3,
     feature_temperature: float | None = None,
 ) -> keras.Model:
-    """Builds a classifier on a network of `keras.applications`.
+    """Builds a classifier on a network of `keras.applications` or of KerasHub.
 
     Use it for photographs of which there are few. In a row:
 
@@ -38,11 +38,15 @@ def transfer(
 
     Args:
         backbone: Name of a network in `keras.applications`, with arguments of its
-            builder after a colon: "EfficientNetV2B0", "MobileNetV2:alpha=0.35".
+            builder after a colon: "EfficientNetV2B0", "MobileNetV2:alpha=0.35"; or a
+            preset of KerasHub, if that is installed: "keras_hub:resnet_50_imagenet", or
+            "keras_hub:FOLDER" that `save_to_preset` wrote. Of a transformer, the
+            patches are the map.
         input_shape: `(height, width, channels)` of the images, 1 or 3 channels.
         num_classes: Integer N, the number of known classes: 2 or more, or 1 with
             an unknown class.
-        weights: "imagenet", which are downloaded once; a local file, `.weights.h5`,
+        weights: "imagenet", which are downloaded once, or of a preset those that it
+            comes with, whatever they were trained on; a local file, `.weights.h5`,
             `.h5` or `.keras`, in which nothing is executed; or `None` for random ones.
         unknown_class: Whether to add the unknown class as the last logit.
         block: "modified_se" (the paper's block), "se" or "none", on the last map.
@@ -60,10 +64,11 @@ def transfer(
         [0, 1] to logits `(batch, num_classes + 1)`, or `(batch, num_classes)`.
 
     Raises:
-        ValueError: there is no such network, it does not take such images, the file of
-            weights is of another one, or an argument is out of its range.
+        ValueError: there is no such network, or KerasHub, which it is of, is missing;
+            it does not take such images, the file of weights is of another one, or an
+            argument is out of its range.
         ConnectionError: the weights cannot be downloaded.
-        FileNotFoundError: there is no such file of weights.
+        FileNotFoundError: there is no such file of weights, or folder of a preset.
 
     Example:
 
@@ -80,7 +85,7 @@ def transfer(
     network = backbones.build(backbone, input_shape[:2], weights)
     x = backbones.preprocess(images, backbone)
     network.trainable = weights is None
-    x = network(x)
+    x = backbones.to_map(network(x), network, input_shape[:2])
     # A layer of its own, so that there is one tensor to cut the model at.
     x = layers.Activation("linear", dtype="float32", name="map")(x)
     if block != "none":
@@ -118,7 +123,8 @@ def unfreeze(model: keras.Model) -> None:
     """
     backbone = model.get_layer("backbone")
     backbone.trainable = True
-    for layer in backbone.layers:
+    # Those of KerasHub have some inside of other layers.
+    for layer in backbone._flatten_layers(include_self=False):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
 

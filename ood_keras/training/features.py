@@ -37,6 +37,11 @@ class FeatureStore:
             autograph=False,
         )
 
+    @property
+    def bytes_per_image(self) -> int:
+        """What the map of an image takes on disk."""
+        return int(np.prod(self._shape)) * np.dtype(_DTYPE).itemsize
+
     def __contains__(self, name: str) -> bool:
         return self._path(name).exists()
 
@@ -44,8 +49,7 @@ class FeatureStore:
         """Raises an OSError if sets of `count` images do not fit on the disk."""
         self._folder.mkdir(parents=True, exist_ok=True)
         missing = sum(name not in self for name in names)
-        bytes_each = int(np.prod(self._shape)) * np.dtype(_DTYPE).itemsize
-        needed = missing * count * bytes_each
+        needed = missing * count * self.bytes_per_image
         free = shutil.disk_usage(self._folder).free
         if needed > free:
             raise OSError(

@@ -68,7 +68,8 @@ class Recipe:
         network: "alexnet" or "residual", the network to train from random weights; see
             `ood_keras.models`.
         backbone: A network of `keras.applications` to begin with in its place, by name,
-            as "MobileNetV2:alpha=0.35", or `None`; see `models.transfer`.
+            as "MobileNetV2:alpha=0.35", or of KerasHub, as "keras_hub:PRESET", or
+            `None`; see `models.transfer`.
         backbone_weights: Its weights: "imagenet", the path of a file, or `None` for
             random ones.
         fine_tune_epochs: In this many of the `epochs`, the last ones, a backbone with

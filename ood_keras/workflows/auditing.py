@@ -134,7 +134,7 @@ def audit(
 
     Raises:
         ValueError: no source is given, one is unknown, or its folders cannot be told
-            apart; no recipe is called so, or its cost is never estimated.
+            apart; or no recipe is called so.
         DataNotFoundError: a source is not there.
 
     Example:
@@ -150,7 +150,7 @@ def audit(
         )
     # Before all pictures are read.
     shape = check_image_shape(image_shape)
-    chosen = None if recipe is None else cost.find_recipe(recipe)
+    chosen = None if recipe is None else recipes.get(recipe)
     collection = data_audit.gather(
         known,
         unknown,

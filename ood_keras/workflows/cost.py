@@ -3,11 +3,14 @@
 import sys
 import time
 
+import keras
 import numpy as np
 
 from ood_keras import pipelines
 from ood_keras.training import recipes
-from ood_keras.types import ImageShape, Json
+from ood_keras.types import Dataset, ImageShape, Json
+from ood_keras.workflows import transfer_cost
+from ood_keras.workflows.run_data import count_outliers
 from ood_keras.workflows.training import LabelsForEach
 
 # Steps that are not counted, since graphs are made and memory is warmed up in them, and
@@ -34,6 +37,10 @@ def estimate(
     taken, and the known images as bytes. What else runs on the machine then and now
     makes a difference, so this is an estimate.
 
+    Of a recipe with pretrained weights, a few batches are shown to the backbone, with
+    random weights, and some steps are made of what is on top and, if it is fine-tuned,
+    of all. The features of all images are on disk while the training lasts.
+
     Args:
         recipe: Name of a recipe, or a `Recipe`.
         image_shape: `(height, width, channels)`.
@@ -44,15 +51,27 @@ def estimate(
 
     Returns:
         `{"recipe", "image_shape", "epochs", "steps_per_epoch", "seconds_per_step",
-        "minutes", "memory_bytes"}`.
+        "minutes", "memory_bytes"}`; with pretrained weights also `"seconds_per_image"`,
+        `"feature_images"`, `"feature_bytes"`, `"fine_tune_epochs"` and, if there are
+        such, `"seconds_per_fine_tune_step"`.
 
     Raises:
-        ValueError: there are no training images, the recipe cannot have such a
-            network, or it has a backbone.
+        ValueError: there are no training images, or the recipe cannot have such a
+            network.
     """
-    recipe = find_recipe(recipe)
+    if not isinstance(recipe, recipes.Recipe):
+        recipe = recipes.get(recipe)
     if num_train < 1:
         raise ValueError("there are no readable training images to estimate a cost for")
+    if recipe.is_pretrained:
+        return _estimate_transfer(
+            recipe,
+            image_shape,
+            num_classes,
+            num_train,
+            num_validation,
+            shows_unknown and recipe.objective.shows_unknown,
+        )
     objective = recipe.objective
     # One of each class at least, as `Interleave` wants it.
     count = max(recipe.batch_size * (_WARM_UP + _MEASURED), num_classes)
@@ -83,10 +102,7 @@ def estimate(
     objective.compile(model, num_classes, data.steps_per_epoch)
     outputs = objective.outputs
     batches = data if len(outputs) == 1 else LabelsForEach(data, outputs)
-    model.fit(batches.epoch(0).take(_WARM_UP), shuffle=False, verbose=0)
-    start = time.perf_counter()
-    model.fit(batches.epoch(0, _WARM_UP).take(_MEASURED), shuffle=False, verbose=0)
-    seconds = (time.perf_counter() - start) / _MEASURED
+    seconds = _time_steps(model, batches.epoch(0), batches.epoch(0, _WARM_UP))
     # An epoch of `interleave` holds each known image once, and the unknown ones.
     per_epoch = 0
     if others is not None:
@@ -110,20 +126,69 @@ def estimate(
     }
 
 
-def find_recipe(recipe: str | recipes.Recipe) -> recipes.Recipe:
-    """Returns a recipe whose cost can be estimated.
+def _estimate_transfer(
+    recipe: recipes.Recipe,
+    image_shape: ImageShape,
+    num_classes: int,
+    num_train: int,
+    num_validation: int,
+    shows_unknown: bool,
+) -> Json:
+    """What `estimate` returns for a recipe whose backbone is frozen first."""
+    measured = transfer_cost.measure(
+        recipe,
+        image_shape,
+        num_classes,
+        shows_unknown=shows_unknown,
+        time_steps=_time_steps,
+    )
+    # As `draw_exposure` makes them, and `Interleave` shows them.
+    others = outliers = per_epoch = 0
+    if shows_unknown:
+        synthetic = recipe.synthetic_images
+        others = num_train if synthetic is None else synthetic
+        outliers = count_outliers(range(num_validation))
+        per_epoch = recipe.unknown_per_epoch or round(num_train / num_classes)
+    judged = num_validation + outliers
+    steps = -(-(num_train + per_epoch) // recipe.batch_size)
+    features = recipe.feature_renderings * (num_train + others) + judged
+    frozen = recipe.epochs - recipe.fine_tune_epochs
+    # A recipe that only fine-tunes has none.
+    features *= frozen > 0
 
-    Raises:
-        ValueError: no recipe is called so, or it has a backbone.
-    """
-    if not isinstance(recipe, recipes.Recipe):
-        recipe = recipes.get(recipe)
-    if recipe.is_pretrained:
-        raise ValueError(
-            f"the cost of the recipe {recipe.name!r} is that of its backbone, whose "
-            "features are computed once; it is not estimated. Choose another recipe"
-        )
-    return recipe
+    def last(seconds_per_step):
+        passes = _FORWARD_SHARE * seconds_per_step * judged / recipe.batch_size
+        return steps * seconds_per_step + passes
+
+    seconds = features * measured.seconds_per_image
+    seconds += frozen * last(measured.seconds_per_step)
+    tuning = {}
+    if measured.seconds_per_fine_tune_step is not None:
+        tuning = {"seconds_per_fine_tune_step": measured.seconds_per_fine_tune_step}
+        seconds += recipe.fine_tune_epochs * last(measured.seconds_per_fine_tune_step)
+    images = num_train + others + judged
+    return {
+        "recipe": recipe.name,
+        "image_shape": list(image_shape),
+        "epochs": recipe.epochs,
+        "steps_per_epoch": steps,
+        "seconds_per_step": measured.seconds_per_step,
+        "minutes": seconds / 60,
+        "memory_bytes": _measure_process() + images * int(np.prod(image_shape)),
+        "seconds_per_image": measured.seconds_per_image,
+        "feature_images": features,
+        "feature_bytes": features * measured.bytes_per_image,
+        "fine_tune_epochs": recipe.fine_tune_epochs,
+        **tuning,
+    }
+
+
+def _time_steps(model: keras.Model, first: Dataset, then: Dataset) -> float:
+    """Seconds that a step on `then` takes, after some on `first`."""
+    model.fit(first.take(_WARM_UP), shuffle=False, verbose=0)
+    start = time.perf_counter()
+    model.fit(then.take(_MEASURED), shuffle=False, verbose=0)
+    return (time.perf_counter() - start) / _MEASURED
 
 
 def describe(estimate: Json) -> str:
@@ -133,13 +198,35 @@ def describe(estimate: Json) -> str:
     if minutes >= 120:
         shown = f"{minutes / 60:.1f} hours"
     shape = "x".join(map(str, estimate["image_shape"]))
+    parts = _say_features(estimate) if "feature_images" in estimate else []
+    tuned = estimate.get("fine_tune_epochs", 0)
+    steps = f"epochs of {estimate['steps_per_epoch']:,} steps of"
+    if estimate["epochs"] > tuned:
+        parts.append(
+            f"{estimate['epochs'] - tuned} {steps} {estimate['seconds_per_step']:.2f} s"
+        )
+    if tuned:
+        seconds = estimate["seconds_per_fine_tune_step"]
+        parts.append(f"{tuned} {steps} {seconds:.2f} s, of the whole network")
+    disk = estimate.get("feature_bytes", 0) / 2**30
     return (
         f"Estimate for the recipe {estimate['recipe']} at {shape}, from "
         f"{_MEASURED} steps on this machine as it is now: {shown} "
-        f"({estimate['epochs']} epochs of {estimate['steps_per_epoch']:,} steps of "
-        f"{estimate['seconds_per_step']:.2f} s) and "
+        f"({'; '.join(parts)}) and "
         f"{estimate['memory_bytes'] / 2**30:.1f} GiB of memory"
+        + (f", and {disk:.1f} GiB of disk for the features" if disk else "")
     )
+
+
+def _say_features(estimate: Json) -> list[str]:
+    count = estimate["feature_images"]
+    if not count:
+        return []
+    return [
+        f"features of {count:,} renderings of images at "
+        f"{1000 * estimate['seconds_per_image']:.0f} ms each, timed with random "
+        "weights, which take as long as those of the recipe"
+    ]
 
 
 def _measure_process() -> int:

@@ -5,7 +5,7 @@ import functools
 import glob
 import json
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from typing import Any
 
 from ood_keras import pipelines, transcoding
@@ -330,7 +330,7 @@ def load_as_recorded(spec: str, recorded: Json, **options: Any) -> pipelines.Sou
         return pipelines.load(spec, group_by=ways, **options)
 
 
-def count_outliers(known_validation: pipelines.Split) -> int:
+def count_outliers(known_validation: Sized) -> int:
     """How many unknown validation images judge beside these known ones."""
     return min(MOST_OUTLIERS, max(_FEWEST_OUTLIERS, 2 * len(known_validation)))
 

@@ -52,7 +52,7 @@ def load_model(run_dir: Path) -> keras.Model:
 
     Raises:
         ValueError: it holds a class of one's own, such as a layer or a loss, that is
-            not registered with Keras here.
+            not registered with Keras here, or of KerasHub, which is not installed.
     """
     run_dir = pathlib.Path(run_dir)
     path = run_dir / _MODEL
@@ -71,6 +71,11 @@ def load_model(run_dir: Path) -> keras.Model:
         missing = _MISSING_CLASS.search(str(error))
         if missing is None:
             raise
+        if "keras_hub" in str(error):
+            raise ValueError(
+                f"{path} holds a {missing[1]} of KerasHub, which cannot be imported. "
+                "Install it, the extra `hub`: pip install keras-hub"
+            ) from error
         raise plugins.UnknownNameError(
             f"{path} holds the class {missing[1]!r}, which is not registered with Keras"
         ) from error

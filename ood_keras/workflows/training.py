@@ -76,7 +76,8 @@ def train(
             `pipelines.load`; evaluation and export keep to it.
         overrides: `field=value` strings that change the recipe.
         backbone: A network of `keras.applications` to begin with, such as "MobileNetV2"
-            or "MobileNetV2:alpha=0.35"; `None` is what the recipe says.
+            or "MobileNetV2:alpha=0.35", or a preset of KerasHub, "keras_hub:PRESET";
+            `None` is what the recipe says.
         backbone_weights: Its weights: "imagenet", a file (see `models.transfer`) or
             "none" for random ones; `None` is what the recipe says.
         mixed_precision: "bfloat16" or "float16", which the network computes in, or

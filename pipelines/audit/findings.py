@@ -395,7 +395,8 @@ def _imbalance(collection: Collection) -> Iterator[Finding]:
             "look",
             "classes of very different sizes",
             "A network learns to prefer the large ones. Add pictures of the small "
-            "ones, or weigh the classes: `class_weight` of `pipelines.interleave`.",
+            "ones, or weigh the classes: `ood-train --class_weight=balanced`, "
+            '`class_weight="balanced"` of `pipelines.interleave`.',
             lines=tuple(lines),
         )
 

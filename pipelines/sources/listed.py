@@ -17,6 +17,10 @@ from ood_keras.pipelines.sources import base, pictures, registry
 from ood_keras.pipelines.sources import forms as general_forms
 from ood_keras.pipelines.sources.layout import Layout
 from ood_keras.pipelines.sources.spec import parse
+from ood_keras.pipelines.split import ROLES, Role
+
+# How many copies in two splits a warning names.
+_NUM_NAMES = 3
 
 
 class Lister(Protocol):
@@ -107,6 +111,7 @@ def _open(request: base.Request, found: Layout) -> base.Source:
         keys, remark = found.read_keys(group_by, request.spec)
         if remark:
             base.warn(f"{request.spec}: {remark}")
+    compared = _ComparedParts(request.spec, found)
     indices = {name: index for index, name in enumerate(found.class_names)}
 
     def keep(part):
@@ -140,6 +145,8 @@ def _open(request: base.Request, found: Layout) -> base.Source:
                 exif_orientation=request.exif_orientation,
                 find_looks=find_copies,
             )
+            if find_copies:
+                compared.add(part, files, looks)
             groups = None
             if group_by:
                 alike = grouping.same_keys([keys[file] for file in files])
@@ -153,6 +160,55 @@ def _open(request: base.Request, found: Layout) -> base.Source:
 
     readers = {part: reader(part) for part in found.pictures}
     return base.from_parts(request, found.class_names, readers)
+
+
+class _ComparedParts:
+    """Warns of copies in two parts of a source, when both of them are read.
+
+    What is dealt out here keeps copies together; folders `train` and `test` of the
+    user's own stay as they are, and the files of copies may differ.
+
+    Args:
+        spec: What messages call the source.
+        found: Its pictures.
+    """
+
+    def __init__(self, spec: str, found: Layout) -> None:
+        self._spec, self._found = spec, found
+        self._read: dict[str, tuple[list[Any], Mapping[str, np.ndarray]]] = {}
+
+    def add(self, part: str, files: list[Any], looks: Mapping[str, np.ndarray]) -> None:
+        """Notes a part that is read, and compares it with those that were before.
+
+        Args:
+            part: Its name.
+            files: Its files.
+            looks: What `grouping.Looks.arrays` returned of them.
+        """
+        self._read[part] = files, looks
+        for other in self._read:
+            if other != part:
+                self._compare(*sorted((part, other), key=ROLES.index))
+        if len(self._read) == len(self._found.pictures):
+            self._read.clear()
+
+    def _compare(self, first: Role, last: Role) -> None:
+        files, looks = self._read[last]
+        other_files, others = self._read[first]
+        copied = grouping.find_across(looks, others)
+        if not copied:
+            return
+        name = self._found.name
+        some = [
+            f"{name(files[row])} of {name(other_files[other])}"
+            for row, other in list(copied.items())[:_NUM_NAMES]
+        ]
+        base.warn(
+            f"{self._spec}: {len(copied):,} of {len(files):,} pictures in {last} are "
+            f"copies of pictures in {first}, equal or nearly so, for example "
+            f"{', '.join(some)}. What is measured on them looks better than it is. "
+            f"Look at them with ood-data {self._spec}, and keep each in one split"
+        )
 
 
 def _key(

@@ -187,6 +187,20 @@ def test_without_a_network_the_message_says_what_to_do(monkeypatch):
         backbones.build("VGG16", (32, 32))
 
 
+def test_batch_normalisation_inside_of_other_layers_stays_frozen():
+    inputs = keras.Input(SHAPE)
+    block = keras.Sequential(
+        [keras.layers.Conv2D(2, 3, 2), keras.layers.BatchNormalization()]
+    )
+    network = keras.Model(inputs, block(inputs), name="backbone")
+    network.trainable = False
+    images = keras.Input(SHAPE)
+    model = keras.Model(images, network(images))
+    models.unfreeze(model)
+    convolution, norm = block.layers
+    assert convolution.trainable_weights and not norm.trainable_weights
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

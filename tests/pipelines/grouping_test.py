@@ -3,6 +3,7 @@
 import collections
 import pathlib
 import re
+import warnings
 import zipfile
 
 import numpy as np
@@ -103,6 +104,102 @@ def test_copies_stay_together_and_the_audit_deals_alike(tmp_path):
         assert audited == list(source.split(role).files)
     # Of a whole test set nothing is dealt out.
     assert len(source.whole_test()) == 54
+
+
+@pytest.fixture
+def parted(tmp_path):
+    """Splits of one's own; of the test, two pictures of three are in train too."""
+    for part, numbers in {
+        "train": [*range(5), *range(10, 20)],
+        "test": range(5, 8),
+    }.items():
+        write(tmp_path / part / "cat", [f"{number:02}" for number in numbers])
+    with Image.open(tmp_path / "train/cat/01.png") as picture:
+        # The same pixels in other bytes, and a copy that was scaled and compressed.
+        picture.save(tmp_path / "test/cat/05.png", compress_level=1)
+        picture.resize((60, 48)).save(tmp_path / "test/cat/07.jpg")
+    (tmp_path / "test/cat/07.png").unlink()
+    return tmp_path
+
+
+def read_as_a_training_does(source):
+    """Returns what is warned of; the shape is read off the test."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert source.image_shape == (8, 8, 3)
+        assert len(source.train) and len(source.validation)
+    return [str(one.message) for one in warned]
+
+
+@pytest.mark.parametrize("memory", ["0.5", "0"])
+def test_copies_in_splits_of_one_s_own_are_warned_of(
+    parted, monkeypatch, tmp_path_factory, memory
+):
+    monkeypatch.setenv("OOD_KERAS_MEMORY_GB", memory)
+    monkeypatch.setenv("OOD_KERAS_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    spec = f"folder:{parted}"
+    for _ in range(2):
+        source = pipelines.load(spec, image_shape=(8, 8, 3), group_by="copies")
+        (message,) = read_as_a_training_does(source)
+        assert message.startswith(
+            f"{spec}: 2 of 3 pictures in test are copies of pictures in train, equal "
+            "or nearly so, for example test/cat/05.png of train/cat/01.png, "
+            "test/cat/07.jpg of train/cat/01.png. "
+        )
+        assert f"ood-data {spec}" in message
+
+
+def test_copies_that_are_left_out_or_not_looked_for_are_not_warned_of(parted):
+    options = {"image_shape": (8, 8, 3)}
+    for ways in ((), "none", r"(\d+)"):
+        source = pipelines.load(f"folder:{parted}", group_by=ways, **options)
+        assert read_as_a_training_does(source) == []
+    names = ["test/cat/05.png", "test/cat/07.jpg"]
+    source = pipelines.load(
+        f"folder:{parted}", group_by="copies", leave_out=names, **options
+    )
+    assert read_as_a_training_does(source) == []
+
+
+def test_each_two_of_three_splits_are_compared(parted):
+    (parted / "validation/cat").mkdir(parents=True)
+    for name in ("01", "03"):
+        with Image.open(parted / f"train/cat/{name}.png") as picture:
+            picture.save(parted / f"validation/cat/{name}.png", compress_level=1)
+    source = pipelines.load(
+        f"folder:{parted}", image_shape=(8, 8, 3), group_by="copies"
+    )
+    found = [
+        re.search(r"(\d of \d) pictures in (\w+) are.* in (\w+), equal", message)
+        for message in read_as_a_training_does(source)
+    ]
+    assert sorted(match.groups() for match in found) == [
+        ("2 of 2", "validation", "train"),
+        ("2 of 3", "test", "train"),
+        ("2 of 3", "test", "validation"),
+    ]
+
+
+def test_copies_among_others_are_found_by_code_and_by_pixels():
+    one, two, tiny = (
+        np.asarray(photograph(RANDOM).resize(size))
+        for size in ((64, 64), (64, 64), (8, 8))
+    )
+    looks, others = grouping.Looks(3), grouping.Looks(4)
+    for image in (tiny, two, one):
+        looks.add(looks.measure(image))
+    for image in (one, tiny, tiny, np.clip(one, 3, None)):
+        others.add(others.measure(image))
+    assert grouping.find_across(looks.arrays(), others.arrays()) == {0: 1, 2: 0}
+    assert grouping.find_across(others.arrays(), looks.arrays()) == {
+        0: 2,
+        1: 0,
+        2: 0,
+        3: 2,
+    }
+    nothing = grouping.Looks(0).arrays()
+    assert grouping.find_across(nothing, looks.arrays()) == {}
+    assert grouping.find_across(looks.arrays(), nothing) == {}
 
 
 def test_small_and_blank_copies_are_found_by_their_pixels():

@@ -1,12 +1,15 @@
 """The audit as text, as a page, as JSON, as a command; and what a training costs."""
 
+import inspect
 import json
 import re
 import sys
 
+import keras
 import numpy as np
 import pages
 import pytest
+import small_backbone
 from PIL import Image
 
 from ood_keras import pipelines, workflows
@@ -138,6 +141,70 @@ def test_what_a_training_costs():
         cost.estimate(recipe, (28, 28, 1), num_classes=3, num_train=0, num_validation=0)
 
 
+@pytest.mark.parametrize("fine_tune_epochs", [0, 6])
+def test_what_training_on_a_frozen_backbone_costs(monkeypatch, fine_tune_epochs):
+    small_backbone.install(monkeypatch)
+    build = small_backbone.TinyNet
+    asked = []
+
+    def record(**arguments):
+        asked.append(arguments["weights"])
+        return build(**arguments)
+
+    record.__module__, record.__signature__ = build.__module__, inspect.signature(build)
+    monkeypatch.setattr(keras.applications, "TinyNet", record)
+    recipe = recipes.get(
+        "photos",
+        backbone="TinyNet:alpha=0.5",
+        backbone_weights="no/such.weights.h5",
+        filters=(6,),
+        hidden_size=8,
+        feature_size=6,
+        batch_size=8,
+        epochs=6,
+        fine_tune_epochs=fine_tune_epochs,
+        feature_renderings=3,
+        augment=None,
+    )
+    found = cost.estimate(
+        recipe, (32, 32, 3), num_classes=3, num_train=37, num_validation=10
+    )
+    assert set(asked) == {None}
+    data = pipelines.Interleave(make_split(37, 3), [make_split(37)], 3, batch_size=8)
+    assert found["steps_per_epoch"] == data.steps_per_epoch
+    # As many outliers as images, in each rendering, and at least 500 that judge.
+    pictures = 3 * (37 + 37) + 10 + 500 if fine_tune_epochs < 6 else 0
+    assert found["feature_images"] == pictures
+    # 8 x 8 pixels of 4 channels, 16 bits each.
+    assert found["feature_bytes"] == pictures * 8 * 8 * 4 * 2
+    passes = data.steps_per_epoch + 510 / 8 / 3
+    seconds = pictures * found["seconds_per_image"]
+    seconds += (6 - fine_tune_epochs) * passes * found["seconds_per_step"]
+    seconds += fine_tune_epochs * passes * found.get("seconds_per_fine_tune_step", 0)
+    np.testing.assert_allclose(60 * found["minutes"], seconds)
+    assert found["seconds_per_image"] > 0 < found["seconds_per_step"]
+    text = cost.describe(found)
+    assert ("features of 732 renderings" in text) == bool(pictures)
+    assert ("random weights" in text) == bool(pictures)
+    assert (f"{6 - fine_tune_epochs} epochs of" in text) == bool(pictures)
+    assert ("of the whole network" in text) == bool(fine_tune_epochs)
+    assert ("of disk for the features" in text) == bool(pictures)
+
+
+def test_of_one_class_and_known_images_alone_a_backbone_costs_too(monkeypatch):
+    small_backbone.install(monkeypatch)
+    options = {"backbone": "TinyNet", "batch_size": 8, "block": "none", "augment": None}
+    for num_classes, changes in ((1, {}), (20, {"loss": "cross_entropy"})):
+        recipe = recipes.get("photos", **options, **changes)
+        found = cost.estimate(
+            recipe, (32, 32, 1), num_classes=num_classes, num_train=40, num_validation=9
+        )
+        # Of the mean over the map 8 numbers are left.
+        assert found["feature_bytes"] == found["feature_images"] * 8 * 2
+        judged = 509 if num_classes == 1 else 9
+        assert found["feature_images"] == 4 * (80 if num_classes == 1 else 40) + judged
+
+
 def test_pictures_of_several_sizes_are_audited_and_cost_nobody_knows_what(
     pictures, tmp_path
 ):
@@ -159,7 +226,6 @@ def test_pictures_of_several_sizes_are_audited_and_cost_nobody_knows_what(
     ("options", "message"),
     [
         ({"recipe": "dem"}, "demo"),
-        ({"recipe": "photos"}, "not estimated"),
         ({"recipe": "demo", "image_shape": (8, 8)}, "`image_shape` must be"),
     ],
 )

@@ -237,6 +237,7 @@ def test_classes_of_very_different_sizes(folder):
     found, _ = find(f"folder:{folder.root}")
     (line,) = found["imbalance"].lines
     assert "cat has 12 pictures, fox 2" in line
+    assert "ood-train --class_weight=balanced" in found["imbalance"].advice
     lines = found["small_splits"].lines
     assert any(
         "fox" in line and "train 2, validation 0, test 0" in line for line in lines
