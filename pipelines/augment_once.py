@@ -1,13 +1,15 @@
 """A split whose images went through an augmentation, once and for all."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Hashable
+from typing import Any
 
 import tensorflow as tf
 
 from ood_keras.pipelines import augmentations, pixel_cache, preprocessing
 from ood_keras.pipelines.split import Split
-from ood_keras.types import Tensor
+from ood_keras.types import ImageShape, Tensor
 
 _BATCH_SIZE = 512
 
@@ -43,9 +45,23 @@ def augment_once(
     """
     function = augmentations.get(augment) if isinstance(augment, str) else augment
 
+    # The same one for every split, since tracing it takes longer than running it.
+    compiled = _compile if isinstance(function, Hashable) else _compile.__wrapped__
+    change = compiled(function, split.image_shape)
+    images = pixel_cache.allocate(split.images.shape)
+    for number, start in enumerate(range(0, len(split), _BATCH_SIZE)):
+        rows = slice(start, start + _BATCH_SIZE)
+        images[rows] = change(split.images[rows], [seed, number]).numpy()
+    return dataclasses.replace(split, images=pixel_cache.finish(images))
+
+
+@functools.lru_cache(maxsize=8)
+def _compile(
+    function: Callable[[Tensor, Tensor], Tensor], image_shape: ImageShape
+) -> Any:
     @tf.function(
         input_signature=[
-            tf.TensorSpec((None, *split.image_shape), tf.uint8),
+            tf.TensorSpec((None, *image_shape), tf.uint8),
             tf.TensorSpec((2,), tf.int32),
         ],
         autograph=False,
@@ -54,8 +70,4 @@ def augment_once(
         changed = function(preprocessing.to_float(images), batch_seed)
         return tf.cast(tf.round(tf.clip_by_value(changed, 0.0, 1.0) * 255), tf.uint8)
 
-    images = pixel_cache.allocate(split.images.shape)
-    for number, start in enumerate(range(0, len(split), _BATCH_SIZE)):
-        rows = slice(start, start + _BATCH_SIZE)
-        images[rows] = change(split.images[rows], [seed, number]).numpy()
-    return dataclasses.replace(split, images=pixel_cache.finish(images))
+    return change

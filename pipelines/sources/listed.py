@@ -175,9 +175,11 @@ class _ComparedParts:
 
     def __init__(self, spec: str, found: Layout) -> None:
         self._spec, self._found = spec, found
-        self._read: dict[str, tuple[list[Any], Mapping[str, np.ndarray]]] = {}
+        self._read: dict[Role, tuple[list[Any], Mapping[str, np.ndarray]]] = {}
 
-    def add(self, part: str, files: list[Any], looks: Mapping[str, np.ndarray]) -> None:
+    def add(
+        self, part: Role, files: list[Any], looks: Mapping[str, np.ndarray]
+    ) -> None:
         """Notes a part that is read, and compares it with those that were before.
 
         Args:
@@ -188,7 +190,8 @@ class _ComparedParts:
         self._read[part] = files, looks
         for other in self._read:
             if other != part:
-                self._compare(*sorted((part, other), key=ROLES.index))
+                first, last = sorted((part, other), key=ROLES.index)
+                self._compare(first, last)
         if len(self._read) == len(self._found.pictures):
             self._read.clear()
 
