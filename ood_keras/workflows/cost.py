@@ -11,7 +11,7 @@ from ood_keras.training import recipes
 from ood_keras.types import Dataset, ImageShape, Json
 from ood_keras.workflows import transfer_cost
 from ood_keras.workflows.run_data import count_outliers
-from ood_keras.workflows.training import LabelsForEach
+from ood_keras.workflows.training import label_each
 
 # Steps that are not counted, since graphs are made and memory is warmed up in them, and
 # steps that are.
@@ -75,18 +75,7 @@ def estimate(
     objective = recipe.objective
     # One of each class at least, as `Interleave` wants it.
     count = max(recipe.batch_size * (_WARM_UP + _MEASURED), num_classes)
-    class_names = tuple(map(str, range(num_classes)))
-    random = np.random.default_rng(0)
-    known, unknown = (
-        pipelines.Split(
-            name,
-            "train",
-            random.integers(0, 256, (count, *image_shape), np.uint8),
-            np.arange(count) % num_classes,
-            class_names,
-        )
-        for name in ("known", "unknown")
-    )
+    known, unknown = transfer_cost.make_noise(count, image_shape, num_classes)
     others = (
         [unknown.as_unknown()] if shows_unknown and objective.shows_unknown else None
     )
@@ -100,8 +89,7 @@ def estimate(
     )
     model = objective.build_model(image_shape, num_classes)
     objective.compile(model, num_classes, data.steps_per_epoch)
-    outputs = objective.outputs
-    batches = data if len(outputs) == 1 else LabelsForEach(data, outputs)
+    batches = label_each(data, objective.outputs)
     seconds = _time_steps(model, batches.epoch(0), batches.epoch(0, _WARM_UP))
     # An epoch of `interleave` holds each known image once, and the unknown ones.
     per_epoch = 0

@@ -348,8 +348,7 @@ def _fit(
     def wrap(data):
         if recipe.mixup is not None:
             data = training.RegMixup(data, recipe.mixup, options["seed"])
-        outputs = objective.outputs
-        return data if len(outputs) == 1 else LabelsForEach(data, outputs)
+        return label_each(data, objective.outputs)
 
     if recipe.is_pretrained:
         weights = model.get_layer("backbone").get_weights()
@@ -400,9 +399,17 @@ def _background_setting(source: pipelines.Source) -> Json:
     return {} if source.background is None else {"background": source.background}
 
 
-class LabelsForEach:
-    """Data of a model whose every output has a loss on the same labels."""
+def label_each(data: Any, outputs: Sequence[str]) -> Any:
+    """Returns data with the labels for every output of a model.
 
+    Args:
+        data: An `Interleave`, or what has its `epoch`.
+        outputs: The outputs' names; of one, the data are left as they are.
+    """
+    return data if len(outputs) == 1 else _LabelsForEach(data, outputs)
+
+
+class _LabelsForEach:
     def __init__(self, data: Any, outputs: Sequence[str]) -> None:
         self._data, self._outputs = data, outputs
         self.steps_per_epoch = data.steps_per_epoch

@@ -13,7 +13,7 @@ from ood_keras import models, pipelines
 from ood_keras.training import recipes
 from ood_keras.training.features import FeatureData, FeatureStore
 from ood_keras.types import Dataset, ImageShape
-from ood_keras.workflows.training import LabelsForEach
+from ood_keras.workflows.training import label_each
 
 # Batches that the backbone makes maps of: one that warms it up, and those that count.
 _WARM_UP, _MEASURED = 1, 3
@@ -64,10 +64,6 @@ def measure(
     objective = plan.objective
     data = _make_data(plan, image_shape, num_classes, shows_unknown)
 
-    def wrap(data):
-        outputs = objective.outputs
-        return data if len(outputs) == 1 else LabelsForEach(data, outputs)
-
     model = objective.build_model(image_shape, num_classes)
     # As with pretrained weights.
     model.get_layer("backbone").trainable = False
@@ -77,23 +73,27 @@ def measure(
         per_image = _time_images(store, data)
         maps = FeatureData(data, store, 1, progress=False)
         objective.compile(head, num_classes, data.steps_per_epoch)
-        batches = wrap(maps).epoch(0).repeat()
+        batches = label_each(maps, objective.outputs).epoch(0).repeat()
         per_step = time_steps(head, batches, batches)
     fine_tune_step = None
     if recipe.fine_tune_epochs:
         models.unfreeze(model)
         objective.compile(model, num_classes, data.steps_per_epoch)
-        batches = wrap(data).epoch(0).repeat()
+        batches = label_each(data, objective.outputs).epoch(0).repeat()
         fine_tune_step = time_steps(model, batches, batches)
     return Measured(per_image, store.bytes_per_image, per_step, fine_tune_step)
 
 
-def _make_data(
-    recipe: recipes.Recipe, image_shape: ImageShape, num_classes: int, shows: bool
-) -> pipelines.Interleave:
-    """Noise, of which an epoch is whole batches; each class has an image at least."""
-    size = recipe.batch_size
-    count = size * max(-(-num_classes // size), 1 if shows else 2)
+def make_noise(
+    count: int, image_shape: ImageShape, num_classes: int
+) -> tuple[pipelines.Split, pipelines.Split]:
+    """Two training splits of `count` images of noise each, to time a training on.
+
+    Args:
+        count: How many images; of at least `num_classes`, each class has one.
+        image_shape: `(height, width, channels)`.
+        num_classes: Number of classes, which take turns.
+    """
     class_names = tuple(map(str, range(num_classes)))
     random = np.random.default_rng(0)
     known, unknown = (
@@ -106,6 +106,16 @@ def _make_data(
         )
         for name in ("known", "unknown")
     )
+    return known, unknown
+
+
+def _make_data(
+    recipe: recipes.Recipe, image_shape: ImageShape, num_classes: int, shows: bool
+) -> pipelines.Interleave:
+    """Noise, of which an epoch is whole batches; each class has an image at least."""
+    size = recipe.batch_size
+    count = size * max(-(-num_classes // size), 1 if shows else 2)
+    known, unknown = make_noise(count, image_shape, num_classes)
     return pipelines.Interleave(
         known,
         [unknown.as_unknown()] if shows else None,
