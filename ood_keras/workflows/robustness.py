@@ -76,14 +76,7 @@ def measure_robustness(
     }
     if len(set(titles.values())) < len(run_dirs):
         titles = _endings(run_dirs)
-    known = run_data.load_as_recorded(
-        first["known"],
-        first,
-        data_dir=data_dir or first["data_dir"],
-        image_shape=run_data.shape_to_load(first),
-        background=first.get("background"),
-        exif_orientation=first.get("exif_orientation", False),
-    )
+    known = run_data.load_known(first, data_dir or first["data_dir"])
     sources = run_data.load_unknown(
         unknown, known, data_dir or first["data_dir"], recorded=first
     )

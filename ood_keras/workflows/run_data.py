@@ -102,7 +102,7 @@ def load_run_data(
             "--validation_unknown; their test images count as not seen in training"
         )
     data_dir = data_dir or settings["data_dir"]
-    known_source = known_source or _load_known(settings, data_dir)
+    known_source = known_source or load_known(settings, data_dir)
     if list(known_source.class_names) != settings["class_names"]:
         raise ValueError(
             f"{run_dir / 'run.json'} has the classes {settings['class_names'][:20]}, "
@@ -176,7 +176,7 @@ def check_data(run_dir: pathlib.Path, data_dir: Path | None = None) -> None:
     """
     settings = read_settings(run_dir)
     data_dir = data_dir or settings["data_dir"]
-    known_source = _load_known(settings, data_dir)
+    known_source = load_known(settings, data_dir)
     num_outliers = settings.get(NUM_OUTLIERS, MOST_OUTLIERS)
     judges = load_unknown(
         settings["unknown"],
@@ -198,28 +198,31 @@ def check_data(run_dir: pathlib.Path, data_dir: Path | None = None) -> None:
     )
 
 
-def _load_known(settings: Json, data_dir: Path | None) -> pipelines.Source:
+def load_known(settings: Json, data_dir: Path | None) -> pipelines.Source:
+    """Opens the known source of a run as the run did.
+
+    Args:
+        settings: What `train` recorded.
+        data_dir: The folder of the data sets.
+    """
     return load_as_recorded(
         settings["known"],
         settings,
         data_dir=data_dir,
-        image_shape=shape_to_load(settings),
+        image_shape=_shape_to_load(settings),
         background=settings.get("background"),
         exif_orientation=settings.get("exif_orientation", False),
     )
 
 
-def shape_to_load(settings: Json) -> Sequence[int] | None:
+def _shape_to_load(settings: Json) -> Sequence[int] | None:
     """The shape to bring a run's known images to, or `None` to leave them as they are.
 
     Nothing is brought to other channels than one or three, so images that have others
     had the shape of the run from the start.
-
-    Args:
-        settings: What `train` recorded.
     """
     shape = settings["image_shape"]
-    return shape if shape[2] in (1, 3) else None
+    return shape if shape and shape[2] in (1, 3) else None
 
 
 def read_evaluated_recipe(run_dir: pathlib.Path, settings: Json) -> recipes.Recipe:

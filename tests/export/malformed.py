@@ -163,7 +163,7 @@ def _record_file(generator, top, number, kind, content, _, write_record):
     name = b"%d.tfrecord" % number
     with open(os.path.join(os.fsencode(top), name), "wb") as file:
         file.write(stored)
-    images = [may_be_an_image(one) for one in inside] * (damage != "noise")
+    images = [may_be_an_image(one, _OTHERS) for one in inside] * (damage != "noise")
     return name, f"tfrecord_{damage}", lambda index: (images + [False] * 5)[index]
 
 
