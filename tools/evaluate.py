@@ -69,6 +69,11 @@ _FLAGS.add_list(
     "under which modules of your own register them.",
     [],
 )
+_FLAGS.add_bool(
+    "skip_bad",
+    "Of pictures in files that training did not read, leave out those that cannot be "
+    "read and copies of known pictures, and count them.",
+)
 _FLAGS.add_renderings()
 _OF_SCORES = {"scores", "unknown_scores", "model", "output"}
 
@@ -89,6 +94,8 @@ def _evaluate() -> None:
     print("\nTested on:")
     for name, split in report.metrics["data"].items():
         print(f"  {split['images']:,} images of {name.rpartition('/')[0]}")
+    if left_out := report.metrics.get("left_out"):
+        print(app.load("workflows.data_check").list_left_out(left_out))
     print(f"\n{report.verdict}")
     print(
         f"\nPictures and all detectors: {_FLAGS.run_dir}/report.html\nNext:\n"

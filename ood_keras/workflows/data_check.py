@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ood_keras.image_files import BACKGROUND, check_background
+from ood_keras.names import one_line
 from ood_keras.pipelines import audit
 from ood_keras.types import Json
 
@@ -65,6 +66,32 @@ def check_data(
     return left_out
 
 
+def find_bad(
+    known: str,
+    unknown: Sequence[str],
+    *,
+    background: str | int | None = BACKGROUND,
+) -> Json:
+    """Returns what to leave out of unknown sources, `{spec: {name: reason}}`.
+
+    That is what cannot be read, and copies of known pictures. Files alone are looked
+    at, and decoded.
+
+    Args:
+        known: Spec of the known source; nothing of it is left out.
+        unknown: Specs of the unknown sources.
+        background: What transparent pixels are laid on.
+    """
+    collection = audit.gather(
+        [known],
+        unknown,
+        background=None if background is None else check_background(background),
+        only_listed=True,
+    )
+    found = audit.leave_out.choose(collection)
+    return {spec: names for spec, names in found.items() if spec in unknown}
+
+
 def count_left_out(left_out: Json) -> str:
     """What is left out, in words.
 
@@ -75,6 +102,16 @@ def count_left_out(left_out: Json) -> str:
         f"{len(names):,} file{'s' * (len(names) != 1)} of {spec}"
         for spec, names in left_out.items()
     )
+
+
+def list_left_out(left_out: Json) -> str:
+    """What is left out, counted, and then each file with the reason."""
+    lines = [
+        f"  {spec}: {one_line(name)} {one_line(reason)}"
+        for spec, reasons in left_out.items()
+        for name, reason in reasons.items()
+    ]
+    return "\n".join([f"Left out: {count_left_out(left_out)}.", *lines])
 
 
 def _describe(finding: audit.Finding) -> str:

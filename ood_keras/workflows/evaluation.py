@@ -15,7 +15,7 @@ from ood_keras.metrics import measures
 from ood_keras.training import recipes, run_directory
 from ood_keras.types import Images, Json, Path
 from ood_keras.workflows import run_record, strange_pictures
-from ood_keras.workflows.data_check import count_left_out
+from ood_keras.workflows.data_check import count_left_out, find_bad
 from ood_keras.workflows.run_data import (
     AS_THEY_ARE,
     KNOWN_IMAGES,
@@ -47,6 +47,7 @@ def evaluate(
     further_metrics: Sequence[str] = (),
     renderings: "evaluation.under_renderings.Extent" = "short",
     validation_augment: str | None = None,
+    skip_bad: bool = False,
 ) -> "evaluation.Report":
     """Measures the run's model on test images and writes the result into the run.
 
@@ -79,10 +80,14 @@ def evaluate(
             detectors learn from and the validation images that choose detector and
             threshold, in place of the recipe's `validation_augment`; "none" leaves them
             as they are.
+        skip_bad: Whether to go on without files of unknown sources that cannot be read
+            or are copies of known pictures; they are counted. What training read stays
+            as it was then.
 
     Returns:
         The `evaluation.Report`; to its metrics, `metrics.json` adds "data", the
-        fingerprints of the test images.
+        fingerprints of the test images, and "left_out", `{spec: {name: reason}}`, the
+        files that `skip_bad` found, where it found some.
 
     Raises:
         BlockingIOError: another process is training or evaluating in `run_dir`.
@@ -96,23 +101,39 @@ def evaluate(
         detector_room.get(name)
     run_dir = pathlib.Path(run_dir)
     # Before a folder that is no run gets a lock.
-    read_recipe(read_settings(run_dir), validation_augment)
+    settings = read_settings(run_dir)
+    read_recipe(settings, validation_augment)
     with run_directory.hold(run_dir, "evaluating"):
+        left_out = {}
+        if skip_bad:
+            left_out = _find_bad(settings, {*unknown, *(validation_unknown or ())})
+        data = load_run_data(
+            run_dir,
+            unknown,
+            data_dir,
+            validation_unknown,
+            validation_augment=validation_augment,
+            left_out=left_out,
+        )
         return _evaluate(
             run_dir,
-            load_run_data(
-                run_dir,
-                unknown,
-                data_dir,
-                validation_unknown,
-                validation_augment=validation_augment,
-            ),
+            data,
             detectors,
             tune,
             selected_detector,
             further_metrics,
             renderings,
         )
+
+
+def _find_bad(settings: Json, unknown: Iterable[str]) -> Json:
+    """What to leave out of the sources that training did not read."""
+    read = {settings["known"], *settings["unknown"]}
+    return find_bad(
+        settings["known"],
+        sorted(set(unknown) - read),
+        background=settings.get("background"),
+    )
 
 
 def _evaluate(
@@ -201,6 +222,8 @@ def measure(
     )
     report = dataclasses.replace(report, strange=strange)
     report.metrics["data"] = data.fingerprints
+    if data.left_out:
+        report.metrics["left_out"] = data.left_out
     report.metrics.update(_chosen_in(data))
     # The last to be written, since `export` takes a run that has it for one that has
     # the rest; so those of an earlier evaluation go first.

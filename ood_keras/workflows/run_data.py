@@ -58,6 +58,8 @@ class RunData:
         tests: `{spec: test split}` of the unknown sources.
         seen: Those of them that training was shown.
         fingerprints: What identifies the test images.
+        left_out: Files of unknown sources that this evaluation is without, beside what
+            the run left out, `{spec: {name: reason}}`.
     """
 
     settings: Json
@@ -70,6 +72,7 @@ class RunData:
     tests: dict[str, pipelines.Split]
     seen: list[str]
     fingerprints: Json
+    left_out: Json
 
 
 def load_run_data(
@@ -79,12 +82,17 @@ def load_run_data(
     validation_unknown: Sequence[str] | None = None,
     known_source: pipelines.Source | None = None,
     validation_augment: str | None = None,
+    left_out: Json | None = None,
 ) -> RunData:
     """Returns the `RunData` of a finished run; arguments as for `evaluate`.
 
-    `known_source` is the run's known source, where it was opened already.
+    `known_source` is the run's known source, where it was opened already; `left_out`
+    are files of unknown sources, `{spec: {name: reason}}`, to read these without,
+    beside what the run left out; `settings` of the result has both.
     """
     settings = read_settings(run_dir, needs_model=known_source is None)
+    if left_out:
+        settings[LEFT_OUT] = {**settings.get(LEFT_OUT, {}), **left_out}
     if not settings.get("data"):
         raise ValueError(
             f"{run_dir / 'run.json'} does not say with which data the run was trained "
@@ -159,6 +167,7 @@ def load_run_data(
         tests=tests,
         seen=find_seen(unknown, exposed),
         fingerprints=fingerprint([known_source.test, *tests.values()]),
+        left_out=left_out or {},
     )
 
 

@@ -19,7 +19,7 @@ from ood_keras.training.recipe_overrides import parse_overrides
 from ood_keras.types import Dataset, ImageShape, Json, Path
 from ood_keras.workflows.begun_run import BegunRun
 from ood_keras.workflows.class_weight import index_classes, read_class_weight
-from ood_keras.workflows.data_check import check_data, count_left_out
+from ood_keras.workflows.data_check import check_data, list_left_out
 from ood_keras.workflows.run_data import (
     FORMATS,
     GROUP_BY,
@@ -251,7 +251,8 @@ def _open_known(
     left_out = begun.left_out
     if left_out is None:
         left_out = check_data(known, unknown, background=background, skip_bad=skip_bad)
-        _say_left_out(left_out)
+        if left_out:
+            print(list_left_out(left_out), flush=True)
     group_by = begun.keep_groups(group_by, [known, *unknown])
     recorded: Json = {
         **({LEFT_OUT: left_out} if left_out else {}),
@@ -325,15 +326,6 @@ def _check_unknown(unknown: Sequence[str], recipe: recipes.Recipe) -> None:
             f"the loss {recipe.loss!r} learns from known images alone, so give no "
             f"unknown source. Received: {', '.join(unknown)}"
         )
-
-
-def _say_left_out(left_out: Json) -> None:
-    if not left_out:
-        return
-    print(f"Left out: {count_left_out(left_out)}.", flush=True)
-    for spec, reasons in left_out.items():
-        for name, reason in reasons.items():
-            print(f"  {spec}: {one_line(name)} {one_line(reason)}", flush=True)
 
 
 def _fit(

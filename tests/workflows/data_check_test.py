@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from ood_keras import pipelines, workflows
+from ood_keras.tools import evaluate as evaluate_command
 from ood_keras.training import recipes
 from ood_keras.workflows.data_check import check_data
 
@@ -99,6 +100,47 @@ def test_what_is_bad_is_left_out_counted_and_stays_out(folders, tmp_path, capsys
         run_dir=run_dir, unknown=[other], detectors=["msp"], renderings="none"
     )
     assert report.protocol["left out"] == f"4 files of {known}, 2 files of {other}"
+
+
+def test_bad_files_of_new_test_sources_are_left_out_and_counted(
+    folders, tmp_path, capsys, monkeypatch
+):
+    known, other = folders
+    run_dir = tmp_path / "run"
+    workflows.train(
+        known=known,
+        unknown=["synthetic"],
+        run_dir=run_dir,
+        recipe=RECIPE,
+        skip_bad=True,
+    )
+    of_training = json.loads((run_dir / "run.json").read_text())["settings"]["left_out"]
+    with pytest.raises(ValueError, match=r"text\.jpg is no readable picture"):
+        workflows.evaluate(run_dir=run_dir, unknown=[other], renderings="none")
+    capsys.readouterr()
+    arguments = [f"--run_dir={run_dir}", f"--unknown={other},uniform_noise"]
+    monkeypatch.setattr(
+        "sys.argv",
+        [
+            "ood-evaluate",
+            *arguments,
+            "--detectors=msp",
+            "--renderings=none",
+            "--skip_bad",
+        ],
+    )
+    evaluate_command.main()
+    printed = capsys.readouterr().out
+    assert f"Left out: 2 files of {other}." in printed
+    assert f"cat.png is the same picture as the known {known}: cat/2.png" in printed
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    assert metrics["left_out"].keys() == {other}
+    assert metrics["left_out"][other].keys() == {"cat.png", "text.jpg"}
+    assert metrics["data"][f"{other}/test"]["images"] == 20
+    report = (run_dir / "report.html").read_text()
+    assert f"4 files of {known}, 2 files of {other}" in report
+    settings = json.loads((run_dir / "run.json").read_text())["settings"]
+    assert settings["left_out"] == of_training
 
 
 def test_good_folders_and_other_sources_pass(folders):
