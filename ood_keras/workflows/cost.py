@@ -34,7 +34,7 @@ def estimate(
     The network is built and trained for eight steps on noise of the right shape, with
     the augmentation of the recipe; five of them are timed. An epoch takes its steps and
     a pass over the validation images. Memory is the largest that this process has
-    taken, and the known images as bytes. What else runs on the machine then and now
+    taken, and all images as bytes. What else runs on the machine then and now
     makes a difference, so this is an estimate.
 
     Of a recipe with pretrained weights, a few batches are shown to the backbone, with
@@ -93,16 +93,17 @@ def estimate(
     seconds = _time_steps(model, batches.epoch(0), batches.epoch(0, _WARM_UP))
     # An epoch of `interleave` holds each known image once, and the unknown ones.
     per_epoch = 0
+    judged = num_validation
+    images = num_train
     if others is not None:
         per_epoch = recipe.unknown_per_epoch or round(num_train / num_classes)
-    steps = -(-(num_train + per_epoch) // recipe.batch_size)
-    judged = 2 * num_validation if others is not None else num_validation
-    validation = _FORWARD_SHARE * seconds * judged / recipe.batch_size
-    process = _measure_process()
-    images = num_train + num_validation
-    if others is not None:
+        judged += count_outliers(range(num_validation))
         synthetic = recipe.synthetic_images
         images += num_train if synthetic is None else synthetic
+    images += judged
+    steps = -(-(num_train + per_epoch) // recipe.batch_size)
+    validation = _FORWARD_SHARE * seconds * judged / recipe.batch_size
+    process = _measure_process()
     return {
         "recipe": recipe.name,
         "image_shape": list(image_shape),

@@ -131,10 +131,11 @@ def test_what_a_training_costs():
     )
     assert found["steps_per_epoch"] == data.steps_per_epoch
     assert found["epochs"] == recipe.epochs
-    steps = found["epochs"] * found["steps_per_epoch"]
-    assert steps * found["seconds_per_step"] / 60 < found["minutes"]
-    assert found["minutes"] < 2 * steps * found["seconds_per_step"] / 60
-    pixels = (47 + recipe.synthetic_images) * 28 * 28
+    # 500 outliers at least judge beside the known images.
+    steps = found["steps_per_epoch"] + 510 / 8 / 3
+    seconds = found["epochs"] * steps * found["seconds_per_step"]
+    assert found["minutes"] == pytest.approx(seconds / 60)
+    pixels = (37 + 510 + recipe.synthetic_images) * 28 * 28
     assert pixels < found["memory_bytes"] < pixels + 2**34
     assert "Estimate for the recipe demo at 28x28x1" in cost.describe(found)
     with pytest.raises(ValueError, match="no readable training images"):
