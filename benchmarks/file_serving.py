@@ -20,7 +20,6 @@ import io
 import json
 import os
 import pathlib
-import resource
 import statistics
 import struct
 import time
@@ -31,6 +30,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from provenance import provenance
 
+from ood_keras import machine
 from ood_keras.files import write_json
 
 BATCH_SIZE = 256
@@ -219,14 +219,14 @@ def rates(arrays, predict, image_shape, rounds):
 
 def memory(predict):
     """Megabytes that a request of many empty files adds to the largest use so far."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = machine.peak_memory()
     start = time.process_time()
     predict([b""] * NUM_EMPTY)
     used = time.process_time() - start
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    after = machine.peak_memory()
     return {
         "files": NUM_EMPTY,
-        "megabytes_more": round((after - before) / 1024, 1),
+        "megabytes_more": round((after - before) / 2**20, 1),
         "seconds": round(used, 2),
     }
 

@@ -1,12 +1,11 @@
 """What a recipe will cost in minutes and memory, from a few of its steps."""
 
-import sys
 import time
 
 import keras
 import numpy as np
 
-from ood_keras import pipelines
+from ood_keras import machine, pipelines
 from ood_keras.training import recipes
 from ood_keras.types import Dataset, ImageShape, Json
 from ood_keras.workflows import transfer_cost
@@ -103,7 +102,7 @@ def estimate(
     images += judged
     steps = -(-(num_train + per_epoch) // recipe.batch_size)
     validation = _FORWARD_SHARE * seconds * judged / recipe.batch_size
-    process = _measure_process()
+    process = machine.peak_memory()
     return {
         "recipe": recipe.name,
         "image_shape": list(image_shape),
@@ -163,7 +162,7 @@ def _estimate_transfer(
         "steps_per_epoch": steps,
         "seconds_per_step": measured.seconds_per_step,
         "minutes": seconds / 60,
-        "memory_bytes": _measure_process() + images * int(np.prod(image_shape)),
+        "memory_bytes": machine.peak_memory() + images * int(np.prod(image_shape)),
         "seconds_per_image": measured.seconds_per_image,
         "feature_images": features,
         "feature_bytes": features * measured.bytes_per_image,
@@ -216,14 +215,3 @@ def _say_features(estimate: Json) -> list[str]:
         f"{1000 * estimate['seconds_per_image']:.0f} ms each, timed with random "
         "weights, which take as long as those of the recipe"
     ]
-
-
-def _measure_process() -> int:
-    """The most memory that this process had, in bytes; 0 where nobody says."""
-    try:
-        import resource
-    except ImportError:  # Windows has none.
-        return 0
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -10,25 +10,12 @@ ever had has grown, and its pixels as read, or what the model says of it.
 
 import json
 import pathlib
-import re
-import resource
 import sys
 
 import numpy as np
 from small_export import IMAGE_SHAPE
 
-from ood_keras import image_files, resizing
-
-
-def most_memory():
-    status = pathlib.Path("/proc/self/status")
-    if status.is_file():
-        # What `resource` says on Linux begins with the memory of the process that
-        # started this one, which would hide all that is less.
-        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1])
-    # macOS counts in bytes, others in KiB.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+from ood_keras import image_files, machine, resizing
 
 
 def of_training(photograph):
@@ -78,10 +65,10 @@ def main(path, model, folder, small, *photographs):
         read = {"predict": make_predict, "demo": make_demo}[path](model, folder)
     read(pathlib.Path(small))
     found = []
-    start = most_memory()
+    start = machine.peak_memory()
     for photograph in photographs:
         answer = read(pathlib.Path(photograph))
-        found.append({**answer, "grown": most_memory() - start})
+        found.append({**answer, "grown": machine.peak_memory() - start})
     print(json.dumps(found))
 
 
