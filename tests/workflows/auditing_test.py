@@ -10,6 +10,7 @@ import numpy as np
 import pages
 import pytest
 import small_backbone
+import tensorflow as tf
 from PIL import Image
 
 from ood_keras import pipelines, workflows
@@ -140,6 +141,24 @@ def test_what_a_training_costs():
     assert "Estimate for the recipe demo at 28x28x1" in cost.describe(found)
     with pytest.raises(ValueError, match="no readable training images"):
         cost.estimate(recipe, (28, 28, 1), num_classes=3, num_train=0, num_validation=0)
+
+
+def test_what_an_epoch_begins_with_is_not_counted_for_each_step(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: clock[0])
+
+    class Model:
+        """Takes long to begin an epoch, and then a second a step."""
+
+        def fit(self, data, callbacks=(), **options):
+            clock[0] += 1000
+            for number in range(len(data)):
+                clock[0] += 1
+                for callback in callbacks:
+                    callback.on_train_batch_end(number, None)
+
+    data = tf.data.Dataset.range(20)
+    assert cost._time_steps(Model(), data, data) == 1
 
 
 @pytest.mark.parametrize("fine_tune_epochs", [0, 6])
