@@ -142,7 +142,7 @@ def _seed(text: str) -> int:
 
 def main() -> None:
     """The command `ood-study`."""
-    app.run("ood-study", __doc__, _FLAGS, _study)
+    app.run("ood-study", __doc__, _FLAGS, _study, trains=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import platform
 import sys
 import tempfile
 import textwrap
@@ -23,6 +24,7 @@ def run(
     argv: Sequence[str] | None = None,
     *,
     takes_paths: bool = False,
+    trains: bool = False,
 ) -> None:
     """Parses the flags, calls `main()` or `main(positional_arguments)` and exits.
 
@@ -36,6 +38,7 @@ def run(
         argv: Arguments with the program's name first; default `sys.argv`.
         takes_paths: Whether `main` is called with a list of the positional arguments.
             Without it, there must be none.
+        trains: Whether networks are trained, so that training has to be fast.
     """
     argv = list(sys.argv if argv is None else argv)
     if {"-h", "-help", "--help"} & set(argv[1:]):
@@ -49,6 +52,8 @@ def run(
         print(f"{name}: {error}\nTry {name} --help", file=sys.stderr)
         sys.exit(2)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if trains:
+        _use_onednn()
     flag_values.set_environment()
     show_warnings(name)
     try:
@@ -70,6 +75,17 @@ def run(
             traceback.print_exc()
         print(f"{name}: error: {str(error) or repr(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _use_onednn() -> None:
+    """Has TensorFlow compute with oneDNN on x86, unless the environment says otherwise.
+
+    By itself it does so only on processors with instructions made for networks, such as
+    AVX512-VNNI; on others training takes up to twice as long without
+    (benchmarks/onednn.py). It reads the variable while it is imported.
+    """
+    if platform.machine() in ("x86_64", "AMD64") and "tensorflow" not in sys.modules:
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 def _check_given_once(flag_values: Flags, before: dict[str, int]) -> None:

@@ -20,7 +20,7 @@ def _quickstart() -> None:
 
 def main() -> None:
     """The command `ood-quickstart`."""
-    app.run("ood-quickstart", __doc__, _FLAGS, _quickstart)
+    app.run("ood-quickstart", __doc__, _FLAGS, _quickstart, trains=True)
 
 
 if __name__ == "__main__":

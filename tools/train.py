@@ -37,7 +37,7 @@ def _train() -> None:
 
 def main() -> None:
     """The command `ood-train`."""
-    app.run("ood-train", __doc__, _FLAGS, _train)
+    app.run("ood-train", __doc__, _FLAGS, _train, trains=True)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def _tune() -> None:
 
 def main() -> None:
     """The command `ood-tune`."""
-    app.run("ood-tune", __doc__, _FLAGS, _tune)
+    app.run("ood-tune", __doc__, _FLAGS, _tune, trains=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import os
+import platform
 import subprocess
 import sys
 import warnings
@@ -145,6 +146,36 @@ def test_what_is_kept_in_memory_is_said_to_all_that_a_command_starts(monkeypatch
     assert run("--data_dir=data") == ["before", "before"]
     assert run("--cache_dir=a b", "--memory_gb=0") == ["a b", "0.0"]
     assert flags.read_arguments() == {"data_dir": "data"}
+
+
+@pytest.mark.parametrize(
+    ("trains", "before", "processor", "is_imported", "after"),
+    [
+        (True, None, "x86_64", False, "1"),
+        (True, "0", "x86_64", False, "0"),
+        (True, None, "arm64", False, None),
+        (True, None, "x86_64", True, None),
+        (False, None, "x86_64", False, None),
+    ],
+)
+def test_commands_that_train_ask_for_onednn(
+    trains, before, processor, is_imported, after, monkeypatch
+):
+    name = "TF_ENABLE_ONEDNN_OPTS"
+    # Set first, so that what the command leaves is taken away again.
+    monkeypatch.setenv(name, "as it was")
+    if before is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, before)
+    monkeypatch.setattr(platform, "machine", lambda: processor)
+    if is_imported:
+        monkeypatch.setitem(sys.modules, "tensorflow", None)
+    else:
+        monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    flags = app.Flags()
+    app.run("ood-test", "Text.", flags, lambda: None, ["ood-test"], trains=trains)
+    assert os.environ.get(name) == after
 
 
 def read_threshold(*argv):
