@@ -1,11 +1,12 @@
 """The public data sets of 28x28 grey images that come as IDX files."""
 
 import dataclasses
+import os
 import pathlib
 import string
 from collections.abc import Iterator
 
-from ood_keras.pipelines.sources import base, idx, tfds
+from ood_keras.pipelines.sources import base, idx, npz, tfds
 from ood_keras.pipelines.sources.registry import register
 
 _DIGITS = tuple(string.digits)
@@ -22,6 +23,8 @@ class IdxSet:
     first_label: int = 0
     namespace: str | None = None
     system_folder: str | None = None
+    # The file or folder of `keras.datasets`, which keeps others as pickle files.
+    keras_copy: str | None = None
     in_tfds: bool = True
 
 
@@ -31,6 +34,7 @@ IDX_SETS = {
         "copyright Yann LeCun and Corinna Cortes; commonly stated to be under "
         "CC BY-SA 3.0, though no licence text comes with the files",
         namespace="digit",
+        keras_copy="mnist.npz",
     ),
     "fashion_mnist": IdxSet(
         (
@@ -40,6 +44,7 @@ IDX_SETS = {
         "MIT, copyright 2017 Zalando SE",
         # Debian's package dataset-fashion-mnist.
         system_folder="fashion-mnist",
+        keras_copy="fashion-mnist",
     ),
     **{
         name: IdxSet(
@@ -76,7 +81,11 @@ IDX_SETS = {
 
 
 def open_set(request: base.Request) -> base.Source:
-    """Opens a source of `IDX_SETS`: --data_dir first, then the system, then TFDS."""
+    """Opens a source of `IDX_SETS`.
+
+    Looked at are --data_dir, the system's own data, what `keras.datasets` has fetched,
+    and TFDS, in this order.
+    """
     idx_set = IDX_SETS[request.spec]
     places = list(_places(request, idx_set))
     for place, prefixes in places:
@@ -93,6 +102,13 @@ def open_set(request: base.Request) -> base.Source:
                     turn=idx.turner(place, prefix) if is_emnist else None,
                 )
     looked_for = [f"IDX files in {place}" for place, _ in places]
+    copy = _keras_copy(idx_set)
+    if copy is not None and copy.suffix == ".npz":
+        if copy.is_file():
+            return npz.open_file(
+                request, copy, idx_set.class_names, namespace=idx_set.namespace
+            )
+        looked_for.append(f"what keras.datasets keeps, {copy}")
     if not idx_set.in_tfds:
         raise base.not_found(request, looked_for)
     return tfds.open_dataset(request, request.spec, looked_for)
@@ -119,3 +135,14 @@ def _places(
                 yield request.data_dir / inner, prefixes[1:]
     if idx_set.system_folder is not None:
         yield _SYSTEM_DATA / idx_set.system_folder, [""]
+    copy = _keras_copy(idx_set)
+    if copy is not None and not copy.suffix:
+        yield copy, [""]
+
+
+def _keras_copy(idx_set: IdxSet) -> pathlib.Path | None:
+    """Where `keras.datasets` keeps a set that it has fetched, or `None`."""
+    if idx_set.keras_copy is None:
+        return None
+    home = os.environ.get("KERAS_HOME") or "~/.keras"
+    return pathlib.Path(home).expanduser() / "datasets" / idx_set.keras_copy

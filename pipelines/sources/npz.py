@@ -4,6 +4,7 @@ import io
 import pathlib
 import re
 import zipfile
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -42,6 +43,24 @@ def open_path(request: base.Request) -> base.Source:
             f"{request.spec}: there is no file {path.absolute()}. Expected an .npz "
             f"file with {_EXPECTED}"
         )
+    return open_file(request, path)
+
+
+def open_file(
+    request: base.Request,
+    path: pathlib.Path,
+    class_names: Sequence[str] | None = None,
+    *,
+    namespace: str | None = None,
+) -> base.Source:
+    """Opens an .npz file for a request, see `open_path`.
+
+    Args:
+        request: The `Request`.
+        path: The file.
+        class_names: One name per class; by default the labels are the names.
+        namespace: See `Split`.
+    """
     keys = _keys(request, path)
     parts = list(keys)
     with _open(path) as archive:
@@ -50,13 +69,18 @@ def open_path(request: base.Request) -> base.Source:
             for part, found in keys.items()
             if "labels" in found
         }
-    num_labels = sum(map(len, labels.values()))
-    for part, found in labels.items():
+    if class_names is None:
+        num_labels = sum(map(len, labels.values()))
         name = f"{path} has {num_labels} labels, so at most as many classes. "
-        check_label_range(name + keys[part]["labels"], found, max(1, num_labels))
+        num_classes = max(1, num_labels)
+    else:
+        name, num_classes = f"{path}: ", len(class_names)
+    for part, found in labels.items():
+        check_label_range(name + keys[part]["labels"], found, num_classes)
         labels[part] = found.astype(np.int32)
-    highest = [int(found.max(initial=-1)) for found in labels.values()]
-    num_classes = 1 + max(highest, default=-1)
+    if class_names is None:
+        highest = [int(found.max(initial=-1)) for found in labels.values()]
+        class_names = [str(index) for index in range(1 + max(highest, default=-1))]
 
     def reader(part):
         def read():
@@ -74,8 +98,8 @@ def open_path(request: base.Request) -> base.Source:
 
         return read
 
-    class_names = [str(index) for index in range(num_classes)]
-    return base.from_parts(request, class_names, {part: reader(part) for part in parts})
+    readers = {part: reader(part) for part in parts}
+    return base.from_parts(request, class_names, readers, namespace=namespace)
 
 
 def _keys(request, path):

@@ -42,12 +42,8 @@ _EMNIST_MERGED = _Quirk(
     class_names=tuple(string.digits + string.ascii_uppercase + "abdefghnqrt"),
     transposed=True,
 )
-# The specs that read what keras.datasets keeps; it has others as pickle files, which
-# nothing here opens.
-_KERAS = {
-    "mnist": "npz:~/.keras/datasets/mnist.npz",
-    "fashion_mnist": "idx:~/.keras/datasets/fashion-mnist",
-}
+# What `keras.datasets` can fetch, without TFDS, in a form that is read.
+_KERAS = ("mnist", "fashion_mnist")
 # By name and config, without a version. A namespace is of classes called by digits
 # alone; those called by letters count by their names, beside digits too.
 _QUIRKS = {
@@ -200,9 +196,8 @@ def _prepare(request, tfds, name, looked_for):
 
 def _otherwise(request, step="run once with a network"):
     """What else than a folder of one's own gives the data, for the message."""
-    read = _KERAS.get(request.spec)
-    kept = f". What keras.datasets has fetched is not looked for: {read} reads it"
-    return f", or {step}{kept if read else ''}"
+    fetch = f" (keras.datasets.{request.spec}.load_data() fetches it too)"
+    return f", or {step}{fetch if request.spec in _KERAS else ''}"
 
 
 def _problem_with(url: str) -> str | None:

@@ -88,6 +88,33 @@ def test_debian_has_fashion_mnist_elsewhere(tmp_path, write_idx, monkeypatch):
     assert len(mine.test) == 5
 
 
+def test_what_keras_has_fetched_is_read(tmp_path, write_idx, monkeypatch):
+    monkeypatch.setattr(idx_sets, "_SYSTEM_DATA", tmp_path / "share")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    kept = tmp_path / "keras" / "datasets"
+    for part in ("train", "t10k"):
+        write_idx(kept / "fashion-mnist", part, IMAGES, LABELS)
+        write_idx(tmp_path / "mine" / "mnist", part, IMAGES, LABELS)
+    clothes = pipelines.load("fashion_mnist")
+    assert clothes.class_names[9] == "Ankle boot"
+    mine = pipelines.load("mnist", data_dir=tmp_path / "mine")
+    # Other images, so that it is seen which ones are read.
+    images = {"x_train": IMAGES, "x_test": 255 - IMAGES}
+    labels = {"y_train": LABELS, "y_test": LABELS}
+    np.savez(kept / "mnist.npz", **images, **labels)
+    digits = pipelines.load("mnist", data_dir=tmp_path / "nothing")
+    assert digits.class_names == mine.class_names
+    assert digits.train.class_identities == mine.train.class_identities
+    assert digits.train.fingerprint() == mine.train.fingerprint()
+    assert digits.test.fingerprint() != mine.test.fingerprint()
+    # What the user points to comes first.
+    again = pipelines.load("mnist", data_dir=tmp_path / "mine")
+    assert again.test.fingerprint() == mine.test.fingerprint()
+    np.savez(kept / "mnist.npz", x_train=IMAGES, y_train=LABELS + 8)
+    with pytest.raises(ValueError, match=r"mnist\.npz: y_train"):
+        _ = pipelines.load("mnist").train
+
+
 def corrupt_gzip(content):
     return content[:60] + bytes([content[60] ^ 255]) + content[61:]
 

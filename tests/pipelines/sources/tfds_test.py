@@ -17,6 +17,7 @@ LABELS = np.arange(48) % 3
 @pytest.fixture(autouse=True)
 def nothing_on_this_machine(monkeypatch, tmp_path):
     monkeypatch.setattr(idx_sets, "_SYSTEM_DATA", tmp_path / "share")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
 
 
 @pytest.fixture
@@ -238,8 +239,8 @@ def test_without_the_package_the_install_line_is_named(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("spec", "kept"),
     [
-        ("mnist", "npz:~/.keras/datasets/mnist.npz"),
-        ("fashion_mnist", "idx:~/.keras/datasets/fashion-mnist"),
+        ("mnist", "keras/datasets/mnist.npz"),
+        ("fashion_mnist", "keras/datasets/fashion-mnist"),
         ("cifar10", None),
     ],
 )
@@ -252,7 +253,12 @@ def test_without_the_package_a_network_alone_is_not_enough(
     message = str(error.value)
     assert "or install TensorFlow Datasets and run once with a network" in message
     assert f"/{spec}, see docs/data.md" in message
-    assert message.endswith(f": {kept} reads it" if kept else "with a network")
+    if kept:
+        assert f"{tmp_path / kept}\n" in message
+        end = f"with a network (keras.datasets.{spec}.load_data() fetches it too)"
+        assert message.endswith(end)
+    else:
+        assert message.endswith("with a network")
 
 
 def test_an_unknown_name_is_explained(library, tmp_path):
