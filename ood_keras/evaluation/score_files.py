@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ood_keras import storage
-from ood_keras.inference import batch_scoring
+from ood_keras.inference import answer_files
 from ood_keras.metrics.score_sketch import ScoreSketch
 from ood_keras.types import Path
 
@@ -168,7 +168,7 @@ def _open(
     path: Path, num_rows: int | None, num_classes: int
 ) -> tuple[str, Iterator[tuple[np.ndarray, ...]]]:
     """The digest of a file's model, and what `_iterate` yields."""
-    pyarrow = batch_scoring.import_pyarrow()
+    pyarrow = answer_files.import_pyarrow()
     opened = storage.open_file(path)
     try:
         file: Any = pyarrow.parquet.ParquetFile(opened)
@@ -192,7 +192,7 @@ def _open(
             "same ood-predict again, which makes it anew"
         )
     metadata = file.schema_arrow.metadata or file.metadata.metadata or {}
-    about = json.loads(metadata.get(batch_scoring.METADATA_KEY, b"{}"))
+    about = json.loads(metadata.get(answer_files.METADATA_KEY, b"{}"))
     if "model_sha256" not in about:
         raise ValueError(
             f"{path} does not say which model made its answers, as files of earlier "

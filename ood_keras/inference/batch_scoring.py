@@ -2,51 +2,30 @@
 
 import concurrent.futures
 import contextlib
-import csv
-import errno
-import io
-import itertools
-import json
 import os
 import pathlib
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ood_keras import files, names
 from ood_keras._version import __version__
 from ood_keras.conventions import UNKNOWN, UNKNOWN_LABEL
-from ood_keras.inference import answers, inputs
+from ood_keras.inference import answer_files, answers, inputs, partial_output
 from ood_keras.types import Answer, Json, Path
 
 if TYPE_CHECKING:
     from ood_keras.inference.edge_predictor import EdgePredictor
     from ood_keras.inference.predictor import Predictor
 
-FORMATS = (".csv", ".jsonl", ".parquet")
-COLUMNS = (
-    "path",
-    "index",
-    "class_id",
-    "label",
-    "ood_score",
-    "accepted",
-    "valid",
-    "error",
-)
 UNDECODABLE = "no PNG or JPEG image, or damaged, or larger than is read"
 _NO_ANSWER = "the model gives no finite answer"
 
-# Of what a Parquet file says of the model that made it, JSON.
-METADATA_KEY = b"ood_keras"
-
 _BATCH_SIZE = 256
 _BATCH_BYTES = 2**26
-_SAVE_EVERY = 2  # Seconds.
-_ROW_GROUP = 2**16
 
 
 def score(
@@ -162,7 +141,7 @@ def score_to_file(
         "probabilities": probabilities,
         "ood_keras": __version__,
     }
-    with _partial(output) as partial:
+    with partial_output.hold(output) as partial:
         state = partial.state(settings)
         if state is not None and os.path.lexists(output):
             partial.remove()
@@ -170,7 +149,9 @@ def score_to_file(
         if state is None:
             check_first(predictor, paths, threshold, options)
             total = inputs.write_listing(partial.listing, paths)
-            head = _head(output.suffix, predictor.class_names, probabilities)
+            head = answer_files.head(
+                output.suffix, predictor.class_names, probabilities
+            )
             state = partial.begin(settings, total, head)
         start, done = time.monotonic(), sum(state["counts"].values())
         position = tuple(state["position"])
@@ -182,7 +163,7 @@ def score_to_file(
             partial.rows(state) as file,
         ):
             for rows, position in batches:
-                file.write(_encode(output.suffix, rows, probabilities))
+                file.write(answer_files.encode(output.suffix, rows, probabilities))
                 for row in rows:
                     state["counts"][outcome(row)] += 1
                 state["position"] = position
@@ -348,85 +329,16 @@ def _row_of_error(item: inputs.Item, predictor: "Predictor | EdgePredictor") -> 
     }
 
 
-def _head(suffix: str, class_names: Iterable[str], probabilities: bool) -> bytes:
-    if suffix != ".csv":
-        return b""
-    classes = class_names if probabilities else []
-    columns = [names.printable(f"probability_{name}") for name in classes]
-    return _csv_lines([[*COLUMNS, *columns]])
-
-
-def as_written(row: Json, probabilities: bool, suffix: str = ".parquet") -> Json:
-    """A row as files have it: text that any reader can read, and no more columns.
-
-    Args:
-        row: A row of `score`.
-        probabilities: Whether to keep the probability of each class.
-        suffix: Of the file, one of `FORMATS`.
-    """
-    written = {
-        **row,
-        "path": names.printable(row["path"]),
-        "error": row["error"] and names.printable(row["error"]),
-        "label": (names.printable if suffix == ".csv" else names.valid)(row["label"]),
-    }
-    keys = (*COLUMNS, "probabilities") if probabilities else COLUMNS
-    return {key: written[key] for key in keys}
-
-
-def _encode(suffix, rows, probabilities):
-    """The rows as the bytes of CSV or JSON lines."""
-    rows = [as_written(row, probabilities, suffix) for row in rows]
-    if suffix != ".csv":
-        lines = (json.dumps(row, ensure_ascii=False) for row in rows)
-        return "".join(f"{line}\n" for line in lines).encode()
-    for row in rows:
-        for name in ("accepted", "valid"):
-            row[name] = str(row[name]).lower()
-    return _csv_lines(
-        [
-            *(row[name] for name in COLUMNS),
-            *(row["probabilities"] if probabilities else ()),
-        ]
-        for row in rows
-    )
-
-
-def _csv_lines(rows: Iterable[Iterable[object]]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
-
-
 def _check_output(output: pathlib.Path) -> None:
-    if output.suffix not in FORMATS:
+    if output.suffix not in answer_files.FORMATS:
         raise ValueError(
-            f"the extension of the output says its format: {', '.join(FORMATS)}. "
-            f"Received: {output}"
+            "the extension of the output says its format: "
+            f"{', '.join(answer_files.FORMATS)}. Received: {output}"
         )
-    if os.path.lexists(output) and not _Partial(output).is_begun():
-        raise _exists(output)
+    if os.path.lexists(output) and not partial_output.PartialOutput(output).is_begun():
+        raise partial_output.exists(output)
     if output.suffix == ".parquet":
-        import_pyarrow()
-
-
-def _exists(output: pathlib.Path) -> FileExistsError:
-    return FileExistsError(
-        f"{output} exists already and is never overwritten. Choose another name, or "
-        "remove it first"
-    )
-
-
-def import_pyarrow():
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ImportError(
-            "Parquet files need pyarrow, which is not installed: pip install "
-            "pyarrow; or write .csv or .jsonl"
-        ) from error
-    return pyarrow
+        answer_files.import_pyarrow()
 
 
 def show_progress(
@@ -452,207 +364,3 @@ class _NoBar:
     @staticmethod
     def write(text, file=None):
         pass
-
-
-class _Partial:
-    """The folder of an output that is being written.
-
-    `rows` grows at its end; `state.json`, replaced as a whole, says how many bytes of
-    it count, and where in `listing.jsonl` to read on after them; at last, how many
-    bytes the output has that `rows`, or `rows.parquet` made of it, is renamed to.
-    """
-
-    def __init__(self, output: pathlib.Path) -> None:
-        self.folder = output.with_name(f"{output.name}.partial")
-        self.listing = self.folder / "listing.jsonl"
-        self._output = output
-        self._state, self._rows = self.folder / "state.json", self.folder / "rows"
-        self._made = self._rows
-        if output.suffix == ".parquet":
-            self._made = self.folder / "rows.parquet"
-        self._saved = time.monotonic()
-
-    def is_begun(self) -> bool:
-        return self._state.is_file()
-
-    def state(self, settings: Json) -> Json | None:
-        """What an earlier run left; `None` if this is the first.
-
-        If the output exists it is whole, and nothing but the folder is left to remove.
-        """
-        state: Any = json.loads(self._state.read_text()) if self.is_begun() else None
-        # Through JSON, as the other went.
-        settings = json.loads(json.dumps(settings))
-        output_bytes = None
-        if state is not None and not self._made.exists():
-            output_bytes = state.get("output_bytes")
-        if os.path.lexists(self._output):
-            # A run with these settings was killed after it had renamed the output.
-            if (
-                output_bytes == self._output.lstat().st_size
-                and settings == state["settings"]
-            ):
-                return state
-            raise _exists(self._output)
-        if state is None or output_bytes is not None:
-            return None
-        if settings != state["settings"]:
-            raise ValueError(
-                f"{self.folder} was begun with other settings: "
-                f"{_differences(state['settings'], settings)}. Run it with the same "
-                "model and arguments, or remove that folder to begin again"
-            )
-        size = self._rows.stat().st_size if self._rows.is_file() else 0
-        if size < state["bytes"]:
-            raise ValueError(
-                f"{self._rows} is shorter than it was: expected the {state['bytes']} "
-                f"bytes that an earlier run wrote, received {size}. It was changed or "
-                f"removed since; remove {self.folder} to begin again"
-            )
-        return state
-
-    def begin(self, settings: Json, total: int | None, head: bytes) -> Json:
-        with open(self._rows, "wb") as file:
-            file.write(head)
-            state = {
-                "settings": settings,
-                "total": total,
-                "counts": {"accepted": 0, "rejected": 0, "unreadable": 0},
-                "position": (0, 0),
-            }
-            self.save(state, file)
-        return state
-
-    @contextlib.contextmanager
-    def rows(self, state: Json) -> Iterator[IO[bytes]]:
-        """Opens the rows behind the last one that counts."""
-        try:
-            with open(self._rows, "r+b") as file:
-                file.truncate(state["bytes"])
-                file.seek(state["bytes"])
-                yield file
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise _explain(error, self._rows) from error
-
-    def save_now_and_then(self, state: Json, file: IO[bytes]) -> None:
-        if time.monotonic() - self._saved >= _SAVE_EVERY:
-            self.save(state, file)
-
-    def save(self, state: Json, file: IO[bytes]) -> None:
-        file.flush()
-        os.fsync(file.fileno())
-        state["bytes"] = file.tell()
-        files.write_json(self._state, state)
-        self._saved = time.monotonic()
-
-    def finish(self, state: Json, probabilities: bool) -> None:
-        """Makes the output of the rows."""
-        if self._made != self._rows:
-            with files.atomic_file(self._made) as temporary:
-                _write_parquet(
-                    self._rows, temporary, probabilities, state["settings"]["model"]
-                )
-        state["output_bytes"] = self._made.stat().st_size
-        files.write_json(self._state, state)
-        os.replace(self._made, self._output)
-        self.remove()
-
-    def remove(self) -> None:
-        """Removes what is its own, the state last, and the folder if it is empty."""
-        with contextlib.suppress(OSError):
-            counts = inputs.left_out_path(self.listing)
-            for path in (self.listing, counts, self._rows, self._made, self._state):
-                for unfinished in self.folder.glob(f".{path.name}.*.tmp*"):
-                    unfinished.unlink()
-                path.unlink(missing_ok=True)
-            self.folder.rmdir()
-
-
-@contextlib.contextmanager
-def _partial(output: pathlib.Path) -> Iterator[_Partial]:
-    """Yields the `_Partial` of an output, locked; an untouched one is removed again."""
-    partial = _Partial(output)
-    try:
-        partial.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _explain(error, partial.folder) from error
-    with _lock(partial.folder, output):
-        try:
-            yield partial
-        finally:
-            if not partial.is_begun():
-                partial.remove()
-
-
-@contextlib.contextmanager
-def _lock(folder: pathlib.Path, output: pathlib.Path) -> Iterator[None]:
-    """Locks the folder, unless another process has or had it."""
-    with contextlib.ExitStack() as held:
-        try:
-            descriptor = held.enter_context(files.lock_folder(folder))
-            # Else the other one ended in this moment, and removed it.
-            ours = descriptor is None or os.path.samestat(
-                os.fstat(descriptor), os.stat(folder)
-            )
-        except (BlockingIOError, FileNotFoundError):
-            ours = False
-        except OSError as error:
-            raise _explain(error, folder) from error
-        if not ours:
-            raise BlockingIOError(
-                errno.EWOULDBLOCK,
-                f"another process is writing {output}; wait until it ends",
-            )
-        yield
-
-
-def _explain(error: OSError, path: pathlib.Path) -> OSError:
-    return OSError(
-        error.errno,
-        f"could not write {path}: {error.strerror}. Free space or choose a writable "
-        "folder, then run the same command again; it goes on where it was",
-    )
-
-
-def _differences(before: Json, now: Json) -> str:
-    if before["model"] != now["model"]:
-        return "the model was changed, or is another one"
-    return "; ".join(
-        f"{name} was {before.get(name)!r} and is {now[name]!r}"
-        for name in now
-        if before.get(name) != now[name]
-    )
-
-
-def parquet_schema(probabilities: bool) -> Any:
-    """The columns of a Parquet file of answers, a `pyarrow.Schema`."""
-    pyarrow = import_pyarrow()
-    types = {
-        "path": pyarrow.string(),
-        "index": pyarrow.int64(),
-        "class_id": pyarrow.int32(),
-        "label": pyarrow.string(),
-        "ood_score": pyarrow.float32(),
-        "accepted": pyarrow.bool_(),
-        "valid": pyarrow.bool_(),
-        "error": pyarrow.string(),
-    }
-    if probabilities:
-        types["probabilities"] = pyarrow.list_(pyarrow.float32())
-    return pyarrow.schema(types)
-
-
-def _write_parquet(rows, path, probabilities, model_sha256):
-    """Turns JSON lines into a Parquet file, a row group at a time."""
-    pyarrow = import_pyarrow()
-    about = json.dumps({"model_sha256": model_sha256}).encode()
-    schema = parquet_schema(probabilities).with_metadata({METADATA_KEY: about})
-    with (
-        open(rows, encoding="utf-8") as file,
-        pyarrow.parquet.ParquetWriter(path, schema) as writer,
-    ):
-        while lines := list(itertools.islice(file, _ROW_GROUP)):
-            table = pyarrow.Table.from_pylist(list(map(json.loads, lines)), schema)
-            writer.write_table(table)

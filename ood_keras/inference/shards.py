@@ -25,7 +25,7 @@ import numpy as np
 
 from ood_keras import engines, files, machine, storage
 from ood_keras._version import __version__
-from ood_keras.inference import batch_scoring, inputs, loading
+from ood_keras.inference import answer_files, batch_scoring, inputs, loading
 from ood_keras.types import ImageShape, Json, Path
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def plan(
         ValueError: the folder was begun with another model or other arguments, or
             `num_shards` is not positive.
     """
-    batch_scoring.import_pyarrow()
+    answer_files.import_pyarrow()
     predictor = loading.load(model)
     absolute = [os.path.abspath(path) for path in inputs.as_texts(paths)]
     options: Json = {"feature": feature, "raw_records": raw_records}
@@ -211,7 +211,7 @@ def score_shard(
         ValueError: the model is not the one that the plan was made for, or the part
             that is there was written by another model or of another shard.
     """
-    pyarrow = batch_scoring.import_pyarrow()
+    pyarrow = answer_files.import_pyarrow()
     about = {
         "model_sha256": shard.model_sha256,
         "listing_sha256": hashlib.sha256(storage.read(shard.listing)).hexdigest(),
@@ -233,7 +233,7 @@ def score_shard(
     threshold = options.pop("threshold")
     threshold = float(threshold) if isinstance(threshold, str) else threshold
     counts: Json = {"name": shard.name, **dict.fromkeys(_COUNTS, 0), "error": None}
-    schema = batch_scoring.parquet_schema(probabilities)
+    schema = answer_files.parquet_schema(probabilities)
     with (
         storage.local_copy(shard.listing) as listing,
         storage.writing(shard.output) as temporary,
@@ -244,7 +244,7 @@ def score_shard(
         ):
             writer.write_table(
                 pyarrow.Table.from_pylist(
-                    [batch_scoring.as_written(row, probabilities) for row in rows],
+                    [answer_files.as_written(row, probabilities) for row in rows],
                     schema,
                 )
             )
@@ -254,7 +254,7 @@ def score_shard(
                 if row["error"] is not None and counts["error"] is None:
                     counts["error"] = f"{row['path']}: {row['error']}"
         text = json.dumps({**about, "counts": counts})
-        writer.add_key_value_metadata({batch_scoring.METADATA_KEY: text.encode()})
+        writer.add_key_value_metadata({answer_files.METADATA_KEY: text.encode()})
     return counts
 
 
@@ -511,10 +511,10 @@ def _make_plan_at(url: Path, planning: _Planning) -> Json:
 
 def _read_part(path: str, about: Json) -> Json:
     """The counts of a part that is there, after a look at what made it."""
-    pyarrow = batch_scoring.import_pyarrow()
+    pyarrow = answer_files.import_pyarrow()
     with storage.open_file(path) as file:
         metadata = pyarrow.parquet.read_metadata(file).metadata or {}
-    found = json.loads(metadata.get(batch_scoring.METADATA_KEY, b"{}"))
+    found = json.loads(metadata.get(answer_files.METADATA_KEY, b"{}"))
     if {**found, "counts": None} != {**about, "counts": None}:
         raise ValueError(
             f"{path} is no part of this plan: it was written by another model, with "

@@ -15,7 +15,7 @@ from matplotlib import cbook, text
 
 from ood_keras import calibration, detectors, evaluation, export, names
 from ood_keras.evaluation import figures, style
-from ood_keras.inference import batch_scoring
+from ood_keras.inference import answer_files
 from ood_keras.metrics import measures
 
 NASTY = [
@@ -314,8 +314,8 @@ def test_rows_hold_any_name(suffix):
         }
         for row, label in enumerate(NASTY)
     ]
-    content = batch_scoring._head(suffix, NASTY, True)
-    content = (content + batch_scoring._encode(suffix, rows, True)).decode()
+    content = answer_files.head(suffix, NASTY, True)
+    content = (content + answer_files.encode(suffix, rows, True)).decode()
     if suffix == ".jsonl":
         lines = [json.loads(line) for line in content.splitlines()]
         assert [line["label"] for line in lines] == [names.valid(n) for n in NASTY]

@@ -27,7 +27,7 @@ from PIL import Image
 from small_export import IMAGE_SHAPE
 
 from ood_keras import calibration, export, files, image_files, transcoding
-from ood_keras.inference import batch_scoring, inputs
+from ood_keras.inference import answer_files, batch_scoring, inputs, partial_output
 from ood_keras.names import printable
 
 NUM_FILES = 12
@@ -327,7 +327,7 @@ def test_a_packed_giant_is_never_unpacked_whole(tmp_path):
 
 def test_every_format_says_the_same(predictor, images, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
-    for suffix in batch_scoring.FORMATS:
+    for suffix in answer_files.FORMATS:
         counts = export.score_to_file(
             predictor,
             [str(images)],
@@ -339,13 +339,13 @@ def test_every_format_says_the_same(predictor, images, tmp_path):
         assert not list(tmp_path.glob("*.partial"))
     lines = (tmp_path / "out.jsonl").read_text().splitlines()
     objects = [json.loads(line) for line in lines]
-    assert list(objects[0]) == [*batch_scoring.COLUMNS, "probabilities"]
+    assert list(objects[0]) == [*answer_files.COLUMNS, "probabilities"]
     with open(tmp_path / "out.csv", newline="") as file:
         table = list(csv.DictReader(file))
     stored = parquet.read_table(tmp_path / "out.parquet").to_pylist()
     assert len(objects) == len(table) == len(stored) == 16
     for one, cells, kept in zip(objects, table, stored, strict=True):
-        for name in batch_scoring.COLUMNS:
+        for name in answer_files.COLUMNS:
             value = "" if one[name] is None else one[name]
             value = str(value).lower() if isinstance(value, bool) else str(value)
             assert cells[name] == value
@@ -353,7 +353,7 @@ def test_every_format_says_the_same(predictor, images, tmp_path):
             share = float(cells[f"probability_{label}"])
             assert share == one["probabilities"][number]
             assert np.float32(share) == kept["probabilities"][number]
-        for name in set(batch_scoring.COLUMNS) - {"ood_score"}:
+        for name in set(answer_files.COLUMNS) - {"ood_score"}:
             assert kept[name] == one[name]
         if one["ood_score"] is not None:
             assert np.float32(one["ood_score"]) == kept["ood_score"]
@@ -568,11 +568,11 @@ def test_damaged_containers_keep_what_is_whole(many, suffix, tmp_path):
 
 @pytest.fixture
 def in_small_steps(monkeypatch):
-    monkeypatch.setattr(batch_scoring, "_SAVE_EVERY", 0)
+    monkeypatch.setattr(partial_output, "_SAVE_EVERY", 0)
     monkeypatch.setattr(batch_scoring, "_BATCH_SIZE", 64)
 
 
-@pytest.mark.parametrize("suffix", batch_scoring.FORMATS)
+@pytest.mark.parametrize("suffix", answer_files.FORMATS)
 @pytest.mark.parametrize("stops_after", [0, 1, 7, 15])
 def test_an_interrupted_run_ends_with_the_same_file(
     many, tmp_path, in_small_steps, suffix, stops_after
@@ -601,8 +601,8 @@ def test_a_killed_process_ends_with_the_same_file(many, tmp_path):
         "import time\n"
         "import numpy as np\n"
         "from ood_keras import export\n"
-        "from ood_keras.inference import batch_scoring\n"
-        "batch_scoring._SAVE_EVERY = 0\n"
+        "from ood_keras.inference import batch_scoring, partial_output\n"
+        "partial_output._SAVE_EVERY = 0\n"
         "batch_scoring._BATCH_SIZE = 64\n"
         "class Slow:\n"
         "    manifest = {'manifest_sha256': '0'}\n"
@@ -724,7 +724,7 @@ def test_files_of_the_user_in_its_folder_are_left_alone(many, tmp_path, paths):
     assert os.listdir(own.parent) == [own.name] and own.read_text() == "mine"
 
 
-@pytest.mark.parametrize("suffix", batch_scoring.FORMATS)
+@pytest.mark.parametrize("suffix", answer_files.FORMATS)
 def test_a_kill_after_the_last_step_but_one_leaves_only_to_clean_up(
     many, tmp_path, monkeypatch, suffix
 ):

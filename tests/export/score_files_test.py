@@ -11,7 +11,7 @@ from brightness import Brightness, idx
 
 from ood_keras import calibration, export, metrics
 from ood_keras.evaluation import score_files
-from ood_keras.inference import batch_scoring, loading, shards
+from ood_keras.inference import answer_files, batch_scoring, loading, shards
 from ood_keras.workflows.calibration import calibrate_on_scores
 from ood_keras.workflows.score_evaluation import evaluate_scores, split_named
 from ood_keras.workflows.thresholds import ThresholdRequest
@@ -76,7 +76,7 @@ def write(path, scores, valid, about):
             "accepted": pyarrow.array([score == 1.0 for score in scores]),
         }
     )
-    metadata = {batch_scoring.METADATA_KEY: json.dumps(about).encode()}
+    metadata = {answer_files.METADATA_KEY: json.dumps(about).encode()}
     pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), path)
 
 
