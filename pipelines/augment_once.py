@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -43,11 +43,12 @@ def augment_once(
     >>> len(rendered) == len(known.validation)
     True
     """
-    function = augmentations.get(augment) if isinstance(augment, str) else augment
-
-    # The same one for every split, since tracing it takes longer than running it.
-    compiled = _compile if isinstance(function, Hashable) else _compile.__wrapped__
-    change = compiled(function, split.image_shape)
+    if isinstance(augment, str):
+        # The same one for every split, since tracing it takes longer than running it.
+        change = _compile_once(augmentations.get(augment), split.image_shape)
+    else:
+        # What it reads besides its arguments may be another thing at the next call.
+        change = _compile(augment, split.image_shape)
     images = pixel_cache.allocate(split.images.shape)
     for number, start in enumerate(range(0, len(split), _BATCH_SIZE)):
         rows = slice(start, start + _BATCH_SIZE)
@@ -55,7 +56,6 @@ def augment_once(
     return dataclasses.replace(split, images=pixel_cache.finish(images))
 
 
-@functools.lru_cache(maxsize=8)
 def _compile(
     function: Callable[[Tensor, Tensor], Tensor], image_shape: ImageShape
 ) -> Any:
@@ -71,3 +71,6 @@ def _compile(
         return tf.cast(tf.round(tf.clip_by_value(changed, 0.0, 1.0) * 255), tf.uint8)
 
     return change
+
+
+_compile_once = functools.lru_cache(maxsize=8)(_compile)

@@ -4,6 +4,7 @@ import json
 import pathlib
 import statistics
 
+from ood_keras.inference import shipped_models
 from ood_keras.study import markdown
 from ood_keras.types import Json
 
@@ -76,14 +77,26 @@ def quote(folder: pathlib.Path) -> str:
 
 
 def _list_shipped(models: list[Json]) -> list[Json]:
-    """What lies in each folder of versions, and the letters that its newest accepts."""
+    """What ships in each folder of versions, and the letters that its newest accepts.
+
+    A folder is left out if its newest version was not measured, since that is what its
+    name opens; and so are measured models that do not ship.
+    """
+    paths = {
+        pathlib.PurePosixPath("saved_models", name, str(number)): number
+        for name, numbers in shipped_models.VERSIONS.items()
+        for number in numbers
+    }
     folders: dict[pathlib.PurePosixPath, dict[int, Json]] = {}
     for model in models:
         path = pathlib.PurePosixPath(model["model"]["name"])
-        folders.setdefault(path.parent, {})[int(path.name)] = model
+        if path in paths:
+            folders.setdefault(path.parent, {})[paths[path]] = model
     shipped = []
     for folder, versions in folders.items():
-        newest = max(versions)
+        newest = max(shipped_models.VERSIONS[folder.name])
+        if newest not in versions:
+            continue
         groups = _group_letters([versions[newest]])
         shipped.append(
             {

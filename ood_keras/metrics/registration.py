@@ -185,6 +185,9 @@ def _check_scale(metric: keras.metrics.Metric, scores: np.ndarray) -> None:
     """Raises a `ValueError` where a metric of probabilities is given other scores."""
     if not isinstance(metric, _OF_PROBABILITIES) or not len(scores):
         return
+    own = type(metric).update_state
+    if all(own is not base.update_state for base in _OF_PROBABILITIES):
+        return  # It may bring the scores to [0, 1].
     if getattr(metric, "_from_logits", False):  # A sigmoid brings them to [0, 1].
         return
     low, high = np.min(scores), np.max(scores)

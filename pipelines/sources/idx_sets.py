@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ood_keras.pipelines.sources import base, idx, npz, tfds
 from ood_keras.pipelines.sources.registry import register
@@ -83,8 +83,8 @@ IDX_SETS = {
 def open_set(request: base.Request) -> base.Source:
     """Opens a source of `IDX_SETS`.
 
-    Looked at are --data_dir, the system's own data, what `keras.datasets` has fetched,
-    and TFDS, in this order.
+    Looked at are --data_dir, the system's own data, what TFDS has prepared, and what
+    `keras.datasets` has fetched, in this order; then TFDS prepares it, if it can.
     """
     idx_set = IDX_SETS[request.spec]
     places = list(_places(request, idx_set))
@@ -102,16 +102,42 @@ def open_set(request: base.Request) -> base.Source:
                     turn=idx.turner(place, prefix) if is_emnist else None,
                 )
     looked_for = [f"IDX files in {place}" for place, _ in places]
-    copy = _keras_copy(idx_set)
-    if copy is not None and copy.suffix == ".npz":
+    if not idx_set.in_tfds:
+        raise base.not_found(request, looked_for)
+    return tfds.open_dataset(
+        request,
+        request.spec,
+        looked_for,
+        open_kept=lambda: _open_keras_copy(request, idx_set, looked_for),
+    )
+
+
+def _open_keras_copy(
+    request: base.Request, idx_set: IdxSet, looked_for: list[str]
+) -> base.Source | None:
+    """Opens what `keras.datasets` has fetched of a set, or notes where it is not."""
+    if idx_set.keras_copy is None:
+        return None
+    home = os.environ.get("KERAS_HOME") or "~/.keras"
+    copy = pathlib.Path(home).expanduser() / "datasets" / idx_set.keras_copy
+    if copy.suffix == ".npz":
         if copy.is_file():
             return npz.open_file(
                 request, copy, idx_set.class_names, namespace=idx_set.namespace
             )
-        looked_for.append(f"what keras.datasets keeps, {copy}")
-    if not idx_set.in_tfds:
-        raise base.not_found(request, looked_for)
-    return tfds.open_dataset(request, request.spec, looked_for)
+    elif parts := _find_whole(copy):
+        return idx.open_parts(request, parts, idx_set.class_names)
+    looked_for.append(f"what keras.datasets keeps, {copy}")
+    return None
+
+
+def _find_whole(folder: pathlib.Path) -> Mapping[str, tuple] | None:
+    """The IDX files in a folder, or `None` if some are missing: it was interrupted."""
+    try:
+        parts = idx.find(folder).get("", {})
+    except base.DataNotFoundError:
+        return None
+    return parts if {"train", "test"} <= set(parts) else None
 
 
 for _name, _idx_set in IDX_SETS.items():
@@ -135,14 +161,3 @@ def _places(
                 yield request.data_dir / inner, prefixes[1:]
     if idx_set.system_folder is not None:
         yield _SYSTEM_DATA / idx_set.system_folder, [""]
-    copy = _keras_copy(idx_set)
-    if copy is not None and not copy.suffix:
-        yield copy, [""]
-
-
-def _keras_copy(idx_set: IdxSet) -> pathlib.Path | None:
-    """Where `keras.datasets` keeps a set that it has fetched, or `None`."""
-    if idx_set.keras_copy is None:
-        return None
-    home = os.environ.get("KERAS_HOME") or "~/.keras"
-    return pathlib.Path(home).expanduser() / "datasets" / idx_set.keras_copy

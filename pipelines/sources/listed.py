@@ -132,8 +132,9 @@ def _open(request: base.Request, found: Layout) -> base.Source:
 
     def reader(part):
         def read():
-            # Before any part is decoded, which may take long.
-            check_parts()
+            # Before all that a training needs is decoded, which may take long.
+            if part != "test":
+                check_parts()
             kept = keep(part)
             files, labels = [file for file, _ in kept], [label for _, label in kept]
             find_copies = group_by.copies

@@ -7,7 +7,7 @@ import string
 import threading
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,8 @@ def open_dataset(
     request: base.Request,
     name: str,
     looked_for: Iterable[str] = (),
+    *,
+    open_kept: Callable[[], base.Source | None] = lambda: None,
     **otherwise: Any,
 ) -> base.Source:
     """Opens a data set of TensorFlow Datasets for a request.
@@ -99,6 +101,8 @@ def open_dataset(
         request: The `Request`.
         name: The TFDS name.
         looked_for: Where other files of the data were not found, for the message.
+        open_kept: Opens another copy of the data, or returns `None`; called if TFDS has
+            not prepared them. It may add to `looked_for`.
         **otherwise: Fields of `_Quirk` that are not as usual for this name.
 
     Raises:
@@ -106,17 +110,25 @@ def open_dataset(
             downloadable.
         ValueError: TFDS does not know the name, or what it has are no images.
     """
-    looked_for = list(looked_for)
+    looked_for = looked_for if isinstance(looked_for, list) else list(looked_for)
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
+        if kept := open_kept():
+            return kept
         looked_for.append(
             "TensorFlow Datasets, which is not installed: "
             f"pip install tensorflow-datasets importlib_resources ({error})"
         )
         step = "install TensorFlow Datasets and run once with a network"
         raise base.not_found(request, looked_for, _otherwise(request, step)) from error
-    builder = _prepare(request, tfds, name, looked_for)
+    folders = [request.data_dir] if request.data_dir is not None else []
+    folders.append(pathlib.Path(tfds.core.constants.DATA_DIR).expanduser())
+    builder = _find_prepared(request, tfds, name, folders, looked_for)
+    if builder is None:
+        if kept := open_kept():
+            return kept
+        builder = _prepare(request, tfds, name, folders[0], looked_for)
     info = builder.info
     image_key, label_key = info.supervised_keys or ("image", "label")
     features = dict(info.features)
@@ -150,10 +162,8 @@ def open_dataset(
     return base.from_parts(request, class_names, readers, namespace=quirk.namespace)
 
 
-def _prepare(request, tfds, name, looked_for):
-    """Returns a builder whose data is on disk, preparing it if that is possible."""
-    folders = [request.data_dir] if request.data_dir is not None else []
-    folders.append(pathlib.Path(tfds.core.constants.DATA_DIR).expanduser())
+def _find_prepared(request, tfds, name, folders, looked_for):
+    """Returns a builder whose data is on disk, or `None`."""
     for folder in folders:
         try:
             builder = tfds.builder(name, data_dir=str(folder))
@@ -165,10 +175,16 @@ def _prepare(request, tfds, name, looked_for):
         if builder.is_prepared():
             return builder
         looked_for.append(f"TensorFlow Datasets, prepared in {builder.data_dir}")
+    return None
+
+
+def _prepare(request, tfds, name, folder, looked_for):
+    """Returns a builder after preparing its data in a folder."""
+    builder = tfds.builder(name, data_dir=str(folder))
     urls = {
         url: getattr(info, "filename", info) for url, info in builder.url_infos.items()
     }
-    manual = folders[0] / "downloads" / "manual"
+    manual = folder / "downloads" / "manual"
     missing = [file for file in urls.values() if not (manual / file).is_file()]
     config = tfds.download.DownloadConfig()
     if urls and not missing:
@@ -181,7 +197,6 @@ def _prepare(request, tfds, name, looked_for):
                 looked_for.append(f"its files in {manual}: {', '.join(missing)}")
                 looked_for.append(f"a download from {url}: {problem}")
                 raise base.not_found(request, looked_for, _otherwise(request))
-    builder = tfds.builder(name, data_dir=str(folders[0]))
     try:
         builder.download_and_prepare(download_config=config)
     # TFDS raises many types for a broken download; each means that there is no data.

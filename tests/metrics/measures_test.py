@@ -352,14 +352,23 @@ def test_keras_metrics_that_take_scores_of_any_size(registry):
         def __init__(self):
             super().__init__(num_thresholds=2000, from_logits=True)
 
+    @metrics.register(name="of_own_scale")
+    class OfOwnScale(keras.metrics.AUC):
+        def __init__(self):
+            super().__init__(num_thresholds=2000)
+
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            super().update_state(y_true, keras.ops.sigmoid(y_pred), sample_weight)
+
     @metrics.register(name="recall_at_half")
     class RecallAtHalf(keras.metrics.Recall):
         """Unknown images above one threshold, which is where one says."""
 
     row = metrics.evaluate_scores(
-        KNOWN - 1, UNKNOWN - 1, further=["of_logits", "recall_at_half"]
+        KNOWN - 1, UNKNOWN - 1, further=["of_logits", "of_own_scale", "recall_at_half"]
     )
     assert row["of_logits"] == pytest.approx(row["auroc"], abs=2e-3)
+    assert row["of_own_scale"] == pytest.approx(row["auroc"], abs=2e-3)
     assert row["recall_at_half"] == np.mean(UNKNOWN - 1 > 0.5)
 
 

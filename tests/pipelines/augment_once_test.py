@@ -38,6 +38,18 @@ def test_a_function_of_your_own(split):
     np.testing.assert_allclose(halved.images, split.images / 2, atol=0.51)
 
 
+def test_a_function_of_your_own_may_read_what_changes(split):
+    gain = 0.5
+
+    def scale(images, seed):
+        return images * gain
+
+    pipelines.augment_once(split, scale)
+    gain = 0.25
+    quartered = pipelines.augment_once(split, scale)
+    np.testing.assert_allclose(quartered.images, split.images / 4, atol=0.51)
+
+
 def test_an_unknown_name_is_explained(split):
     with pytest.raises(ValueError, match=r"random_photo_rendering.*random_shift"):
         pipelines.augment_once(split, "no_such")

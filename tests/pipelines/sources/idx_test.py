@@ -7,7 +7,7 @@ import pytest
 
 from ood_keras import pipelines
 from ood_keras.pipelines import DataNotFoundError
-from ood_keras.pipelines.sources import idx, idx_sets
+from ood_keras.pipelines.sources import idx, idx_sets, tfds
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (60, 5, 4), np.uint8)
@@ -113,6 +113,22 @@ def test_what_keras_has_fetched_is_read(tmp_path, write_idx, monkeypatch):
     np.savez(kept / "mnist.npz", x_train=IMAGES, y_train=LABELS + 8)
     with pytest.raises(ValueError, match=r"mnist\.npz: y_train"):
         _ = pipelines.load("mnist").train
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte.gz", "*t10k*"])
+def test_what_keras_was_interrupted_in_is_not_read(
+    name, tmp_path, write_idx, monkeypatch
+):
+    monkeypatch.setattr(idx_sets, "_SYSTEM_DATA", tmp_path / "share")
+    monkeypatch.setattr(tfds, "_problem_with", lambda url: "none")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    kept = tmp_path / "datasets" / "fashion-mnist"
+    for part in ("train", "t10k"):
+        write_idx(kept, part, IMAGES, LABELS)
+    for path in kept.glob(name):
+        path.unlink()
+    with pytest.raises(DataNotFoundError, match=rf"keras\.datasets keeps, {kept}"):
+        pipelines.load("fashion_mnist", data_dir=tmp_path / "nothing")
 
 
 def corrupt_gzip(content):

@@ -225,6 +225,19 @@ def test_no_network_is_advised_for_what_none_has(spec, offline, tmp_path):
     assert str(error.value).endswith("(--data_dir)")
 
 
+def test_what_keras_has_fetched_comes_after_what_is_prepared(
+    prepared, library, monkeypatch, tmp_path
+):
+    kept = tmp_path / "keras" / "datasets"
+    kept.mkdir(parents=True)
+    np.savez(kept / "mnist.npz", x_train=IMAGES, y_train=LABELS)
+    builder = library.builder("tiny_pictures", data_dir=prepared)
+    found = [builder, None]
+    monkeypatch.setattr(tfds, "_find_prepared", lambda *_: found.pop(0))
+    assert pipelines.load("mnist").class_names == ("ant", "bee", "cow")
+    assert pipelines.load("mnist").class_names == tuple("0123456789")
+
+
 def test_no_data_dir_is_said(library, offline):
     with pytest.raises(DataNotFoundError, match="no data_dir was given"):
         pipelines.load("mnist")
