@@ -29,8 +29,8 @@ _FLAGS.add_output("output", "A new folder for the files.", required=True)
 _FLAGS.add_string(
     "known",
     "The source, of the model's classes, whose known validation images are scored, as "
-    "they are. Without it, the one that the model was trained with, rendered as the "
-    "images were that its threshold was chosen on.",
+    "they are. Without it, the one that the model was trained with; its images, named "
+    "here too, are rendered as those were that the threshold was chosen on.",
 )
 _FLAGS.add_specs(
     "unknown",

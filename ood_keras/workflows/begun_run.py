@@ -41,6 +41,14 @@ class BegunRun:
         name = self._recipe.get("name")
         return name if name in recipes.names() else None
 
+    def is_of_recipe(self, name: str) -> bool:
+        """Whether it was begun with a recipe of `recipes.names`, and that unchanged."""
+        try:
+            begun = recipes.Recipe(**self._recipe)
+        except TypeError:  # There is none, or it is damaged, which training says.
+            return False
+        return begun.to_json() == recipes.get(name).to_json()
+
     @property
     def precision(self) -> Json:
         """Its `mixed_precision` as a change of a recipe; nothing for a new run."""

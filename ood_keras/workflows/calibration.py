@@ -12,7 +12,12 @@ from ood_keras.evaluation import score_files
 from ood_keras.evaluation.score_files import ScoreFiles
 from ood_keras.inference.shipped_models import names as shipped_names
 from ood_keras.types import Path
-from ood_keras.workflows.run_data import NUM_TRIED, load_as_recorded, load_unknown
+from ood_keras.workflows.run_data import (
+    NUM_TRIED,
+    load_as_recorded,
+    load_unknown,
+    shape_to_load,
+)
 from ood_keras.workflows.same_classes import check_same_classes
 from ood_keras.workflows.score_evaluation import check_model
 from ood_keras.workflows.thresholds import ThresholdRequest
@@ -79,7 +84,7 @@ def calibrate(
         known,
         training,
         data_dir=data_dir,
-        image_shape=predictor.image_shape,
+        image_shape=shape_to_load(predictor.image_shape),
         background=predictor.background,
         exif_orientation=predictor.exif_orientation,
     )

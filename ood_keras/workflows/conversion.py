@@ -288,11 +288,14 @@ def _load(
     spec: str, data_dir: Path | None, model: Path, **options: Any
 ) -> pipelines.Source:
     """A source as the model reads it, dealt out as its training was."""
+    of_images = _image_options(model)
+    if "known" not in options:
+        of_images["image_shape"] = run_data.shape_to_load(of_images["image_shape"])
     return run_data.load_as_recorded(
         spec,
         manifest.read(model).get("training") or {},
         data_dir=data_dir,
-        **_image_options(model),
+        **of_images,
         **options,
     )
 

@@ -1,6 +1,8 @@
 """What a recipe will cost in minutes and memory, from a few of its steps."""
 
+import math
 import time
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -15,6 +17,8 @@ from ood_keras.workflows.training import label_each
 # Steps that are not counted, since graphs are made and memory is warmed up in them, and
 # steps that are.
 _WARM_UP, _MEASURED = 3, 5
+# Beyond this, steps could end for want of memory, which no message survives.
+_MOST_BATCH_BYTES = 2**29
 # A pass without gradients takes about a third of a step's time for each image.
 _FORWARD_SHARE = 1 / 3
 
@@ -55,13 +59,14 @@ def estimate(
         such, `"seconds_per_fine_tune_step"`.
 
     Raises:
-        ValueError: there are no training images, or the recipe cannot have such a
-            network.
+        ValueError: there are no training images, the recipe cannot have such a network,
+            or the images are so large that steps would take gigabytes.
     """
     if not isinstance(recipe, recipes.Recipe):
         recipe = recipes.get(recipe)
     if num_train < 1:
         raise ValueError("there are no readable training images to estimate a cost for")
+    _check_size(recipe, image_shape)
     if recipe.is_pretrained:
         return _estimate_transfer(
             recipe,
@@ -112,6 +117,21 @@ def estimate(
         "minutes": recipe.epochs * (steps * seconds + validation) / 60,
         "memory_bytes": process + images * int(np.prod(image_shape)),
     }
+
+
+def _check_size(recipe: recipes.Recipe, image_shape: ImageShape) -> None:
+    """Raises where steps could take more memory than there is."""
+    batch_bytes = 4 * recipe.batch_size * math.prod(image_shape)
+    if batch_bytes > _MOST_BATCH_BYTES:
+        raise ValueError(
+            f"a batch of {recipe.batch_size} images of {_format_shape(image_shape)} "
+            f"takes {batch_bytes / 2**30:.1f} GiB, and a step many times as much. Give "
+            "a smaller size, --image_shape=HEIGHT,WIDTH,CHANNELS"
+        )
+
+
+def _format_shape(image_shape: Iterable[int]) -> str:
+    return "x".join(map(str, image_shape))
 
 
 def _estimate_transfer(
@@ -192,7 +212,7 @@ def describe(estimate: Json) -> str:
     shown = f"{minutes:.0f} minutes" if minutes >= 10 else f"{minutes:.1f} minutes"
     if minutes >= 120:
         shown = f"{minutes / 60:.1f} hours"
-    shape = "x".join(map(str, estimate["image_shape"]))
+    shape = _format_shape(estimate["image_shape"])
     parts = _say_features(estimate) if "feature_images" in estimate else []
     tuned = estimate.get("fine_tune_epochs", 0)
     steps = f"epochs of {estimate['steps_per_epoch']:,} steps of"

@@ -127,8 +127,8 @@ def evaluate(
 
 
 def _find_bad(settings: Json, unknown: Iterable[str]) -> Json:
-    """What to leave out of the sources that training did not read."""
-    read = {settings["known"], *settings["unknown"]}
+    """What to leave out of the sources that training, or adopting, did not read."""
+    read = {settings["known"], *settings["unknown"], *settings.get("judges", ())}
     return find_bad(
         settings["known"],
         sorted(set(unknown) - read),

@@ -6,6 +6,7 @@ from ood_keras import workflows
 from ood_keras.files import write_text
 from ood_keras.types import Path
 from ood_keras.workflows import promises
+from ood_keras.workflows.begun_run import BegunRun
 
 _KNOWN, _EXPOSURE, _RECIPE = "digits", "synthetic", "demo"
 _UNKNOWN = ("glyphs", "uniform_noise", "gaussian_noise")
@@ -21,16 +22,18 @@ def run_all(*, run_dir: Path) -> None:
         run_dir: The folder that receives everything.
     """
     run_dir = pathlib.Path(run_dir)
-    overrides = " ".join(f"--override={change}" for change in _OVERRIDES)
+    # A demo that an earlier version began goes on as it began.
+    overrides = () if BegunRun(run_dir).is_of_recipe(_RECIPE) else _OVERRIDES
+    changes = "".join(f"--override={change} " for change in overrides)
     _step(
         f"ood-train --known={_KNOWN} --unknown={_EXPOSURE} --recipe={_RECIPE} "
-        f"{overrides} --run_dir={run_dir}"
+        f"{changes}--run_dir={run_dir}"
     )
     workflows.train(
         known=_KNOWN,
         unknown=[_EXPOSURE],
         recipe=_RECIPE,
-        overrides=_OVERRIDES,
+        overrides=overrides,
         run_dir=run_dir,
     )
     _step(f"ood-evaluate --run_dir={run_dir} --unknown={','.join(_UNKNOWN)}")

@@ -63,7 +63,7 @@ def measure_renderings(
         known,
         training,
         data_dir=data_dir,
-        image_shape=predictor.image_shape,
+        image_shape=run_data.shape_to_load(predictor.image_shape),
         background=predictor.background,
         exif_orientation=predictor.exif_orientation,
     )

@@ -218,20 +218,22 @@ def load_known(settings: Json, data_dir: Path | None) -> pipelines.Source:
         settings["known"],
         settings,
         data_dir=data_dir,
-        image_shape=_shape_to_load(settings),
+        image_shape=shape_to_load(settings["image_shape"]),
         background=settings.get("background"),
         exif_orientation=settings.get("exif_orientation", False),
     )
 
 
-def _shape_to_load(settings: Json) -> Sequence[int] | None:
-    """The shape to bring a run's known images to, or `None` to leave them as they are.
+def shape_to_load(image_shape: Sequence[int] | None) -> Sequence[int] | None:
+    """The shape to bring known images to, or `None` to leave them as they are.
 
     Nothing is brought to other channels than one or three, so images that have others
-    had the shape of the run from the start.
+    had the shape of the run, or of the model, from the start.
+
+    Args:
+        image_shape: That of a run or model, `(height, width, channels)`.
     """
-    shape = settings["image_shape"]
-    return shape if shape and shape[2] in (1, 3) else None
+    return image_shape if image_shape and image_shape[2] in (1, 3) else None
 
 
 def read_evaluated_recipe(run_dir: pathlib.Path, settings: Json) -> recipes.Recipe:

@@ -14,6 +14,11 @@ from ood_keras.types import Json, Path
 from ood_keras.workflows.adoption import pixel_ranges, wrapping
 
 _MISSING_CLASS = re.compile(r"Could not locate (?:class|function) '([^']*)'")
+# Of packages that Keras imports by itself, it says it in other words.
+_MISSING_HUB = re.compile(
+    r"Could not deserialize (?:class|function) '([^']*)' because its parent module "
+    r"keras_hub\b"
+)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -68,14 +73,15 @@ def load_model(run_dir: Path) -> keras.Model:
     try:
         return models.in_float32(keras.models.load_model(path))
     except TypeError as error:
+        of_hub = _MISSING_HUB.search(str(error))
+        if of_hub is not None:
+            raise ValueError(
+                f"{path} holds a {of_hub[1]} of KerasHub, which cannot be imported. "
+                "Install it, the extra `hub`: pip install keras-hub"
+            ) from error
         missing = _MISSING_CLASS.search(str(error))
         if missing is None:
             raise
-        if "keras_hub" in str(error):
-            raise ValueError(
-                f"{path} holds a {missing[1]} of KerasHub, which cannot be imported. "
-                "Install it, the extra `hub`: pip install keras-hub"
-            ) from error
         raise plugins.UnknownNameError(
             f"{path} holds the class {missing[1]!r}, which is not registered with Keras"
         ) from error

@@ -1,12 +1,14 @@
 """Backbones of KerasHub, from folders that it wrote; left out where it is missing."""
 
+import json
 import sys
+import zipfile
 
 import keras
 import numpy as np
 import pytest
 
-from ood_keras import models
+from ood_keras import models, plugins
 from ood_keras.models import backbones
 from ood_keras.workflows import run_record
 
@@ -161,14 +163,40 @@ def test_without_keras_hub_the_message_says_how_to_install_it(monkeypatch):
         models.transfer("keras_hub:resnet_50_imagenet", SHAPE, 3)
 
 
-def test_a_run_with_one_says_how_to_install_keras_hub_too(tmp_path, monkeypatch):
-    def fail(_):
-        raise TypeError(
-            "Could not locate class 'ResNetBackbone'. Full object config: "
-            "{'module': 'keras_hub.src.models.resnet.resnet_backbone'}"
-        )
+@keras.saving.register_keras_serializable(package="hub_test")
+class Wrapper(keras.layers.Layer):
+    """A class whose config holds one of KerasHub."""
 
-    (tmp_path / "model.keras").touch()
-    monkeypatch.setattr(keras.models, "load_model", fail)
-    with pytest.raises(ValueError, match="a ResNetBackbone of KerasHub"):
+
+def write_model(path, module, name, registered):
+    """Writes a `.keras` file whose only layer is said to be of another class."""
+    keras.Sequential([keras.Input((2,)), Wrapper(name="it")]).save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    for layer in config["config"]["layers"]:
+        if layer["class_name"] == "Wrapper":
+            layer |= {
+                "module": module,
+                "class_name": name,
+                "registered_name": registered,
+            }
+            layer["config"]["inner"] = {"module": "keras_hub.src.models", "config": {}}
+    members["config.json"] = json.dumps(config)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def test_a_run_with_one_says_how_to_install_keras_hub_too(tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "keras_hub"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "keras_hub", None)
+    path = tmp_path / "model.keras"
+    write_model(path, "keras_hub.src.models.a", "ResNetBackbone", "keras_hub>A")
+    with pytest.raises(ValueError, match=r"a ResNetBackbone of KerasHub.*keras-hub"):
+        run_record.load_model(tmp_path)
+    # A class of somebody's own is none of KerasHub's, whatever it holds.
+    write_model(path, "mine", "MyNet", "mine>MyNet")
+    with pytest.raises(plugins.UnknownNameError, match=r"holds the class 'MyNet'"):
         run_record.load_model(tmp_path)

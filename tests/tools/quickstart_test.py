@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import re
 
 import pytest
@@ -71,6 +72,23 @@ def test_it_trains_in_renderings_and_leaves_the_recipe_as_it_is(demo):
     robust = recipes.get("robust")
     assert recipe.augment == robust.augment
     assert recipe.validation_augment == robust.validation_augment
+
+
+def test_a_demo_of_an_earlier_version_goes_on_as_it_began(
+    demo, monkeypatch, tmp_path, capsys
+):
+    asked = demo[0]
+    asked.clear()
+    recipe = recipes.get("demo").to_json()
+    (tmp_path / "run.json").write_text(json.dumps({"settings": {"recipe": recipe}}))
+    quickstart.main()
+    assert dict(asked)["train"]["overrides"] == ()
+    assert "--override" not in capsys.readouterr().out
+    asked.clear()
+    recipe |= {"augment": "random_rendering", "validation_augment": "mild_rendering"}
+    (tmp_path / "run.json").write_text(json.dumps({"settings": {"recipe": recipe}}))
+    quickstart.main()
+    assert len(dict(asked)["train"]["overrides"]) == 2
 
 
 def test_it_tests_on_what_training_never_saw(demo, tmp_path):

@@ -143,6 +143,14 @@ def test_what_a_training_costs():
         cost.estimate(recipe, (28, 28, 1), num_classes=3, num_train=0, num_validation=0)
 
 
+def test_what_is_too_large_to_time_is_said():
+    recipe = recipes.get("robust_wide")
+    with pytest.raises(ValueError, match=r"1920x1080x3 takes 3\.0 GiB.*--image_shape"):
+        cost.estimate(
+            recipe, (1920, 1080, 3), num_classes=3, num_train=90, num_validation=9
+        )
+
+
 def test_what_an_epoch_begins_with_is_not_counted_for_each_step(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(cost.time, "perf_counter", lambda: clock[0])

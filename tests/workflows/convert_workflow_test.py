@@ -262,3 +262,19 @@ def test_a_file_that_decides_many_images_otherwise_is_named():
     said = conversion.table([report])
     assert "Look before you ship int8: it decides only 17.5 % of these" in said
     assert "ship float16" not in said
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_of_any_channels_are_read_for_a_model_of_such(
+    channels, tmp_path, monkeypatch
+):
+    shape = (6, 5, channels)
+    images = np.random.default_rng(0).integers(0, 256, (30, *shape), np.uint8)
+    np.savez(tmp_path / "some.npz", images=images, labels=np.arange(30) % 3)
+    content = {"input": {"image": {"shape": [None, *shape]}}}
+    monkeypatch.setattr(conversion.manifest, "read", lambda _: content)
+    spec = f"npz:{tmp_path}/some.npz"
+    known = conversion._load(spec, None, tmp_path)
+    assert known.image_shape == shape
+    again = conversion._load(spec, None, tmp_path, known=known)
+    assert again.validation.fingerprint() == known.validation.fingerprint()

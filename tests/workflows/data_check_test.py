@@ -10,6 +10,7 @@ from PIL import Image
 from ood_keras import pipelines, workflows
 from ood_keras.tools import evaluate as evaluate_command
 from ood_keras.training import recipes
+from ood_keras.workflows import evaluation
 from ood_keras.workflows.data_check import check_data
 
 RECIPE = recipes.get(
@@ -141,6 +142,13 @@ def test_bad_files_of_new_test_sources_are_left_out_and_counted(
     assert f"4 files of {known}, 2 files of {other}" in report
     settings = json.loads((run_dir / "run.json").read_text())["settings"]
     assert settings["left_out"] == of_training
+
+
+def test_what_judged_an_adoption_stays_as_it_was(monkeypatch):
+    monkeypatch.setattr(evaluation, "find_bad", lambda known, unknown, **_: unknown)
+    settings = {"known": "folder:k", "unknown": [], "judges": ["folder:j"]}
+    found = evaluation._find_bad(settings, {"folder:j", "folder:new", "folder:k"})
+    assert found == ["folder:new"]
 
 
 def test_good_folders_and_other_sources_pass(folders):
