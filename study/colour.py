@@ -305,7 +305,8 @@ COLOUR = Study(
         "The training and score that is asked about CIFAR-100, flowers and MNIST is "
         "the one with the highest AUROC between six and four classes of training "
         "images of CIFAR-10, none of which is a test image of anything else; NCI was "
-        "added to the scores when some of the first split's were known",
+        "added to the scores, and it was decided that these images choose and no "
+        "longer the first split, when some results of that split were known",
         "renderings": "the strongest mild one of each kind of the suite of "
         "`evaluation.renderings`, of 500 images of each source; no training but the "
         "digits' was shown the suite's kinds, PixMix some of their sort. In the runs "

@@ -151,6 +151,10 @@ def page(folder: pathlib.Path, images: pathlib.Path) -> str:
         protocol=results.found.about["protocol"],
         machines=results.found.about["machines"],
         missing=_list_missing(results.found.runs),
+        num_to_choose=sum(
+            run["known"] == colour.DEVELOPMENT and run["status"] != "finished"
+            for run in results.found.runs
+        ),
         num_missing=sum(run["status"] != "finished" for run in results.found.runs),
         num_runs=len(results.found.runs),
     )

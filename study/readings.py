@@ -86,8 +86,9 @@ READINGS = Study(
         "dark; both reduced to 28 x 28 by the bilinear filter",
         "renderings": "the strongest mild one of each sort of the suite of "
         "`evaluation.renderings`, on 500 images of each source. In the runs so far, "
-        "what a turn, zoom or shift uncovers is black also of dark ink on white paper, "
-        "as in Omniglot as distributed",
+        "dark ink on white paper, as in Omniglot as distributed, is rendered as if the "
+        "ground were black: what a turn, zoom, shear or shift uncovers is black, and a "
+        "thicker pen is a thinner one",
         "threshold": "accepts 99 % of the known validation images",
         "test images": "nothing is fitted to, tuned on or selected by any of them. "
         "What test scores had a say in, beside what is listed for Table 1: that a few "
