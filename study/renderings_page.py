@@ -79,8 +79,7 @@ def quote(folder: pathlib.Path) -> str:
 def _list_shipped(models: list[Json]) -> list[Json]:
     """What ships in each folder of versions, and the letters that its newest accepts.
 
-    A folder is left out if its newest version was not measured, since that is what its
-    name opens; and so are measured models that do not ship.
+    Measured models that do not ship are left out.
     """
     paths = {
         pathlib.PurePosixPath("saved_models", name, str(number)): number
@@ -95,9 +94,8 @@ def _list_shipped(models: list[Json]) -> list[Json]:
     shipped = []
     for folder, versions in folders.items():
         newest = max(shipped_models.VERSIONS[folder.name])
-        if newest not in versions:
-            continue
-        groups = _group_letters([versions[newest]])
+        opened = [versions[newest]] if newest in versions else []
+        groups = _group_letters(opened) if opened else []
         shipped.append(
             {
                 "name": folder.name,
@@ -105,7 +103,7 @@ def _list_shipped(models: list[Json]) -> list[Json]:
                 "models": [versions[number]["name"] for number in sorted(versions)],
                 "versions": sorted(versions),
                 "newest": newest,
-                "model": versions[newest]["name"],
+                "model": opened[0]["name"] if opened else None,
                 "letters": [accepted for _, ((accepted, _),) in groups],
             }
         )

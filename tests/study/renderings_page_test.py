@@ -77,6 +77,20 @@ def test_the_quote_says_which_model_a_name_opens_and_which_letters_it_takes():
     assert export.shipped("mnist").name == "3"
 
 
+def test_the_quote_is_silent_on_names_that_open_nothing(folder):
+    path = next(folder.glob("*/renderings.json"))
+    result = json.loads(path.read_text("utf-8"))
+    # As `ood-robustness --model=mnist` writes it, and a model of somebody's own.
+    for name, number in (("mnist", 8), ("models/mnist_1/1", 9)):
+        result["model"]["name"] = name
+        copy = folder / f"copy_{number}" / "renderings.json"
+        copy.parent.mkdir()
+        copy.write_text(json.dumps(result))
+    quote = " ".join(renderings_page.quote(folder).split())
+    assert "versions 1, 2 of `saved_models/mnist`, and `--model=mnist` opens" in quote
+    assert quote.count("opens version") == 1 and "mnist_1" not in quote
+
+
 def test_the_quote_without_letters_says_nothing_of_them(folder):
     for path in folder.glob("*/renderings.json"):
         result = json.loads(path.read_text("utf-8"))
