@@ -81,7 +81,7 @@ def _use_onednn() -> None:
     """Has TensorFlow compute with oneDNN on x86, unless the environment says otherwise.
 
     By itself it does so only on processors with instructions made for networks, such as
-    AVX512-VNNI; on others training takes up to twice as long without
+    AVX512-VNNI; on others training takes about twice as long without
     (benchmarks/onednn.py). It reads the variable while it is imported.
     """
     if platform.machine() in ("x86_64", "AMD64") and "tensorflow" not in sys.modules:

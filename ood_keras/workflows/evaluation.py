@@ -129,11 +129,10 @@ def evaluate(
 def _find_bad(settings: Json, unknown: Iterable[str]) -> Json:
     """What to leave out of the sources that training, or adopting, did not read."""
     read = {settings["known"], *settings["unknown"], *settings.get("judges", ())}
-    return find_bad(
-        settings["known"],
-        sorted(set(unknown) - read),
-        background=settings.get("background"),
-    )
+    new = sorted(set(unknown) - read)
+    if not new:  # Else the known pictures would be decoded for nothing.
+        return {}
+    return find_bad(settings["known"], new, background=settings.get("background"))
 
 
 def _evaluate(
